@@ -1,0 +1,102 @@
+"""The one way to Redis: from a URL to a client with timeouts, retries and our errors."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+from arq.connections import ArqRedis
+from redis import ConnectionPool as BlockingPool
+from redis import Redis as BlockingRedis
+from redis.asyncio import ConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    ConnectionError,
+    NoPermissionError,
+    RedisError,
+    ResponseError,
+    TimeoutError,
+)
+from redis.retry import Retry as BlockingRetry
+
+from producer.errors import QueueError, QueueUnavailable, SettingsError
+
+DEFAULT_URL = "redis://localhost:6379"
+# OSError: redis-py's retry sees the raw error of a refused connection before it is translated.
+TRANSIENT_ERRORS = (ConnectionError, TimeoutError, OSError)
+_SCHEMES = ("redis", "rediss", "unix")
+
+
+def connect(url: str = DEFAULT_URL, *, timeout_s: float = 10.0, num_retries: int = 6) -> ArqRedis:
+    """A client for `url`; nothing is sent before its first command.
+
+    `redis://`, `rediss://` (TLS, certificate checked) and `unix://` with percent-encoded credentials and
+    redis-py's query options. A command gives up after `num_retries` tries with growing pauses, in all about
+    5 s when the connection is refused; a silent peer costs `timeout_s` a try. Raises SettingsError.
+    """
+    redis = ArqRedis(_pool(ConnectionPool, url, Retry(_backoff(), num_retries), timeout_s))
+    redis.auto_close_connection_pool = True  # the pool is ours alone
+    return redis
+
+
+def connect_blocking(
+    url: str = DEFAULT_URL, *, timeout_s: float = 10.0, num_retries: int = 6
+) -> BlockingRedis:
+    """The same for a thread of its own."""
+    retry = BlockingRetry(_backoff(), num_retries)
+    redis = BlockingRedis(connection_pool=_pool(BlockingPool, url, retry, timeout_s))
+    redis.auto_close_connection_pool = True
+    return redis
+
+
+def _backoff() -> ExponentialWithJitterBackoff:
+    return ExponentialWithJitterBackoff(base=0.1, cap=1.5)
+
+
+_Pool = TypeVar("_Pool", ConnectionPool, BlockingPool)
+
+
+def _pool(kind: type[_Pool], url: str, retry: object, timeout_s: float) -> _Pool:
+    scheme = urlsplit(url).scheme
+    if scheme not in _SCHEMES:
+        raise SettingsError(f"{redacted(url)!r} is no Redis URL; use one of {', '.join(_SCHEMES)} as scheme")
+    options: dict[str, object] = {
+        "socket_timeout": timeout_s,
+        "retry": retry,
+        "retry_on_error": list(TRANSIENT_ERRORS),
+        "max_connections": 64,
+    }
+    if scheme != "unix":
+        options["socket_connect_timeout"] = timeout_s
+    if scheme == "rediss":
+        options["ssl_check_hostname"] = True
+    try:
+        return kind.from_url(url, **options)
+    except ValueError as error:
+        raise SettingsError(f"{redacted(url)!r} is no Redis URL: {error}") from error
+
+
+@contextmanager
+def redis_errors(url: str) -> Iterator[None]:
+    """Translate what redis-py raises: QueueUnavailable with the address, never with the password."""
+    try:
+        yield
+    except (AuthenticationError, NoPermissionError) as error:
+        raise QueueUnavailable(f"Redis at {redacted(url)} refuses us: {error}") from error
+    except TRANSIENT_ERRORS as error:
+        raise QueueUnavailable(
+            f"no Redis at {redacted(url)}: {str(error) or type(error).__name__}"
+        ) from error
+    except ResponseError as error:
+        raise QueueError(f"Redis at {redacted(url)} answered: {error}") from error
+    except RedisError as error:
+        raise QueueUnavailable(f"Redis at {redacted(url)}: {str(error) or type(error).__name__}") from error
+
+
+def redacted(url: str) -> str:
+    """The URL without credentials and query, fit for logs."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path, "", ""))

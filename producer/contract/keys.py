@@ -1,0 +1,71 @@
+"""Names of everything in Redis: one prefix, one hash tag a queue, so that a queue lives on one shard."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+DEFAULT_PREFIX = "embedmill"
+
+
+def queue_name(model: str) -> str:
+    """The queue of a model: lower case, everything but letters and digits `_`, as NIM names models."""
+    return re.sub(r"[^a-z0-9]", "_", model.lower())
+
+
+def job_id(payload: bytes) -> str:
+    """Deterministic id of a request: the same texts, model and options give the same 32 hex digits."""
+    return hashlib.blake2b(payload, digest_size=16).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """All keys and the channel of one queue; `docs/delivery.md` lists types and lifetimes."""
+
+    queue: str
+    prefix: str = DEFAULT_PREFIX
+
+    @property
+    def root(self) -> str:
+        """What every key of the queue begins with."""
+        return f"{self.prefix}:{{{self.queue}}}:"
+
+    @property
+    def waiting(self) -> str:
+        """zset: job id by the score that orders claims."""
+        return self.root + "waiting"
+
+    @property
+    def leases(self) -> str:
+        """zset: job id by the server time in ms at which its lease ends."""
+        return self.root + "leases"
+
+    @property
+    def totals(self) -> str:
+        """hash: counters of the queue (bytes waiting or running, jobs done, failed, dead)."""
+        return self.root + "totals"
+
+    @property
+    def dead(self) -> str:
+        """zset: dead-lettered job id by the server time in ms of its death."""
+        return self.root + "dead"
+
+    @property
+    def channel(self) -> str:
+        """Channel on which finished job ids and wake-ups are published."""
+        return self.root + "events"
+
+    def job(self, job: str) -> str:
+        """hash: the job's owner token, tries, bytes and score."""
+        return f"{self.root}job:{job}"
+
+    def request(self, job: str) -> str:
+        """string: the encoded request."""
+        return f"{self.root}request:{job}"
+
+    def result(self, job: str) -> str:
+        """string: the encoded answer, until it expires or is consumed."""
+        return f"{self.root}result:{job}"
+
+    def staged(self, token: str) -> str:
+        """string: a payload on its way, renamed into place by the script that accepts it."""
+        return f"{self.root}staged:{token}"

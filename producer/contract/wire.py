@@ -1,0 +1,172 @@
+"""msgpack envelopes for requests and answers; vectors travel as raw little-endian bytes.
+
+Nothing here is executable: no pickle, no ext types, no class names. Foreign bytes raise PayloadError.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgpack
+import numpy as np
+import numpy.typing as npt
+
+from producer.contract.reply import Failure, Provenance, Reply
+from producer.contract.request import (
+    MAX_BYTES_PER_JOB,
+    MAX_TEXTS_PER_JOB,
+    EmbedOptions,
+    Request,
+    TextFailure,
+    build_request,
+)
+from producer.errors import PayloadError, RequestError
+
+VERSION = 1
+_DTYPES = {"float32": "<f4", "float16": "<f2", "int8": "|i1", "uint8": "|u1"}
+_PROVENANCE = ("model", "revision", "profile_id", "profile_name", "precision")
+
+
+def encode_request(request: Request) -> bytes:
+    """One map; deterministic, so that equal requests have equal bytes."""
+    options = request.options
+    return _pack(
+        {
+            "v": VERSION,
+            "model": request.model,
+            "input_type": options.input_type,
+            "truncate": options.truncate,
+            "dimensions": options.dimensions,
+            "embedding_type": options.embedding_type,
+            "texts": request.texts,
+            "refused": [[item.index, item.code, item.message] for item in request.refused],
+        }
+    )
+
+
+def decode_request(payload: bytes) -> Request:
+    """The request in `payload`, checked again as if it came from a stranger.
+
+    Raises PayloadError if the bytes are not one of ours; RequestError if its values are refused.
+    """
+    return _translate(_request_from, payload)
+
+
+def encode_reply(reply: Reply) -> bytes:
+    """One map with the vectors as bytes beside dtype and shape."""
+    vectors = reply.vectors
+    source = reply.provenance
+    return _pack(
+        {
+            "v": VERSION,
+            "shape": vectors.shape,
+            "dtype": vectors.dtype.name,
+            "scale": reply.scale,
+            "data": _little_endian(vectors),
+            "token_counts": _little_endian(reply.token_counts.astype(np.int32, copy=False)),
+            "truncated": _little_endian(reply.truncated.astype(np.int32, copy=False)),
+            "failures": [[item.index, item.code, item.message] for item in reply.failures],
+            "model": source.model,
+            "revision": source.revision,
+            "profile_id": source.profile_id,
+            "profile_name": source.profile_name,
+            "precision": source.precision,
+        }
+    )
+
+
+def encode_failure(failure: Failure) -> bytes:
+    """The answer to a job that failed as a whole."""
+    return _pack({"v": VERSION, "error": {"code": failure.code, "message": failure.message}})
+
+
+def decode_answer(payload: bytes) -> Reply | Failure:
+    """What a worker wrote under a result key. Raises PayloadError."""
+    return _translate(_answer_from, payload)
+
+
+def _request_from(payload: bytes) -> Request:
+    fields = _unpack(payload)
+    refused = _failures(fields["refused"])
+    texts = fields["texts"]
+    if not isinstance(texts, list) or not isinstance(fields["model"], str):
+        raise PayloadError("the request's texts are no list, or its model is no name")
+    options = EmbedOptions(
+        input_type=fields["input_type"],
+        truncate=fields["truncate"],
+        dimensions=fields["dimensions"],
+        embedding_type=fields["embedding_type"],
+    )
+    request = build_request(fields["model"], texts, options)
+    known = {item.index: item for item in refused}
+    # A refused text travels as nil: keep the reason given where it was refused.
+    reasons = tuple(known.get(item.index, item) for item in request.refused)
+    return Request(model=request.model, texts=request.texts, options=options, refused=reasons)
+
+
+def _answer_from(payload: bytes) -> Reply | Failure:
+    fields = _unpack(payload)
+    if "error" in fields:
+        return Failure(code=str(fields["error"]["code"]), message=str(fields["error"]["message"]))
+    rows, columns = (int(size) for size in fields["shape"])
+    vectors = np.frombuffer(fields["data"], dtype=_DTYPES[fields["dtype"]]).reshape(rows, columns)
+    counts = np.frombuffer(fields["token_counts"], dtype="<i4")
+    if len(counts) != rows:
+        raise PayloadError(f"the reply has {rows} vectors and {len(counts)} token counts")
+    return Reply(
+        vectors=vectors,
+        failures=_failures(fields["failures"]),
+        token_counts=counts,
+        truncated=np.frombuffer(fields["truncated"], dtype="<i4"),
+        scale=None if fields["scale"] is None else float(fields["scale"]),
+        provenance=Provenance(**{key: str(fields[key]) for key in _PROVENANCE}),
+    )
+
+
+def _failures(rows: Any) -> tuple[TextFailure, ...]:
+    return tuple(TextFailure(int(index), str(code), str(message)) for index, code, message in rows)
+
+
+def _little_endian(array: npt.NDArray[Any]) -> memoryview | bytes:
+    ordered = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    return ordered.data.cast("B") if ordered.size else b""
+
+
+def _pack(fields: dict[str, Any]) -> bytes:
+    packed: bytes = msgpack.packb(fields, use_bin_type=True)
+    return packed
+
+
+def _unpack(payload: bytes) -> dict[str, Any]:
+    # Limits bound what a hostile payload can make us allocate; a reply may be larger than a request.
+    fields = msgpack.unpackb(
+        payload,
+        raw=False,
+        strict_map_key=True,
+        max_array_len=MAX_TEXTS_PER_JOB * 4,
+        max_map_len=64,
+        max_ext_len=0,
+        max_str_len=MAX_BYTES_PER_JOB * 2,
+    )
+    if not isinstance(fields, dict):
+        raise PayloadError(f"the payload is a {type(fields).__name__}, not a map")
+    version = fields.get("v")
+    if version != VERSION:
+        raise PayloadError(
+            f"the payload has version {version!r:.40}, this side speaks {VERSION}; upgrade the older one"
+        )
+    return fields
+
+
+_Decoded = TypeVar("_Decoded")
+
+
+def _translate(decode: Callable[[bytes], _Decoded], payload: bytes) -> _Decoded:
+    """One edge for everything msgpack, numpy or a missing key can raise on foreign bytes."""
+    try:
+        return decode(payload)
+    except (PayloadError, RequestError):
+        raise
+    except KeyError as error:
+        raise PayloadError(f"the payload lacks the field {error.args[0]!r:.60}") from error
+    except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as error:
+        raise PayloadError(f"the payload is not one of ours: {type(error).__name__}") from error

@@ -1,0 +1,124 @@
+"""How a request enters its queue: bounded and deduplicated in one atomic step."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from uuid import uuid4
+
+from redis.asyncio import Redis
+
+from producer.contract import Keys, Request, encode_request, job_id
+from producer.errors import InvalidOption, QueueFull, QueueUnavailable
+
+STAGED_S = 60  # how long a payload may lie between its two commands
+
+# KEYS[1] root of the queue's keys
+# ARGV job id, staging token, bytes, texts, head start in ms, most jobs, most bytes, keep result in ms
+_ENQUEUE = """
+local root = KEYS[1]
+local id, bytes = ARGV[1], tonumber(ARGV[3])
+local staged, job = root .. 'staged:' .. ARGV[2], root .. 'job:' .. id
+if redis.call('EXISTS', job, root .. 'result:' .. id) > 0 then
+  redis.call('UNLINK', staged)
+  return {'joined', 0}
+end
+local depth = redis.call('ZCARD', root .. 'waiting')
+local total = tonumber(redis.call('HGET', root .. 'totals', 'bytes') or '0')
+if depth >= tonumber(ARGV[6]) or (total > 0 and total + bytes > tonumber(ARGV[7])) then
+  redis.call('UNLINK', staged)
+  return {'full', depth}
+end
+if redis.call('EXISTS', staged) == 0 then
+  return {'lost', 0}
+end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+redis.call('RENAME', staged, root .. 'request:' .. id)
+redis.call('PERSIST', root .. 'request:' .. id)
+local score = now - tonumber(ARGV[5])
+redis.call('HSET', job, 'bytes', bytes, 'texts', ARGV[4], 'score', score, 'tries', 0,
+  'enqueued', now, 'keep', ARGV[8])
+redis.call('ZADD', root .. 'waiting', score, id)
+redis.call('HINCRBY', root .. 'totals', 'bytes', bytes)
+redis.call('PUBLISH', root .. 'events', '+')
+return {'queued', depth + 1}
+"""
+
+
+class Priority(StrEnum):
+    """How much of a head start a job has; ageing comes with it, so nothing starves."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
+_HEAD_START_MS = {Priority.HIGH: 3_600_000, Priority.NORMAL: 0, Priority.LOW: -3_600_000}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueLimits:
+    """What a queue may hold; a submission beyond it is QueueFull."""
+
+    max_jobs: int = 10_000
+    max_bytes: int = 1024 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A job that is on the queue; `joined` if an equal one was there already."""
+
+    job: str
+    joined: bool
+
+
+async def submit(
+    redis: Redis,
+    keys: Keys,
+    request: Request,
+    *,
+    job: str | None = None,
+    priority: Priority | str = Priority.NORMAL,
+    limits: QueueLimits,
+    keep_result_s: float,
+) -> Submission:
+    """Put the request on its queue unless a job of that id is there; its id is made from its content.
+
+    Raises QueueFull over the limits, InvalidOption for an unknown priority, and redis-py's errors.
+    """
+    head_start_ms = _HEAD_START_MS[_priority(priority)]
+    payload = encode_request(request)
+    identity = job or job_id(payload)
+    token = uuid4().hex
+    async with redis.pipeline(transaction=False) as pipe:
+        pipe.set(keys.staged(token), payload, ex=STAGED_S)
+        pipe.eval(
+            _ENQUEUE,
+            1,
+            keys.root,
+            identity,
+            token,
+            str(request.num_bytes),
+            str(len(request.texts)),
+            str(head_start_ms),
+            str(limits.max_jobs),
+            str(limits.max_bytes),
+            str(int(keep_result_s * 1000)),
+        )
+        _, (state, depth) = await pipe.execute()
+    if state == b"full":
+        raise QueueFull(
+            f"the queue {keys.queue} is full ({depth} jobs waiting, limits {limits.max_jobs} jobs and "
+            f"{limits.max_bytes} bytes); try again later",
+            retry_after_s=1.0,
+        )
+    if state == b"lost":
+        raise QueueUnavailable("Redis dropped the payload before it was accepted; check its memory policy")
+    return Submission(identity, joined=state == b"joined")
+
+
+def _priority(value: Priority | str) -> Priority:
+    try:
+        return Priority(value)
+    except ValueError:
+        known = ", ".join(Priority)
+        raise InvalidOption(f"priority must be one of {known}, not {value!r:.60}") from None

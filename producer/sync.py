@@ -1,0 +1,92 @@
+"""The same client for code without an event loop: one thread runs the loop, calls wait for it."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
+from typing import Any, Self, TypeVar
+
+from producer.client import Client
+from producer.connection import DEFAULT_URL
+from producer.contract import EmbedOptions, Reply
+from producer.submission import Priority, Submission
+
+_Result = TypeVar("_Result")
+
+
+class SyncClient:
+    """`Client` behind blocking calls, with the same names, arguments and errors; a context manager.
+
+    Keyword arguments are `Client`'s. Safe to share between threads.
+    """
+
+    def __init__(self, redis_url: str = DEFAULT_URL, *, model: str, **options: Any) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="embedmill-client", daemon=True)
+        self._thread.start()
+        try:
+            self._client = self._run(self._build(redis_url, model, options))
+        except BaseException:
+            self._stop()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection and end the thread; calling it twice is fine."""
+        if not self._loop.is_closed():
+            try:
+                self._run(self._client.__aexit__(None, None, None))
+            finally:
+                self._stop()
+
+    def embed(
+        self,
+        texts: Sequence[object],
+        options: EmbedOptions | None = None,
+        *,
+        timeout_s: float | None = None,
+        priority: Priority | str = Priority.NORMAL,
+    ) -> Reply:
+        """See `Client.embed`."""
+        return self._run(self._client.embed(texts, options, timeout_s=timeout_s, priority=priority))
+
+    def submit(self, texts: Sequence[object], options: EmbedOptions | None = None, **how: Any) -> Submission:
+        """See `Client.submit`, whose keyword arguments it takes."""
+        return self._run(self._client.submit(texts, options, **how))
+
+    def result(self, job: str, *, timeout_s: float | None = None, consume: bool = False) -> Reply:
+        """See `Client.result`."""
+        return self._run(self._client.result(job, timeout_s=timeout_s, consume=consume))
+
+    def embed_many(
+        self, batches: Iterable[Sequence[object]], options: EmbedOptions | None = None, **how: Any
+    ) -> Iterator[Reply]:
+        """See `Client.embed_many`, whose keyword arguments it takes."""
+        replies = self._client.embed_many(batches, options, **how)
+        try:
+            while True:
+                try:
+                    yield self._run(_next(replies))
+                except StopAsyncIteration:
+                    return
+        finally:
+            self._run(replies.aclose())
+
+    async def _build(self, redis_url: str, model: str, options: dict[str, Any]) -> Client:
+        return await Client(redis_url, model=model, **options).__aenter__()
+
+    def _run(self, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    def _stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+async def _next(replies: AsyncIterator[Reply]) -> Reply:
+    return await anext(replies)
