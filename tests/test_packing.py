@@ -1,0 +1,54 @@
+"""Packing as properties: within budget, with the oldest, nothing twice."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.packing import Budget, pack
+
+lengths_of_texts = st.lists(st.integers(1, 600), min_size=1, max_size=300).map(
+    lambda rows: np.array(rows, dtype=np.int32)
+)
+budgets = st.builds(
+    Budget, max_tokens=st.integers(1, 4096), max_texts=st.integers(1, 64), padded=st.booleans()
+)
+
+
+def cost(lengths: np.ndarray, *, padded: bool) -> int:
+    return int(lengths.max()) * len(lengths) if padded else int(lengths.sum())
+
+
+@given(lengths=lengths_of_texts, budget=budgets)
+def test_a_batch_keeps_the_budget(lengths: np.ndarray, budget: Budget) -> None:
+    """Except for one text that is larger than the whole budget, which goes alone."""
+    chosen = lengths[pack(lengths, budget=budget)]
+    assert len(chosen) == 1 or cost(chosen, padded=budget.padded) <= budget.max_tokens
+    assert len(chosen) <= budget.max_texts
+
+
+@given(lengths=lengths_of_texts, budget=budgets)
+def test_the_oldest_text_is_in_and_nothing_twice(lengths: np.ndarray, budget: Budget) -> None:
+    """So every text is answered after at most as many batches as texts wait before it."""
+    chosen = pack(lengths, budget=budget).tolist()
+    assert 0 in chosen
+    assert len(set(chosen)) == len(chosen)
+    assert set(chosen) <= set(range(len(lengths)))
+
+
+@given(lengths=lengths_of_texts, budget=budgets)
+def test_no_neighbour_in_length_is_left_while_there_is_room(lengths: np.ndarray, budget: Budget) -> None:
+    """The batch is a run of the sorted lengths that cannot grow at its upper end."""
+    chosen = pack(lengths, budget=budget)
+    rest = np.setdiff1d(np.arange(len(lengths)), chosen)
+    longer = rest[lengths[rest] >= lengths[chosen].max()]
+    if len(longer) == 0 or len(chosen) >= budget.max_texts:
+        return
+    grown = np.append(lengths[chosen], lengths[longer].min())
+    assert cost(grown, padded=budget.padded) > budget.max_tokens
+
+
+def test_like_lengths_meet() -> None:
+    """Around the oldest text the nearest in length, not the next in the line."""
+    lengths = np.array([100, 5, 300, 98, 6, 99, 290], dtype=np.int32)
+    budget = Budget(max_tokens=300, max_texts=8, padded=True)
+    assert sorted(pack(lengths, budget=budget).tolist()) == [0, 3, 5]

@@ -1,0 +1,1 @@
+"""Embedmill's worker: chooses a profile for this machine, then serves the queue."""

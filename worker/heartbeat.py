@@ -1,0 +1,90 @@
+"""Keeps leases alive from a thread of its own, for as long as the event loop is alive too."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from worker.leases import Claim, Leases
+
+log = logging.getLogger(__name__)
+
+
+class Heartbeat:
+    """Renews the held claims every third of a lease.
+
+    A thread, since a blocked event loop must not lose its leases at once; it stops renewing when the loop
+    has not answered for `max_silence_s`, since a hung worker must lose them. `on_lost` is called in the
+    loop with each job whose lease is gone, `on_death` in the thread if it ends by anything but `close`.
+    """
+
+    def __init__(
+        self,
+        leases: Leases,
+        redis: Redis,
+        *,
+        lease_s: float,
+        on_lost: Callable[[str], None],
+        on_death: Callable[[BaseException], None],
+        max_silence_s: float = 30.0,
+    ) -> None:
+        self._leases = leases
+        self._redis = redis
+        self._interval_s = lease_s / 3
+        self._on_lost = on_lost
+        self._on_death = on_death
+        self._max_silence_s = max_silence_s
+        self._held: dict[str, Claim] = {}
+        self._lock = threading.Lock()
+        self._stop = threading.Event()
+        self._loop = asyncio.get_running_loop()
+        self._loop_ticked_s = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="embedmill-heartbeat", daemon=True)
+        self._thread.start()
+
+    def hold(self, claim: Claim) -> None:
+        """Renew this claim from now on."""
+        with self._lock:
+            self._held[claim.job] = claim
+
+    def drop(self, claim: Claim) -> None:
+        """Stop renewing it; a newer claim of the same job stays held."""
+        with self._lock:
+            if self._held.get(claim.job) == claim:
+                del self._held[claim.job]
+
+    def close(self) -> None:
+        """End the thread and its connection."""
+        self._stop.set()
+        self._thread.join(timeout=5)
+        self._redis.close()
+
+    def _run(self) -> None:
+        try:
+            self._beat()
+        except BaseException as error:  # without it every lease would silently run out
+            self._on_death(error)
+
+    def _beat(self) -> None:
+        while not self._stop.wait(self._interval_s):
+            self._loop.call_soon_threadsafe(self._tick)
+            silence_s = time.monotonic() - self._loop_ticked_s
+            if silence_s > self._max_silence_s:
+                log.error("event loop silent for %.0f s; its leases are left to run out", silence_s)
+                continue
+            with self._lock:
+                held = list(self._held.values())
+            try:
+                lost = self._leases.renew(self._redis, held)
+            except (RedisError, OSError) as error:
+                log.warning("leases not renewed: %s", error)
+                continue
+            for job in lost:
+                self._loop.call_soon_threadsafe(self._on_lost, job)
+
+    def _tick(self) -> None:
+        self._loop_ticked_s = time.monotonic()

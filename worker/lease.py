@@ -1,0 +1,217 @@
+"""arq's Worker with leases: claims in one step, a heartbeat, and endings that only the owner can write."""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from signal import Signals
+from typing import Any
+
+from arq.connections import ArqRedis
+from arq.worker import Worker
+from redis.exceptions import RedisError
+
+from producer.contract import Failure, Keys, encode_failure
+from producer.errors import BackendDead
+from worker.heartbeat import Heartbeat
+from worker.leases import Claim, Leases
+
+log = logging.getLogger(__name__)
+
+# What a job is: its claim and its payload, None if the payload is gone; answered with encoded bytes.
+JobFunction = Callable[[Claim, bytes | None], Awaitable[bytes]]
+
+FAILURE_KEPT_S = 60.0  # so that enqueueing a failed job again soon tries it again
+MIN_HELD_BYTES = 64 * 1024  # small jobs are taken many at a time, however slow the last ones were
+IDLE_S = 0.25  # how long a lost wake-up can go unnoticed
+
+
+class LeaseWorker(Worker):
+    """Runs claimed jobs until told to stop; of arq it keeps the main loop, the signals and the shutdown.
+
+    It holds as much work as it does in about `horizon_s`, at least two jobs, so that the next job is
+    prepared while the device works and other workers get their share of the queue.
+    """
+
+    def __init__(
+        self,
+        run: JobFunction,
+        *,
+        redis: ArqRedis,
+        keys: Keys,
+        leases: Leases,
+        max_jobs: int,
+        max_tries: int,
+        grace_s: float,
+        horizon_s: float = 2.0,
+    ) -> None:
+        super().__init__(
+            functions=[_embed],
+            redis_pool=redis,
+            queue_name=keys.waiting,
+            health_check_key=keys.root + "health",
+            max_jobs=max_jobs,
+            max_tries=max_tries,
+            poll_delay=0,
+            job_completion_wait=max(1, round(grace_s)),
+            job_serializer=_no_serializer,
+            job_deserializer=_no_serializer,
+        )
+        self._run_job = run
+        self._keys = keys
+        self._leases = leases
+        self._horizon_s = horizon_s
+        self._heartbeat: Heartbeat | None = None
+        self._wake = asyncio.Event()
+        self._claims: dict[str, Claim] = {}
+        self._bytes_per_s = 0.0
+        self._last_done_s = time.monotonic()
+
+    def start_heartbeat(self, heartbeat: Heartbeat) -> None:
+        """Renew claims through this heartbeat; to be called before the first job."""
+        self._heartbeat = heartbeat
+
+    def handle_sig_wait_for_completion(self, signum: Signals) -> None:
+        """The first signal lets running jobs finish within the grace; a second one hands them back now."""
+        if self.allow_pick_jobs:
+            super().handle_sig_wait_for_completion(signum)
+        else:
+            self.handle_sig(signum)
+
+    async def run_until(self, died: asyncio.Future[None]) -> None:
+        """Serve until a signal; what the grace did not finish is handed back without burning a try.
+
+        If `died` fails first, since a stage of the worker is gone, the same happens and its error is raised.
+        """
+        main = asyncio.create_task(self.async_run(), name="embedmill-main")
+        listener = asyncio.create_task(self._listen(), name="embedmill-listener")
+        try:
+            await asyncio.wait({main, died}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            running = [main, listener, *self.tasks.values()]
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+        if died.done():
+            died.result()
+        if not main.cancelled():
+            main.result()
+
+    def lease_lost(self, job: str) -> None:
+        """Stop working on a job that somebody else may run now."""
+        log.warning("lease_lost job=%s", job)
+        if job in self.tasks:
+            self.tasks[job].cancel()
+
+    async def _poll_iteration(self) -> None:
+        """One turn of arq's main loop: claim what there is room for, then sleep until something happens."""
+        self._wake.clear()
+        for job, task in list(self.tasks.items()):
+            if task.done():
+                del self.tasks[job]
+                if not task.cancelled():
+                    task.result()  # BackendDead and bugs end the worker
+        claimed = await self._claim() if self.allow_pick_jobs else 0
+        if not claimed:
+            try:
+                async with asyncio.timeout(IDLE_S):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+
+    async def _claim(self) -> int:
+        room = self.max_jobs - len(self.tasks)
+        held_bytes = sum(claim.num_bytes for claim in self._claims.values())
+        room_bytes = max(MIN_HELD_BYTES, self._bytes_per_s * self._horizon_s) - held_bytes
+        if room <= 0 or (len(self.tasks) >= 2 and room_bytes <= 0):
+            return 0
+        try:
+            claims = await self._leases.claim(room, max(0, int(room_bytes)))
+        except (RedisError, OSError) as error:
+            log.warning("claim_failed error=%s", error)
+            await asyncio.sleep(IDLE_S)
+            return 0
+        for claim, payload in claims:
+            self._claims[claim.job] = claim
+            if self._heartbeat is not None:
+                self._heartbeat.hold(claim)
+            self.tasks[claim.job] = asyncio.create_task(self._work(claim, payload), name=claim.job)
+        return len(claims)
+
+    async def _work(self, claim: Claim, payload: bytes | None) -> None:
+        try:
+            await self._end(claim, payload)
+        except (RedisError, OSError) as error:
+            # The lease runs out and the job is claimed again, here or elsewhere.
+            log.warning("job_not_ended job=%s error=%s", claim.job, error)
+        finally:
+            if self._heartbeat is not None:
+                self._heartbeat.drop(claim)
+            self._claims.pop(claim.job, None)
+            self._measure(claim)
+            self._wake.set()
+
+    async def _end(self, claim: Claim, payload: bytes | None) -> None:
+        """The job edge: whatever happens to the job, its owner writes exactly one ending."""
+        if claim.tries > self.max_tries:
+            reason = f"given up after {claim.tries - 1} tries that ended without an answer"
+            await self._fail(claim, Failure(code="tries_exhausted", message=reason))
+            return
+        try:
+            answer = await self._run_job(claim, payload)
+        except (asyncio.CancelledError, BackendDead):
+            await asyncio.shield(self._leases.release(claim, burn_try=False))
+            raise
+        except (RedisError, OSError, MemoryError) as error:
+            log.warning("job_retried job=%s try=%d error=%s", claim.job, claim.tries, error)
+            await self._leases.release(claim, pause_s=_pause_s(claim.tries), burn_try=True)
+            self.jobs_retried += 1
+        except Exception as error:
+            log.exception("job_failed job=%s", claim.job)
+            await self._fail(
+                claim, Failure(code="internal_error", message=f"{type(error).__name__}: {error}")
+            )
+        else:
+            if await self._leases.finish(claim, answer):
+                self.jobs_complete += 1
+            else:
+                log.warning("answer_dropped job=%s reason=lease_lost", claim.job)
+
+    async def _fail(self, claim: Claim, failure: Failure) -> None:
+        log.error("job_failed job=%s code=%s", claim.job, failure.code)
+        self.jobs_failed += 1
+        await self._leases.finish(claim, encode_failure(failure), counter="failed", keep_s=FAILURE_KEPT_S)
+
+    def _measure(self, claim: Claim) -> None:
+        """Smoothed bytes of text a second, the measure of how much work to hold."""
+        now_s = time.monotonic()
+        rate = claim.num_bytes / max(now_s - self._last_done_s, 1e-3)
+        self._last_done_s = now_s
+        self._bytes_per_s += 0.2 * (rate - self._bytes_per_s)
+
+    async def _listen(self) -> None:
+        """Wake the main loop when jobs are enqueued or handed back, until cancelled."""
+        while True:
+            try:
+                async with self.pool.pubsub(ignore_subscribe_messages=True) as pubsub:
+                    await pubsub.subscribe(self._keys.channel)
+                    while True:
+                        message = await pubsub.get_message(timeout=None)
+                        if message is not None and message["data"] == b"+":
+                            self._wake.set()
+            except (RedisError, OSError):
+                await asyncio.sleep(IDLE_S)
+
+
+def _pause_s(tries: int) -> float:
+    """Exponential back-off with jitter: 0.5 s, 1 s, 2 s, ... at most 30 s."""
+    return float(min(30.0, 0.5 * 2 ** (tries - 1)) * random.uniform(0.5, 1.5))
+
+
+async def _embed(ctx: object) -> None:
+    """The name arq lists at start; jobs are run by `LeaseWorker`, never through arq's own job records."""
+
+
+def _no_serializer(_: object) -> Any:
+    raise AssertionError("arq's job records are not used; nothing may be pickled")

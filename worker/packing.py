@@ -1,0 +1,53 @@
+"""Which waiting texts form the next batch. Pure: no clock, no lock, no future."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Indices = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What one batch may be: tokens (longest x count if `padded`, else their sum) and texts."""
+
+    max_tokens: int
+    max_texts: int
+    padded: bool
+
+
+def pack(lengths: npt.NDArray[np.int32], *, budget: Budget) -> Indices:
+    """Positions of the texts of the next batch among `lengths`, int32 (n,), in order of arrival; n > 0.
+
+    The batch always has the text that waits longest, so none starves, and around it the texts nearest in
+    length, so little is padding. Its cost never exceeds the budget, except that a text larger than the
+    whole budget goes alone.
+    """
+    order = np.argsort(lengths, kind="stable")
+    sorted_lengths = lengths[order].astype(np.int64)
+    oldest = int(np.flatnonzero(order == 0)[0])
+    grow = _grow_padded if budget.padded else _grow_flat
+    start, end = grow(sorted_lengths, oldest, budget)
+    return order[start : end + 1]
+
+
+def _grow_padded(lengths: npt.NDArray[np.int64], oldest: int, budget: Budget) -> tuple[int, int]:
+    """Downwards from the oldest text; if that leaves room, upwards as far as the longer texts fit."""
+    room = max(1, min(budget.max_texts, budget.max_tokens // max(1, int(lengths[oldest]))))
+    start = max(0, oldest - room + 1)
+    count = np.arange(oldest + 2 - start, len(lengths) + 1 - start)
+    fits = (lengths[oldest + 1 :] * count <= budget.max_tokens) & (count <= budget.max_texts)
+    return start, oldest + int(np.count_nonzero(fits))  # both bounds are monotone: the fitting come first
+
+
+def _grow_flat(lengths: npt.NDArray[np.int64], oldest: int, budget: Budget) -> tuple[int, int]:
+    """Downwards from the oldest text, then upwards, as long as the sum fits."""
+    below = np.cumsum(lengths[oldest::-1])
+    count_below = max(1, int(np.searchsorted(below, budget.max_tokens, side="right")))
+    count_below = min(count_below, budget.max_texts)
+    spent = int(below[count_below - 1])
+    above = np.cumsum(lengths[oldest + 1 :])
+    count_above = int(np.searchsorted(above, budget.max_tokens - spent, side="right"))
+    count_above = min(count_above, budget.max_texts - count_below)
+    return oldest - count_below + 1, oldest + max(0, count_above)
