@@ -5,21 +5,40 @@ with SyncClient("redis://localhost:6379", model="all-MiniLM-L6-v2") as client:
     reply.vectors  # float32 (2, 384)
 """
 
-from producer.client import Client
-from producer.contract import EmbeddingType, EmbedOptions, InputType, Reply, TextFailure, Truncate
-from producer.submission import Priority, QueueLimits, Submission
-from producer.sync import SyncClient
+from importlib import import_module
+from typing import TYPE_CHECKING
 
-__all__ = [
-    "Client",
-    "EmbedOptions",
-    "EmbeddingType",
-    "InputType",
-    "Priority",
-    "QueueLimits",
-    "Reply",
-    "Submission",
-    "SyncClient",
-    "TextFailure",
-    "Truncate",
-]
+if TYPE_CHECKING:
+    from producer.client import Client as Client
+    from producer.contract import EmbeddingType as EmbeddingType
+    from producer.contract import EmbedOptions as EmbedOptions
+    from producer.contract import InputType as InputType
+    from producer.contract import Reply as Reply
+    from producer.contract import TextFailure as TextFailure
+    from producer.contract import Truncate as Truncate
+    from producer.submission import Priority as Priority
+    from producer.submission import QueueLimits as QueueLimits
+    from producer.submission import Submission as Submission
+    from producer.sync import SyncClient as SyncClient
+
+# Imported when first asked for: whoever needs the contract alone shall not load Redis.
+_HOMES = {
+    "Client": "client",
+    "EmbedOptions": "contract",
+    "EmbeddingType": "contract",
+    "InputType": "contract",
+    "Priority": "submission",
+    "QueueLimits": "submission",
+    "Reply": "contract",
+    "Submission": "submission",
+    "SyncClient": "sync",
+    "TextFailure": "contract",
+    "Truncate": "contract",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -2,11 +2,17 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Iterable,
+    Sequence,
+)
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext, suppress
 from typing import Self
 
-from producer.connection import DEFAULT_URL, connect, redis_errors
+from producer.connection import DEFAULT_URL, connect, end_tasks, redis_errors, subscribed
 from producer.contract import (
     DEFAULT_PREFIX,
     EmbedOptions,
@@ -19,7 +25,7 @@ from producer.contract import (
 )
 from producer.errors import JobFailed, QueueFull, ResultNotFound, ResultTimeout
 from producer.events import Events
-from producer.submission import Priority, QueueLimits, Submission, submit
+from producer.submission import Prepared, Priority, QueueLimits, Submission, prepare, submit
 
 RECHECK_S = 1.0  # a notification may be lost; the result key is looked at this often anyway
 
@@ -48,14 +54,15 @@ class Client:
         self._limits = limits or QueueLimits()
         self._keep_result_s = keep_result_s
         self._redis = connect(redis_url)
-        self._events = Events(self._redis, self._keys.channel)
+        self._events = Events()
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as opening:
             opening.push_async_callback(self._redis.aclose)
             with redis_errors(self._url):
-                await opening.enter_async_context(self._events.listening())
+                listening = subscribed(self._redis, self._keys.channel, self._events.on_message)
+                await opening.enter_async_context(listening)
             self._open = opening.pop_all()
         return self
 
@@ -74,7 +81,7 @@ class Client:
 
         A full queue is waited for. Raises RequestError for what cannot be sent, JobFailed, ResultTimeout.
         """
-        return await self._embed(texts, options, timeout_s, True, priority)
+        return await self._embed(texts, options, priority, timeout_s=timeout_s)
 
     async def submit(
         self,
@@ -89,30 +96,16 @@ class Client:
 
         `job` names it (default: a hash of model, options and texts). Raises QueueFull unless told to wait.
         """
-        request = build_request(self._model, texts, options or EmbedOptions())
-        while True:
-            try:
-                with redis_errors(self._url):
-                    return await submit(
-                        self._redis,
-                        self._keys,
-                        request,
-                        job=job,
-                        priority=priority,
-                        limits=self._limits,
-                        keep_result_s=self._keep_result_s,
-                    )
-            except QueueFull as full:
-                if not wait_if_full:
-                    raise
-                await asyncio.sleep(full.retry_after_s)
+        prepared = prepare(build_request(self._model, texts, options or EmbedOptions()), job=job)
+        return await self._enqueue(prepared, priority, wait_if_full=wait_if_full)
 
     async def result(self, job: str, *, timeout_s: float | None = None, consume: bool = False) -> Reply:
         """The reply of a job, awaited if it is not done; with `consume` it is deleted once read.
 
         Raises JobFailed if the job failed as a whole, ResultTimeout, ResultNotFound.
         """
-        return await self._await_result(job, timeout_s, consume, fresh=False)
+        with self._events.watching(job) as done:
+            return await self._await_answer(job, done, timeout_s=timeout_s, consume=consume)
 
     async def embed_many(
         self,
@@ -129,61 +122,86 @@ class Client:
         a full queue is waited for. The first failed job raises and the ones behind it are abandoned.
         """
         window: deque[asyncio.Task[Reply]] = deque()
+        turn = asyncio.Lock()  # batches are enqueued in their order, and one waits for room at a time
 
         try:
             async for texts in _each(batches):
                 if len(window) >= max_in_flight:
                     yield await window.popleft()
-                window.append(asyncio.create_task(self._embed(texts, options, None, consume, priority)))
+                answer = self._embed(texts, options, priority, turn=turn, consume=consume)
+                window.append(asyncio.create_task(answer))
                 while window and window[0].done():
                     yield await window.popleft()
             while window:
                 yield await window.popleft()
         finally:
-            for task in window:
-                task.cancel()
-            await asyncio.gather(*window, return_exceptions=True)
+            await end_tasks(*window)
 
     async def _embed(
         self,
         texts: Sequence[object],
         options: EmbedOptions | None,
-        timeout_s: float | None,
-        consume: bool,
         priority: Priority | str,
+        *,
+        turn: AbstractAsyncContextManager[None] | None = None,
+        timeout_s: float | None = None,
+        consume: bool = True,
     ) -> Reply:
-        while True:
-            submission = await self.submit(texts, options, priority=priority, wait_if_full=True)
-            try:
-                return await self._await_result(
-                    submission.job,
-                    timeout_s,
-                    consume and not submission.joined,
-                    fresh=not submission.joined,
-                )
-            except ResultNotFound:
-                # The job we joined was consumed by whoever enqueued it: it is ours to enqueue now.
-                if not submission.joined:
-                    raise
+        prepared = prepare(build_request(self._model, texts, options or EmbedOptions()))
+        # Watched from before it is enqueued: a worker may be faster than the reply to us.
+        with self._events.watching(prepared.job) as done:
+            while True:
+                async with turn or nullcontext():
+                    submission = await self._enqueue(prepared, priority, wait_if_full=True)
+                fresh = not submission.joined
+                try:
+                    return await self._await_answer(
+                        prepared.job, done, timeout_s=timeout_s, consume=consume and fresh, fresh=fresh
+                    )
+                except ResultNotFound:
+                    # The job we joined was consumed by whoever enqueued it; then it is ours to enqueue.
+                    if fresh:
+                        raise
 
-    async def _await_result(self, job: str, timeout_s: float | None, consume: bool, *, fresh: bool) -> Reply:
+    async def _enqueue(
+        self, prepared: Prepared, priority: Priority | str, *, wait_if_full: bool
+    ) -> Submission:
+        while True:
+            seen = self._events.count
+            try:
+                with redis_errors(self._url):
+                    return await submit(
+                        self._redis,
+                        self._keys,
+                        prepared,
+                        priority=priority,
+                        limits=self._limits,
+                        keep_result_s=self._keep_result_s,
+                    )
+            except QueueFull as full:
+                if not wait_if_full:
+                    raise
+                await self._events.after(seen, timeout_s=full.retry_after_s)
+
+    async def _await_answer(
+        self, job: str, done: asyncio.Event, *, timeout_s: float | None, consume: bool, fresh: bool = False
+    ) -> Reply:
         loop = asyncio.get_running_loop()
         deadline = None if timeout_s is None else loop.time() + timeout_s
-        with self._events.watching(job) as done:
-            look = not fresh  # a job enqueued this moment has no result yet: first wait to be told
-            while True:
-                answer = await self._answer(job, consume) if look else None
-                if isinstance(answer, Failure):
-                    raise JobFailed(answer.code, f"job {job} failed: [{answer.code}] {answer.message}")
-                if answer is not None:
-                    return answer
-                look = True
-                wait_s = RECHECK_S if deadline is None else min(RECHECK_S, deadline - loop.time())
-                if wait_s <= 0:
-                    raise ResultTimeout(f"no result of job {job} within {timeout_s} s; fetch it later by id")
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(wait_s):
-                        await done.wait()
+        look = not fresh  # a job enqueued this moment has no result yet: first wait to be told
+        while True:
+            answer = await self._answer(job, consume) if look else None
+            if isinstance(answer, Failure):
+                raise JobFailed(answer.code, f"job {job} failed: [{answer.code}] {answer.message}")
+            if answer is not None:
+                return answer
+            look = True
+            wait_s = RECHECK_S if deadline is None else min(RECHECK_S, deadline - loop.time())
+            if wait_s <= 0:
+                raise ResultTimeout(f"no result of job {job} within {timeout_s} s; fetch it later by id")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await done.wait()
 
     async def _answer(self, job: str, consume: bool) -> Reply | Failure | None:
         """What lies under the result key, or None while the job is on its way."""

@@ -1,14 +1,16 @@
 """The one way to Redis: from a URL to a client with timeouts, retries and our errors."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TypeVar
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from arq.connections import ArqRedis
 from redis import ConnectionPool as BlockingPool
 from redis import Redis as BlockingRedis
-from redis.asyncio import ConnectionPool
+from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.client import PubSub
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import (
@@ -26,6 +28,8 @@ from producer.errors import QueueError, QueueUnavailable, SettingsError
 DEFAULT_URL = "redis://localhost:6379"
 # OSError: redis-py's retry sees the raw error of a refused connection before it is translated.
 TRANSIENT_ERRORS = (ConnectionError, TimeoutError, OSError)
+_LISTEN_S = 5.0
+_RECONNECT_S = 0.25
 _SCHEMES = ("redis", "rediss", "unix")
 
 
@@ -67,6 +71,7 @@ def _pool(kind: type[_Pool], url: str, retry: object, timeout_s: float) -> _Pool
         "retry": retry,
         "retry_on_error": list(TRANSIENT_ERRORS),
         "max_connections": 64,
+        "health_check_interval": 15,
     }
     if scheme != "unix":
         options["socket_connect_timeout"] = timeout_s
@@ -76,6 +81,48 @@ def _pool(kind: type[_Pool], url: str, retry: object, timeout_s: float) -> _Pool
         return kind.from_url(url, **options)
     except ValueError as error:
         raise SettingsError(f"{redacted(url)!r} is no Redis URL: {error}") from error
+
+
+@asynccontextmanager
+async def subscribed(redis: Redis, channel: str, on_message: Callable[[bytes], None]) -> AsyncIterator[None]:
+    """Hand every message on the channel to `on_message` as long as the block lasts.
+
+    A lost connection is made again; what was published meanwhile is lost. Raises redis-py's errors if the
+    first subscription fails.
+    """
+    pubsub = redis.pubsub(ignore_subscribe_messages=True)
+    await pubsub.subscribe(channel)
+    task = asyncio.create_task(_listen(pubsub, on_message), name=f"listener {channel}")
+    try:
+        yield
+    finally:
+        await end_tasks(task)
+        with suppress(RedisError, OSError):  # an error in closing must not hide a cancellation
+            await pubsub.aclose()  # type: ignore[no-untyped-call]
+
+
+async def end_tasks(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel the tasks and wait until they have ended, whatever they raise.
+
+    Once is not enough: redis-py writes through asyncio.wait_for, which before Python 3.12 swallows a
+    cancellation that meets its completion, and the task would run on for ever.
+    """
+    while pending := [task for task in tasks if not task.done()]:
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending, timeout=1.0)
+
+
+async def _listen(pubsub: PubSub, on_message: Callable[[bytes], None]) -> None:
+    while True:
+        try:
+            # Bounded, since a read without end counts as a silent peer and would reconnect.
+            message = await pubsub.get_message(timeout=_LISTEN_S)
+        except (RedisError, OSError):
+            await asyncio.sleep(_RECONNECT_S)  # the next read reconnects and subscribes again
+            continue
+        if message is not None:
+            on_message(message["data"])
 
 
 @contextmanager

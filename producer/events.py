@@ -2,12 +2,8 @@
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-
-from redis.asyncio import Redis
-from redis.asyncio.client import PubSub
-from redis.exceptions import RedisError
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 
 class Events:
@@ -16,23 +12,17 @@ class Events:
     Publish is at-most-once: whoever waits looks at the result key himself now and then.
     """
 
-    def __init__(self, redis: Redis, channel: str) -> None:
-        self._redis = redis
-        self._channel = channel
+    def __init__(self) -> None:
         self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self._changed = asyncio.Event()
+        self.count = 0  #: messages so far, of whatever job
 
-    @asynccontextmanager
-    async def listening(self) -> AsyncIterator[None]:
-        """Subscribed as long as the block lasts."""
-        pubsub = self._redis.pubsub(ignore_subscribe_messages=True)
-        await pubsub.subscribe(self._channel)
-        task = asyncio.create_task(self._listen(pubsub), name="embedmill-events")
-        try:
-            yield
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-            await pubsub.aclose()  # type: ignore[no-untyped-call]
+    def on_message(self, data: bytes) -> None:
+        """A message of the channel: a job's id, or a sign that the queue has changed."""
+        self.count += 1
+        self._changed.set()
+        for event in self._waiting.get(data.decode(), ()):
+            event.set()
 
     @contextmanager
     def watching(self, job: str) -> Iterator[asyncio.Event]:
@@ -46,13 +36,10 @@ class Events:
             if not self._waiting[job]:
                 del self._waiting[job]
 
-    async def _listen(self, pubsub: PubSub) -> None:
-        while True:
-            try:
-                message = await pubsub.get_message(timeout=None)
-            except (RedisError, OSError):
-                await asyncio.sleep(0.5)  # the next read reconnects and subscribes again
-                continue
-            if message is not None:
-                for event in self._waiting.get(message["data"].decode(), ()):
-                    event.set()
+    async def after(self, count: int, *, timeout_s: float) -> None:
+        """Wait until `count` has changed, at most so long."""
+        self._changed.clear()
+        if self.count == count:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout_s):
+                    await self._changed.wait()

@@ -63,6 +63,16 @@ class QueueLimits:
     max_bytes: int = 1024 * 1024 * 1024
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A request as it will travel, under the id by which its answer is known."""
+
+    job: str
+    payload: bytes
+    num_bytes: int
+    num_texts: int
+
+
 @dataclass(frozen=True, slots=True)
 class Submission:
     """A job that is on the queue; `joined` if an equal one was there already."""
@@ -71,34 +81,42 @@ class Submission:
     joined: bool
 
 
+def prepare(request: Request, *, job: str | None = None) -> Prepared:
+    """Encode the request; without a name for the job, its id is made from the content."""
+    payload = encode_request(request)
+    return Prepared(
+        job=job or job_id(payload),
+        payload=payload,
+        num_bytes=request.num_bytes,
+        num_texts=len(request.texts),
+    )
+
+
 async def submit(
     redis: Redis,
     keys: Keys,
-    request: Request,
+    prepared: Prepared,
     *,
-    job: str | None = None,
     priority: Priority | str = Priority.NORMAL,
     limits: QueueLimits,
     keep_result_s: float,
 ) -> Submission:
-    """Put the request on its queue unless a job of that id is there; its id is made from its content.
+    """Put the request on its queue unless a job of that id is there, or its result.
 
     Raises QueueFull over the limits, InvalidOption for an unknown priority, and redis-py's errors.
     """
     head_start_ms = _HEAD_START_MS[_priority(priority)]
-    payload = encode_request(request)
-    identity = job or job_id(payload)
     token = uuid4().hex
     async with redis.pipeline(transaction=False) as pipe:
-        pipe.set(keys.staged(token), payload, ex=STAGED_S)
+        pipe.set(keys.staged(token), prepared.payload, ex=STAGED_S)
         pipe.eval(
             _ENQUEUE,
             1,
             keys.root,
-            identity,
+            prepared.job,
             token,
-            str(request.num_bytes),
-            str(len(request.texts)),
+            str(prepared.num_bytes),
+            str(prepared.num_texts),
             str(head_start_ms),
             str(limits.max_jobs),
             str(limits.max_bytes),
@@ -113,7 +131,7 @@ async def submit(
         )
     if state == b"lost":
         raise QueueUnavailable("Redis dropped the payload before it was accepted; check its memory policy")
-    return Submission(identity, joined=state == b"joined")
+    return Submission(prepared.job, joined=state == b"joined")
 
 
 def _priority(value: Priority | str) -> Priority:

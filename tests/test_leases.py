@@ -9,7 +9,7 @@ from producer.connection import connect_blocking
 from producer.contract import EmbedOptions, Failure, Keys, build_request, decode_answer, encode_failure
 from producer.embedded import EmbeddedServer
 from producer.errors import InvalidOption, QueueFull
-from producer.submission import Priority, QueueLimits, submit
+from producer.submission import Priority, QueueLimits, prepare, submit
 from worker.leases import Claim, Leases
 
 ANSWER = encode_failure(Failure(code="test", message="an answer"))
@@ -21,9 +21,9 @@ def leases(redis: Redis, keys: Keys, worker: str = "a", *, lease_s: float = 30.0
 
 
 async def enqueue(redis: Redis, keys: Keys, *texts: str, **how: object) -> str:
-    request = build_request("m", texts or ("text",), EmbedOptions())
+    prepared = prepare(build_request("m", texts or ("text",), EmbedOptions()))
     limits = how.pop("limits", QueueLimits())
-    return (await submit(redis, keys, request, limits=limits, keep_result_s=60, **how)).job
+    return (await submit(redis, keys, prepared, limits=limits, keep_result_s=60, **how)).job
 
 
 async def claim_one(owner: Leases) -> Claim:
@@ -50,7 +50,7 @@ async def test_an_equal_job_is_joined_while_queued_running_and_kept(redis: Redis
     owner = leases(redis, keys)
 
     async def again() -> tuple[str, bool]:
-        got = await submit(redis, keys, request, limits=QueueLimits(), keep_result_s=60)
+        got = await submit(redis, keys, prepare(request), limits=QueueLimits(), keep_result_s=60)
         return got.job, got.joined
 
     assert await again() == (job, True)

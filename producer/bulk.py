@@ -1,0 +1,127 @@
+"""A whole file through the queue: read, embed and write at the same time, in order, in bounded memory."""
+
+import asyncio
+import time
+from collections import Counter, deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol, TypeVar
+
+from producer.contract import MAX_BYTES_PER_JOB, EmbedOptions, Provenance, Reply
+from producer.files import Output, Reader, Rows
+
+DEFAULT_BATCH_TEXTS = 512
+DEFAULT_MAX_IN_FLIGHT = 16
+
+
+class Embedder(Protocol):
+    """What is asked of a client; `producer.client.Client` is one."""
+
+    def embed_many(
+        self,
+        batches: AsyncIterator[Sequence[object]],
+        options: EmbedOptions,
+        *,
+        max_in_flight: int,
+    ) -> AsyncGenerator[Reply, None]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """What has been done, of one run so far or of all of it.
+
+    `num_texts` counts all rows answered, failed ones too; `failed` counts those by code; `seconds` is the
+    time since the start. `estimated_texts` is the size of the whole input, None while nothing tells it.
+    """
+
+    num_texts: int
+    num_tokens: int
+    num_truncated: int
+    failed: Mapping[str, int]
+    seconds: float
+    sources: tuple[Provenance, ...]
+    estimated_texts: int | None
+
+    @property
+    def num_failed(self) -> int:
+        """Rows without a vector."""
+        return sum(self.failed.values())
+
+
+async def embed_file(
+    client: Embedder,
+    reader: Reader,
+    output: Output,
+    *,
+    options: EmbedOptions,
+    batch_texts: int = DEFAULT_BATCH_TEXTS,
+    max_in_flight: int = DEFAULT_MAX_IN_FLIGHT,
+    on_progress: Callable[[Summary], None] = lambda summary: None,
+) -> Summary:
+    """Embed every row of `reader` into `output`; a row that cannot be embedded fails alone.
+
+    Memory holds at most `max_in_flight` + 2 batches of `batch_texts` texts or 8 MiB, whatever the file's
+    size. `output` is published by its own context, not here. Raises FileError from both ends, and what
+    the client raises.
+    """
+    answered: deque[Rows] = deque()  # without their texts: what the next replies belong to
+    tally = _Tally()
+
+    async def batches() -> AsyncGenerator[Sequence[object], None]:
+        rows = reader.batches(max_texts=batch_texts, max_bytes=MAX_BYTES_PER_JOB)
+        while (batch := await _in_thread(partial(next, rows, None), reader.stop)) is not None:
+            answered.append(Rows(batch.first, batch.ids, []))
+            yield batch.texts
+
+    async with (
+        aclosing(batches()) as asked,
+        aclosing(client.embed_many(asked, options, max_in_flight=max_in_flight)) as replies,
+    ):
+        async for reply in replies:
+            await _in_thread(partial(output.write, answered.popleft(), reply))
+            tally.add(reply)
+            on_progress(tally.summary(output, reader))
+    return tally.summary(output, reader)
+
+
+@dataclass(slots=True)
+class _Tally:
+    num_texts: int = 0
+    num_tokens: int = 0
+    num_truncated: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+    started: float = field(default_factory=time.monotonic)
+
+    def add(self, reply: Reply) -> None:
+        self.num_texts += len(reply.vectors)
+        self.num_tokens += int(reply.token_counts.sum())
+        self.num_truncated += len(reply.truncated)
+        self.failed.update(failure.code for failure in reply.failures)
+
+    def summary(self, output: Output, reader: Reader) -> Summary:
+        return Summary(
+            num_texts=self.num_texts,
+            num_tokens=self.num_tokens,
+            num_truncated=self.num_truncated,
+            failed=dict(self.failed),
+            seconds=time.monotonic() - self.started,
+            sources=output.sources,
+            estimated_texts=reader.estimated_rows(),
+        )
+
+
+_Result = TypeVar("_Result")
+
+
+async def _in_thread(call: Callable[[], _Result], on_cancel: Callable[[], None] = lambda: None) -> _Result:
+    """Run a blocking call in a thread; a cancellation waits for it, so that no file is closed under it."""
+    # A future and not a task: a loop that shuts down cancels every task.
+    future = asyncio.get_running_loop().run_in_executor(None, call)
+    try:
+        return await asyncio.shield(future)
+    except asyncio.CancelledError:
+        on_cancel()
+        await asyncio.wait([future])
+        raise

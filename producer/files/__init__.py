@@ -1,0 +1,8 @@
+"""Files in and out: rows of texts read in bounded batches, vectors written whole or not at all."""
+
+from producer.files.formats import InputFormat, OutputFormat
+from producer.files.output import Output
+from producer.files.reader import Reader, open_reader
+from producer.files.rows import Id, Rows
+
+__all__ = ["Id", "InputFormat", "Output", "OutputFormat", "Reader", "Rows", "open_reader"]

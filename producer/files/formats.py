@@ -1,0 +1,69 @@
+"""Which format a file name means."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TypeVar
+
+from producer.errors import FileError
+
+STDIN = "-"
+
+
+class InputFormat(StrEnum):
+    """What can be read."""
+
+    LINES = "lines"  #: one text a line
+    JSONL = "jsonl"
+    CSV = "csv"
+    PARQUET = "parquet"
+    ARROW = "arrow"  #: Arrow IPC, file or stream
+
+
+class OutputFormat(StrEnum):
+    """What can be written."""
+
+    PARQUET = "parquet"
+    JSONL = "jsonl"
+    NPY = "npy"
+
+
+_INPUT_SUFFIXES = {
+    ".txt": InputFormat.LINES,
+    ".jsonl": InputFormat.JSONL,
+    ".ndjson": InputFormat.JSONL,
+    ".csv": InputFormat.CSV,
+    ".parquet": InputFormat.PARQUET,
+    ".arrow": InputFormat.ARROW,
+    ".arrows": InputFormat.ARROW,
+    ".feather": InputFormat.ARROW,
+    ".ipc": InputFormat.ARROW,
+}
+_OUTPUT_SUFFIXES = {
+    ".parquet": OutputFormat.PARQUET,
+    ".jsonl": OutputFormat.JSONL,
+    ".ndjson": OutputFormat.JSONL,
+    ".npy": OutputFormat.NPY,
+}
+
+
+def input_format(path: str) -> InputFormat:
+    """The format of an input by its name, `.gz` aside; standard input holds lines. Raises FileError."""
+    if path == STDIN:
+        return InputFormat.LINES
+    return _by_suffix(path.removesuffix(".gz"), _INPUT_SUFFIXES, "--format")
+
+
+def output_format(path: Path) -> OutputFormat:
+    """The format of an output by its name. Raises FileError."""
+    return _by_suffix(str(path), _OUTPUT_SUFFIXES, "--output-format")
+
+
+_Format = TypeVar("_Format", bound=StrEnum)
+
+
+def _by_suffix(path: str, suffixes: dict[str, _Format], option: str) -> _Format:
+    try:
+        return suffixes[Path(path).suffix.lower()]
+    except KeyError:
+        known = ", ".join(suffixes)
+        raise FileError(f"{path}: no format has this ending; use one of {known}, or say {option}") from None

@@ -1,0 +1,90 @@
+"""How a run is shown on the terminal: while it goes on, and at its end."""
+
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from producer.bulk import Summary
+
+PLAIN_EVERY_S = 5.0
+
+
+class ProgressDisplay:
+    """A bar on a terminal, a plain line every few seconds elsewhere, nothing if quiet; a context manager."""
+
+    def __init__(self, console: Console, *, quiet: bool, plain_every_s: float = PLAIN_EVERY_S) -> None:
+        self._console = console
+        self._quiet = quiet
+        self._plain_every_s = plain_every_s
+        self._next_line_s = time.monotonic() + plain_every_s
+        self._bar = Progress(
+            TextColumn("{task.completed:,.0f} texts"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[rates]}"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=quiet or not console.is_terminal,
+        )
+        self._task = self._bar.add_task("embed", total=None, rates="waiting for the first reply")
+
+    def update(self, summary: Summary) -> None:
+        """Show how far the run is."""
+        if not self._bar.disable:
+            total = summary.estimated_texts
+            self._bar.update(self._task, completed=summary.num_texts, total=total, rates=_rates(summary))
+        elif not self._quiet and time.monotonic() >= self._next_line_s:
+            self._next_line_s = time.monotonic() + self._plain_every_s
+            self._console.print(f"{summary.num_texts:,} texts{_of_total(summary)}, {_rates(summary)}")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+
+def summary_lines(summary: Summary, *, output: Path, errors: Path) -> list[str]:
+    """What was done, for people; failed texts by code and where they are listed, if there are any."""
+    texts, tokens = _rate(summary, summary.num_texts), _rate(summary, summary.num_tokens)
+    lines = [
+        f"texts      {summary.num_texts:,} in {summary.seconds:.1f} s, {texts} texts/s",
+        f"tokens     {summary.num_tokens:,}, {tokens} tokens/s",
+        f"truncated  {summary.num_truncated:,}",
+        f"failed     {summary.num_failed:,}",
+    ]
+    lines += [f"  {code}  {count:,}" for code, count in sorted(summary.failed.items())]
+    lines += [
+        f"model      {source.model} ({source.revision})\n"
+        f"profile    {source.profile_name} ({source.profile_id}), {source.precision}"
+        for source in summary.sources
+    ]
+    lines.append(f"output     {output} ({output.stat().st_size:,} bytes)")
+    if summary.num_failed:
+        lines.append(f"errors     {errors}")
+    return lines
+
+
+def _rates(summary: Summary) -> str:
+    rates = f"{_rate(summary, summary.num_texts)} texts/s, {_rate(summary, summary.num_tokens)} tokens/s"
+    return f"{rates}, {summary.num_failed:,} failed" if summary.num_failed else rates
+
+
+def _rate(summary: Summary, amount: int) -> str:
+    return f"{amount / max(summary.seconds, 1e-9):,.0f}"
+
+
+def _of_total(summary: Summary) -> str:
+    total = summary.estimated_texts
+    if not total or not summary.num_texts:
+        return ""
+    left_s = summary.seconds * max(0, total - summary.num_texts) / summary.num_texts
+    return f" of about {total:,}, {left_s:,.0f} s left"

@@ -1,0 +1,244 @@
+"""Vectors come back from every output format as they went in; a file appears whole or not at all."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from producer.contract import EmbeddingType, EmbedOptions, Provenance, Reply, TextFailure
+from producer.errors import FileError, WorkerError
+from producer.files import Output, Rows
+
+SOURCE = Provenance(model="m", revision="r1", profile_id="p", profile_name="cpu", precision="fp32")
+DTYPES = {
+    EmbeddingType.FLOAT32: np.float32,
+    EmbeddingType.FLOAT16: np.float16,
+    EmbeddingType.INT8: np.int8,
+    EmbeddingType.UINT8: np.uint8,
+    EmbeddingType.BINARY: np.int8,
+    EmbeddingType.UBINARY: np.uint8,
+}
+in_tmp_path = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+def reply(num_texts, *, dtype=np.float32, dim=4, failed=(), seed=0, source=SOURCE, scale=None):
+    vectors = np.random.default_rng(seed).integers(-100, 100, (num_texts, dim)).astype(dtype)
+    vectors[list(failed)] = np.nan if np.issubdtype(dtype, np.floating) else 0
+    counts = np.arange(1, num_texts + 1, dtype=np.int32)
+    counts[list(failed)] = 0
+    return Reply(
+        vectors=vectors,
+        failures=tuple(TextFailure(index, "too_long", f"text {index} has 9 tokens") for index in failed),
+        token_counts=counts,
+        truncated=np.array([0] if num_texts and 0 not in failed else [], dtype=np.int32),
+        scale=scale,
+        provenance=source,
+    )
+
+
+def read_back(path):
+    """(ids, vectors with None for failed texts where the format can say so) of any output."""
+    if path.suffix == ".parquet":
+        table = parquet.read_table(path)
+        return table["id"].to_pylist(), table["vector"].to_pylist()
+    if path.suffix == ".jsonl":
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        return [line["id"] for line in lines], [line["vector"] for line in lines]
+    ids = [json.loads(line) for line in Path(f"{path}.ids.jsonl").read_text().splitlines()]
+    return ids, list(np.load(path, allow_pickle=False))
+
+
+@in_tmp_path
+@given(
+    sizes=st.lists(st.integers(1, 9), min_size=1, max_size=5),
+    kind=st.sampled_from(list(EmbeddingType)),
+    suffix=st.sampled_from([".parquet", ".jsonl", ".npy"]),
+    data=st.data(),
+)
+def test_rows_come_back_in_order(tmp_path, sizes, kind, suffix, data):
+    """Ids, vectors and failed rows of any number of batches are read back in order, in every element type."""
+    out = tmp_path / f"out{suffix}"
+    ids = data.draw(st.lists(st.text(max_size=4), min_size=sum(sizes), max_size=sum(sizes)))
+    ids = [item.encode("utf-8", "replace").decode() for item in ids]
+    expected, first = [], 0
+    with Output(out, id_type="string", options=EmbedOptions(embedding_type=kind)) as output:
+        for number, size in enumerate(sizes):
+            failed = sorted(data.draw(st.sets(st.integers(0, size - 1))))
+            answer = reply(size, dtype=DTYPES[kind], failed=failed, seed=number)
+            output.write(Rows(first, ids[first : first + size], []), answer)
+            expected += [None if row in failed else answer.vectors[row] for row in range(size)]
+            first += size
+    read_ids, vectors = read_back(out)
+    assert read_ids == ids
+    for vector, wanted in zip(vectors, expected, strict=True):
+        if wanted is not None:
+            np.testing.assert_array_equal(np.array(vector, dtype=wanted.dtype), wanted)
+        elif suffix == ".npy":
+            assert np.isnan(vector).all() if np.issubdtype(vector.dtype, np.floating) else not vector.any()
+        else:
+            assert vector is None
+
+
+def test_parquet_says_what_it_holds(tmp_path):
+    """The schema is typed, and the footer names model, revision, profiles, precision, scale and options."""
+    out = tmp_path / "out.parquet"
+    other = Provenance(model="m", revision="r1", profile_id="q", profile_name="gpu", precision="fp16")
+    options = EmbedOptions(embedding_type="int8", truncate="END")
+    with Output(out, id_type="int64", options=options) as output:
+        output.write(Rows(0, [0, 1], []), reply(2, dtype=np.int8, scale=0.5))
+        output.write(Rows(2, [2], []), reply(1, dtype=np.int8, scale=0.5, source=other))
+    schema = parquet.read_schema(out)
+    assert schema.field("id").type == pa.int64()
+    assert schema.field("vector").type == pa.list_(pa.int8(), 4)
+    assert (schema.field("n_tokens").type, schema.field("truncated").type) == (pa.int32(), pa.bool_())
+    assert parquet.read_table(out)["truncated"].to_pylist() == [True, False, True]
+    assert parquet.read_table(out)["n_tokens"].to_pylist() == [1, 2, 1]
+    told = json.loads(parquet.read_metadata(out).metadata[b"embedmill"])
+    assert (told["model"], told["revision"], told["scale"], told["dimensions"]) == ("m", "r1", 0.5, 4)
+    assert [profile["precision"] for profile in told["profiles"]] == ["fp32", "fp16"]
+    assert told["options"] == {
+        "input_type": None, "truncate": "END", "dimensions": None, "embedding_type": "int8"
+    }  # fmt: skip
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.parquet"]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".npy"])
+def test_formats_without_a_footer_have_a_file_beside_them(tmp_path, suffix):
+    """OUT.meta.json says what the Parquet footer says."""
+    out = tmp_path / f"out{suffix}"
+    with Output(out, id_type="int64", options=EmbedOptions()) as output:
+        output.write(Rows(0, [0], []), reply(1))
+    assert json.loads(Path(f"{out}.meta.json").read_text())["revision"] == "r1"
+
+
+def test_failed_texts_are_listed_beside(tmp_path):
+    """The errors file names id, row in the input, code and message; a run without failures removes it."""
+    out = tmp_path / "out.parquet"
+    with Output(out, id_type="string", options=EmbedOptions()) as output:
+        output.write(Rows(0, ["a", "b"], []), reply(2))
+        output.write(Rows(2, ["c", "d"], []), reply(2, failed=[1]))
+    errors = tmp_path / "out.parquet.errors.jsonl"
+    assert [json.loads(line) for line in errors.read_text().splitlines()] == [
+        {"id": "d", "row": 3, "code": "too_long", "message": "row 3 has 9 tokens"}
+    ]
+    with Output(out, id_type="string", options=EmbedOptions()) as output:
+        output.write(Rows(0, ["a"], []), reply(1))
+    assert not errors.exists()
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ".npy"])
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, WorkerError])
+def test_an_interrupted_run_leaves_nothing(tmp_path, suffix, stop):
+    """Whatever ends a run early, no file of it stays, and those of an earlier run are untouched."""
+    out = tmp_path / f"out{suffix}"
+    out.write_text("of an earlier run")
+
+    def interrupted():
+        with Output(out, id_type="string", options=EmbedOptions()) as output:
+            output.write(Rows(0, ["a", "b"], []), reply(2, failed=[0]))
+            raise stop("now")
+
+    with pytest.raises(stop):
+        interrupted()
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+    assert out.read_text() == "of an earlier run"
+
+
+def write_40_000_rows(out):
+    with Output(out, id_type="int64", options=EmbedOptions()) as output:
+        for first in range(0, 40_000, 1000):
+            output.write(Rows(first, list(range(first, first + 1000)), []), reply(1000))
+
+
+def test_row_groups_are_bounded(tmp_path):
+    """Small replies share a row group, and no group grows with the file."""
+    write_40_000_rows(tmp_path / "out.parquet")
+    metadata = parquet.read_metadata(tmp_path / "out.parquet")
+    sizes = [metadata.row_group(number).num_rows for number in range(metadata.num_row_groups)]
+    assert sizes == [17_000, 17_000, 6_000]
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ".npy"])
+def test_a_full_disk_is_an_error_with_a_way_out(tmp_path, suffix):
+    """No space left is FileError naming the file; nothing of the run stays."""
+    out = tmp_path / f"out{suffix}"
+    (tmp_path / f"{out.name}.part").symlink_to("/dev/full")
+    with pytest.raises(FileError, match=r"out.*No space left.*free some space"):
+        write_40_000_rows(out)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_runs_do_not_share_an_output(tmp_path):
+    """While one run writes, a second is refused and the first is not disturbed; leftovers are replaced."""
+    out = tmp_path / "out.npy"
+    (tmp_path / "out.npy.part").write_bytes(b"left by a killed run" * 100)
+    with Output(out, id_type="int64", options=EmbedOptions()) as output:
+        output.write(Rows(0, [0], []), reply(1))
+        with pytest.raises(FileError, match="another run"):
+            Output(out, id_type="int64", options=EmbedOptions())
+    assert np.load(out).shape == (1, 4)
+    assert out.stat().st_size == 128 + 16
+
+
+def test_an_output_that_cannot_open_all_its_files_leaves_none(tmp_path):
+    """The vectors' part goes again if the one of the ids cannot be written."""
+    (tmp_path / "out.npy.ids.jsonl.part").mkdir()
+    with pytest.raises(FileError, match="cannot be written"):
+        Output(tmp_path / "out.npy", id_type="int64", options=EmbedOptions())
+    assert [path.name for path in tmp_path.iterdir()] == ["out.npy.ids.jsonl.part"]
+
+
+def test_places_that_cannot_be_written_are_errors(tmp_path):
+    """A missing directory, a directory in the way or an unknown ending is refused at once."""
+    for path, says in (
+        (tmp_path / "absent" / "out.parquet", "create the directory"),
+        (tmp_path / "out.csv", "no format has this ending"),
+    ):
+        with pytest.raises(FileError, match=says):
+            Output(path, id_type="int64", options=EmbedOptions())
+    (tmp_path / "out.npy").mkdir()
+    with pytest.raises(FileError, match="is a directory"):
+        Output(tmp_path / "out.npy", id_type="int64", options=EmbedOptions())
+
+
+def test_an_input_without_rows_is_an_error(tmp_path):
+    """No row means no vector and no width: nothing is published."""
+    with (
+        pytest.raises(FileError, match="no rows"),
+        Output(tmp_path / "out.parquet", id_type="int64", options=EmbedOptions()),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        reply(1, dim=5),
+        reply(1, dtype=np.float16),
+        reply(1, scale=0.1),
+        reply(
+            1,
+            source=Provenance(model="m", revision="r2", profile_id="p", profile_name="cpu", precision="fp32"),
+        ),
+    ],
+    ids=["width", "type", "scale", "revision"],
+)
+def test_vectors_that_do_not_belong_together_are_refused(tmp_path, other):
+    """Replies of another revision, width, element type or scale end the run instead of mixing."""
+
+    def mix():
+        with Output(tmp_path / "out.parquet", id_type="int64", options=EmbedOptions()) as output:
+            output.write(Rows(0, [0], []), reply(1))
+            output.write(Rows(1, [1], []), other)
+
+    with pytest.raises(WorkerError, match="one model revision"):
+        mix()
+    assert list(tmp_path.iterdir()) == []
