@@ -1,0 +1,50 @@
+"""Which profile serves a model on a machine, and why not the others."""
+
+from selection.catalog import manifest_at, manifest_for, manifests
+from selection.choice import Choice, with_failure
+from selection.choose import choose
+from selection.facts import Facts
+from selection.facts_file import FactsError, load_facts
+from selection.manifest import Manifest, ManifestError, ModelCard, Profile
+from selection.manifest_file import load_manifest
+from selection.measurements import (
+    Measurement,
+    MeasurementKey,
+    load_measurements,
+    measurement_key,
+    store_measurement,
+)
+from selection.nim_manifest import load_nim_manifest
+from selection.probe import probe
+from selection.report import listing, listing_json
+from selection.story import explain
+from selection.verdict import Standing, Verdict
+
+__all__ = [
+    "Choice",
+    "Facts",
+    "FactsError",
+    "Manifest",
+    "ManifestError",
+    "Measurement",
+    "MeasurementKey",
+    "ModelCard",
+    "Profile",
+    "Standing",
+    "Verdict",
+    "choose",
+    "explain",
+    "listing",
+    "listing_json",
+    "load_facts",
+    "load_manifest",
+    "load_measurements",
+    "load_nim_manifest",
+    "manifest_at",
+    "manifest_for",
+    "manifests",
+    "measurement_key",
+    "probe",
+    "store_measurement",
+    "with_failure",
+]

@@ -1,0 +1,81 @@
+"""What was chosen and why: the answer of `choose`, and how it changes when a profile fails here."""
+
+from dataclasses import dataclass, replace
+
+from selection.manifest import ModelCard, Profile
+from selection.verdict import Cause, Standing, Verdict
+
+EXIT_UNKNOWN = 3
+EXIT_NONE_RUNNABLE = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """The profiles to try, in order, with a verdict for every one of the manifest, better-ranked first.
+
+    `selected` is the first candidate. A pinned choice has exactly one candidate, which nothing may replace.
+    Without a candidate `error` says why, in NIM's words, and `exit_code` is the process's: 3 for an override
+    that cannot be followed, 4 where nothing is runnable.
+    """
+
+    model: ModelCard
+    policy: str
+    candidates: tuple[Profile, ...] = ()
+    verdicts: tuple[Verdict, ...] = ()
+    pinned: bool = False
+    error: str | None = None
+    exit_code: int | None = None
+
+    @property
+    def selected(self) -> Profile | None:
+        """The profile to serve with, None where there is an error."""
+        return self.candidates[0] if self.candidates else None
+
+    @property
+    def low_memory_sentence(self) -> str:
+        """NIM's sentence on profiles that lack only free GPU memory; empty where there are none."""
+        num_low = sum(each.standing is Standing.LOW_MEMORY and bool(each.gpu) for each in self.verdicts)
+        if not num_low:
+            return ""
+        return (
+            f"Detected additional {num_low} compatible profile(s) that are currently not runnable due to low "
+            "free GPU memory."
+        )
+
+    def verdict(self, profile_id: str) -> Verdict:
+        """The verdict on one profile. Raises KeyError if it is not of this choice."""
+        for each in self.verdicts:
+            if each.profile.id == profile_id:
+                return each
+        raise KeyError(profile_id)
+
+    def log_lines(self) -> tuple[str, ...]:
+        """The boot log: MODEL PROFILES, the selected one and its metadata, or the error."""
+        runnable = [each.profile for each in self.verdicts if each.standing is Standing.RUNNABLE]
+        lines = ["MODEL PROFILES", f"- Compatible with system and runnable:{'' if runnable else ' <None>'}"]
+        lines += [f"  - {profile.name}  ({_tags(profile)})" for profile in runnable]
+        if self.selected is None:
+            return (*lines, *(self.error or "").splitlines())
+        lines += filter(None, [self.low_memory_sentence])
+        lines.append(f"Selected profile: {self.selected.id} ({self.selected.name})")
+        lines += [f"Profile metadata: {key}: {value}" for key, value in self.selected.tags.items()]
+        return tuple(lines)
+
+
+def with_failure(choice: Choice, profile_id: str, reason: str) -> Choice:
+    """The choice after a profile was tried here and did not load or verify: the next candidate is selected.
+
+    With none left, error and exit code 4 are set. Raises KeyError if the profile is not of this choice.
+    """
+    failed = replace(choice.verdict(profile_id), standing=Standing.FAILED, cause=Cause.FAILED, reason=reason)
+    verdicts = tuple(failed if each.profile.id == profile_id else each for each in choice.verdicts)
+    left = tuple(each for each in choice.candidates if each.id != profile_id)
+    if left:
+        return replace(choice, candidates=left, verdicts=verdicts)
+    what = "The pinned profile" if choice.pinned else "Every runnable profile, the last being"
+    error = f"{what} {failed.profile.id} ({failed.profile.name}) did not load or verify here: {reason}"
+    return replace(choice, candidates=(), verdicts=verdicts, error=error, exit_code=EXIT_NONE_RUNNABLE)
+
+
+def _tags(profile: Profile) -> str:
+    return ",".join(f"{key}={value}" for key, value in profile.tags.items())

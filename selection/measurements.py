@@ -1,0 +1,97 @@
+"""What was measured on this machine, kept in a cache: the table behind the policy `measured`."""
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from selection.facts import Facts, Gpu
+from selection.manifest import ModelCard, Profile
+from selection.runtimes import library_for
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """How one profile did: rates per second, bytes on the device, cosines to fp32, seconds to load."""
+
+    profile_id: str
+    tokens_per_s: float
+    texts_per_s: float
+    memory_bytes: int
+    worst_cosine: float
+    mean_cosine: float
+    load_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasurementKey:
+    """Everything that could change a measurement; another value of any of it is another measurement."""
+
+    profile_id: str
+    model: str
+    revision: str
+    device: str
+    driver: str
+    runtime: str
+    length_mix: str
+
+
+def measurement_key(
+    profile: Profile, model: ModelCard, facts: Facts, *, gpu: Gpu | None, length_mix: str
+) -> MeasurementKey:
+    """The key of a profile on a device here; `length_mix` names or hashes the lengths measured over."""
+    library = library_for(profile, facts, gpu=gpu)
+    device = (
+        f"{gpu.name} {gpu.mig_slice}".strip() if gpu else f"{facts.cpu.name} x{facts.cpu.num_cores}".strip()
+    )
+    return MeasurementKey(
+        profile_id=profile.id,
+        model=model.name,
+        revision=model.revision or model.weights_sha256 or "",
+        device=device,
+        driver=(facts.driver_version or "") if gpu else "",
+        runtime=f"{library.name} {library.version}" if library else "",
+        length_mix=length_mix,
+    )
+
+
+def load_measurements(directory: Path, keys: Iterable[MeasurementKey]) -> dict[str, Measurement]:
+    """What the cache holds under these keys, by profile id; a file that is none of ours counts as absent."""
+    found = (_read(_file(directory, key), key) for key in keys)
+    return {each.profile_id: each for each in found if each is not None}
+
+
+def store_measurement(directory: Path, key: MeasurementKey, measurement: Measurement) -> Path:
+    """Write one measurement, whole or not at all; returns its file. Raises OSError."""
+    directory.mkdir(parents=True, exist_ok=True)
+    target = _file(directory, key)
+    content = {"format": FORMAT, "key": asdict(key), "measurement": asdict(measurement)}
+    descriptor, name = tempfile.mkstemp(dir=directory, suffix=".tmp")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(content, file, indent=1)
+        os.replace(name, target)
+    except OSError:
+        Path(name).unlink(missing_ok=True)
+        raise
+    return target
+
+
+def _file(directory: Path, key: MeasurementKey) -> Path:
+    digest = hashlib.sha256(json.dumps(asdict(key), sort_keys=True).encode()).hexdigest()
+    return directory / f"measured-{digest[:32]}.json"
+
+
+def _read(path: Path, key: MeasurementKey) -> Measurement | None:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != FORMAT or content["key"] != asdict(key):
+            return None
+        return Measurement(**content["measurement"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return None

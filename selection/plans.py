@@ -1,0 +1,37 @@
+"""Which TensorRT plan may be loaded here: all that NVIDIA names must agree; a plan cannot be asked."""
+
+from selection.facts import Facts, Gpu, Plan, Runtime
+from selection.manifest import Profile
+from selection.runtimes import library_for
+from selection.verdict import Cause, Obstacle
+
+
+def missing_plan(profile: Profile, facts: Facts, *, gpu: Gpu | None) -> Obstacle | None:
+    """Why a TensorRT profile has no plan for this device, and what to do; None if it needs none."""
+    if profile.backend != "tensorrt" or gpu is None:
+        return None
+    plans = [plan for plan in facts.plans if plan.profile_id == profile.id]
+    refusals = [_mismatch(plan, profile, facts, gpu=gpu) for plan in plans]
+    if "" in refusals:
+        return None
+    library = library_for(profile, facts, gpu=gpu)
+    build = f"not built yet: `worker build-engines` makes it here with {_named(library)}, in minutes"
+    return Obstacle(Cause.PLAN, f"{refusals[0]}; {build}" if refusals else build)
+
+
+def _mismatch(plan: Plan, profile: Profile, facts: Facts, *, gpu: Gpu) -> str:
+    library = library_for(profile, facts, gpu=gpu)
+    here = (facts.os, facts.cpu.architecture)
+    if (plan.os, plan.cpu_architecture) != here:
+        return f"its plan was built on {plan.os} {plan.cpu_architecture}, this is {' '.join(here)}"
+    if library is None or (plan.library, plan.version) != (library.name, library.version):
+        return f"its plan is of {plan.library} {plan.version}, here is {_named(library)}"
+    if plan.capability != gpu.capability:
+        return f"its plan is for compute capability {plan.capability[0]}.{plan.capability[1]}"
+    if plan.level == "none" and plan.gpu_name != gpu.name:
+        return f"its plan is for {plan.gpu_name} only"
+    return ""
+
+
+def _named(library: Runtime | None) -> str:
+    return f"{library.name} {library.version}" if library else "no TensorRT"

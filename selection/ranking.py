@@ -1,0 +1,37 @@
+"""The order in which profiles are taken: a total one, so that two workers on equal machines agree."""
+
+from collections.abc import Sequence
+
+from selection.facts import Gpu
+from selection.manifest import BACKENDS, DEVICES, PRECISIONS, Profile
+
+Rank = tuple[int, bool, int, int, int, str]
+
+
+def rank(profile: Profile) -> Rank:
+    """Smaller is better: GPU before CPU, optimized before generic, backend, precision, match, then the id."""
+    return (
+        _place(DEVICES, profile.device),
+        profile.generic,
+        _place(BACKENDS, profile.backend),
+        _place(PRECISIONS, profile.precision),
+        _distance(profile),
+        profile.id,
+    )
+
+
+def device_place(gpu: Gpu | None, order: Sequence[Gpu]) -> int:
+    """Where the device stands among those of the machine; the CPU comes last."""
+    return len(order) if gpu is None else order.index(gpu)
+
+
+def _place(order: Sequence[str], value: str) -> int:
+    """What a foreign manifest calls by another name comes after everything we know."""
+    return order.index(value) if value in order else len(order)
+
+
+def _distance(profile: Profile) -> int:
+    requires = profile.requires
+    if requires.names_gpu:
+        return 0
+    return 1 if requires.capabilities or requires.cpu_features else 2 if requires.min_capability else 3

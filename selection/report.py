@@ -1,0 +1,90 @@
+"""The listing of all profiles with their reasons, as text in NIM's layout and as JSON."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from selection.choice import Choice
+from selection.facts import Facts
+from selection.facts_file import facts_to_dict
+from selection.ranking import rank
+from selection.system import system_info
+from selection.verdict import Standing, Verdict
+
+FORMAT = 1
+_HEADINGS = {
+    Standing.RUNNABLE: "Compatible with system and runnable",
+    Standing.LOW_MEMORY: "Compatible with system but not runnable due to low free memory",
+    Standing.BUILDABLE: "Buildable: compatible with system once the TensorRT plan is built",
+    Standing.EXCLUDED: "Compatible with system but excluded by the override",
+    Standing.FAILED: "Failed to load or verify on this system",
+    Standing.INCOMPATIBLE: "Incompatible with system",
+}
+_ALWAYS_SHOWN = (Standing.RUNNABLE, Standing.INCOMPATIBLE)
+
+
+def listing(facts: Facts, choice: Choice) -> str:
+    """SYSTEM INFO and MODEL PROFILES, with a reason for each that does not run; ends with a newline."""
+    lines = [*system_info(facts), f"MODEL PROFILES of {choice.model.name}"]
+    for standing, heading in _HEADINGS.items():
+        verdicts = [verdict for verdict in choice.verdicts if verdict.standing is standing]
+        if (
+            standing is Standing.INCOMPATIBLE
+        ):  # no order means anything here, so take the one people search by
+            verdicts.sort(key=lambda verdict: (rank(verdict.profile)[:-1], verdict.profile.name))
+        if verdicts:
+            lines += [f"- {heading}:", *(line for verdict in verdicts for line in _entry(verdict))]
+        elif standing in _ALWAYS_SHOWN:
+            lines.append(f"- {heading}: <None>")
+    if choice.selected:
+        how = "pinned" if choice.pinned else f"policy {choice.policy}"
+        lines.append(f"Selected profile: {choice.selected.id} ({choice.selected.name}), {how}")
+    elif choice.error:
+        lines.append(f"No profile selected: {choice.error.splitlines()[0]}")
+    return "\n".join(lines) + "\n"
+
+
+def listing_json(facts: Facts, choice: Choice) -> str:
+    """The listing as one JSON object; docs/selection.md describes its keys, `format` counts their changes."""
+    content = {
+        "format": FORMAT,
+        "model": choice.model.name,
+        "policy": choice.policy,
+        "selected": choice.selected.id if choice.selected else None,
+        "pinned": choice.pinned,
+        "candidates": [profile.id for profile in choice.candidates],
+        "error": choice.error,
+        "exit_code": choice.exit_code,
+        "profiles": [_as_dict(verdict) for verdict in choice.verdicts],
+        "system": facts_to_dict(facts),
+    }
+    return json.dumps(content, indent=2) + "\n"
+
+
+def _entry(verdict: Verdict) -> Iterator[str]:
+    profile = verdict.profile
+    yield f"  - {profile.id} ({profile.name})"
+    if verdict.reason:
+        yield f"      {verdict.reason}"
+
+
+def _as_dict(verdict: Verdict) -> dict[str, Any]:
+    profile = verdict.profile
+    return {
+        "id": profile.id,
+        "name": profile.name,
+        "backend": profile.backend,
+        "device": profile.device,
+        "precision": profile.precision,
+        "generic": profile.generic,
+        "min_cosine": profile.min_cosine,
+        "tags": dict(profile.tags),
+        "why": profile.why,
+        "standing": verdict.standing.value,
+        "cause": verdict.cause.value,
+        "reason": verdict.reason,
+        "gpu": verdict.gpu.index if verdict.gpu else None,
+        "gpu_uuid": verdict.gpu.uuid if verdict.gpu else None,
+        "needed_bytes": verdict.needed_bytes,
+        "fitting_tokens": verdict.fitting_tokens,
+    }

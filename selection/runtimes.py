@@ -1,0 +1,77 @@
+"""What an installed inference library can do on a GPU, as tables; sources in docs/selection.md."""
+
+from selection.facts import Capability, Facts, Gpu, Runtime
+from selection.manifest import Profile
+from selection.verdict import Cause, Obstacle
+
+#: A CUDA major version compiles for these capabilities and newer.
+_CUDA_FLOOR: dict[int, Capability] = {13: (7, 5), 12: (5, 0)}
+_TENSORRT_FLOOR: Capability = (7, 5)
+_TENSORRT_RTX: tuple[Capability, ...] = ((8, 0), (8, 6), (8, 9))
+_TENSORRT_RTX_FROM: Capability = (12, 0)
+
+#: (backend, device) -> libraries that serve it, better first, and the extra that installs one
+_LIBRARIES: dict[tuple[str, str], tuple[tuple[str, ...], str]] = {
+    ("tensorrt", "cuda"): (("tensorrt", "tensorrt_rtx"), "tensorrt"),
+    ("onnx", "cuda"): (("onnxruntime-gpu",), "gpu"),
+    ("onnx", "cpu"): (("onnxruntime", "onnxruntime-gpu"), "cpu"),
+    ("torch", "cuda"): (("torch",), "torch"),
+    ("torch", "cpu"): (("torch",), "torch"),
+}
+
+
+def library_for(profile: Profile, facts: Facts, *, gpu: Gpu | None) -> Runtime | None:
+    """The installed library that runs the profile on that device, or None."""
+    names = _LIBRARIES.get((profile.backend, profile.device), ((), ""))[0]
+    installed = [runtime for name in names if (runtime := facts.runtime(name))]
+    return next((each for each in installed if not _refusal(each, facts, gpu=gpu)), None)
+
+
+def missing_library(profile: Profile, facts: Facts, *, gpu: Gpu | None) -> Obstacle | None:
+    """Why no installed library runs the profile on that device, or None if one does."""
+    if profile.backend == "fake" or library_for(profile, facts, gpu=gpu):
+        return None
+    names, extra = _LIBRARIES.get((profile.backend, profile.device), ((), ""))
+    if not names:
+        reason = f"no backend of ours is called {profile.backend} on {profile.device}"
+        return Obstacle(Cause.LIBRARY, reason)
+    refusals = [_refusal(runtime, facts, gpu=gpu) for name in names if (runtime := facts.runtime(name))]
+    absent = f"{names[0]} is not installed (pip install 'embedmill[{extra}]')"
+    return Obstacle(Cause.LIBRARY, "; ".join(refusals) or absent)
+
+
+def supports(runtime: Runtime, capability: Capability) -> bool:
+    """True if the library has, or can compile, kernels for GPUs of that capability."""
+    if runtime.name == "tensorrt_rtx":
+        return capability in _TENSORRT_RTX or capability >= _TENSORRT_RTX_FROM
+    if runtime.name == "tensorrt" and capability < _TENSORRT_FLOOR:
+        return False
+    major = _major(runtime.cuda)
+    return major is None or capability >= _CUDA_FLOOR.get(major, (0, 0))
+
+
+def _refusal(runtime: Runtime, facts: Facts, *, gpu: Gpu | None) -> str:
+    if gpu is None:
+        return ""
+    what = f"{runtime.name} {runtime.version}"
+    if runtime.cuda is None and runtime.name == "torch":
+        return f"{what} is a CPU build; install one for CUDA"
+    if gpu.capability and not supports(runtime, gpu.capability):
+        built = f" (CUDA {runtime.cuda})" if runtime.cuda else ""
+        return f"{what}{built} does not support compute capability {_text(gpu.capability)}"
+    needed, offered = _major(runtime.cuda), _major(facts.driver_cuda)
+    if needed and offered and needed > offered:
+        return (
+            f"{what} needs CUDA {needed}, driver {facts.driver_version} offers {facts.driver_cuda}: "
+            "update the driver"
+        )
+    return ""
+
+
+def _major(version: str | None) -> int | None:
+    head = (version or "").partition(".")[0]
+    return int(head) if head.isdecimal() else None
+
+
+def _text(capability: Capability) -> str:
+    return f"{capability[0]}.{capability[1]}"
