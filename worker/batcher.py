@@ -72,7 +72,8 @@ class Batcher:
     def __init__(self, budget: Budget, *, dim: int) -> None:
         self.budget = budget
         self._dim = dim
-        self._jobs: deque[Waiting] = deque()
+        self._jobs: deque[Waiting] = deque()  # those with texts that are in no batch yet
+        self._unanswered: set[Waiting] = set()
         self._changed = threading.Condition()
         self._closed: BaseException | None = None
 
@@ -97,8 +98,13 @@ class Batcher:
             if self._closed is not None:
                 raise self._closed
             self._jobs.append(job)
+            self._unanswered.add(job)
             self._changed.notify()
-        return await job.future
+        try:
+            return await job.future
+        finally:
+            with self._changed:
+                self._unanswered.discard(job)
 
     def take(self, *, block: bool) -> Batch | None:
         """The next batch; None if nothing waits, or with `block` only when the batcher is closed."""
@@ -132,14 +138,13 @@ class Batcher:
             self._answered(job, len(positions))
 
     def close(self, error: BaseException) -> None:
-        """Give out no more batches; every waiting job, and every later one, fails with `error`."""
+        """Give out no more batches; every unanswered job, and every later one, fails with `error`."""
         with self._changed:
             self._closed = error
-            jobs = list(self._jobs)
             self._jobs.clear()
             self._changed.notify_all()
-        for job in jobs:
-            _settle(job, error)
+            for job in self._unanswered:
+                _settle(job, error)
 
     def _pack(self) -> Batch:
         window = list(self._window())

@@ -5,6 +5,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -61,30 +62,34 @@ class Heartbeat:
         """End the thread and its connection."""
         self._stop.set()
         self._thread.join(timeout=5)
+        with suppress(RedisError, OSError):
+            self._leases.leave(self._redis)
         self._redis.close()
 
     def _run(self) -> None:
         try:
-            self._beat()
+            while True:
+                self._beat()
+                if self._stop.wait(self._interval_s):
+                    return
         except BaseException as error:  # without it every lease would silently run out
             self._on_death(error)
 
     def _beat(self) -> None:
-        while not self._stop.wait(self._interval_s):
-            self._loop.call_soon_threadsafe(self._tick)
-            silence_s = time.monotonic() - self._loop_ticked_s
-            if silence_s > self._max_silence_s:
-                log.error("event loop silent for %.0f s; its leases are left to run out", silence_s)
-                continue
-            with self._lock:
-                held = list(self._held.values())
-            try:
-                lost = self._leases.renew(self._redis, held)
-            except (RedisError, OSError) as error:
-                log.warning("leases not renewed: %s", error)
-                continue
-            for job in lost:
-                self._loop.call_soon_threadsafe(self._on_lost, job)
+        self._loop.call_soon_threadsafe(self._tick)
+        silence_s = time.monotonic() - self._loop_ticked_s
+        if silence_s > self._max_silence_s:
+            log.error("event loop silent for %.0f s; its leases are left to run out", silence_s)
+            return
+        with self._lock:
+            held = list(self._held.values())
+        try:
+            lost = self._leases.renew(self._redis, held)
+        except (RedisError, OSError) as error:
+            log.warning("leases not renewed: %s", error)
+            return
+        for job in lost:
+            self._loop.call_soon_threadsafe(self._on_lost, job)
 
     def _tick(self) -> None:
         self._loop_ticked_s = time.monotonic()

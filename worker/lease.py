@@ -5,6 +5,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from signal import Signals
 from typing import Any
 
@@ -12,6 +13,7 @@ from arq.connections import ArqRedis
 from arq.worker import Worker
 from redis.exceptions import RedisError
 
+from producer.connection import end_tasks, subscribed
 from producer.contract import Failure, Keys, encode_failure
 from producer.errors import BackendDead
 from worker.heartbeat import Heartbeat
@@ -24,6 +26,7 @@ JobFunction = Callable[[Claim, bytes | None], Awaitable[bytes]]
 
 FAILURE_KEPT_S = 60.0  # so that enqueueing a failed job again soon tries it again
 MIN_HELD_BYTES = 64 * 1024  # small jobs are taken many at a time, however slow the last ones were
+STOP_S = 5.0  # a claim takes milliseconds unless Redis is gone
 IDLE_S = 0.25  # how long a lost wake-up can go unnoticed
 
 
@@ -65,6 +68,7 @@ class LeaseWorker(Worker):
         self._heartbeat: Heartbeat | None = None
         self._wake = asyncio.Event()
         self._claims: dict[str, Claim] = {}
+        self._stopping = False
         self._bytes_per_s = 0.0
         self._last_done_s = time.monotonic()
 
@@ -74,25 +78,36 @@ class LeaseWorker(Worker):
 
     def handle_sig_wait_for_completion(self, signum: Signals) -> None:
         """The first signal lets running jobs finish within the grace; a second one hands them back now."""
-        if self.allow_pick_jobs:
-            super().handle_sig_wait_for_completion(signum)
-        else:
-            self.handle_sig(signum)
+        if not self.allow_pick_jobs:
+            self._stop()
+            return
+        log.info("stopping signal=%s jobs_running=%d", Signals(signum).name, len(self.tasks))
+        self.allow_pick_jobs = False
+        self._finishing = asyncio.create_task(self._finish_within_grace(), name="embedmill-grace")
+
+    async def _finish_within_grace(self) -> None:
+        if self.tasks:
+            await asyncio.wait(set(self.tasks.values()), timeout=self._job_completion_wait)
+        self._stop()
+
+    def _stop(self) -> None:
+        """End the main loop between two claims: a claim cut short would strand its jobs."""
+        self._stopping = True
+        self._wake.set()
 
     async def run_until(self, died: asyncio.Future[None]) -> None:
         """Serve until a signal; what the grace did not finish is handed back without burning a try.
 
         If `died` fails first, since a stage of the worker is gone, the same happens and its error is raised.
         """
-        main = asyncio.create_task(self.async_run(), name="embedmill-main")
-        listener = asyncio.create_task(self._listen(), name="embedmill-listener")
-        try:
-            await asyncio.wait({main, died}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            running = [main, listener, *self.tasks.values()]
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+        async with subscribed(self.pool, self._keys.channel, self._on_message):
+            main = asyncio.create_task(self.async_run(), name="embedmill-main")
+            try:
+                await asyncio.wait({main, died}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                self._stop()
+                await asyncio.wait({main}, timeout=STOP_S)
+                await end_tasks(main, *self.tasks.values())
         if died.done():
             died.result()
         if not main.cancelled():
@@ -106,6 +121,8 @@ class LeaseWorker(Worker):
 
     async def _poll_iteration(self) -> None:
         """One turn of arq's main loop: claim what there is room for, then sleep until something happens."""
+        if self._stopping:
+            raise asyncio.CancelledError
         self._wake.clear()
         for job, task in list(self.tasks.items()):
             if task.done():
@@ -114,11 +131,9 @@ class LeaseWorker(Worker):
                     task.result()  # BackendDead and bugs end the worker
         claimed = await self._claim() if self.allow_pick_jobs else 0
         if not claimed:
-            try:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(IDLE_S):
                     await self._wake.wait()
-            except TimeoutError:
-                pass
 
     async def _claim(self) -> int:
         room = self.max_jobs - len(self.tasks)
@@ -190,18 +205,10 @@ class LeaseWorker(Worker):
         self._last_done_s = now_s
         self._bytes_per_s += 0.2 * (rate - self._bytes_per_s)
 
-    async def _listen(self) -> None:
-        """Wake the main loop when jobs are enqueued or handed back, until cancelled."""
-        while True:
-            try:
-                async with self.pool.pubsub(ignore_subscribe_messages=True) as pubsub:
-                    await pubsub.subscribe(self._keys.channel)
-                    while True:
-                        message = await pubsub.get_message(timeout=None)
-                        if message is not None and message["data"] == b"+":
-                            self._wake.set()
-            except (RedisError, OSError):
-                await asyncio.sleep(IDLE_S)
+    def _on_message(self, data: bytes) -> None:
+        """Wake the main loop when jobs are enqueued or handed back."""
+        if data == b"+":
+            self._wake.set()
 
 
 def _pause_s(tries: int) -> float:

@@ -50,14 +50,16 @@ return claimed
 """
 )
 
-# ARGV lease in ms, then id and token of each job -> ids whose lease is no longer ours
+# ARGV worker, its presence in ms, lease in ms, then id and token of each job -> ids no longer ours
 _RENEW = (
     _NOW
     + """
+redis.call('ZREMRANGEBYSCORE', root .. 'workers', '-inf', now)
+redis.call('ZADD', root .. 'workers', now + ARGV[2], ARGV[1])
 local lost = {}
-for i = 2, #ARGV, 2 do
+for i = 4, #ARGV, 2 do
   if redis.call('HGET', root .. 'job:' .. ARGV[i], 'token') == ARGV[i + 1] then
-    redis.call('ZADD', root .. 'leases', 'XX', now + ARGV[1], ARGV[i])
+    redis.call('ZADD', root .. 'leases', 'XX', now + ARGV[3], ARGV[i])
   else
     lost[#lost + 1] = ARGV[i]
   end
@@ -107,6 +109,7 @@ return 1
 """
 )
 
+_PRESENCE_LEASES = 4  # a worker counts as alive so many leases after its last sign of life
 STAGED_S = 60  # how long an answer may lie between its two commands
 
 
@@ -159,12 +162,18 @@ class Leases:
         return bool(released)
 
     def renew(self, redis: SyncRedis, claims: Iterable[Claim]) -> set[str]:
-        """Extend the leases from now, through a blocking connection; the ids that are lost."""
-        arguments = [part for claim in claims for part in (claim.job, claim.token)]
-        if not arguments:
-            return set()
-        lost: Any = redis.eval(_RENEW, 1, self._keys.root, str(self._lease_ms), *arguments)
+        """Extend the leases from now, through a blocking connection; the ids that are lost.
+
+        It is the worker's sign of life too, with or without claims.
+        """
+        jobs = [part for claim in claims for part in (claim.job, claim.token)]
+        terms = (str(_PRESENCE_LEASES * self._lease_ms), str(self._lease_ms))
+        lost: Any = redis.eval(_RENEW, 1, self._keys.root, self._worker, *terms, *jobs)
         return {job.decode() for job in lost}
+
+    def leave(self, redis: SyncRedis) -> None:
+        """Take back the sign of life."""
+        redis.zrem(self._keys.workers, self._worker)
 
     async def _eval(self, script: str, *arguments: str) -> Any:
         answer: Any = self._redis.eval(script, 1, self._keys.root, *arguments)

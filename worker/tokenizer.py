@@ -1,6 +1,6 @@
 """Texts to flat token ids, exactly as the model's own tokenizer gives them; nothing is padded."""
 
-from collections.abc import Sequence
+from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Encoding
 from tokenizers import Tokenizer as Library
+from tokenizers.normalizers import Lowercase, Sequence
 
 from producer.contract import Truncate
 from producer.errors import ModelError
@@ -32,10 +33,11 @@ class Tokenizer:
     """The tokenizer of a model directory's tokenizer.json.
 
     Truncation and padding baked into the file are reset: some files cut at 128 and pad to 128. Texts of at
-    most `max_tokens` tokens, special tokens included, pass whole. Safe to call from many threads.
+    most `max_tokens` tokens, special tokens included, pass whole. With `lower_case` texts are lowered first,
+    whatever the file does (sentence-transformers' `do_lower_case`). Safe to call from many threads.
     """
 
-    def __init__(self, directory: Path, *, max_tokens: int) -> None:
+    def __init__(self, directory: Path, *, max_tokens: int, lower_case: bool = False) -> None:
         path = directory / "tokenizer.json"
         if not path.is_file():
             raise ModelError(f"{directory} has no tokenizer.json; save the model with a fast tokenizer")
@@ -45,12 +47,15 @@ class Tokenizer:
             raise ModelError(f"{path} is no tokenizer this version can read: {error}") from error
         self._library.no_truncation()
         self._library.no_padding()
+        if lower_case:
+            kept = [self._library.normalizer] if self._library.normalizer is not None else []
+            self._library.normalizer = Sequence([Lowercase(), *kept])
         self.max_tokens = max_tokens
         special = self._library.num_special_tokens_to_add(is_pair=False)
         if special >= max_tokens:
             raise ModelError(f"{path} adds {special} special tokens, the model takes {max_tokens} in all")
 
-    def encode(self, texts: Sequence[str], truncate: Truncate) -> Encoded:
+    def encode(self, texts: SequenceOf[str], truncate: Truncate) -> Encoded:
         """Tokens of all texts; those longer than `max_tokens` are cut at START or END, or refused."""
         encodings = self._library.encode_batch_fast(list(texts))
         rows: list[list[int]] = []

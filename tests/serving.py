@@ -1,0 +1,40 @@
+"""A worker of the tests' own in this process: everything real but the network, which is the fake backend."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+from producer.connection import end_tasks
+from worker.app import serve
+from worker.backends.fake import FakeBackend
+from worker.boot import Booted, boot
+from worker.settings import Settings
+
+MODEL = "fake/echo"
+
+
+def booted(settings: Settings, **backend: Any) -> Booted:
+    """The fake profile, with a backend that fails as it is told."""
+    found = boot(settings)
+    if not backend:
+        return found
+    found.backend.close()
+    options = {"dim": found.model.dim, "max_text_tokens": found.model.max_text_tokens, **backend}
+    return replace(found, backend=FakeBackend(**options))
+
+
+@asynccontextmanager
+async def worker(
+    redis_url: str, *, backend: dict[str, Any] | None = None, **settings: Any
+) -> AsyncIterator[None]:
+    """A worker on that server until the block ends; its death fails the block."""
+    chosen = Settings(model=MODEL, redis_url=redis_url, **settings)
+    task = asyncio.create_task(serve(chosen, booted(chosen, **(backend or {}))))
+    try:
+        yield
+        if task.done():
+            task.result()
+    finally:
+        await end_tasks(task)

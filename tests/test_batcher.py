@@ -1,0 +1,192 @@
+"""Batcher and device together: every text gets its own answer, whatever happens to its batch."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from producer.errors import BackendDead, BackendError
+from worker.backends.contract import Tokens
+from worker.backends.fake import FakeBackend, fake_vectors
+from worker.batcher import Batcher, Embedded
+from worker.device import BatchEvent, Device
+from worker.packing import Budget
+
+DIM = 8
+POISON = 13
+
+
+def tokens(*texts: list[int]) -> Tokens:
+    offsets = np.cumsum([0] + [len(text) for text in texts], dtype=np.int32)
+    return Tokens(np.array([token for text in texts for token in text], dtype=np.int32), offsets)
+
+
+def check(job: Tokens, got: Embedded, *, failed: set[int] = frozenset()) -> None:
+    assert {one.index for one in got.failures} == failed
+    expected = fake_vectors(job, DIM)
+    for index in range(len(job)):
+        if index in failed:
+            assert np.isnan(got.vectors[index]).all()
+        else:
+            np.testing.assert_array_equal(got.vectors[index], expected[index])
+
+
+@asynccontextmanager
+async def running(
+    backend: FakeBackend, *, events: list[BatchEvent] | None = None, max_texts: int = 64
+) -> AsyncIterator[tuple[Batcher, list[BaseException]]]:
+    """A device thread on the backend, and what killed it."""
+    budget = Budget(max_tokens=backend.max_batch_tokens, max_texts=max_texts, padded=backend.padded)
+    batcher = Batcher(budget, dim=backend.dim)
+    deaths: list[BaseException] = []
+    seen: Callable[[BatchEvent], None] = (events if events is not None else []).append
+    device = Device(backend, batcher, on_batch=seen, on_death=deaths.append)
+    try:
+        yield batcher, deaths
+    finally:
+        batcher.close(BackendDead("the test is over"))
+        device.close()
+
+
+job_of_texts = st.lists(st.lists(st.integers(0, 99), min_size=1, max_size=20), max_size=30)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(
+    jobs=st.lists(job_of_texts, min_size=1, max_size=6),
+    padded=st.booleans(),
+    max_batch_tokens=st.integers(20, 200),
+    memory_tokens=st.integers(1, 200),
+    alone=st.booleans(),
+)
+def test_every_text_gets_its_own_vector(
+    jobs: list[list[list[int]]], padded: bool, max_batch_tokens: int, memory_tokens: int, alone: bool
+) -> None:
+    """In any company, past poison and out-of-memory; only the texts at fault fail."""
+
+    async def scenario() -> None:
+        backend = FakeBackend(
+            dim=DIM,
+            max_batch_tokens=max_batch_tokens,
+            max_text_tokens=20,
+            padded=padded,
+            memory_tokens=memory_tokens,
+            failures={POISON: BackendError},
+        )
+        async with running(backend) as (batcher, deaths):
+            sent = [tokens(*texts) for texts in jobs]
+            got = await asyncio.gather(
+                *(batcher.embed(job, alone=alone and at == 0) for at, job in enumerate(sent))
+            )
+            for texts, job, answer in zip(jobs, sent, got, strict=True):
+                bad = {at for at, text in enumerate(texts) if POISON in text or len(text) > memory_tokens}
+                check(job, answer, failed=bad)
+            assert deaths == []
+
+    asyncio.run(scenario())
+
+
+async def test_jobs_meet_in_a_batch() -> None:
+    """Small jobs that wait together are computed together."""
+    events: list[BatchEvent] = []
+    async with running(FakeBackend(dim=DIM, delay_s=0.05), events=events) as (batcher, _):
+        await asyncio.gather(*(batcher.embed(tokens([n, n + 1])) for n in range(20)))
+    assert len(events) <= 4
+    assert sum(event.num_texts for event in events) == 20
+
+
+async def test_a_job_that_killed_before_is_kept_apart() -> None:
+    """Neither its texts join others' batches nor others its own."""
+    events: list[BatchEvent] = []
+    async with running(FakeBackend(dim=DIM, delay_s=0.02), events=events) as (batcher, _):
+        await asyncio.gather(
+            batcher.embed(tokens([1])),
+            batcher.embed(tokens([2])),
+            batcher.embed(tokens([3, 4, 5], [6]), alone=True),
+            *(batcher.embed(tokens([n])) for n in range(7, 12)),
+        )
+    assert (2, 4) in [(event.num_texts, event.num_tokens) for event in events]
+
+
+async def test_a_large_job_does_not_hold_the_device() -> None:
+    """Jobs take turns: a small one that comes later is done long before the large one."""
+    backend = FakeBackend(dim=DIM, max_batch_tokens=64, max_text_tokens=32, delay_s=0.002)
+    async with running(backend) as (batcher, _):
+        large = asyncio.create_task(batcher.embed(tokens(*[[n % 90] * 16 for n in range(800)])))
+        await asyncio.sleep(0.01)
+        await batcher.embed(tokens([1] * 3))
+        assert not large.done()
+        await large
+
+
+async def test_a_dead_device_answers_everybody() -> None:
+    """Waiting and later jobs fail with what killed it; nobody hangs."""
+    backend = FakeBackend(dim=DIM, failures={POISON: BackendDead})
+    async with running(backend) as (batcher, deaths):
+        got = await asyncio.gather(
+            *(batcher.embed(tokens([n])) for n in (1, POISON, 3)), return_exceptions=True
+        )
+        assert any(isinstance(answer, BackendDead) for answer in got)
+        assert len(deaths) == 1
+        with pytest.raises(BackendDead, match="told to fail"):
+            await batcher.embed(tokens([4]))
+
+
+async def test_a_bug_in_the_backend_ends_it_loudly() -> None:
+    """A backend that gives the wrong number of vectors is not trusted again."""
+
+    class Miscounting(FakeBackend):
+        def collect(self, handle: object) -> np.ndarray:
+            return super().collect(handle)[:-1]
+
+    async with running(Miscounting(dim=DIM)) as (batcher, deaths):
+        with pytest.raises(BackendDead, match="1 vectors for 2 texts"):
+            await batcher.embed(tokens([1], [2]))
+        assert len(deaths) == 1
+
+
+async def test_a_vector_that_is_not_finite_fails_its_text() -> None:
+    """Its neighbours in the batch keep theirs."""
+
+    class Overflowing(FakeBackend):
+        def collect(self, handle: Tokens) -> np.ndarray:
+            vectors = super().collect(handle)
+            vectors[handle.ids[handle.offsets[:-1]] == POISON] = np.inf
+            return vectors
+
+    job = tokens([1, 2], [POISON], [3])
+    async with running(Overflowing(dim=DIM)) as (batcher, _):
+        got = await batcher.embed(job)
+    check(job, got, failed={1})
+    assert got.failures[0].code == "not_finite"
+
+
+async def test_a_cancelled_job_leaves_its_mates_alone() -> None:
+    """Its texts are dropped, the others are answered."""
+    async with running(FakeBackend(dim=DIM, delay_s=0.02, max_batch_tokens=20, max_text_tokens=20)) as (
+        batcher,
+        deaths,
+    ):
+        doomed = asyncio.create_task(batcher.embed(tokens(*[[n] * 10 for n in range(20)])))
+        mate_tokens = tokens([1], [2], [3])
+        mate = asyncio.create_task(batcher.embed(mate_tokens))
+        await asyncio.sleep(0.03)
+        doomed.cancel()
+        check(mate_tokens, await mate)
+        assert deaths == []
+
+
+async def test_the_budget_shrinks_out_of_memory_and_creeps_back() -> None:
+    """Halved at once, grown after many good batches."""
+    backend = FakeBackend(dim=DIM, max_batch_tokens=64, max_text_tokens=32, memory_tokens=40)
+    async with running(backend) as (batcher, _):
+        await batcher.embed(tokens(*[[1] * 8 for _ in range(8)]))
+        shrunk = batcher.budget.max_tokens
+        assert shrunk < 64
+        for _ in range(70):
+            await batcher.embed(tokens([1]))
+        assert batcher.budget.max_tokens > shrunk

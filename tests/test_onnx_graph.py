@@ -1,0 +1,227 @@
+"""The ONNX graph against the same network written in plain NumPy."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from safetensors.numpy import save_file
+
+from worker.architecture import Architecture
+from worker.backends.contract import Tokens
+from worker.backends.flat_inputs import graph_inputs
+from worker.backends.onnx_backend import open_session
+from worker.backends.positions import token_positions
+from worker.build.onnx_graph import build_graph
+from worker.dense import Dense
+from worker.head import PLAIN_HEAD, Head
+from worker.model import Model
+from worker.weights import Weights, tensor_shapes
+
+Array = npt.NDArray[Any]
+LENGTHS = (3, 17, 1, 17, 30)
+
+
+def architecture(**changes: Any) -> Architecture:
+    """A small BERT, changed as asked."""
+    fields: dict[str, Any] = {
+        "kind": "bert",
+        "vocab_size": 50,
+        "hidden": 32,
+        "layers": 2,
+        "heads": 4,
+        "kv_heads": 4,
+        "head_dim": 8,
+        "intermediate": 48,
+        "activation": "gelu",
+        "norm_eps": 1e-12,
+        "position_offset": 0,
+        "max_positions": 40,
+        "token_types": 2,
+    }
+    return Architecture(**(fields | changes))
+
+
+def model_of(network: Architecture, head: Head = PLAIN_HEAD) -> Model:
+    return Model(
+        directory=Path(),
+        transformer=Path(),
+        revision="none",
+        architecture=network,
+        head=head,
+        max_text_tokens=network.max_tokens,
+        do_lower_case=False,
+        prompts={},
+        default_prompt=None,
+        similarity="cosine",
+        matryoshka_dims=(),
+    )
+
+
+def head(*poolings: Any, denses: tuple[Dense, ...] = (), normalize: bool = False) -> Head:
+    return Head(poolings=poolings, include_prompt=True, denses=denses, normalize=normalize)
+
+
+def random_weights(network: Architecture) -> Weights:
+    random = np.random.default_rng(5)
+    return {
+        name: (random.standard_normal(shape) * 0.3).astype(np.float32)
+        for name, shape in tensor_shapes(network).items()
+    }
+
+
+def random_tokens() -> Tokens:
+    random = np.random.default_rng(6)
+    offsets = np.concatenate(([0], np.cumsum(LENGTHS))).astype(np.int32)
+    return Tokens(random.integers(2, 50, offsets[-1]).astype(np.int32), offsets)
+
+
+def by_onnx(model: Model, weights: Weights, tokens: Tokens) -> Array:
+    session = open_session(build_graph(model, weights), "CPUExecutionProvider")
+    texts = np.arange(len(tokens))
+    inputs = graph_inputs(tokens, texts, model.architecture.position_offset)
+    vectors: Array = session.run(["vectors"], inputs)[0]
+    return vectors
+
+
+def by_numpy(network: Architecture, weights: Weights, ids: Array, bias: Array | None = None) -> Array:
+    """The last hidden states (tokens, hidden) of one text, in float64."""
+    w = {name: array.astype(np.float64) for name, array in weights.items()}
+
+    def norm(x: Array, name: str) -> Array:
+        centred = x - x.mean(axis=-1, keepdims=True)
+        spread = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + network.norm_eps)
+        return centred / spread * w[f"{name}.weight"] + w[f"{name}.bias"]
+
+    def linear(x: Array, name: str) -> Array:
+        return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+
+    start = network.position_offset
+    x = w["embeddings.word"][ids] + w["embeddings.position"][start : start + len(ids)]
+    if network.token_types:
+        x = x + w["embeddings.token_type"][0]
+    x = norm(x, "embeddings.norm")
+    for layer in range(network.layers):
+        name = f"layers.{layer}"
+        q, k, v = linear(x, f"{name}.qkv").reshape(len(ids), 3, network.heads, -1).transpose(1, 2, 0, 3)
+        scores = q @ k.transpose(0, 2, 1) / math.sqrt(network.head_dim)
+        scores = np.exp(scores if bias is None else scores + bias)
+        mixed = (scores / scores.sum(axis=-1, keepdims=True) @ v).transpose(1, 0, 2).reshape(len(ids), -1)
+        x = norm(x + linear(mixed, f"{name}.out"), f"{name}.attention_norm")
+        inner = ACTIVATIONS[network.activation](linear(x, f"{name}.up"))
+        x = norm(x + linear(inner, f"{name}.down"), f"{name}.output_norm")
+    return x
+
+
+def _tanh_gelu(x: Array) -> Array:
+    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+ACTIVATIONS: dict[str, Any] = {
+    "gelu": lambda x: 0.5 * x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))),
+    "gelu_tanh": _tanh_gelu,
+    "relu": lambda x: np.maximum(x, 0),
+    "silu": lambda x: x / (1 + np.exp(-x)),
+}
+POOLINGS: dict[str, Any] = {
+    "mean": lambda x: x.mean(axis=0),
+    "cls": lambda x: x[0],
+    "max": lambda x: x.max(axis=0),
+    "lasttoken": lambda x: x[-1],
+    "mean_sqrt_len_tokens": lambda x: x.sum(axis=0) / math.sqrt(len(x)),
+}
+
+
+def per_text(tokens: Tokens) -> list[Array]:
+    return np.split(tokens.ids, tokens.offsets[1:-1])
+
+
+@pytest.mark.parametrize("activation", list(ACTIVATIONS))
+def test_the_network_is_that_of_numpy(activation: Any) -> None:
+    """Texts of different lengths in one batch get the vectors that each has alone, for every activation."""
+    network, tokens = architecture(activation=activation), random_tokens()
+    weights = random_weights(network)
+    expected = [by_numpy(network, weights, ids).mean(axis=0) for ids in per_text(tokens)]
+    np.testing.assert_allclose(by_onnx(model_of(network), weights, tokens), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("poolings", [*((name,) for name in POOLINGS), ("cls", "max", "mean")])
+def test_every_pooling(poolings: Any) -> None:
+    """Each pooling sees a text's own tokens only; several are joined in order."""
+    network, tokens = architecture(), random_tokens()
+    weights = random_weights(network)
+    states = [by_numpy(network, weights, ids) for ids in per_text(tokens)]
+    expected = [np.concatenate([POOLINGS[name](x) for name in poolings]) for x in states]
+    found = by_onnx(model_of(network, head(*poolings)), weights, tokens)
+    np.testing.assert_allclose(found, expected, atol=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("activation", "function"),
+    [
+        ("identity", lambda x: x),
+        ("tanh", np.tanh),
+        ("sigmoid", lambda x: 1 / (1 + np.exp(-x))),
+        ("relu", ACTIVATIONS["relu"]),
+        ("gelu", ACTIVATIONS["gelu"]),
+        ("silu", ACTIVATIONS["silu"]),
+    ],
+)
+def test_dense_layers_and_unit_length(tmp_path: Path, activation: str, function: Any) -> None:
+    """A dense layer follows the pooling, and normalisation comes last."""
+    random = np.random.default_rng(8)
+    weight = random.standard_normal((6, 32)).astype(np.float32)
+    bias = random.standard_normal(6).astype(np.float32)
+    save_file({"linear.weight": weight, "linear.bias": bias}, tmp_path / "model.safetensors")
+    dense = Dense(in_features=32, out_features=6, bias=True, activation=activation, directory=tmp_path)
+    network, tokens = architecture(), random_tokens()
+    weights = random_weights(network)
+    pooled = np.array([by_numpy(network, weights, ids).mean(axis=0) for ids in per_text(tokens)])
+    expected = function(pooled @ weight.T + bias)
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    found = by_onnx(model_of(network, head("mean", denses=(dense,), normalize=True)), weights, tokens)
+    np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+def test_positions_may_start_behind_a_padding_row() -> None:
+    """With an offset of 2 the first token takes row 2, and no token types are added if there are none."""
+    network, tokens = architecture(position_offset=2, token_types=0), random_tokens()
+    weights = random_weights(network)
+    expected = [by_numpy(network, weights, ids).mean(axis=0) for ids in per_text(tokens)]
+    np.testing.assert_allclose(by_onnx(model_of(network), weights, tokens), expected, atol=2e-5)
+
+
+def test_a_relative_bias_is_added_to_the_scores() -> None:
+    """The bucket of each distance is MPNet's: exact when near, logarithmic when far, by direction."""
+    network, tokens = architecture(relative_buckets=32, position_offset=2), random_tokens()
+    weights = random_weights(network)
+    # Distances 0 to 29 with half of 32 buckets: 8 exact, then 8 + log(n / 8) / log(128 / 8) * 8.
+    near = [n if n < 8 else min(15, 8 + int(math.log(n / 8) / math.log(16) * 8)) for n in range(30)]
+    expected = []
+    for ids in per_text(tokens):
+        slot = range(len(ids))
+        buckets = [[near[abs(key - query)] + 16 * (key > query) for key in slot] for query in slot]
+        bias = weights["relative_bias"][np.array(buckets)].transpose(2, 0, 1)
+        expected.append(by_numpy(network, weights, ids, bias).mean(axis=0))
+    np.testing.assert_allclose(by_onnx(model_of(network), weights, tokens), expected, atol=2e-5)
+
+
+def test_the_proto_carries_no_weights() -> None:
+    """The serialised graph does not grow with the vocabulary; the tensors stay where they are."""
+    sizes = []
+    for vocab_size in (50, 5000):
+        network = architecture(vocab_size=vocab_size)
+        weights = random_weights(network)
+        graph = build_graph(model_of(network), weights)
+        assert graph.tensors["embeddings.word"] is weights["embeddings.word"]
+        sizes.append(len(graph.proto))
+    assert abs(sizes[0] - sizes[1]) < 16
+
+
+def test_a_written_out_padding_token_takes_the_padding_row() -> None:
+    """As in transformers, it is not counted, and later tokens take the rows it leaves free."""
+    tokens = Tokens(np.array([0, 5, 1, 6, 0, 1, 1, 7], np.int32), np.array([0, 4, 8], np.int32))
+    assert token_positions(tokens, 2).tolist() == [2, 3, 1, 4, 2, 1, 1, 3]
+    assert token_positions(tokens, 0).tolist() == [0, 1, 2, 3, 0, 1, 2, 3]

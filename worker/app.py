@@ -1,0 +1,143 @@
+"""Where the worker's parts meet. Holds no logic."""
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from uuid import uuid4
+
+from arq.connections import ArqRedis
+
+from producer.connection import connect, connect_blocking, redacted, redis_errors
+from producer.contract import Keys, Provenance, queue_name
+from producer.errors import BackendDead
+from worker.batcher import Batcher
+from worker.boot import Booted
+from worker.device import BatchEvent, Device
+from worker.heartbeat import Heartbeat
+from worker.jobs import EmbedJobs, JobEvent, Serving
+from worker.lease import LeaseWorker
+from worker.leases import Leases
+from worker.packing import Budget
+from worker.prompts import read_prompts
+from worker.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+async def serve(settings: Settings, booted: Booted) -> None:
+    """Take jobs until a signal ends it; what still runs then goes back to the queue.
+
+    Raises QueueUnavailable if Redis is absent at the start, BackendDead if the device or another stage dies.
+    """
+    keys = Keys(queue_name(settings.name), settings.prefix)
+    name = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
+    loop = asyncio.get_running_loop()
+    died: asyncio.Future[None] = loop.create_future()
+
+    def on_death(error: BaseException) -> None:
+        loop.call_soon_threadsafe(_fail, died, error)
+
+    async with await _redis(settings, keys) as redis:
+        leases = Leases(redis, keys, worker=name, lease_s=settings.lease_s)
+        with _pipeline(settings, booted, on_death) as jobs:
+            worker = LeaseWorker(
+                jobs,
+                redis=redis,
+                keys=keys,
+                leases=leases,
+                max_jobs=settings.max_jobs,
+                max_tries=settings.max_tries,
+                grace_s=settings.grace_s,
+            )
+            heartbeat = Heartbeat(
+                leases,
+                connect_blocking(settings.redis_url),
+                lease_s=settings.lease_s,
+                on_lost=worker.lease_lost,
+                on_death=on_death,
+            )
+            with closing(heartbeat):
+                worker.start_heartbeat(heartbeat)
+                log.info("worker ready name=%s model=%s profile=%s", name, settings.name, booted.profile.name)
+                await worker.run_until(died)
+    log.info("worker stopped name=%s jobs_done=%d", name, worker.jobs_complete)
+
+
+async def _redis(settings: Settings, keys: Keys) -> ArqRedis:
+    redis = connect(settings.redis_url)
+    with redis_errors(settings.redis_url):
+        waiting: int = await redis.zcard(keys.waiting)
+    log.info("queue=%s redis=%s jobs_waiting=%d", keys.queue, redacted(settings.redis_url), waiting)
+    return redis
+
+
+@contextmanager
+def _pipeline(
+    settings: Settings, booted: Booted, on_death: Callable[[BaseException], None]
+) -> Iterator[EmbedJobs]:
+    """From a job's payload to its answer: tokenizer threads, batcher, device thread."""
+    backend = booted.backend
+    budget = Budget(
+        max_tokens=backend.max_batch_tokens, max_texts=backend.max_batch_texts, padded=backend.padded
+    )
+    batcher = Batcher(budget, dim=backend.dim)
+    device = Device(backend, batcher, on_batch=_log_batch, on_death=on_death)
+    with ThreadPoolExecutor(max_workers=4, thread_name_prefix="embedmill-cpu") as executor:
+        try:
+            yield EmbedJobs(
+                serving(settings, booted), booted.tokenizer, batcher, executor=executor, on_job=_log_job
+            )
+        finally:
+            batcher.close(BackendDead("the worker is shutting down"))
+            device.close()
+
+
+def serving(settings: Settings, booted: Booted) -> Serving:
+    """What the worker answers to, and with."""
+    card, profile = booted.survey.manifest.model, booted.profile
+    return Serving(
+        names=frozenset({settings.name, settings.model, card.name, *card.aliases}),
+        provenance=Provenance(
+            model=settings.name,
+            revision=booted.model.revision,
+            profile_id=profile.id,
+            profile_name=profile.name,
+            precision=profile.precision,
+        ),
+        prompts=read_prompts(booted.model.prompts, card.prompts),
+        dim=booted.backend.dim,
+        matryoshka=bool(card.matryoshka or booted.model.matryoshka_dims),
+    )
+
+
+def _fail(died: asyncio.Future[None], error: BaseException) -> None:
+    if not died.done():
+        died.set_exception(error)
+
+
+def _log_batch(event: BatchEvent) -> None:
+    log.debug(
+        "batch texts=%d tokens=%d cost_tokens=%d seconds=%.4f",
+        event.num_texts,
+        event.num_tokens,
+        event.cost_tokens,
+        event.seconds,
+    )
+
+
+def _log_job(event: JobEvent) -> None:
+    log.info(
+        "job id=%s code=%s texts=%d failed=%d truncated=%d tokens=%d waited_s=%.3f seconds=%.3f",
+        event.job,
+        event.code,
+        event.num_texts,
+        event.num_failed,
+        event.num_truncated,
+        event.num_tokens,
+        event.waited_s,
+        event.seconds,
+    )

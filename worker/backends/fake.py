@@ -1,0 +1,86 @@
+"""A backend without a network: its vectors can be computed by hand, and it fails on request."""
+
+import time
+from collections.abc import Mapping
+from typing import cast
+
+import numpy as np
+
+from producer.errors import BackendError, BackendOutOfMemory
+from worker.backends.batch_check import check_batch
+from worker.backends.contract import FloatArray, Handle, Tokens
+from worker.model import Model
+
+_MAX_BATCH_TOKENS = 65_536
+
+
+class FakeBackend:
+    """Token i of a text (from 1) adds i to element `id % dim` of its vector, which then gets unit length.
+
+    A batch that holds a token of `failures` raises that error when it is collected, one with more than
+    `memory_tokens` tokens BackendOutOfMemory. Collecting takes `delay_s`.
+    """
+
+    def __init__(
+        self,
+        *,
+        dim: int,
+        max_batch_tokens: int = _MAX_BATCH_TOKENS,
+        max_text_tokens: int = 512,
+        padded: bool = False,
+        failures: Mapping[int, type[BackendError]] | None = None,
+        memory_tokens: int | None = None,
+        delay_s: float = 0.0,
+    ) -> None:
+        self.dim = dim
+        self.padded = padded
+        self.max_batch_tokens = max_batch_tokens
+        self.max_batch_texts = max_batch_tokens
+        self.max_text_tokens = max_text_tokens
+        self._failures = failures or {}
+        self._memory_tokens = max_batch_tokens if memory_tokens is None else memory_tokens
+        self._delay_s = delay_s
+        self._closed = False
+
+    def launch(self, tokens: Tokens) -> Handle:
+        """See `Backend`."""
+        if self._closed:
+            raise BackendError("the backend was closed; load it again")
+        check_batch(tokens, self, vocab_size=np.iinfo(np.int32).max)
+        return tokens
+
+    def collect(self, handle: Handle) -> FloatArray:
+        """See `Backend`."""
+        tokens = cast("Tokens", handle)
+        time.sleep(self._delay_s)
+        if len(tokens.ids) > self._memory_tokens:
+            raise BackendOutOfMemory(
+                f"{len(tokens.ids)} tokens do not fit {self._memory_tokens}; send less at once"
+            )
+        for token_id, kind in self._failures.items():
+            if token_id in tokens.ids:
+                raise kind(f"the fake backend was told to fail at token id {token_id}")
+        return fake_vectors(tokens, self.dim)
+
+    def close(self) -> None:
+        """See `Backend`."""
+        self._closed = True
+
+
+def load_fake(model: Model, *, max_batch_tokens: int | None = None) -> FakeBackend:
+    """The fake in place of a model: its dimensions and limits, no weights."""
+    return FakeBackend(
+        dim=model.dim,
+        max_batch_tokens=max(max_batch_tokens or _MAX_BATCH_TOKENS, model.max_text_tokens),
+        max_text_tokens=model.max_text_tokens,
+    )
+
+
+def fake_vectors(tokens: Tokens, dim: int) -> FloatArray:
+    """What the fake answers, float32 (n, dim)."""
+    texts = np.repeat(np.arange(len(tokens)), tokens.lengths)
+    weights = np.arange(1, len(tokens.ids) + 1) - tokens.offsets[texts]
+    cells = texts * dim + tokens.ids % dim
+    sums = np.bincount(cells, weights, minlength=len(tokens) * dim).reshape(-1, dim)
+    vectors: FloatArray = (sums / np.linalg.norm(sums, axis=1, keepdims=True)).astype(np.float32)
+    return vectors

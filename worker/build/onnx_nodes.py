@@ -1,0 +1,86 @@
+"""Nodes of an ONNX graph in the making; large tensors stay NumPy arrays beside it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+MICROSOFT = "com.microsoft"  # the domain of ONNX Runtime's own operators
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Graph:
+    """A serialised ONNX model, and the tensors it names as external data, by name."""
+
+    proto: bytes
+    tensors: Mapping[str, npt.NDArray[Any]]
+
+
+class Nodes:
+    """Collects nodes and tensors in the order in which they are written; every value gets a name."""
+
+    def __init__(self) -> None:
+        self._nodes: list[Any] = []
+        self._constants: list[Any] = []
+        self._tensors: dict[str, npt.NDArray[Any]] = {}
+
+    def op(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
+        """Append a node with one output and return the output's name; an input "" is left out."""
+        from onnx import helper
+
+        output = f"{kind}_{len(self._nodes)}"
+        self._nodes.append(helper.make_node(kind, list(inputs), [output], domain=domain, **attributes))
+        return output
+
+    def constant(self, value: float | Sequence[int] | npt.NDArray[Any], dtype: type[np.generic]) -> str:
+        """A small tensor that is kept in the graph itself."""
+        from onnx import numpy_helper
+
+        name = f"constant_{len(self._constants)}"
+        self._constants.append(numpy_helper.from_array(np.asarray(value, dtype=dtype), name))
+        return name
+
+    def tensor(self, name: str, value: npt.NDArray[Any]) -> str:
+        """A large tensor that the graph only names."""
+        self._tensors[name] = value
+        return name
+
+    def branch(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> Any:
+        """A subgraph of one node, for the two sides of an If; its inputs are values of this graph."""
+        from onnx import TensorProto, helper
+
+        node = helper.make_node(kind, list(inputs), ["branch"], domain=domain, **attributes)
+        output = helper.make_tensor_value_info("branch", TensorProto.FLOAT, None)
+        return helper.make_graph([node], "branch", [], [output])
+
+    def finish(self, inputs: Sequence[Any], output: str, *, name: str, shape: Sequence[str | int]) -> Graph:
+        """The whole model, its one float32 output `output` renamed to `name`."""
+        from onnx import TensorProto, helper
+
+        graph = helper.make_graph(
+            [*self._nodes, helper.make_node("Identity", [output], [name])],
+            "embedmill",
+            inputs,
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)],
+            [*self._constants, *(_external(key, value) for key, value in self._tensors.items())],
+        )
+        # The lowest versions that have the operators used, so that older runtimes read it.
+        opsets = [helper.make_opsetid("", 18), helper.make_opsetid(MICROSOFT, 1)]
+        model = helper.make_model(graph, opset_imports=opsets, ir_version=9, producer_name="embedmill")
+        return Graph(model.SerializeToString(), self._tensors)
+
+
+def _external(name: str, value: npt.NDArray[Any]) -> Any:
+    from onnx import TensorProto, helper
+
+    proto = TensorProto(
+        name=name,
+        dims=value.shape,
+        data_type=helper.np_dtype_to_tensor_dtype(value.dtype),
+        data_location=TensorProto.EXTERNAL,
+    )
+    # Never read from there: the runtime is handed the tensor itself.
+    proto.external_data.add(key="location", value="tensors")
+    return proto

@@ -1,0 +1,123 @@
+"""The `worker` command: run, list-profiles, check."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from producer.errors import EmbedmillError, ProfileError
+from worker import log
+from worker.settings import Settings, read_settings
+
+_MODEL = click.option("--model", help="Model to serve (EMBEDMILL_MODEL).")
+_PROFILE = click.option(
+    "--profile", "model_profile", help="Profile id, name or `id (name)` to pin (EMBEDMILL_MODEL_PROFILE)."
+)
+_MANIFEST = click.option(
+    "-m", "--manifest", "manifest_path", type=click.Path(), help="Manifest file (EMBEDMILL_MANIFEST_PATH)."
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="embedmill")
+def main() -> None:
+    """Serve an embedding model from a Redis queue with the best profile for this machine."""
+
+
+@main.command()
+@_MODEL
+@_PROFILE
+@_MANIFEST
+@click.option("--redis-url", help="Redis to serve (EMBEDMILL_REDIS_URL).")
+@click.option("--served-model-name", help="Name producers ask for (EMBEDMILL_SERVED_MODEL_NAME).")
+def run(**options: Any) -> None:
+    """Choose, load and verify a profile, then take jobs until stopped."""
+    settings = _settings(options)
+    with _errors_as_exit_codes():
+        from worker.app import serve
+        from worker.boot import boot
+
+        asyncio.run(serve(settings, boot(settings)))
+
+
+@main.command()
+@_MODEL
+@_PROFILE
+@_MANIFEST
+def check(**options: Any) -> None:
+    """Load and verify the profile, embed one text, and exit 0; or say why not."""
+    settings = _settings(options)
+    with _errors_as_exit_codes():
+        from worker.boot import boot
+
+        booted = boot(settings)
+        try:
+            seen = booted.verified
+            golden = "no golden vectors" if seen.golden_cosine is None else f"{seen.golden_cosine:.7f}"
+            click.echo(
+                f"ok: {booted.profile.name} gives {booted.backend.dim} dimensions; worst cosine to the "
+                f"golden vectors: {golden}, alone to in company: {seen.company_cosine:.7f}"
+            )
+        finally:
+            booted.backend.close()
+
+
+_FACTS = click.option(
+    "--facts", "facts_file", type=click.Path(path_type=Path), help="Choose for the machine in this file."
+)
+
+
+@main.command("list-profiles")
+@_MODEL
+@_PROFILE
+@_MANIFEST
+@_FACTS
+@click.option("--format", "layout", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def list_profiles(layout: str, facts_file: Path | None, **options: Any) -> None:
+    """Show the machine, the model's profiles with a reason for each, and which one would be taken."""
+    settings = _settings(options)
+    with _errors_as_exit_codes():
+        from selection import listing, listing_json
+        from worker.boot import survey
+
+        seen = survey(settings, facts_file=facts_file)
+        click.echo((listing_json if layout == "json" else listing)(seen.facts, seen.choice))
+
+
+@main.command()
+@_MODEL
+@_PROFILE
+@_MANIFEST
+@_FACTS
+def explain(facts_file: Path | None, **options: Any) -> None:
+    """Tell in sentences how the choice came about."""
+    settings = _settings(options)
+    with _errors_as_exit_codes():
+        from selection import explain as story
+        from worker.boot import survey
+
+        seen = survey(settings, facts_file=facts_file)
+        click.echo(story(seen.facts, seen.choice))
+
+
+main.add_command(list_profiles, "list-model-profiles")
+
+
+def _settings(options: dict[str, Any]) -> Settings:
+    with _errors_as_exit_codes():
+        settings = read_settings(**options)
+        log.configure(settings.log_level, jsonl=settings.jsonl_logging)
+    return settings
+
+
+class _errors_as_exit_codes:
+    """Our errors end the process with one line and a code, never with a traceback."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, EmbedmillError):
+            click.echo(f"error [{error.code}]: {error}", err=True)
+            sys.exit(error.exit_code if isinstance(error, ProfileError) else 1)

@@ -1,0 +1,136 @@
+"""Batches through one GPU: copied in, computed and copied out on a stream each; the host waits for none."""
+
+import gc
+import math
+from dataclasses import dataclass
+
+import torch
+
+from producer.errors import BackendError
+from worker.backends.contract import FloatArray, Tokens
+from worker.encoder.encoder import Encoder
+from worker.encoder.graphs import GraphedEncoder
+from worker.encoder.network import Tensor
+from worker.encoder.triton_kernels import ROWS_MULTIPLE
+
+_NUM_SLOTS = 3  #: two batches in flight, and one being filled
+_TOKENS_PER_TEXT = 4  #: room for texts is made as if they were this long
+_SMALLEST_BUDGET_TOKENS = 1024
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """Memory and events of one batch on its way; `num_texts` is 0 while it is free."""
+
+    pinned_in: Tensor
+    device_in: Tensor
+    device_out: Tensor
+    pinned_out: Tensor
+    arrived: torch.cuda.Event
+    computed: torch.cuda.Event
+    done: torch.cuda.Event
+    num_texts: int = 0
+
+
+class CudaPipeline:
+    """One encoder on one GPU, every shape captured before the constructor returns.
+
+    `max_tokens` is rounded up to 128 and halved until its graphs fit into the free memory.
+    Raises BackendError if not even the longest text does.
+    """
+
+    def __init__(self, encoder: Encoder, *, dim: int, max_tokens: int, max_text_tokens: int) -> None:
+        self._device = encoder.network.embeddings.words.device
+        self._copying_in, self._computing, self._copying_out = (
+            torch.cuda.Stream(self._device) for _ in range(3)
+        )
+        self._graphs = self._captured(encoder, max_tokens, max_text_tokens)
+        self.max_tokens = self._graphs.sizes[-1]
+        self.max_texts = _max_texts(self.max_tokens)
+        self._slots = [self._slot(dim) for _ in range(_NUM_SLOTS)]
+        self._next = 0
+
+    def start(self, tokens: Tokens) -> Slot:
+        """Send the batch on its way. Raises BackendError if all slots wait to be finished."""
+        slot = self._slots[self._next]
+        if slot.num_texts:
+            raise BackendError(f"{_NUM_SLOTS} batches are in flight; collect one before the next launch")
+        self._next = (self._next + 1) % _NUM_SLOTS
+        num_texts = slot.num_texts = len(tokens)
+        bucket = self._graphs.bucket(len(tokens.ids))
+        used = self._fill(slot, tokens, bucket)
+        with torch.cuda.stream(self._copying_in):
+            slot.device_in[:used].copy_(slot.pinned_in[:used], non_blocking=True)
+            slot.arrived.record()
+        with torch.cuda.stream(self._computing):
+            self._computing.wait_event(slot.arrived)
+            self._graphs.inputs[:used].copy_(slot.device_in[:used])
+            slot.device_out[:num_texts].copy_(self._graphs.replay(bucket)[:num_texts])
+            slot.computed.record()
+        with torch.cuda.stream(self._copying_out):
+            self._copying_out.wait_event(slot.computed)
+            slot.pinned_out[:num_texts].copy_(slot.device_out[:num_texts], non_blocking=True)
+            slot.done.record()
+        return slot
+
+    def finish(self, slot: Slot) -> FloatArray:
+        """Wait for the batch; its vectors in memory of their own."""
+        slot.done.synchronize()
+        vectors: FloatArray = slot.pinned_out[: slot.num_texts].numpy().copy()
+        slot.num_texts = 0
+        return vectors
+
+    def close(self) -> None:
+        """Wait for what is under way and give the memory back."""
+        if self._slots:
+            torch.cuda.synchronize(self._device)
+            self._slots.clear()
+            del self._graphs
+            gc.collect()  # a graph that dies while another one is captured spoils the capture
+            torch.cuda.empty_cache()
+
+    def _fill(self, slot: Slot, tokens: Tokens, bucket: int) -> int:
+        staging = slot.pinned_in.numpy()
+        split, num_tokens = self.max_texts + 1, len(tokens.ids)
+        staging[: len(tokens) + 1] = tokens.offsets
+        staging[len(tokens) + 1 : split] = num_tokens
+        staging[split : split + num_tokens] = tokens.ids
+        staging[split + num_tokens : split + bucket] = 0
+        return split + bucket
+
+    def _captured(self, encoder: Encoder, max_tokens: int, max_text_tokens: int) -> GraphedEncoder:
+        budget = _rounded_up(max(max_tokens, max_text_tokens))
+        smallest = _rounded_up(max(max_text_tokens, _SMALLEST_BUDGET_TOKENS))
+        while True:
+            try:
+                return GraphedEncoder(
+                    encoder, max_tokens=budget, max_texts=_max_texts(budget), stream=self._computing
+                )
+            except torch.OutOfMemoryError as error:
+                if budget <= smallest:
+                    raise BackendError(
+                        f"the GPU has no memory for a batch of {budget} tokens; free some, or choose a "
+                        "smaller model or precision"
+                    ) from error
+                budget = max(smallest, _rounded_up(budget // 2))
+            torch.cuda.empty_cache()  # outside the handler, whose traceback holds the tensors
+
+    def _slot(self, dim: int) -> Slot:
+        num_inputs = self._graphs.inputs.numel()
+        return Slot(
+            pinned_in=torch.zeros(num_inputs, dtype=torch.int32, pin_memory=True),
+            device_in=torch.zeros(num_inputs, dtype=torch.int32, device=self._device),
+            device_out=torch.zeros(self.max_texts, dim, device=self._device),
+            pinned_out=torch.zeros(self.max_texts, dim, pin_memory=True),
+            arrived=torch.cuda.Event(),
+            computed=torch.cuda.Event(),
+            done=torch.cuda.Event(blocking=True),  # the waiting thread sleeps instead of spinning
+        )
+
+
+def _rounded_up(num_tokens: int) -> int:
+    return math.ceil(num_tokens / ROWS_MULTIPLE) * ROWS_MULTIPLE
+
+
+def _max_texts(max_tokens: int) -> int:
+    return _rounded_up(max_tokens // _TOKENS_PER_TEXT)

@@ -1,0 +1,99 @@
+"""Network and head together: flat token ids in, one vector a text out."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+
+from worker.dense import dense_weights
+from worker.encoder.assembly import build_network
+from worker.encoder.forward import Kernels, token_vectors
+from worker.encoder.network import Flat, Network, Tensor
+from worker.head import Head
+from worker.model import Model
+from worker.weights import Weights
+
+_DENSE_ACTIVATIONS = {
+    "identity": lambda x: x,
+    "tanh": torch.tanh,
+    "relu": torch.relu,
+    "gelu": torch.nn.functional.gelu,
+    "silu": torch.nn.functional.silu,
+    "sigmoid": torch.sigmoid,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DenseLayer:
+    """A float32 layer behind the pooling."""
+
+    weight: Tensor
+    bias: Tensor | None
+    activation: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Encoder:
+    """Everything between token ids and vectors, on one device."""
+
+    network: Network
+    kernels: Kernels
+    head: Head
+    denses: tuple[DenseLayer, ...]
+
+    def vectors(self, ids: Tensor, offsets: Tensor) -> Tensor:
+        """float32 (n, dim) of the texts in int32 `ids` (T,) and `offsets` (n + 1,), all on the device."""
+        flat = self.kernels.place(ids, offsets)
+        pooled = self._pooled(flat)
+        for dense in self.denses:
+            lifted = torch.nn.functional.linear(pooled, dense.weight, dense.bias)
+            pooled = _DENSE_ACTIVATIONS[dense.activation](lifted)
+        return self.kernels.normalise(pooled, flat) if self.head.normalize else pooled
+
+    def _pooled(self, flat: Flat) -> Tensor:
+        poolings = self.head.poolings
+        if poolings in (("cls",), ("lasttoken",)):
+            only = _picked(flat, poolings[0])
+            return token_vectors(self.network, self.kernels, flat, only=only).float()
+        x = token_vectors(self.network, self.kernels, flat)
+        parts = [
+            x[_picked(flat, mode)].float()
+            if mode == "cls" or mode == "lasttoken"  # noqa: PLR1714 - mypy narrows no tuple
+            else self.kernels.pool(x, flat, mode)
+            for mode in poolings
+        ]
+        return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+
+def build_encoder(
+    model: Model,
+    weights: Weights,
+    *,
+    kernels: Kernels,
+    device: torch.device,
+    precision: str,
+    keep_16bit: Iterable[str] = (),
+) -> Encoder:
+    """The model's encoder on `device`. Raises as build_network does, and ModelError for bad dense layers."""
+    network = build_network(
+        model.architecture,
+        weights,
+        device=device,
+        precision=precision,
+        max_text_tokens=model.max_text_tokens,
+        keep_16bit=keep_16bit,
+    )
+    denses = []
+    for dense in model.head.denses:
+        arrays = dense_weights(dense)
+        weight, bias = (
+            None if array is None else torch.from_numpy(array.copy()).to(device) for array in arrays
+        )
+        denses.append(DenseLayer(weight=weight, bias=bias, activation=dense.activation))
+    return Encoder(network=network, kernels=kernels, head=model.head, denses=tuple(denses))
+
+
+def _picked(flat: Flat, mode: str) -> Tensor:
+    """The token that stands for each text; any token for a text that is none."""
+    at = flat.offsets[:-1] if mode == "cls" else flat.offsets[1:] - 1
+    return at.clamp(0, len(flat.ids) - 1)

@@ -1,0 +1,71 @@
+"""One captured CUDA graph for each bucket of token counts, so that serving launches nothing by hand."""
+
+import bisect
+from dataclasses import dataclass
+
+import torch
+
+from worker.encoder.encoder import Encoder
+from worker.encoder.network import Tensor
+
+_SMALLEST_BUCKET_TOKENS = 256
+_STEP = 1.25
+_TILE_TOKENS = 128
+
+
+def bucket_sizes(max_tokens: int) -> tuple[int, ...]:
+    """Ascending multiples of 128 up to `max_tokens`, each about 1.25 times the one before."""
+    sizes = [max_tokens]
+    while sizes[-1] > _SMALLEST_BUCKET_TOKENS:
+        smaller = int(sizes[-1] / _STEP) // _TILE_TOKENS * _TILE_TOKENS
+        sizes.append(max(smaller, _SMALLEST_BUCKET_TOKENS))
+    return tuple(reversed(sizes))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Captured:
+    graph: torch.cuda.CUDAGraph
+    vectors: Tensor
+
+
+class GraphedEncoder:
+    """An encoder replayed from graphs. All graphs share input, memory and stream: run one at a time.
+
+    `inputs` is int32: offsets (max_texts + 1,), then ids. Whoever fills it repeats the token count behind
+    the last text's offset and puts valid ids behind the last token.
+    """
+
+    def __init__(
+        self, encoder: Encoder, *, max_tokens: int, max_texts: int, stream: torch.cuda.Stream
+    ) -> None:
+        self.sizes = bucket_sizes(max_tokens)
+        self._max_texts = max_texts
+        device = encoder.network.embeddings.words.device
+        self.inputs = torch.zeros(max_texts + 1 + max_tokens, dtype=torch.int32, device=device)
+        self._captured: dict[int, _Captured] = {}
+        pool = torch.cuda.graph_pool_handle()
+        for size in reversed(self.sizes):  # the largest first: the others fit into its memory
+            self._captured[size] = self._capture(encoder, size, pool, stream)
+
+    def bucket(self, num_tokens: int) -> int:
+        """The smallest captured token count that holds `num_tokens`."""
+        return self.sizes[bisect.bisect_left(self.sizes, num_tokens)]
+
+    def replay(self, bucket: int) -> Tensor:
+        """Compute from `inputs`, on the current stream; (max_texts, dim), lasting until the next replay."""
+        captured = self._captured[bucket]
+        captured.graph.replay()
+        return captured.vectors
+
+    def _capture(
+        self, encoder: Encoder, size: int, pool: tuple[int, int], stream: torch.cuda.Stream
+    ) -> _Captured:
+        split = self._max_texts + 1
+        offsets, ids = self.inputs[:split], self.inputs[split : split + size]
+        with torch.cuda.stream(stream):
+            encoder.vectors(ids, offsets)  # compiles the kernels and lets libraries allocate what they keep
+        stream.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, pool=pool, stream=stream):
+            vectors = encoder.vectors(ids, offsets)
+        return _Captured(graph, vectors)

@@ -1,0 +1,137 @@
+"""Attention over flat tiles: a program takes consecutive tokens of one head, of whatever texts they are."""
+# ruff: noqa: PLR0917
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def attend(
+    qkv,
+    out,
+    text_start,
+    text_end,
+    bias,
+    BIAS_REACH: tl.constexpr,  # the bias table holds distances -BIAS_REACH..BIAS_REACH; 0: no bias
+    HEADS: tl.constexpr,
+    KV_HEADS: tl.constexpr,
+    DIM: tl.constexpr,
+    SCALE: tl.constexpr,
+    CAUSAL: tl.constexpr,
+    WINDOW: tl.constexpr,  # keys up to this many tokens away on either side; 0: all
+    PRECISION: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+):
+    """Write softmax(q k^T * SCALE + bias) v of rows [tile * BLOCK_M, + BLOCK_M) of one head.
+
+    qkv is (T, (HEADS + 2 * KV_HEADS) * DIM), out is (T, HEADS * DIM); T is a multiple of BLOCK_M.
+    Keys run from the start of the first row's text to the end of the last row's; others are masked.
+    """
+    head = tl.program_id(0)
+    first = tl.program_id(1) * BLOCK_M
+    row_width: tl.constexpr = (HEADS + 2 * KV_HEADS) * DIM
+    rows = first + tl.arange(0, BLOCK_M)
+    dims = tl.arange(0, DIM)
+    start = tl.load(text_start + rows)
+    end = tl.load(text_end + rows)
+    low = tl.load(text_start + first)
+    high = tl.load(text_end + first + BLOCK_M - 1)
+    one_text = tl.load(text_start + first + BLOCK_M - 1) == low
+    if CAUSAL:
+        end = tl.minimum(end, rows + 1)
+        high = tl.minimum(high, first + BLOCK_M)
+    if WINDOW > 0:
+        start = tl.maximum(start, rows - WINDOW)
+        end = tl.minimum(end, rows + WINDOW + 1)
+        low = tl.maximum(low, first - WINDOW)
+        high = tl.minimum(high, first + BLOCK_M + WINDOW)
+
+    q = tl.load(qkv + rows[:, None].to(tl.int64) * row_width + head * DIM + dims[None, :])
+    keys = qkv + (HEADS + head // (HEADS // KV_HEADS)) * DIM
+    values = keys + KV_HEADS * DIM
+    top = tl.full([BLOCK_M], -1.0e30, tl.float32)  # finite, so that a fully masked block leaves no NaN
+    total = tl.zeros([BLOCK_M], tl.float32)
+    acc = tl.zeros([BLOCK_M, DIM], tl.float32)
+
+    # Inside one text no score needs a mask, except in its last block.
+    clear = low
+    if one_text and not CAUSAL and WINDOW == 0:
+        clear = low + (high - low) // BLOCK_N * BLOCK_N
+    for key in range(low, clear, BLOCK_N):
+        top, total, acc = _block(
+            q, keys, values, key, rows, start, end, top, total, acc, bias, head, high, False,
+            row_width, DIM, BIAS_REACH, SCALE, PRECISION, BLOCK_N,
+        )  # fmt: skip
+    for key in range(clear, high, BLOCK_N):
+        top, total, acc = _block(
+            q, keys, values, key, rows, start, end, top, total, acc, bias, head, high, True,
+            row_width, DIM, BIAS_REACH, SCALE, PRECISION, BLOCK_N,
+        )  # fmt: skip
+
+    result = acc * (1.0 / tl.maximum(total, 1.0e-30))[:, None]
+    to = out + rows[:, None].to(tl.int64) * (HEADS * DIM) + head * DIM + dims[None, :]
+    tl.store(to, result.to(out.dtype.element_ty))
+
+
+@triton.jit
+def _block(
+    q, keys, values, key, rows, start, end, top, total, acc, bias, head, high, MASKED: tl.constexpr,
+    ROW_WIDTH: tl.constexpr, DIM: tl.constexpr, BIAS_REACH: tl.constexpr, SCALE: tl.constexpr,
+    PRECISION: tl.constexpr, BLOCK_N: tl.constexpr,
+):  # fmt: skip
+    """One step of the online softmax over keys [key, key + BLOCK_N)."""
+    log2e: tl.constexpr = 1.4426950408889634
+    lanes = tl.arange(0, BLOCK_N)
+    columns = key + lanes
+    at = tl.cast(key, tl.int64) * ROW_WIDTH + (lanes[:, None] * ROW_WIDTH + tl.arange(0, DIM)[None, :])
+    if MASKED:
+        inside = (columns < high)[:, None]
+        k = tl.load(keys + at, mask=inside, other=0.0)
+        v = tl.load(values + at, mask=inside, other=0.0)
+    else:
+        k = tl.load(keys + at)
+        v = tl.load(values + at)
+    scores = tl.dot(q, tl.trans(k), input_precision=PRECISION)
+    factor: tl.constexpr = log2e if BIAS_REACH > 0 else SCALE * log2e
+    if BIAS_REACH > 0:
+        distance = columns[None, :] - rows[:, None]
+        distance = tl.minimum(tl.maximum(distance, -BIAS_REACH), BIAS_REACH) + BIAS_REACH
+        scores = scores * SCALE + tl.load(bias + head * (2 * BIAS_REACH + 1) + distance)
+    if MASKED:
+        own = (columns[None, :] >= start[:, None]) & (columns[None, :] < end[:, None])
+        scores = tl.where(own, scores, float("-inf"))
+    new_top = tl.maximum(top, tl.max(scores, 1) * factor)
+    p = tl.exp2(scores * factor - new_top[:, None])
+    keep = tl.exp2(top - new_top)
+    total = total * keep + tl.sum(p, 1)
+    acc = tl.dot(p.to(v.dtype), v, acc * keep[:, None], input_precision=PRECISION)
+    return new_top, total, acc
+
+
+@triton.jit
+def rotate(
+    qkv, text_start, cosines, sines, query_norm, key_norm,
+    HAS_NORM: tl.constexpr, EPS: tl.constexpr, NUM_POSITIONS: tl.constexpr,
+    HEADS: tl.constexpr, KV_HEADS: tl.constexpr, HALF: tl.constexpr, ROWS: tl.constexpr,
+):  # fmt: skip
+    """Norm and turn ROWS rows of one query or key head in place."""
+    head = tl.program_id(0)
+    rows = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
+    units = tl.arange(0, HALF)
+    # Padding behind the last text counts on without end.
+    position = tl.minimum(rows - tl.load(text_start + rows), NUM_POSITIONS - 1)
+    turn = position[:, None] * HALF + units[None, :]
+    cosine, sine = tl.load(cosines + turn), tl.load(sines + turn)
+    row_width: tl.constexpr = (HEADS + 2 * KV_HEADS) * 2 * HALF
+    at = qkv + rows[:, None].to(tl.int64) * row_width + head * 2 * HALF + units[None, :]
+    first, second = tl.load(at).to(tl.float32), tl.load(at + HALF).to(tl.float32)
+    if HAS_NORM:
+        weight = query_norm if head < HEADS else key_norm
+        mean_square = (tl.sum(first * first, 1) + tl.sum(second * second, 1)) / (2 * HALF)
+        scale = tl.rsqrt(mean_square + EPS)[:, None]
+        first = first * scale * tl.load(weight + units)[None, :]
+        second = second * scale * tl.load(weight + HALF + units)[None, :]
+    tl.store(at, (first * cosine - second * sine).to(qkv.dtype.element_ty))
+    tl.store(at + HALF, (second * cosine + first * sine).to(qkv.dtype.element_ty))

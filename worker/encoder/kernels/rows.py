@@ -1,0 +1,126 @@
+"""Kernels that read each row once: embedding, add and norm, activation, each able to quantise to fp8."""
+# ruff: noqa: PLR0917
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
+
+import triton
+import triton.language as tl
+
+LARGEST = tl.constexpr(65504.0)  #: of float16
+
+
+@triton.jit
+def _normalised(
+    x, valid, columns, weight, bias,
+    WIDTH: tl.constexpr, EPS: tl.constexpr, RMS: tl.constexpr, HAS_BIAS: tl.constexpr,
+):  # fmt: skip
+    """LayerNorm, or RMSNorm, of fp32 rows x (R, BLOCK) with zeros beyond WIDTH."""
+    centred = x if RMS else tl.where(valid, x - tl.sum(x, 1)[:, None] / WIDTH, 0.0)
+    variance = tl.sum(centred * centred, 1) / WIDTH
+    y = centred * tl.rsqrt(variance + EPS)[:, None]
+    y = y * tl.load(weight + columns, mask=columns < WIDTH, other=0.0).to(tl.float32)[None, :]
+    if HAS_BIAS:
+        y += tl.load(bias + columns, mask=columns < WIDTH, other=0.0).to(tl.float32)[None, :]
+    return y
+
+
+@triton.jit
+def _store_quantised(y, valid, rows, at, quantised, scale):
+    """Each row as fp8 e4m3 with its own scale, so that a row depends on nothing but itself."""
+    row_scale = tl.maximum(tl.max(tl.abs(tl.where(valid, y, 0.0)), 1), 1.0e-12) / 448.0
+    tl.store(scale + rows, row_scale)
+    tl.store(quantised + at, (y / row_scale[:, None]).to(tl.float8e4nv), mask=valid)
+
+
+@triton.jit
+def embed_norm(
+    ids, text_start, words, positions, weight, bias, out, quantised, scale,
+    POSITION_OFFSET: tl.constexpr, NUM_POSITIONS: tl.constexpr, HAS_NORM: tl.constexpr,
+    WIDTH: tl.constexpr, EPS: tl.constexpr, RMS: tl.constexpr, HAS_BIAS: tl.constexpr, QUANTISE: tl.constexpr,
+    ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """out[t] = norm(words[ids[t]] + positions[t - text_start[t] + POSITION_OFFSET])."""
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    columns = tl.arange(0, BLOCK)
+    valid = (columns < WIDTH)[None, :]
+    token = tl.load(ids + rows).to(tl.int64)
+    x = tl.load(words + token[:, None] * WIDTH + columns[None, :], mask=valid, other=0.0).to(tl.float32)
+    if NUM_POSITIONS > 0:
+        # Padding behind the last text counts on without end.
+        position = tl.minimum(rows - tl.load(text_start + rows) + POSITION_OFFSET, NUM_POSITIONS - 1)
+        at_position = positions + position[:, None] * WIDTH + columns[None, :]
+        x += tl.load(at_position, mask=valid, other=0.0).to(tl.float32)
+    if HAS_NORM:
+        x = _normalised(x, valid, columns, weight, bias, WIDTH, EPS, RMS, HAS_BIAS)
+    at = rows[:, None].to(tl.int64) * WIDTH + columns[None, :]
+    tl.store(out + at, x.to(out.dtype.element_ty), mask=valid)
+    if QUANTISE:
+        _store_quantised(x, valid, rows, at, quantised, scale)
+
+
+@triton.jit
+def add_norm(
+    x, stream, addend, weight, bias, out, quantised, scale,
+    HAS_STREAM: tl.constexpr, KEEP_SUM: tl.constexpr, HAS_ADDEND: tl.constexpr,
+    WIDTH: tl.constexpr, EPS: tl.constexpr, RMS: tl.constexpr, HAS_BIAS: tl.constexpr, QUANTISE: tl.constexpr,
+    ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """out = norm(x + stream + addend), fp32 inside; addend (WIDTH,) is the same for every row.
+
+    KEEP_SUM writes the sum over the stream. What overflowed a 16-bit product counts as the largest number:
+    without infinities no NaN arises that attention could carry into other texts of the batch.
+    """
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    columns = tl.arange(0, BLOCK)
+    valid = (columns < WIDTH)[None, :]
+    at = rows[:, None].to(tl.int64) * WIDTH + columns[None, :]
+    y = tl.load(x + at, mask=valid, other=0.0).to(tl.float32)
+    y = tl.minimum(tl.maximum(y, -LARGEST), LARGEST)
+    if HAS_STREAM:
+        y += tl.load(stream + at, mask=valid, other=0.0).to(tl.float32)
+    if HAS_ADDEND:
+        y += tl.load(addend + columns, mask=columns < WIDTH, other=0.0).to(tl.float32)[None, :]
+    if KEEP_SUM:
+        tl.store(stream + at, y.to(stream.dtype.element_ty), mask=valid)
+    y = _normalised(y, valid, columns, weight, bias, WIDTH, EPS, RMS, HAS_BIAS)
+    tl.store(out + at, y.to(out.dtype.element_ty), mask=valid)
+    if QUANTISE:
+        _store_quantised(y, valid, rows, at, quantised, scale)
+
+
+@triton.jit
+def _gelu(x, TANH: tl.constexpr):
+    """x * Phi(x) as x * sigmoid(odd polynomial): the tanh form, or a fit to erf, off by 2.6e-5 at most."""
+    square = tl.minimum(x * x, 30.0)
+    if TANH:
+        exponent = x * (1.5957691216057308 + 0.07135481282553248 * square)
+    else:
+        exponent = x * (1.5950157218 + square * (0.0740113316 - 0.0007030396 * square))
+    return x / (1.0 + tl.exp2(exponent * -1.4426950408889634))
+
+
+@triton.jit
+def activate(
+    x, out, quantised, scale,
+    ACTIVATION: tl.constexpr, GATED: tl.constexpr, QUANTISE: tl.constexpr,
+    WIDTH: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """act(x), or act(x[:, :WIDTH]) * x[:, WIDTH:] if GATED; out may be x where it is not gated."""
+    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    columns = tl.arange(0, BLOCK)
+    valid = (columns < WIDTH)[None, :]
+    width_in: tl.constexpr = 2 * WIDTH if GATED else WIDTH
+    source = x + rows[:, None].to(tl.int64) * width_in + columns[None, :]
+    y = tl.load(source, mask=valid, other=0.0).to(tl.float32)
+    if ACTIVATION == "relu":
+        y = tl.maximum(y, 0.0)
+    elif ACTIVATION == "silu":
+        y = y / (1.0 + tl.exp2(y * -1.4426950408889634))
+    else:
+        y = _gelu(y, ACTIVATION == "gelu_tanh")
+    if GATED:
+        y *= tl.load(source + WIDTH, mask=valid, other=0.0).to(tl.float32)
+    at = rows[:, None].to(tl.int64) * WIDTH + columns[None, :]
+    if QUANTISE:
+        _store_quantised(y, valid, rows, at, quantised, scale)
+    else:
+        tl.store(out + at, y.to(out.dtype.element_ty), mask=valid)

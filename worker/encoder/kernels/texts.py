@@ -1,0 +1,78 @@
+"""Kernels that walk over texts: whose each token is, pooling, unit length.
+
+A program takes every num_programs-th text and stops at the first without tokens: none follows it.
+"""
+# ruff: noqa: PLR0917
+# mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def place(offsets, text_start, text_end, num_texts, num_tokens, BLOCK: tl.constexpr):
+    """Write where the text of each token starts and ends; padding behind the last text is empty there."""
+    text = tl.program_id(0)
+    while text <= num_texts:
+        low = tl.load(offsets + text)
+        high = tl.load(offsets + tl.minimum(text + 1, num_texts))
+        reach = high
+        if low == high:
+            # Of all that find no text, the one next to the last text writes the padding.
+            beside_text = (text == 0) | (tl.load(offsets + tl.maximum(text - 1, 0)) < low)
+            reach = tl.where(beside_text, num_tokens, low)
+            text = num_texts
+        for token in range(low, reach, BLOCK):
+            tokens = token + tl.arange(0, BLOCK)
+            tl.store(text_start + tokens, tl.zeros([BLOCK], tl.int32) + low, mask=tokens < reach)
+            tl.store(text_end + tokens, tl.zeros([BLOCK], tl.int32) + high, mask=tokens < reach)
+        text += tl.num_programs(0)
+
+
+@triton.jit
+def pool(
+    x, offsets, out, num_texts,
+    MODE: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """out[text] = mean, mean_sqrt_len_tokens or max over the text's rows, in fp32."""
+    text = tl.program_id(0)
+    low = tl.load(offsets + text)
+    high = tl.load(offsets + text + 1)
+    columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    while low < high:
+        # Chunks count from the text's own start, so that its sum has one order wherever it lies.
+        acc = tl.full([ROWS, BLOCK], float("-inf") if MODE == "max" else 0.0, tl.float32)
+        for row in range(low, high, ROWS):
+            rows = row + tl.arange(0, ROWS)
+            valid = (rows < high)[:, None] & (columns < WIDTH)[None, :]
+            at = rows[:, None].to(tl.int64) * WIDTH + columns[None, :]
+            if MODE == "max":
+                acc = tl.maximum(acc, tl.load(x + at, mask=valid, other=float("-inf")).to(tl.float32))
+            else:
+                acc += tl.load(x + at, mask=valid, other=0.0).to(tl.float32)
+        count = (high - low).to(tl.float32)
+        if MODE == "max":
+            pooled = tl.max(acc, 0)
+        elif MODE == "mean":
+            pooled = tl.sum(acc, 0) / count
+        else:
+            pooled = tl.sum(acc, 0) / tl.sqrt(count)
+        tl.store(out + text.to(tl.int64) * WIDTH + columns, pooled, mask=columns < WIDTH)
+        text += tl.num_programs(0)
+        low = tl.load(offsets + text, mask=text < num_texts, other=0)
+        high = tl.load(offsets + text + 1, mask=text < num_texts, other=0)
+
+
+@triton.jit
+def normalise(vectors, offsets, num_texts, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
+    """Scale each fp32 row that belongs to a text to unit length, in place."""
+    text = tl.program_id(0)
+    columns = tl.arange(0, BLOCK)
+    while tl.load(offsets + text, mask=text < num_texts, other=0) < tl.load(
+        offsets + text + 1, mask=text < num_texts, other=0
+    ):
+        at = vectors + text.to(tl.int64) * WIDTH + columns
+        x = tl.load(at, mask=columns < WIDTH, other=0.0)
+        length = tl.sqrt(tl.sum(x * x, 0))
+        tl.store(at, x / tl.maximum(length, 1.0e-12), mask=columns < WIDTH)
+        text += tl.num_programs(0)

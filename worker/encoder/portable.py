@@ -1,0 +1,149 @@
+"""The operations of a forward pass in plain torch: any device, any precision, no kernel of ours."""
+
+import itertools
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+
+from worker.encoder.network import Attention, Embeddings, Flat, Linear, Norm, Rows, Tensor
+from worker.encoder.quantisation import quantise_rows
+
+_ACTIVATIONS = {
+    "gelu": F.gelu,
+    "gelu_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "relu": F.relu,
+    "silu": F.silu,
+}
+
+
+class PortableKernels:
+    """Kernels for the CPU; attention takes one text after the other, so no text sees its company."""
+
+    def place(self, ids: Tensor, offsets: Tensor) -> Flat:
+        """The batch with the text of each token."""
+        lengths = torch.diff(offsets)
+        start = torch.repeat_interleave(offsets[:-1], lengths)
+        end = torch.repeat_interleave(offsets[1:], lengths)
+        return Flat(ids, offsets, start, end)
+
+    def embed(self, flat: Flat, embeddings: Embeddings, *, quantise: bool) -> Rows:
+        """The tokens' first vectors (T, hidden), normed."""
+        x = embeddings.words[flat.ids].float()
+        if embeddings.positions is not None:
+            index = torch.arange(len(flat.ids), device=flat.ids.device, dtype=torch.int32)
+            x = x + embeddings.positions[index - flat.start + embeddings.position_offset].float()
+        if embeddings.norm is not None:
+            x = _norm(x, embeddings.norm)
+        return _rows(x, embeddings.words.dtype, quantise=quantise)
+
+    def linear(self, rows: Rows, linear: Linear) -> Tensor:
+        """The layer's output (T, out)."""
+        if linear.scale is None:
+            return F.linear(rows.values, linear.weight, linear.bias)
+        # The CPU has no fp8 product: the same numbers, multiplied in fp32.
+        x = rows.quantised.float() * rows.scale[:, None]
+        weight = linear.weight.float() * linear.scale[:, None]
+        bias = None if linear.bias is None else linear.bias.float()
+        return F.linear(x, weight, bias).to(torch.bfloat16)
+
+    def up(self, rows: Rows, linear: Linear, activation: str, *, gated: bool, quantise: bool) -> Rows:
+        """The layer's output behind the activation."""
+        x = self.linear(rows, linear)
+        lifted = x.float()
+        if gated:
+            activated, factor = lifted.chunk(2, dim=1)
+            lifted = _ACTIVATIONS[activation](activated) * factor
+        else:
+            lifted = _ACTIVATIONS[activation](lifted)
+        return _rows(lifted, x.dtype, quantise=quantise)
+
+    def rotate(self, qkv: Tensor, flat: Flat, attention: Attention) -> Tensor:
+        """qkv with queries and keys normed and turned."""
+        rotation = attention.rotation
+        assert rotation is not None
+        heads, kv_heads, dim = attention.heads, attention.kv_heads, attention.head_dim
+        q, k, v = qkv.split([heads * dim, kv_heads * dim, kv_heads * dim], dim=1)
+        index = torch.arange(len(qkv), device=qkv.device, dtype=torch.int32) - flat.start
+        turn = rotation.cosines[index][:, None], rotation.sines[index][:, None]
+        turned = [
+            _turned(part.reshape(len(qkv), -1, dim).float(), norm, *turn).to(qkv.dtype).flatten(1)
+            for part, norm in ((q, rotation.query_norm), (k, rotation.key_norm))
+        ]
+        return torch.cat([*turned, v], dim=1)
+
+    def attend(self, qkv: Tensor, flat: Flat, attention: Attention) -> Tensor:
+        """Softmax attention within each text."""
+        heads, kv_heads, dim = attention.heads, attention.kv_heads, attention.head_dim
+        q, k, v = qkv.split([heads * dim, kv_heads * dim, kv_heads * dim], dim=1)
+        out = torch.empty_like(q)
+        bounds = flat.offsets.tolist()
+        for low, high in itertools.pairwise(bounds):
+            attended = F.scaled_dot_product_attention(
+                q[low:high].view(-1, heads, dim).transpose(0, 1)[None],
+                k[low:high].view(-1, kv_heads, dim).transpose(0, 1)[None],
+                v[low:high].view(-1, kv_heads, dim).transpose(0, 1)[None],
+                attn_mask=_mask(attention, high - low, qkv),
+                scale=attention.scale,
+                enable_gqa=kv_heads != heads,
+            )
+            out[low:high] = attended[0].transpose(0, 1).flatten(1)
+        return out
+
+    def norm(self, x: Tensor, norm: Norm, *, quantise: bool) -> Rows:
+        """norm(x)."""
+        return _rows(_norm(x.float(), norm), x.dtype, quantise=quantise)
+
+    def add_norm(
+        self, rows: Rows, linear: Linear, stream: Tensor, norm: Norm, *, keep_sum: bool, quantise: bool
+    ) -> Rows:
+        """norm(the layer's output + stream)."""
+        total = self.linear(rows, linear).float() + stream.float()
+        if keep_sum:
+            stream.copy_(total)
+        return _rows(_norm(total, norm), stream.dtype, quantise=quantise)
+
+    def pool(self, x: Tensor, flat: Flat, mode: Literal["mean", "mean_sqrt_len_tokens", "max"]) -> Tensor:
+        """One float32 row a text (n, hidden)."""
+        texts = x.float().split(torch.diff(flat.offsets).tolist())
+        if mode == "max":
+            return torch.stack([text.amax(0) for text in texts])
+        power = 1.0 if mode == "mean" else 0.5
+        return torch.stack([text.sum(0) / len(text) ** power for text in texts])
+
+    def normalise(self, vectors: Tensor, flat: Flat) -> Tensor:
+        """Rows of unit length."""
+        return F.normalize(vectors, dim=1, eps=1e-12)
+
+
+def _norm(x: Tensor, norm: Norm) -> Tensor:
+    if norm.rms:
+        return F.rms_norm(x, x.shape[-1:], norm.weight, norm.eps)
+    return F.layer_norm(x, x.shape[-1:], norm.weight, norm.bias, norm.eps)
+
+
+def _turned(x: Tensor, norm: Norm | None, cosines: Tensor, sines: Tensor) -> Tensor:
+    """float32 heads (T, heads, head_dim), units of the first half turned with those of the second."""
+    first, second = (x if norm is None else _norm(x, norm)).chunk(2, dim=2)
+    return torch.cat([first * cosines - second * sines, second * cosines + first * sines], dim=2)
+
+
+def _rows(x: Tensor, dtype: torch.dtype, *, quantise: bool) -> Rows:
+    values = x.to(dtype)
+    return Rows(values, *quantise_rows(x)) if quantise else Rows(values)
+
+
+def _mask(attention: Attention, length: int, like: Tensor) -> Tensor | None:
+    """What is added to a text's scores, (heads or 1, length, length); None for nothing."""
+    if attention.bias is None and not attention.causal and not attention.window:
+        return None
+    position = torch.arange(length, device=like.device)
+    distance = position[None, :] - position[:, None]
+    mask = torch.zeros(1, length, length, dtype=like.dtype, device=like.device)
+    if attention.bias is not None:
+        mask = attention.bias[:, distance + attention.bias_reach].to(like.dtype)
+    if attention.causal:
+        mask = mask.masked_fill(distance > 0, float("-inf"))
+    if attention.window:
+        mask = mask.masked_fill(distance.abs() > attention.window, float("-inf"))
+    return mask

@@ -1,0 +1,210 @@
+"""The operations of a forward pass on a CUDA GPU: Triton where memory is the limit, cuBLAS for products."""
+
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+import triton
+
+from worker.encoder.kernels import attention as attention_kernels
+from worker.encoder.kernels import rows as row_kernels
+from worker.encoder.kernels import texts as text_kernels
+from worker.encoder.kernels.launch import attention_tile, row_shape, text_grid
+from worker.encoder.network import Attention, Embeddings, Flat, Linear, Norm, Rows, Tensor
+
+ROWS_MULTIPLE = 128  #: every number of rows must be a multiple of it
+HEAD_DIMS = (16, 32, 64, 128, 256)
+_FP8 = torch.float8_e4m3fn
+
+
+class TritonKernels:
+    """Kernels for one CUDA device; nothing in them waits for the device or depends on the batch's content.
+
+    `fuse_gelu` takes exact GELU in its tanh form inside the matrix product, where the product is 16 bit.
+    """
+
+    def __init__(self, *, fuse_gelu: bool) -> None:
+        self._fuse_gelu = fuse_gelu
+
+    def place(self, ids: Tensor, offsets: Tensor) -> Flat:
+        """The batch with the text of each token; tokens behind offsets[-1] are padding."""
+        start, end = torch.empty_like(ids), torch.empty_like(ids)
+        num_texts = len(offsets) - 1
+        text_kernels.place[text_grid(num_texts + 1)](offsets, start, end, num_texts, len(ids), BLOCK=128)
+        return Flat(ids, offsets, start, end)
+
+    def embed(self, flat: Flat, embeddings: Embeddings, *, quantise: bool) -> Rows:
+        """The tokens' first vectors (T, hidden), normed."""
+        words, norm = embeddings.words, embeddings.norm
+        out = _empty_rows(len(flat.ids), words.shape[1], words, quantise=quantise)
+        shape = row_shape(words.shape[1])
+        row_kernels.embed_norm[(len(flat.ids) // shape["ROWS"],)](
+            flat.ids,
+            flat.start,
+            words,
+            embeddings.positions,
+            norm and norm.weight,
+            norm and norm.bias,
+            *_pointers(out),
+            POSITION_OFFSET=embeddings.position_offset,
+            NUM_POSITIONS=0 if embeddings.positions is None else len(embeddings.positions),
+            HAS_NORM=norm is not None,
+            EPS=norm.eps if norm else 0.0,
+            RMS=norm is not None and norm.rms,
+            HAS_BIAS=norm is not None and norm.bias is not None,
+            QUANTISE=quantise,
+            **shape,
+        )
+        return out
+
+    def linear(self, rows: Rows, linear: Linear) -> Tensor:
+        """The layer's output (T, out)."""
+        if linear.scale is None:
+            return F.linear(rows.values, linear.weight, linear.bias)
+        return torch._scaled_mm(
+            rows.quantised,
+            linear.weight.t(),
+            scale_a=rows.scale[:, None],
+            scale_b=linear.scale[None, :],
+            bias=linear.bias,
+            out_dtype=torch.bfloat16,
+            use_fast_accum=True,
+        )
+
+    def up(self, rows: Rows, linear: Linear, activation: str, *, gated: bool, quantise: bool) -> Rows:
+        """The layer's output behind the activation."""
+        tanh = activation == "gelu_tanh" or (activation == "gelu" and self._fuse_gelu)
+        plain = not gated and not quantise and not linear.quantised
+        if tanh and plain and linear.bias is not None:
+            lifted = torch._addmm_activation(linear.bias, rows.values, linear.weight.t(), use_gelu=True)
+            return Rows(lifted)
+        x = self.linear(rows, linear)
+        width = x.shape[1] // 2 if gated else x.shape[1]
+        out = _empty_rows(len(x), width, x, quantise=quantise, keep=not quantise)
+        shape = row_shape(width)
+        row_kernels.activate[(len(x) // shape["ROWS"],)](
+            x, *_pointers(out), ACTIVATION=activation, GATED=gated, QUANTISE=quantise, **shape
+        )
+        return out
+
+    def rotate(self, qkv: Tensor, flat: Flat, attention: Attention) -> Tensor:
+        """qkv with queries and keys normed and turned, in place."""
+        rotation = attention.rotation
+        assert rotation is not None
+        query_norm, key_norm = rotation.query_norm, rotation.key_norm
+        rows = 32
+        attention_kernels.rotate[(attention.heads + attention.kv_heads, len(qkv) // rows)](
+            qkv,
+            flat.start,
+            rotation.cosines,
+            rotation.sines,
+            query_norm and query_norm.weight,
+            key_norm and key_norm.weight,
+            HAS_NORM=query_norm is not None,
+            EPS=query_norm.eps if query_norm else 0.0,
+            NUM_POSITIONS=len(rotation.cosines),
+            HEADS=attention.heads,
+            KV_HEADS=attention.kv_heads,
+            HALF=attention.head_dim // 2,
+            ROWS=rows,
+        )
+        return qkv
+
+    def attend(self, qkv: Tensor, flat: Flat, attention: Attention) -> Tensor:
+        """Softmax attention within each text."""
+        out = qkv.new_empty(len(qkv), attention.heads * attention.head_dim)
+        tile = attention_tile(qkv.dtype, attention.head_dim)
+        attention_kernels.attend[(attention.heads, len(qkv) // tile["BLOCK_M"])](
+            qkv,
+            out,
+            flat.start,
+            flat.end,
+            attention.bias,
+            BIAS_REACH=attention.bias_reach,
+            HEADS=attention.heads,
+            KV_HEADS=attention.kv_heads,
+            DIM=attention.head_dim,
+            SCALE=attention.scale,
+            CAUSAL=attention.causal,
+            WINDOW=attention.window,
+            PRECISION="ieee" if qkv.dtype == torch.float32 else "tf32",
+            **tile,
+        )
+        return out
+
+    def norm(self, x: Tensor, norm: Norm, *, quantise: bool) -> Rows:
+        """norm(x)."""
+        return self._sum_norm(x, None, None, norm, keep_sum=False, quantise=quantise)
+
+    def add_norm(
+        self, rows: Rows, linear: Linear, stream: Tensor, norm: Norm, *, keep_sum: bool, quantise: bool
+    ) -> Rows:
+        """norm(the layer's output + stream); a 16-bit product is summed into `stream` itself."""
+        if linear.quantised:
+            x = self.linear(rows, linear)
+            return self._sum_norm(x, stream, None, norm, keep_sum=keep_sum, quantise=quantise)
+        if keep_sum and linear.bias is not None:
+            stream += linear.bias
+        # The product reads the stream while it computes; the norm then has one tensor less to read.
+        x = stream.addmm_(rows.values, linear.weight.t())
+        addend = None if keep_sum else linear.bias
+        return self._sum_norm(x, None, addend, norm, keep_sum=False, quantise=quantise)
+
+    def _sum_norm(
+        self,
+        x: Tensor,
+        stream: Tensor | None,
+        addend: Tensor | None,
+        norm: Norm,
+        *,
+        keep_sum: bool,
+        quantise: bool,
+    ) -> Rows:
+        out = _empty_rows(len(x), x.shape[1], x, quantise=quantise)
+        shape = row_shape(x.shape[1])
+        row_kernels.add_norm[(len(x) // shape["ROWS"],)](
+            x,
+            stream,
+            addend,
+            norm.weight,
+            norm.bias,
+            *_pointers(out),
+            HAS_STREAM=stream is not None,
+            KEEP_SUM=keep_sum,
+            HAS_ADDEND=addend is not None,
+            EPS=norm.eps,
+            RMS=norm.rms,
+            HAS_BIAS=norm.bias is not None,
+            QUANTISE=quantise,
+            **shape,
+        )
+        return out
+
+    def pool(self, x: Tensor, flat: Flat, mode: Literal["mean", "mean_sqrt_len_tokens", "max"]) -> Tensor:
+        """One float32 row a text (n, hidden); the row of a text without tokens is left as it is."""
+        num_texts, width = len(flat.offsets) - 1, x.shape[1]
+        out = x.new_empty(num_texts, width, dtype=torch.float32)
+        grid = (*text_grid(num_texts), triton.cdiv(width, 128))
+        text_kernels.pool[grid](x, flat.offsets, out, num_texts, MODE=mode, WIDTH=width, ROWS=32, BLOCK=128)
+        return out
+
+    def normalise(self, vectors: Tensor, flat: Flat) -> Tensor:
+        """Rows of unit length, in place."""
+        width = vectors.shape[1]
+        block = triton.next_power_of_2(width)
+        text_kernels.normalise[text_grid(len(vectors))](
+            vectors, flat.offsets, len(vectors), WIDTH=width, BLOCK=block
+        )
+        return vectors
+
+
+def _empty_rows(num_rows: int, width: int, like: Tensor, *, quantise: bool, keep: bool = True) -> Rows:
+    values = like.new_empty(num_rows, width) if keep else None
+    if not quantise:
+        return Rows(values)
+    quantised = like.new_empty(num_rows, width, dtype=_FP8)
+    return Rows(values, quantised, like.new_empty(num_rows, dtype=torch.float32))
+
+
+def _pointers(rows: Rows) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    return rows.values, rows.quantised, rows.scale

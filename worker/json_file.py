@@ -1,0 +1,23 @@
+"""JSON objects that describe a model."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from producer.errors import ModelError
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of a model's directory. Raises ModelError if missing or not an object."""
+    try:
+        found = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ModelError(
+            f"{path.name} cannot be read from {path.parent} ({error.strerror}); the model is not whole, "
+            "download it again"
+        ) from error
+    except ValueError as error:
+        raise ModelError(f"{path} is not valid JSON; download the model again") from error
+    if not isinstance(found, dict):
+        raise ModelError(f"{path} holds a {type(found).__name__} where an object is expected")
+    return found

@@ -1,0 +1,142 @@
+"""A model as its directory describes it: network, head, limits, prompts, identity."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from producer.errors import ModelError
+from worker.architecture import Architecture, read_architecture
+from worker.head import Head, read_head
+from worker.json_file import read_object
+from worker.safetensors_dir import weight_files, weights_sha256
+
+# Names under which sentence-transformers has kept the transformer's own settings.
+_TRANSFORMER_SETTINGS = (
+    "sentence_bert_config.json",
+    "sentence_roberta_config.json",
+    "sentence_distilbert_config.json",
+    "sentence_camembert_config.json",
+    "sentence_xlm-roberta_config.json",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """Everything about a model but its weights.
+
+    `transformer` is where config.json, tokenizer and weights lie. `prompts` are by the model's own names;
+    `default_prompt` is one of them or None. `matryoshka_dims` is empty if the files state none.
+    """
+
+    directory: Path
+    transformer: Path
+    revision: str
+    architecture: Architecture
+    head: Head
+    max_text_tokens: int
+    do_lower_case: bool
+    prompts: Mapping[str, str]
+    default_prompt: str | None
+    similarity: str
+    matryoshka_dims: tuple[int, ...]
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        if self.head.denses:
+            return self.head.denses[-1].out_features
+        return self.pooled_dim
+
+    @property
+    def pooled_dim(self) -> int:
+        """Length of a vector as pooled, before the dense layers."""
+        return self.architecture.hidden * len(self.head.poolings)
+
+
+def read_model(directory: Path, *, revision: str | None = None, sha256: str | None = None) -> Model:
+    """The model in a sentence-transformers (or plain transformers) directory.
+
+    Without `revision` it is the first 12 hex digits of the weights' SHA-256. With `sha256` the weights must
+    have it. Raises ModelError if a file is missing, broken or unknown, if the weights are pickled or not the
+    expected ones, or if the model wants remote code.
+    """
+    if not directory.is_dir():
+        raise ModelError(f"{directory} is no directory; give one that holds a model")
+    transformer, head = read_head(directory)
+    config = read_object(transformer / "config.json")
+    architecture = read_architecture(config)
+    weight_files(transformer)
+    if revision is None or sha256 is not None:
+        found = weights_sha256(transformer)
+        if sha256 not in (None, found):
+            raise ModelError(
+                f"the weights in {transformer} have the SHA-256 {found}, expected {sha256}; "
+                "they are damaged or of another revision, download them again"
+            )
+        revision = revision or found[:12]
+    settings = _first(transformer, _TRANSFORMER_SETTINGS)
+    whole = _first(directory, ("config_sentence_transformers.json",))
+    model = Model(
+        directory=directory,
+        transformer=transformer,
+        revision=revision,
+        architecture=architecture,
+        head=head,
+        max_text_tokens=_max_text_tokens(settings, transformer, architecture),
+        do_lower_case=bool(settings.get("do_lower_case", False)),
+        prompts=_prompts(whole),
+        default_prompt=whole.get("default_prompt_name"),
+        similarity=whole.get("similarity_fn_name") or "cosine",
+        matryoshka_dims=_matryoshka_dims(config),
+    )
+    _check_sizes(model)
+    if not head.include_prompt and any(model.prompts.values()):
+        raise ModelError("the model leaves its prompts out of the pooling; that is not supported")
+    return model
+
+
+def _first(directory: Path, names: tuple[str, ...]) -> dict[str, Any]:
+    """The first of the optional files that exists, else nothing."""
+    for name in names:
+        if (directory / name).is_file():
+            return read_object(directory / name)
+    return {}
+
+
+def _max_text_tokens(settings: Mapping[str, Any], transformer: Path, architecture: Architecture) -> int:
+    """Its own setting as in sentence-transformers, else the tokenizer's; never more than positions."""
+    limit = settings.get("max_seq_length")
+    if limit is None:
+        limit = _first(transformer, ("tokenizer_config.json",)).get("model_max_length")
+    if limit is None:
+        return architecture.max_tokens
+    # An unlimited tokenizer says 1e30, which JSON may give as a float.
+    if isinstance(limit, bool) or not isinstance(limit, int | float) or limit < 1:
+        raise ModelError(f"the model's longest text is {limit!r:.60}; a number of tokens is expected")
+    return int(min(limit, architecture.max_tokens))
+
+
+def _prompts(config: Mapping[str, Any]) -> dict[str, str]:
+    prompts = config.get("prompts") or {}
+    if not isinstance(prompts, dict) or not all(
+        text is None or isinstance(text, str) for text in prompts.values()
+    ):
+        raise ModelError("config_sentence_transformers.json has prompts that are no strings by name")
+    return {name: text or "" for name, text in prompts.items()}
+
+
+def _matryoshka_dims(config: Mapping[str, Any]) -> tuple[int, ...]:
+    """There is no standard key; this is the one that models on the hub carry and vLLM reads."""
+    dims = config.get("matryoshka_dimensions") or ()
+    if not isinstance(dims, list | tuple) or not all(type(dim) is int and dim > 0 for dim in dims):
+        raise ModelError(f"config.json has matryoshka_dimensions {dims!r:.60}; a list of sizes is expected")
+    return tuple(sorted(dims))
+
+
+def _check_sizes(model: Model) -> None:
+    size = model.pooled_dim
+    for dense in model.head.denses:
+        if dense.in_features != size:
+            raise ModelError(f"{dense.directory.name} takes {dense.in_features} values but gets {size}")
+        size = dense.out_features

@@ -1,0 +1,72 @@
+"""Tensors of a safetensors file as NumPy views of the mapped file: nothing is read before it is used.
+
+The safetensors library's NumPy side has no bfloat16, hence our own reading of a format of one JSON header.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from producer.errors import ModelError
+
+_MAX_HEADER_BYTES = 100_000_000  # the format's own limit
+_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+
+
+class SafetensorsFile:
+    """One mapped file; `names` lists its tensors. Raises ModelError if it is not whole."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._bytes: npt.NDArray[np.uint8] = np.memmap(path, dtype=np.uint8, mode="r")
+            self._start, self._header = _read_header(self._bytes)
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{path.name} is no whole safetensors file; download it again") from error
+
+    @property
+    def names(self) -> list[str]:
+        """Names of all tensors."""
+        return list(self._header)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Shape of a tensor, without reading it."""
+        return tuple(self._header[name]["shape"])
+
+    def read(self, name: str) -> npt.NDArray[np.float32]:
+        """A tensor as float32: a view of the file where it is stored so, else a copy."""
+        entry = self._header[name]
+        dtype = entry["dtype"]
+        if dtype not in _DTYPES:
+            raise ModelError(f"tensor {name} is stored as {dtype}; supported are " + ", ".join(_DTYPES))
+        begin, end = entry["data_offsets"]
+        if end - begin != math.prod(entry["shape"]) * np.dtype(_DTYPES[dtype]).itemsize:
+            raise ModelError(f"tensor {name} of {self._path.name} has the wrong size; download it again")
+        raw = np.asarray(self._bytes[self._start + begin : self._start + end])
+        stored = raw.view(_DTYPES[dtype]).reshape(entry["shape"])
+        if dtype == "BF16":
+            return (stored.astype(np.uint32) << 16).view(np.float32)
+        return np.require(stored, dtype=np.float32, requirements=["A", "C"])
+
+
+def _read_header(data: npt.NDArray[np.uint8]) -> tuple[int, Mapping[str, Any]]:
+    """Where the tensors begin, and the header; ValueError if either does not fit the file."""
+    start = 8 + int.from_bytes(data[:8].tobytes(), "little")
+    if len(data) < 8 or start > min(len(data), _MAX_HEADER_BYTES):
+        raise ValueError("the header is longer than the file")
+    header = json.loads(data[8:start].tobytes())
+    if not isinstance(header, dict):
+        raise ValueError("the header is no map")
+    header.pop("__metadata__", None)
+    for name, entry in header.items():
+        if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
+            raise ValueError(f"the header's entry {name} is incomplete")
+        begin, end = entry["data_offsets"]
+        if not 0 <= begin <= end <= len(data) - start:
+            raise ValueError(f"tensor {name} lies outside the file")
+    return start, header

@@ -1,0 +1,99 @@
+"""The worker's settings: environment in, one frozen object out; contradictions are refused here."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from producer.contract import DEFAULT_PREFIX
+from producer.errors import SettingsError
+
+
+def _named(field: str, *nim: str) -> AliasChoices:
+    return AliasChoices(f"EMBEDMILL_{field.upper()}", *nim)
+
+
+class Settings(BaseSettings):
+    """What a worker is told; every field is read from `EMBEDMILL_<FIELD>` or the NIM name beside it."""
+
+    model_config = SettingsConfigDict(frozen=True, populate_by_name=True, extra="forbid")
+
+    model: str = Field(default="all-MiniLM-L6-v2", validation_alias=_named("model"))
+    model_dir: Path | None = Field(default=None, validation_alias=_named("model_dir"))
+    served_model_name: str | None = Field(
+        default=None, validation_alias=_named("served_model_name", "NIM_SERVED_MODEL_NAME")
+    )
+    redis_url: str = Field(default="redis://localhost:6379", validation_alias=_named("redis_url"))
+    prefix: str = Field(default=DEFAULT_PREFIX, min_length=1, validation_alias=_named("prefix"))
+
+    model_profile: str = Field(default="", validation_alias=_named("model_profile", "NIM_MODEL_PROFILE"))
+    tags_selector: str = Field(default="", validation_alias=_named("tags_selector", "NIM_TAGS_SELECTOR"))
+    policy: Literal["rules", "measured"] = Field(default="rules", validation_alias=_named("policy"))
+    manifest_path: Path | None = Field(
+        default=None, validation_alias=_named("manifest_path", "NIM_MANIFEST_PATH")
+    )
+    manifest_allow_unsafe: bool = Field(
+        default=False, validation_alias=_named("manifest_allow_unsafe", "NIM_MANIFEST_ALLOW_UNSAFE")
+    )
+    cpu_only: bool = Field(default=False, validation_alias=_named("cpu_only", "NIM_CPU_ONLY"))
+    cache_path: Path = Field(
+        default=Path("~/.cache/embedmill"), validation_alias=_named("cache_path", "NIM_CACHE_PATH")
+    )
+    offline: bool = Field(default=False, validation_alias=_named("offline", "HF_HUB_OFFLINE"))
+
+    max_batch_tokens: int | None = Field(default=None, ge=1, validation_alias=_named("max_batch_tokens"))
+    num_threads: int | None = Field(default=None, ge=1, validation_alias=_named("num_threads"))
+    max_jobs: int = Field(default=64, ge=2, validation_alias=_named("max_jobs"))
+    max_tries: int = Field(default=3, ge=1, validation_alias=_named("max_tries"))
+    lease_s: float = Field(default=3.0, ge=0.3, validation_alias=_named("lease_s"))
+    grace_s: float = Field(default=20.0, ge=1, validation_alias=_named("grace_s"))
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
+        default="INFO", validation_alias=_named("log_level", "NIM_LOG_LEVEL")
+    )
+    jsonl_logging: bool = Field(
+        default=False,
+        validation_alias=_named("jsonl_logging", "NIM_JSONL_LOGGING", "NIM_LOGGING_JSONL"),
+    )
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("cache_path", "model_dir", "manifest_path", mode="after")
+    @classmethod
+    def _expand(cls, value: Path | None) -> Path | None:
+        return value.expanduser() if value is not None else None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.model_profile and self.tags_selector:
+            raise ValueError(
+                "EMBEDMILL_MODEL_PROFILE and EMBEDMILL_TAGS_SELECTOR are both set; "
+                "a profile is pinned by one of them, unset the other"
+            )
+        return self
+
+    @property
+    def name(self) -> str:
+        """The name producers ask for, after which the queue is named."""
+        return self.served_model_name or self.model
+
+
+def read_settings(**overrides: object) -> Settings:
+    """Settings from the environment, with the overrides that are not None before it.
+
+    Raises SettingsError with a line for each setting that cannot be.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings(**given)  # type: ignore[arg-type]
+    except ValidationError as error:
+        lines = [f"{_where(item['loc'])}: {item['msg']}" for item in error.errors()]
+        raise SettingsError("; ".join(lines)) from error
+
+
+def _where(location: tuple[int | str, ...]) -> str:
+    return ".".join(str(part) for part in location) or "settings"

@@ -1,0 +1,83 @@
+"""Where a model's directory comes from: a path, an installed package, or the Hugging Face hub."""
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from producer.errors import ModelError
+
+# Nothing that can run: no pickles (.bin, .pt), no Python.
+_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
+
+
+def locate(sources: Sequence[str], *, cache: Path | None, offline: bool) -> Path:
+    """The directory of the first source that has one.
+
+    A source is "dir:<path>" or a bare path, "package:<import name>/<path inside>", or
+    "hf:<org>/<name>[@<revision>]", which is downloaded into `cache` (None: the hub library's own) unless it
+    lies there already or `offline`. Raises ModelError with one sentence for each source that failed.
+    """
+    if not sources:
+        raise ModelError("the model has no source; name a directory, a package or a Hugging Face model")
+    failures = []
+    for source in sources:
+        try:
+            return _locate(source, cache=cache, offline=offline)
+        except ModelError as error:
+            failures.append(f"{source}: {error}")
+    raise ModelError("the model was not found; " + "; ".join(failures))
+
+
+def _locate(source: str, *, cache: Path | None, offline: bool) -> Path:
+    scheme, colon, rest = source.partition(":")
+    if colon and scheme == "hf":
+        return _hub(rest, cache=cache, offline=offline)
+    finders: dict[str, Callable[[str], Path]] = {"dir": _directory, "package": _package}
+    if colon and scheme in finders:
+        return finders[scheme](rest)
+    return _directory(source)
+
+
+def _directory(path: str) -> Path:
+    directory = Path(path).expanduser()
+    if not path or not directory.is_dir():
+        raise ModelError("no such directory (a Hugging Face model is written hf:<org>/<name>)")
+    return directory
+
+
+def _package(place: str) -> Path:
+    name, _, inside = place.partition("/")
+    # The spec of a top-level package is found without running the package.
+    spec = importlib.util.find_spec(name) if name.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise ModelError(f"the package {name} is not installed; install it with pip")
+    for location in spec.submodule_search_locations:
+        directory = Path(location) / inside
+        if directory.is_dir():
+            return directory
+    raise ModelError(f"the package {name} is installed but has no directory {inside}; another version may")
+
+
+def _hub(place: str, *, cache: Path | None, offline: bool) -> Path:
+    try:
+        import huggingface_hub
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    except ImportError as error:
+        raise ModelError("huggingface-hub is not installed; install embedmill[worker]") from error
+    name, _, revision = place.partition("@")
+    try:
+        found = huggingface_hub.snapshot_download(
+            name,
+            revision=revision or None,
+            cache_dir=cache,
+            local_files_only=offline,
+            allow_patterns=_FILES,
+        )
+    except LocalEntryNotFoundError as error:
+        why = "we are offline" if offline else "the hub cannot be reached"
+        raise ModelError(f"not in the cache, and {why}; download it where there is network") from error
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise ModelError(
+            f"the hub refused it ({type(error).__name__}); check name, revision and token"
+        ) from error
+    return Path(found)
