@@ -27,6 +27,8 @@ class Embedder(Protocol):
         max_in_flight: int,
     ) -> AsyncGenerator[Reply, None]: ...
 
+    async def num_workers(self) -> int: ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:

@@ -107,6 +107,13 @@ class Client:
         with self._events.watching(job) as done:
             return await self._await_answer(job, done, timeout_s=timeout_s, consume=consume)
 
+    async def num_workers(self) -> int:
+        """How many workers serve the queue now; one that starts counts within a second of being ready."""
+        with redis_errors(self._url):
+            seconds, micros = await self._redis.time()
+            now_ms = seconds * 1000 + micros // 1000
+            return int(await self._redis.zcount(self._keys.workers, now_ms, "+inf"))
+
     async def embed_many(
         self,
         batches: Batches,

@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
@@ -18,12 +18,13 @@ from producer.bulk import DEFAULT_BATCH_TEXTS, DEFAULT_MAX_IN_FLIGHT, Embedder, 
 from producer.connection import DEFAULT_URL
 from producer.contract import MAX_TEXTS_PER_JOB, EmbeddingType, EmbedOptions, InputType, Truncate
 from producer.embedded import EmbeddedServer, EmbeddedWorker
-from producer.errors import FileError
+from producer.errors import FileError, QueueError
 from producer.exit_status import ExitStatus, exit_status
 from producer.files import InputFormat, Output, OutputFormat, open_reader
 from producer.progress import ProgressDisplay, summary_lines
 
 _CHECK_EVERY_S = 0.5
+_ALONE_S, _ALONE_AGAIN_S = 3.0, 60.0
 
 Connection = AbstractAsyncContextManager[Embedder]
 Connect = Callable[[str, str], Connection]  #: from Redis URL and model
@@ -130,25 +131,42 @@ def _embed(arguments: _Arguments, connect: Connect) -> tuple[Summary, Output]:
             max_in_flight=arguments.max_in_flight,
             on_progress=display.update,
         )
-        return asyncio.run(_run(work, partial(connect, url, arguments.model), check)), output
+        return asyncio.run(_run(work, partial(connect, url, arguments.model), check, arguments.model)), output
 
 
 async def _run(
     work: Callable[[Embedder], Coroutine[Any, Any, Summary]],
     connect: Callable[[], Connection],
     check: Callable[[], None],
+    model: str,
 ) -> Summary:
     """Do the work unless `check` raises, which is asked now and then."""
     async with connect() as client:
         task = asyncio.create_task(work(client))
+        lookout = asyncio.create_task(_look_for_workers(client, model))
         try:
             while not task.done():
                 check()
                 await asyncio.wait({task}, timeout=_CHECK_EVERY_S)
         finally:
             task.cancel()
-            await asyncio.wait({task})
+            lookout.cancel()
+            await asyncio.wait({task, lookout})
         return task.result()
+
+
+async def _look_for_workers(client: Embedder, model: str) -> None:
+    """Say it if nobody serves the queue: a worker may still be starting, or the model's name be wrong."""
+    await asyncio.sleep(_ALONE_S)
+    while True:
+        with suppress(QueueError):  # whoever does the work tells
+            if await client.num_workers() == 0:
+                click.echo(
+                    f"no worker serves {model!r} yet, so the texts wait; "
+                    f"start one: EMBEDMILL_MODEL={model} worker run",
+                    err=True,
+                )
+        await asyncio.sleep(_ALONE_AGAIN_S)
 
 
 @contextmanager

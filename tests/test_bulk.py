@@ -32,6 +32,9 @@ class FakeClient:
         self.batch_sizes = []
         self.max_waiting = 0
 
+    async def num_workers(self):
+        return 1
+
     async def embed_many(self, batches, options, *, max_in_flight):
         window = deque()
         async for texts in batches:

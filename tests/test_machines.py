@@ -163,7 +163,7 @@ ROWS = [
     same("gpu-broken-driver", None, None, "cpu-fp32-onnx"),
     same("cpu-tight-cgroup", None, None, 4, no_room=True),
     same("cpu-no-libraries", None, None, 4, NOTHING, cpu_runs=False),
-    same("cpu-torch-only", None, None, 4, NOTHING, cpu_runs=False),
+    same("cpu-torch-only", None, None, "cpu-fp32-torch", NOTHING, cpu_runs=False),
 ]
 IDS = [row.machine for row in ROWS]
 MIXED = "a100-and-l4"
@@ -181,8 +181,9 @@ def chosen(facts: Facts, manifest: Manifest, *, build: bool) -> str | int | None
 def expected_cause(profile: Profile, row: Row) -> Cause:
     """The first thing in the way, said once more in the plainest words."""
     if profile.device == "cpu":
+        has_torch = facts_of(row).runtime("torch") is not None
         in_the_way = [
-            (not row.cpu_runs, Cause.LIBRARY),
+            (not (has_torch if profile.backend == "torch" else row.cpu_runs), Cause.LIBRARY),
             (row.no_room and row.capability is None, Cause.MEMORY),
         ]
         return next((cause for is_so, cause in in_the_way if is_so), Cause.NONE)

