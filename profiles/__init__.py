@@ -1,1 +1,1 @@
-"""Data only: one manifest a model, shared profiles in sets/, golden vectors in golden/; README.md explains."""
+"""Data only: one manifest a model, shared profiles in sets/, golden vectors in golden/; see README.md."""
