@@ -26,7 +26,8 @@ def open_parquet(path: str, *, text_column: str, id_column: str | None) -> Table
         on_error.pop_all()
 
     def batches() -> Iterator[Any]:
-        return file.iter_batches(_ROWS_PER_READ, columns=columns.names, use_threads=False)
+        read: Iterator[Any] = file.iter_batches(_ROWS_PER_READ, columns=columns.names, use_threads=False)
+        return read
 
     return columns.table(batches, num_rows=file.metadata.num_rows, close=file.close)
 
@@ -109,7 +110,7 @@ def _check_is_text(kind: Any, *, path: str, column: str) -> None:
 def _is_int64(kind: Any) -> bool:
     import pyarrow as pa
 
-    return pa.types.is_integer(kind) and kind != pa.uint64()
+    return bool(pa.types.is_integer(kind) and kind != pa.uint64())
 
 
 def _strings(column: Any) -> list[Any]:
