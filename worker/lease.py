@@ -83,12 +83,8 @@ class LeaseWorker(Worker):
             return
         log.info("stopping signal=%s jobs_running=%d", Signals(signum).name, len(self.tasks))
         self.allow_pick_jobs = False
-        self._finishing = asyncio.create_task(self._finish_within_grace(), name="embedmill-grace")
-
-    async def _finish_within_grace(self) -> None:
-        if self.tasks:
-            await asyncio.wait(set(self.tasks.values()), timeout=self._job_completion_wait)
-        self._stop()
+        self._wake.set()
+        self.loop.call_later(self._job_completion_wait, self._stop)
 
     def _stop(self) -> None:
         """End the main loop between two claims: a claim cut short would strand its jobs."""
@@ -108,10 +104,17 @@ class LeaseWorker(Worker):
                 self._stop()
                 await asyncio.wait({main}, timeout=STOP_S)
                 await end_tasks(main, *self.tasks.values())
+                await self._hand_back_unstarted()
         if died.done():
             died.result()
         if not main.cancelled():
             main.result()
+
+    async def _hand_back_unstarted(self) -> None:
+        """A task that was cancelled before its first step has handed nothing back."""
+        with suppress(RedisError, OSError):
+            for claim in self._claims.values():
+                await self._leases.release(claim, burn_try=False)
 
     def lease_lost(self, job: str) -> None:
         """Stop working on a job that somebody else may run now."""
@@ -121,14 +124,14 @@ class LeaseWorker(Worker):
 
     async def _poll_iteration(self) -> None:
         """One turn of arq's main loop: claim what there is room for, then sleep until something happens."""
-        if self._stopping:
-            raise asyncio.CancelledError
         self._wake.clear()
         for job, task in list(self.tasks.items()):
             if task.done():
                 del self.tasks[job]
                 if not task.cancelled():
                     task.result()  # BackendDead and bugs end the worker
+        if self._stopping or not (self.allow_pick_jobs or self.tasks):
+            raise asyncio.CancelledError
         claimed = await self._claim() if self.allow_pick_jobs else 0
         if not claimed:
             with suppress(TimeoutError):
@@ -175,6 +178,10 @@ class LeaseWorker(Worker):
             return
         try:
             answer = await self._run_job(claim, payload)
+            if await self._leases.finish(claim, answer):
+                self.jobs_complete += 1
+            else:
+                log.warning("answer_dropped job=%s reason=lease_lost", claim.job)
         except (asyncio.CancelledError, BackendDead):
             await asyncio.shield(self._leases.release(claim, burn_try=False))
             raise
@@ -187,11 +194,6 @@ class LeaseWorker(Worker):
             await self._fail(
                 claim, Failure(code="internal_error", message=f"{type(error).__name__}: {error}")
             )
-        else:
-            if await self._leases.finish(claim, answer):
-                self.jobs_complete += 1
-            else:
-                log.warning("answer_dropped job=%s reason=lease_lost", claim.job)
 
     async def _fail(self, claim: Claim, failure: Failure) -> None:
         log.error("job_failed job=%s code=%s", claim.job, failure.code)
