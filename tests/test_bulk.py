@@ -205,4 +205,5 @@ async def test_memory_is_flat(tmp_path):
     assert summary.num_texts == num_rows
     assert parquet.read_metadata(tmp_path / "out.parquet").num_rows == num_rows
     quarter = len(sizes) // 4
-    assert max(sizes) - max(sizes[:quarter]) < 30_000_000
+    # Kept vectors would add 75 MB; the allocators of a large test process wander by some 30.
+    assert max(sizes) - max(sizes[:quarter]) < 55_000_000
