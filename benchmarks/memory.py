@@ -81,7 +81,8 @@ def run(model: str, source: Path, output: Path) -> tuple[dict[str, np.ndarray], 
             while producer.poll() is None:
                 for name, pid in watched.items():
                     resident = psutil.Process(pid).memory_info().rss / 1e6
-                    rows[name].append((time.perf_counter() - started_s, resident))
+                    if resident:  # 0 is a process that has just ended
+                        rows[name].append((time.perf_counter() - started_s, resident))
                 time.sleep(SAMPLE_S)
             if producer.returncode != 0:
                 raise SystemExit(f"producer embed ended with {producer.returncode}")

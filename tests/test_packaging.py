@@ -130,11 +130,13 @@ def test_the_comparison_brings_torch(metadata: Message) -> None:
     assert "torch" in closure(metadata, "torch")
 
 
-@pytest.mark.parametrize("program", ["producer", "worker"])
-def test_programs_exist(program: str) -> None:
+@pytest.mark.parametrize(
+    ("program", "home"), [("producer", "producer.cli:main"), ("worker", "worker.__main__:start")]
+)
+def test_programs_exist(program: str, home: str) -> None:
     """The installed commands lead to functions that exist."""
     (script,) = entry_points(group="console_scripts", name=program)
-    assert script.value == f"{program}.cli:main"
+    assert script.value == home
     assert callable(script.load())
 
 
@@ -158,3 +160,8 @@ def test_a_producer_alone_can_be_installed_and_imported(wheel: zipfile.ZipFile, 
     assert "embedmill" in found.stdout.split()
     assert not set(found.stdout.split()) & INFERENCE
     subprocess.run([tmp_path / "venv" / "bin" / "producer", "--help"], check=True, capture_output=True)
+    worker = subprocess.run(
+        [tmp_path / "venv" / "bin" / "worker"], capture_output=True, text=True, check=False
+    )
+    assert worker.returncode == 1
+    assert worker.stderr.startswith("error [bad_settings]: a worker needs pydantic; install embedmill[cpu]")
