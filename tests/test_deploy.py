@@ -141,8 +141,8 @@ def test_installed_extras_exist() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     texts = [(ROOT / name).read_text() for name in (BASE, *DOCKERFILES)]
     named = {match for text in texts for match in re.findall(r'EXTRA(?:=|: )(\w+)|"\.\[(\w+)\]"', text)}
-    assert {first or second for first, second in named} == {"cpu", "files", "gpu"}
-    assert {"cpu", "files", "gpu"} <= set(extras)
+    assert {first or second for first, second in named} == {"cpu", "files", "torch"}
+    assert {"cpu", "files", "torch"} <= set(extras)
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES)
