@@ -76,7 +76,11 @@ def run(model: str, source: Path, output: Path) -> tuple[dict[str, np.ndarray], 
             ]
             started_s = time.perf_counter()
             producer = subprocess.Popen([sys.executable, "-m", "producer", *command], env=env)
-            watched = {"producer": producer.pid, "worker": worker.pid, "server": server_pid(server.url)}
+            watched = {
+                "producer": producer.pid,
+                "worker": child_pid(worker.pid),
+                "server": server_pid(server.url),
+            }
             rows: dict[str, list[tuple[float, float]]] = {name: [] for name in watched}
             while producer.poll() is None:
                 for name, pid in watched.items():
@@ -91,6 +95,13 @@ def run(model: str, source: Path, output: Path) -> tuple[dict[str, np.ndarray], 
             worker.terminate()
             worker.wait()
     return {name: np.array(found) for name, found in rows.items()}, seconds
+
+
+def child_pid(parent: int) -> int:
+    """The worker process under `worker run`, once it has started."""
+    while not (children := psutil.Process(parent).children()):
+        time.sleep(SAMPLE_S)
+    return int(children[0].pid)
 
 
 def server_pid(url: str) -> int:

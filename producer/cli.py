@@ -2,7 +2,10 @@
 
 import click
 
+from producer.cancel_command import cancel
+from producer.dead_command import dead
 from producer.embed_command import embed
+from producer.status_command import status
 
 
 @click.group(invoke_without_command=True)
@@ -14,7 +17,8 @@ def main(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-main.add_command(embed)
+for command in (embed, status, cancel, dead):
+    main.add_command(command)
 
 if __name__ == "__main__":
     main()

@@ -12,6 +12,7 @@ from collections.abc import (
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext, suppress
 from typing import Self
 
+from producer.cancellation import cancel
 from producer.connection import DEFAULT_URL, connect, end_tasks, redis_errors, subscribed
 from producer.contract import (
     DEFAULT_PREFIX,
@@ -19,10 +20,12 @@ from producer.contract import (
     Failure,
     Keys,
     Reply,
+    Request,
     build_request,
     decode_answer,
     queue_name,
 )
+from producer.dead import DeadLetter, DeadLetters
 from producer.errors import JobFailed, QueueFull, ResultNotFound, ResultTimeout
 from producer.events import Events
 from producer.submission import Prepared, Priority, QueueLimits, Submission, prepare, submit
@@ -54,6 +57,7 @@ class Client:
         self._limits = limits or QueueLimits()
         self._keep_result_s = keep_result_s
         self._redis = connect(redis_url)
+        self._dead = DeadLetters(self._redis, self._keys)
         self._events = Events()
         self._open = AsyncExitStack()
 
@@ -106,6 +110,37 @@ class Client:
         """
         with self._events.watching(job) as done:
             return await self._await_answer(job, done, timeout_s=timeout_s, consume=consume)
+
+    async def cancel(self, job: str) -> bool:
+        """End a waiting or running job: whoever awaits it gets JobFailed with the code `cancelled`.
+
+        False if it is not on the queue (any more).
+        """
+        with redis_errors(self._url):
+            return await cancel(self._redis, self._keys, job)
+
+    async def dead_letters(self, *, max_letters: int = 100) -> list[DeadLetter]:
+        """The newest jobs that were given up, newest first."""
+        with redis_errors(self._url):
+            return await self._dead.list(max_letters=max_letters)
+
+    async def dead_letter(self, job: str) -> tuple[DeadLetter, Request | None]:
+        """A job that was given up, and its request if that can be read. Raises ResultNotFound."""
+        with redis_errors(self._url):
+            letter, request = await self._dead.get(job), await self._dead.request(job)
+        if letter is None:
+            raise ResultNotFound(f"no dead letter {job} on queue {self._keys.queue}; it may have expired")
+        return letter, request
+
+    async def requeue(self, job: str) -> bool:
+        """Put a job that was given up on the queue as if new, beyond its limits; False if there is none."""
+        with redis_errors(self._url):
+            return await self._dead.requeue(job)
+
+    async def drop(self, job: str) -> bool:
+        """Forget a job that was given up; False if there is none of that id."""
+        with redis_errors(self._url):
+            return await self._dead.drop(job)
 
     async def num_workers(self) -> int:
         """How many workers serve the queue now; one that starts counts within a second of being ready."""

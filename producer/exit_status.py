@@ -16,6 +16,7 @@ class ExitStatus(IntEnum):
 
     OK = 0
     TEXTS_FAILED = 1  #: the output is complete, but some texts have no vector
+    NOT_THERE = 1  #: some of the jobs named are not there
     USAGE = 2  #: wrong options, or files that cannot be read or written
     SERVICE = 3  #: trouble with the queue or a worker
     INTERRUPTED = 130

@@ -38,6 +38,9 @@ local score = now - tonumber(ARGV[5])
 redis.call('HSET', job, 'bytes', bytes, 'texts', ARGV[4], 'score', score, 'tries', 0,
   'enqueued', now, 'keep', ARGV[8])
 redis.call('ZADD', root .. 'waiting', score, id)
+if redis.call('ZREM', root .. 'dead', id) == 1 then
+  redis.call('UNLINK', root .. 'dead:' .. id, root .. 'dead-request:' .. id)
+end
 redis.call('HINCRBY', root .. 'totals', 'bytes', bytes)
 redis.call('PUBLISH', root .. 'events', '+')
 return {'queued', depth + 1}

@@ -7,7 +7,8 @@ from typing import Any, Self, TypeVar
 
 from producer.client import Client
 from producer.connection import DEFAULT_URL
-from producer.contract import EmbedOptions, Reply
+from producer.contract import EmbedOptions, Reply, Request
+from producer.dead import DeadLetter
 from producer.submission import Priority, Submission
 
 _Result = TypeVar("_Result")
@@ -75,6 +76,26 @@ class SyncClient:
                     return
         finally:
             self._run(replies.aclose())
+
+    def cancel(self, job: str) -> bool:
+        """See `Client.cancel`."""
+        return self._run(self._client.cancel(job))
+
+    def dead_letters(self, *, max_letters: int = 100) -> list[DeadLetter]:
+        """See `Client.dead_letters`."""
+        return self._run(self._client.dead_letters(max_letters=max_letters))
+
+    def dead_letter(self, job: str) -> tuple[DeadLetter, Request | None]:
+        """See `Client.dead_letter`."""
+        return self._run(self._client.dead_letter(job))
+
+    def requeue(self, job: str) -> bool:
+        """See `Client.requeue`."""
+        return self._run(self._client.requeue(job))
+
+    def drop(self, job: str) -> bool:
+        """See `Client.drop`."""
+        return self._run(self._client.drop(job))
 
     async def _build(self, redis_url: str, model: str, options: dict[str, Any]) -> Client:
         return await Client(redis_url, model=model, **options).__aenter__()

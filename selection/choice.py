@@ -65,16 +65,44 @@ class Choice:
 def with_failure(choice: Choice, profile_id: str, reason: str) -> Choice:
     """The choice after a profile was tried here and did not load or verify: the next candidate is selected.
 
-    With none left, error and exit code 4 are set. Raises KeyError if the profile is not of this choice.
+    One that would be loaded in the very same way fails with it. With none left, error and exit code 4 are
+    set. Raises KeyError if the profile is not of this choice.
     """
-    failed = replace(choice.verdict(profile_id), standing=Standing.FAILED, cause=Cause.FAILED, reason=reason)
-    verdicts = tuple(failed if each.profile.id == profile_id else each for each in choice.verdicts)
-    left = tuple(each for each in choice.candidates if each.id != profile_id)
+    failed = choice.verdict(profile_id)
+    twins = {each.profile.id for each in choice.verdicts if _is_twin(each, failed)}
+    name = failed.profile.name
+    reasons = {profile_id: reason} | dict.fromkeys(
+        twins, f"is loaded just like {name}, which failed: {reason}"
+    )
+    verdicts = tuple(
+        replace(each, standing=Standing.FAILED, cause=Cause.FAILED, reason=reasons[each.profile.id])
+        if each.profile.id in reasons
+        else each
+        for each in choice.verdicts
+    )
+    left = tuple(each for each in choice.candidates if each.id not in reasons)
     if left:
         return replace(choice, candidates=left, verdicts=verdicts)
     what = "The pinned profile" if choice.pinned else "Every runnable profile, the last being"
     error = f"{what} {failed.profile.id} ({failed.profile.name}) did not load or verify here: {reason}"
     return replace(choice, candidates=(), verdicts=verdicts, error=error, exit_code=EXIT_NONE_RUNNABLE)
+
+
+def _is_twin(verdict: Verdict, failed: Verdict) -> bool:
+    """True if it is the same on the same device, and owes no less; TensorRT plans are each one's own."""
+    one, other = verdict.profile, failed.profile
+    return (
+        one.id != other.id
+        and verdict.standing is Standing.RUNNABLE
+        and verdict.gpu == failed.gpu
+        and one.backend != "tensorrt"
+        and _loaded_as(one) == _loaded_as(other)
+        and one.min_cosine >= other.min_cosine
+    )
+
+
+def _loaded_as(profile: Profile) -> tuple[str, str, str, int | None]:
+    return profile.backend, profile.device, profile.precision, profile.max_batch_tokens
 
 
 def _tags(profile: Profile) -> str:

@@ -1,5 +1,6 @@
 """A real server for the tests that need one, on a socket of its own, and clients of it."""
 
+import pickle
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -10,6 +11,14 @@ from producer.contract import Keys
 from producer.embedded import EmbeddedServer
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or writes the cache of whoever runs the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EMBEDMILL_CACHE_PATH", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[EmbeddedServer]:
     """One server for the whole run; every test has a queue of its own on it."""
@@ -18,7 +27,19 @@ def server() -> Iterator[EmbeddedServer]:
 
 
 @pytest.fixture
-async def redis(server: EmbeddedServer) -> AsyncIterator[Redis]:
+def no_pickle(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever unpickles fails: arq does by default, and what lies in Redis may be anybody's."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("something was unpickled")
+
+    monkeypatch.setattr(pickle, "loads", refuse)
+    monkeypatch.setattr(pickle, "load", refuse)
+    monkeypatch.setattr(pickle, "Unpickler", refuse)
+
+
+@pytest.fixture
+async def redis(server: EmbeddedServer, no_pickle: None) -> AsyncIterator[Redis]:
     """A connection to the server, which is empty at first."""
     client = connect(server.url)
     await client.flushall()

@@ -1,6 +1,7 @@
 """A worker of the tests' own in this process: everything real but the network, which is the fake backend."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -38,3 +39,12 @@ async def worker(
             task.result()
     finally:
         await end_tasks(task)
+
+
+async def producer(*arguments: str, redis_url: str) -> tuple[int, str, str]:
+    """The `producer` command as a process: its status, output and errors."""
+    command = [sys.executable, "-m", "producer", *arguments, "--redis-url", redis_url]
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe)
+    output, errors = await process.communicate()
+    return process.returncode or 0, output.decode(), errors.decode()

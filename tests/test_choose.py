@@ -311,6 +311,20 @@ def test_failure_moves_to_the_next() -> None:
         with_failure(choice, "0" * 64, "not of this choice")
 
 
+def test_what_is_loaded_alike_fails_alike() -> None:
+    """A profile that differs in its name and its hardware only is not tried again; one that owes less is."""
+    facts, manifest = FACTS["h100-sxm-without-tensorrt"], MODELS["minilm"]
+    choice = auto(facts, manifest, tags="backend=torch")
+    named, twin = (profile_named(manifest, name) for name in ("sm90-fp16-torch", "cuda-fp16-torch"))
+    assert all(each in choice.candidates for each in (named, twin))
+    after = with_failure(choice, named.id, "gave NaN")
+    assert (named in after.candidates, twin in after.candidates) == (False, False)
+    assert after.verdict(twin.id).reason == "is loaded just like sm90-fp16-torch, which failed: gave NaN"
+    assert after.candidates[0].name == "sm90-bf16-torch"
+    lax = replace(manifest, profiles=(named, replace(twin, min_cosine=0.9)))
+    assert with_failure(auto(facts, lax), named.id, "gave NaN").selected == lax.profiles[1]
+
+
 def test_fake_runs_everywhere_and_for_its_own_model_only() -> None:
     """The fake profile is chosen on every machine for fake/echo, and no other model has it."""
     fake = manifest_for("fake/echo")

@@ -13,6 +13,7 @@ from producer import Client, EmbedOptions, QueueLimits, SyncClient
 from producer.contract import Keys, Truncate, build_request, encode_request, queue_name
 from producer.embedded import EmbeddedServer
 from producer.errors import (
+    BackendDead,
     BackendError,
     EmptyRequest,
     JobFailed,
@@ -149,7 +150,10 @@ async def test_nothing_is_left_behind(url: str, redis: Redis) -> None:
     """After consumed results only the counters stay, and the workers' signs of life."""
     async with worker(url), Client(url, model=MODEL) as client:
         [reply async for reply in client.embed_many([[f"{n}"] for n in range(30)])]
-        assert set(await redis.keys()) == {KEYS.totals.encode(), KEYS.workers.encode()}
+        [name] = await redis.zrange(KEYS.workers, 0, -1)
+        left = (KEYS.totals, KEYS.workers, KEYS.worker(name.decode()))
+        assert set(await redis.keys()) == {key.encode() for key in left}
+    assert await redis.keys() == [KEYS.totals.encode()]
     assert await redis.hget(KEYS.totals, "bytes") == b"0"
 
 
@@ -233,3 +237,24 @@ async def test_live_workers_are_counted(url: str) -> None:
             await asyncio.sleep(0.2)
             assert await client.num_workers() == 2
         assert await client.num_workers() == 0
+
+
+async def test_a_dead_device_ends_the_worker_and_hands_its_jobs_back(url: str, redis: Redis) -> None:
+    """The try counts, since the job may have killed it; nothing stays leased."""
+    token = int(tokenizer().encode(["poison"], Truncate.END).tokens.ids[1])
+    async with Client(url, model=MODEL) as client:
+        job = (await client.submit(["poison"])).job
+
+        async def until_it_dies() -> None:
+            async with worker(url, backend={"failures": {token: BackendDead}}):
+                for _ in range(200):
+                    if await redis.hget(KEYS.job(job), "tries") == b"1" and await redis.zcard(KEYS.waiting):
+                        return
+                    await asyncio.sleep(0.02)
+
+        with pytest.raises(BackendDead, match="told to fail"):
+            await until_it_dies()
+        assert await redis.zcard(KEYS.leases) == 0
+        assert await redis.hget(KEYS.job(job), "tries") == b"1"
+        async with worker(url):
+            assert (await client.result(job, timeout_s=10)).ok

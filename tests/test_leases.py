@@ -156,5 +156,5 @@ async def test_a_job_put_there_by_hand_is_claimed_without_a_payload(redis: Redis
     owner = leases(redis, keys)
     [(claim, payload)] = await owner.claim(1, MANY)
     assert (claim.job, claim.num_bytes, payload) == ("stray", 0, None)
-    assert await owner.finish(claim, ANSWER, keep_s=1)
+    assert await owner.finish(claim, ANSWER)
     assert await redis.zcard(keys.waiting) == await redis.zcard(keys.leases) == 0

@@ -2,12 +2,9 @@
 
 import asyncio
 import logging
-import os
-import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from uuid import uuid4
 
 from arq.connections import ArqRedis
 
@@ -21,20 +18,29 @@ from worker.heartbeat import Heartbeat
 from worker.jobs import EmbedJobs, JobEvent, Serving
 from worker.lease import LeaseWorker
 from worker.leases import Leases
+from worker.owner import new_owner
 from worker.packing import Budget
 from worker.prompts import read_prompts
+from worker.registration import Registration
 from worker.settings import Settings
 
 log = logging.getLogger(__name__)
 
 
-async def serve(settings: Settings, booted: Booted) -> None:
+async def serve(
+    settings: Settings,
+    booted: Booted,
+    *,
+    owner: str | None = None,
+    on_ready: Callable[[], None] = lambda: None,
+) -> None:
     """Take jobs until a signal ends it; what still runs then goes back to the queue.
 
+    `owner` is the name under which it holds leases, a new one if none is given.
     Raises QueueUnavailable if Redis is absent at the start, BackendDead if the device or another stage dies.
     """
     keys = Keys(queue_name(settings.name), settings.prefix)
-    name = f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
+    name = owner or new_owner()
     loop = asyncio.get_running_loop()
     died: asyncio.Future[None] = loop.create_future()
 
@@ -42,8 +48,9 @@ async def serve(settings: Settings, booted: Booted) -> None:
         loop.call_soon_threadsafe(_fail, died, error)
 
     async with await _redis(settings, keys) as redis:
-        leases = Leases(redis, keys, worker=name, lease_s=settings.lease_s)
-        with _pipeline(settings, booted, on_death) as jobs:
+        record = registration(name, settings, booted)
+        leases = Leases(redis, keys, worker=name, lease_s=settings.lease_s, describe=record.encoded)
+        with _pipeline(settings, booted, on_job=record.count, on_death=on_death) as jobs:
             worker = LeaseWorker(
                 jobs,
                 redis=redis,
@@ -52,6 +59,7 @@ async def serve(settings: Settings, booted: Booted) -> None:
                 max_jobs=settings.max_jobs,
                 max_tries=settings.max_tries,
                 grace_s=settings.grace_s,
+                on_failure=record.count_given_up,
             )
             heartbeat = Heartbeat(
                 leases,
@@ -63,6 +71,7 @@ async def serve(settings: Settings, booted: Booted) -> None:
             with closing(heartbeat):
                 worker.start_heartbeat(heartbeat)
                 log.info("worker ready name=%s model=%s profile=%s", name, settings.name, booted.profile.name)
+                on_ready()
                 await worker.run_until(died)
     log.info("worker stopped name=%s jobs_done=%d", name, worker.jobs_complete)
 
@@ -77,7 +86,11 @@ async def _redis(settings: Settings, keys: Keys) -> ArqRedis:
 
 @contextmanager
 def _pipeline(
-    settings: Settings, booted: Booted, on_death: Callable[[BaseException], None]
+    settings: Settings,
+    booted: Booted,
+    *,
+    on_job: Callable[[JobEvent], None],
+    on_death: Callable[[BaseException], None],
 ) -> Iterator[EmbedJobs]:
     """From a job's payload to its answer: tokenizer threads, batcher, device thread."""
     backend = booted.backend
@@ -86,14 +99,30 @@ def _pipeline(
     )
     batcher = Batcher(budget, dim=backend.dim)
     device = Device(backend, batcher, on_batch=_log_batch, on_death=on_death)
+
+    def tell(event: JobEvent) -> None:
+        _log_job(event)
+        on_job(event)
+
     with ThreadPoolExecutor(max_workers=4, thread_name_prefix="embedmill-cpu") as executor:
         try:
             yield EmbedJobs(
-                serving(settings, booted), booted.tokenizer, batcher, executor=executor, on_job=_log_job
+                serving(settings, booted), booted.tokenizer, batcher, executor=executor, on_job=tell
             )
         finally:
             batcher.close(BackendDead("the worker is shutting down"))
             device.close()
+
+
+def registration(name: str, settings: Settings, booted: Booted) -> Registration:
+    """What the worker tells about itself."""
+    return Registration(
+        name=name,
+        model=settings.name,
+        revision=booted.model.revision,
+        profile=booted.profile,
+        choice=booted.survey.choice,
+    )
 
 
 def serving(settings: Settings, booted: Booted) -> Serving:

@@ -1,6 +1,7 @@
 """The `worker` command: run, list-profiles, check."""
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import click
 
 from producer.errors import EmbedmillError, ProfileError
 from worker import log
+from worker.parent import end_with_parent, tell_ready
 from worker.settings import Settings, read_settings
 
 _MODEL = click.option("--model", help="Model to serve (EMBEDMILL_MODEL).")
@@ -33,13 +35,27 @@ def main() -> None:
 @click.option("--redis-url", help="Redis to serve (EMBEDMILL_REDIS_URL).")
 @click.option("--served-model-name", help="Name producers ask for (EMBEDMILL_SERVED_MODEL_NAME).")
 def run(**options: Any) -> None:
-    """Choose, load and verify a profile, then take jobs until stopped."""
+    """Take jobs until stopped: a worker process for each GPU, or one for the CPU; the dead are restarted."""
     settings = _settings(options)
+    given = {f"EMBEDMILL_{name.upper()}": str(value) for name, value in options.items() if value is not None}
+    with _errors_as_exit_codes():
+        from worker.host import run_host
+
+        status = run_host(settings, {**os.environ, **given})
+    sys.exit(status)
+
+
+@main.command(hidden=True)
+@click.option("--owner", required=True)
+def run_one(owner: str) -> None:
+    """What `run` starts for each device: choose, load and verify a profile, then take jobs until stopped."""
+    settings = _settings({})
+    end_with_parent(settings.grace_s)
     with _errors_as_exit_codes():
         from worker.app import serve
         from worker.boot import boot
 
-        asyncio.run(serve(settings, boot(settings)))
+        asyncio.run(serve(settings, boot(settings), owner=owner, on_ready=tell_ready))
 
 
 @main.command()
@@ -100,6 +116,24 @@ def explain(facts_file: Path | None, **options: Any) -> None:
 
         seen = survey(settings, facts_file=facts_file)
         click.echo(story(seen.facts, seen.choice))
+
+
+@main.command()
+@_MODEL
+@_PROFILE
+@_MANIFEST
+@click.option("--mean-tokens", type=int, help="Mean length of the texts (EMBEDMILL_MEAN_TOKENS).")
+@click.option(
+    "--lengths", type=click.Path(), help="File of lengths in tokens, one a line (EMBEDMILL_LENGTHS)."
+)
+@click.option("--format", "layout", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def measure(layout: str, **options: Any) -> None:
+    """Time every runnable profile on this machine, and keep it for EMBEDMILL_POLICY=measured."""
+    settings = _settings(options)
+    with _errors_as_exit_codes():
+        from worker.measure import as_json, measured, table
+
+        click.echo((as_json if layout == "json" else table)(measured(settings)))
 
 
 main.add_command(list_profiles, "list-model-profiles")

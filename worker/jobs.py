@@ -3,7 +3,8 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -43,16 +44,21 @@ class Serving:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobEvent:
-    """One job as it was answered."""
+    """One job as it was answered; `failures` counts the failed texts by code."""
 
     job: str
     num_texts: int
-    num_failed: int
+    failures: Mapping[str, int]
     num_truncated: int
     num_tokens: int
     waited_s: float
     seconds: float
     code: str
+
+    @property
+    def num_failed(self) -> int:
+        """Texts without a vector."""
+        return sum(self.failures.values())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -154,7 +160,7 @@ class EmbedJobs:
         event = JobEvent(
             job=claim.job,
             num_texts=claim.num_texts if reply is None else len(reply.token_counts),
-            num_failed=claim.num_texts if reply is None else len(reply.failures),
+            failures=_count_by_code(claim, reply, error),
             num_truncated=0 if reply is None else len(reply.truncated),
             num_tokens=0 if reply is None else int(reply.token_counts.sum()),
             waited_s=claim.waited_s,
@@ -162,6 +168,12 @@ class EmbedJobs:
             code="ok" if error is None else error.code,
         )
         self._on_job(event)
+
+
+def _count_by_code(claim: Claim, reply: Reply | None, error: EmbedmillError | None) -> Mapping[str, int]:
+    if error is not None:
+        return {error.code: claim.num_texts}
+    return Counter(one.code for one in reply.failures) if reply is not None else {}
 
 
 def _check_dimensions(options: EmbedOptions, serving: Serving) -> None:

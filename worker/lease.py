@@ -14,7 +14,7 @@ from arq.worker import Worker
 from redis.exceptions import RedisError
 
 from producer.connection import end_tasks, subscribed
-from producer.contract import Failure, Keys, encode_failure
+from producer.contract import Failure, Keys
 from producer.errors import BackendDead
 from worker.heartbeat import Heartbeat
 from worker.leases import Claim, Leases
@@ -24,7 +24,6 @@ log = logging.getLogger(__name__)
 # What a job is: its claim and its payload, None if the payload is gone; answered with encoded bytes.
 JobFunction = Callable[[Claim, bytes | None], Awaitable[bytes]]
 
-FAILURE_KEPT_S = 60.0  # so that enqueueing a failed job again soon tries it again
 MIN_HELD_BYTES = 64 * 1024  # small jobs are taken many at a time, however slow the last ones were
 STOP_S = 5.0  # a claim takes milliseconds unless Redis is gone
 IDLE_S = 0.25  # how long a lost wake-up can go unnoticed
@@ -47,6 +46,7 @@ class LeaseWorker(Worker):
         max_jobs: int,
         max_tries: int,
         grace_s: float,
+        on_failure: Callable[[Claim, Failure], None],
         horizon_s: float = 2.0,
     ) -> None:
         super().__init__(
@@ -64,6 +64,7 @@ class LeaseWorker(Worker):
         self._run_job = run
         self._keys = keys
         self._leases = leases
+        self._on_failure = on_failure
         self._horizon_s = horizon_s
         self._heartbeat: Heartbeat | None = None
         self._wake = asyncio.Event()
@@ -113,7 +114,7 @@ class LeaseWorker(Worker):
     async def _hand_back_unstarted(self) -> None:
         """A task that was cancelled before its first step has handed nothing back."""
         with suppress(RedisError, OSError):
-            for claim in self._claims.values():
+            for claim in list(self._claims.values()):
                 await self._leases.release(claim, burn_try=False)
 
     def lease_lost(self, job: str) -> None:
@@ -166,15 +167,17 @@ class LeaseWorker(Worker):
         finally:
             if self._heartbeat is not None:
                 self._heartbeat.drop(claim)
-            self._claims.pop(claim.job, None)
+            if self._claims.get(claim.job) == claim:
+                del self._claims[claim.job]
             self._measure(claim)
             self._wake.set()
 
     async def _end(self, claim: Claim, payload: bytes | None) -> None:
         """The job edge: whatever happens to the job, its owner writes exactly one ending."""
         if claim.tries > self.max_tries:
-            reason = f"given up after {claim.tries - 1} tries that ended without an answer"
-            await self._fail(claim, Failure(code="tries_exhausted", message=reason))
+            tries = claim.tries - 1
+            reason = f"given up after {tries} tries that ended without an answer"
+            await self._fail(claim, Failure(code="tries_exhausted", message=reason), tries=tries)
             return
         try:
             answer = await self._run_job(claim, payload)
@@ -182,8 +185,10 @@ class LeaseWorker(Worker):
                 self.jobs_complete += 1
             else:
                 log.warning("answer_dropped job=%s reason=lease_lost", claim.job)
-        except (asyncio.CancelledError, BackendDead):
-            await asyncio.shield(self._leases.release(claim, burn_try=False))
+        except (asyncio.CancelledError, BackendDead) as error:
+            # A cancellation is no fault of the job; the device's death may be.
+            burn_try = isinstance(error, BackendDead)
+            await asyncio.shield(self._leases.release(claim, burn_try=burn_try))
             raise
         except (RedisError, OSError, MemoryError) as error:
             log.warning("job_retried job=%s try=%d error=%s", claim.job, claim.tries, error)
@@ -191,14 +196,14 @@ class LeaseWorker(Worker):
             self.jobs_retried += 1
         except Exception as error:
             log.exception("job_failed job=%s", claim.job)
-            await self._fail(
-                claim, Failure(code="internal_error", message=f"{type(error).__name__}: {error}")
-            )
+            failure = Failure(code="internal_error", message=f"{type(error).__name__}: {error}")
+            await self._fail(claim, failure, tries=claim.tries)
 
-    async def _fail(self, claim: Claim, failure: Failure) -> None:
+    async def _fail(self, claim: Claim, failure: Failure, *, tries: int) -> None:
         log.error("job_failed job=%s code=%s", claim.job, failure.code)
         self.jobs_failed += 1
-        await self._leases.finish(claim, encode_failure(failure), counter="failed", keep_s=FAILURE_KEPT_S)
+        self._on_failure(claim, failure)
+        await self._leases.bury(claim, failure, tries=tries)
 
     def _measure(self, claim: Claim) -> None:
         """Smoothed bytes of text a second, the measure of how much work to hold."""
@@ -208,9 +213,12 @@ class LeaseWorker(Worker):
         self._bytes_per_s += 0.2 * (rate - self._bytes_per_s)
 
     def _on_message(self, data: bytes) -> None:
-        """Wake the main loop when jobs are enqueued or handed back."""
+        """Wake the main loop when jobs are enqueued or handed back; end a job that was cancelled."""
         if data == b"+":
             self._wake.set()
+        elif data.startswith(b"-") and (task := self.tasks.get(data[1:].decode())):
+            log.info("job_cancelled job=%s", task.get_name())
+            task.cancel()
 
 
 def _pause_s(tries: int) -> float:

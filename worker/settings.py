@@ -1,9 +1,10 @@
 """The worker's settings: environment in, one frozen object out; contradictions are refused here."""
 
+import os
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
+from pydantic import AliasChoices, Field, PrivateAttr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from producer.contract import DEFAULT_PREFIX
@@ -29,7 +30,12 @@ class Settings(BaseSettings):
 
     model_profile: str = Field(default="", validation_alias=_named("model_profile", "NIM_MODEL_PROFILE"))
     tags_selector: str = Field(default="", validation_alias=_named("tags_selector", "NIM_TAGS_SELECTOR"))
-    policy: Literal["rules", "measured"] = Field(default="rules", validation_alias=_named("policy"))
+    policy: Literal["rules", "measured"] = Field(
+        default="rules", validation_alias=_named("policy", "EMBEDMILL_SELECTION_POLICY")
+    )
+    mean_tokens: int = Field(default=177, ge=1, validation_alias=_named("mean_tokens"))
+    lengths: Path | None = Field(default=None, validation_alias=_named("lengths"))
+    verify: Literal["always", "cached"] = Field(default="cached", validation_alias=_named("verify"))
     manifest_path: Path | None = Field(
         default=None, validation_alias=_named("manifest_path", "NIM_MANIFEST_PATH")
     )
@@ -46,7 +52,7 @@ class Settings(BaseSettings):
     num_threads: int | None = Field(default=None, ge=1, validation_alias=_named("num_threads"))
     max_jobs: int = Field(default=64, ge=2, validation_alias=_named("max_jobs"))
     max_tries: int = Field(default=3, ge=1, validation_alias=_named("max_tries"))
-    lease_s: float = Field(default=3.0, ge=0.3, validation_alias=_named("lease_s"))
+    lease_s: float = Field(default=2.5, ge=0.3, validation_alias=_named("lease_s"))
     grace_s: float = Field(default=20.0, ge=1, validation_alias=_named("grace_s"))
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
@@ -57,12 +63,14 @@ class Settings(BaseSettings):
         validation_alias=_named("jsonl_logging", "NIM_JSONL_LOGGING", "NIM_LOGGING_JSONL"),
     )
 
+    _pinned_by_option: bool = PrivateAttr(default=False)
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
-    @field_validator("cache_path", "model_dir", "manifest_path", mode="after")
+    @field_validator("cache_path", "model_dir", "manifest_path", "lengths", mode="after")
     @classmethod
     def _expand(cls, value: Path | None) -> Path | None:
         return value.expanduser() if value is not None else None
@@ -81,6 +89,14 @@ class Settings(BaseSettings):
         """The name producers ask for, after which the queue is named."""
         return self.served_model_name or self.model
 
+    @property
+    def profile_source(self) -> str:
+        """What to blame for a profile that does not exist: the option or the variable that pinned it."""
+        if self._pinned_by_option:
+            return "--profile"
+        ours = "EMBEDMILL_MODEL_PROFILE"
+        return f"Environment variable {ours if ours in os.environ else 'NIM_MODEL_PROFILE'}"
+
 
 def read_settings(**overrides: object) -> Settings:
     """Settings from the environment, with the overrides that are not None before it.
@@ -89,10 +105,12 @@ def read_settings(**overrides: object) -> Settings:
     """
     given = {name: value for name, value in overrides.items() if value is not None}
     try:
-        return Settings(**given)  # type: ignore[arg-type]
+        settings = Settings(**given)  # type: ignore[arg-type]
     except ValidationError as error:
         lines = [f"{_where(item['loc'])}: {item['msg']}" for item in error.errors()]
         raise SettingsError("; ".join(lines)) from error
+    settings._pinned_by_option = "model_profile" in given
+    return settings
 
 
 def _where(location: tuple[int | str, ...]) -> str:

@@ -1,6 +1,7 @@
 """What crosses Redis: frozen request and reply, their bytes, key names, limits and version."""
 
-from producer.contract.keys import DEFAULT_PREFIX, Keys, job_id, queue_name
+from producer.contract.keys import DEAD_KEPT_S, DEFAULT_PREFIX, FAILURE_KEPT_S, Keys, job_id, queue_name
+from producer.contract.record import WorkerRecord
 from producer.contract.reply import Failure, Provenance, Reply
 from producer.contract.request import (
     MAX_BYTES_PER_JOB,
@@ -18,14 +19,18 @@ from producer.contract.request import (
 from producer.contract.wire import (
     VERSION,
     decode_answer,
+    decode_record,
     decode_request,
     encode_failure,
+    encode_record,
     encode_reply,
     encode_request,
 )
 
 __all__ = [
+    "DEAD_KEPT_S",
     "DEFAULT_PREFIX",
+    "FAILURE_KEPT_S",
     "MAX_BYTES_PER_JOB",
     "MAX_BYTES_PER_TEXT",
     "MAX_TEXTS_PER_JOB",
@@ -40,10 +45,13 @@ __all__ = [
     "Request",
     "TextFailure",
     "Truncate",
+    "WorkerRecord",
     "build_request",
     "decode_answer",
+    "decode_record",
     "decode_request",
     "encode_failure",
+    "encode_record",
     "encode_reply",
     "encode_request",
     "job_id",

@@ -5,6 +5,8 @@ import re
 from dataclasses import dataclass
 
 DEFAULT_PREFIX = "embedmill"
+FAILURE_KEPT_S = 60.0  # so that enqueueing a failed job again soon tries it again
+DEAD_KEPT_S = 7 * 24 * 3600.0
 
 
 def queue_name(model: str) -> str:
@@ -41,7 +43,7 @@ class Keys:
 
     @property
     def totals(self) -> str:
-        """hash: counters of the queue (bytes waiting or running; jobs done, failed; leases lost)."""
+        """hash: counters of the queue (bytes waiting or running; jobs and leases by fate)."""
         return self.root + "totals"
 
     @property
@@ -49,9 +51,26 @@ class Keys:
         """zset: name of each live worker by the server time in ms until which it counts as alive."""
         return self.root + "workers"
 
+    def worker(self, name: str) -> str:
+        """string: the encoded record of a live worker."""
+        return f"{self.root}worker:{name}"
+
+    @property
+    def dead(self) -> str:
+        """zset: id of each dead letter by the server time in ms at which the job was given up."""
+        return self.root + "dead"
+
+    def letter(self, job: str) -> str:
+        """hash: a dead letter: what the job's hash held, with code, message and time of its failure."""
+        return f"{self.root}dead:{job}"
+
+    def dead_request(self, job: str) -> str:
+        """string: the encoded request of a dead letter."""
+        return f"{self.root}dead-request:{job}"
+
     @property
     def channel(self) -> str:
-        """Channel on which finished job ids and wake-ups are published."""
+        """Channel of wake-ups (`+`), finished jobs (the id), and cancelled ones (the id behind `-`)."""
         return self.root + "events"
 
     def job(self, job: str) -> str:

@@ -4,12 +4,14 @@ Nothing here is executable: no pickle, no ext types, no class names. Foreign byt
 """
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any, TypeVar
 
 import msgpack
 import numpy as np
 import numpy.typing as npt
 
+from producer.contract.record import WorkerRecord
 from producer.contract.reply import Failure, Provenance, Reply
 from producer.contract.request import (
     MAX_BYTES_PER_JOB,
@@ -24,6 +26,12 @@ from producer.errors import PayloadError, RequestError
 VERSION = 1
 _DTYPES = {"float32": "<f4", "float16": "<f2", "int8": "|i1", "uint8": "|u1"}
 _PROVENANCE = ("model", "revision", "profile_id", "profile_name", "precision")
+_RECORD: dict[str, type] = {
+    **dict.fromkeys(("name", "host", "device", "model", "revision"), str),
+    **dict.fromkeys(("profile", "profile_id", "precision", "reason"), str),
+    **dict.fromkeys(("pid", "jobs_done", "texts_done", "tokens_done"), int),
+    "ready_for_s": float,
+}
 
 
 def encode_request(request: Request) -> bytes:
@@ -84,6 +92,16 @@ def decode_answer(payload: bytes) -> Reply | Failure:
     return _translate(_answer_from, payload)
 
 
+def encode_record(record: WorkerRecord) -> bytes:
+    """One map of the record's fields."""
+    return _pack({"v": VERSION, **asdict(record)})
+
+
+def decode_record(payload: bytes) -> WorkerRecord:
+    """What a worker tells about itself. Raises PayloadError."""
+    return _translate(_record_from, payload)
+
+
 def _request_from(payload: bytes) -> Request:
     fields = _unpack(payload)
     refused = _failures(fields["refused"])
@@ -119,6 +137,15 @@ def _answer_from(payload: bytes) -> Reply | Failure:
         truncated=np.frombuffer(fields["truncated"], dtype="<i4"),
         scale=None if fields["scale"] is None else float(fields["scale"]),
         provenance=Provenance(**{key: str(fields[key]) for key in _PROVENANCE}),
+    )
+
+
+def _record_from(payload: bytes) -> WorkerRecord:
+    fields = _unpack(payload)
+    return WorkerRecord(
+        **{key: kind(fields[key]) for key, kind in _RECORD.items()},
+        failures={str(code): int(count) for code, count in dict(fields["failures"]).items()},
+        profiles_failed={str(name): str(why) for name, why in dict(fields["profiles_failed"]).items()},
     )
 
 

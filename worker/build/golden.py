@@ -3,7 +3,6 @@
 A tool for whoever adds a model. It needs torch and sentence-transformers (extra `peers`); workers do not.
 """
 
-import base64
 import json
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -14,36 +13,9 @@ import click
 import numpy as np
 import numpy.typing as npt
 
+from worker.golden import golden_fields
+from worker.golden_texts import golden_texts
 from worker.model import read_model
-
-_LONG = "Sediment cores from the delta record nine floods in the last two thousand years. " * 40
-TEXTS = (
-    "",
-    " ",
-    "\n\t  \n",
-    "a",
-    "Hello, world!",
-    "A man is eating food.",
-    "A man is eating a piece of bread.",
-    "The quantum computer factored a large integer.",
-    "What is the capital of Iceland?",
-    "Reykjavík is the capital and largest city of Iceland.",
-    "Der Zug nach München fährt heute von Gleis fünf ab.",
-    "Le château fut détruit pendant la guerre, puis reconstruit à l'identique.",
-    "El niño comió tres manzanas antes de irse a la escuela.",
-    "Поезд отправляется через десять минут.",
-    "東京は日本の首都です。",
-    "北京是中华人民共和国的首都。",
-    "القاهرة هي عاصمة جمهورية مصر العربية.",
-    "Great job!!! 🎉🎉 See you at 🏔️ tomorrow 👩‍🚀",
-    "def add(a: int, b: int) -> int:\n    return a + b  # sum of both",
-    "SELECT name, COUNT(*) FROM users WHERE age >= 21 GROUP BY name ORDER BY 2 DESC;",
-    "3.14159 2.71828 1.41421 -40 °C 99.9 % 1,000,000",
-    "supercalifragilisticexpialidocious" * 5,
-    "[CLS] special [SEP] tokens [MASK] written [PAD] out",
-    _LONG[:600],
-    _LONG,
-)
 
 
 def embed(directory: Path, texts: Sequence[str]) -> npt.NDArray[np.float32]:
@@ -59,16 +31,17 @@ def embed(directory: Path, texts: Sequence[str]) -> npt.NDArray[np.float32]:
 
 
 def golden(directory: Path) -> dict[str, Any]:
-    """The golden file's content; vectors are base64 of little-endian float32 (n, dim)."""
-    vectors = embed(directory, TEXTS)
+    """The golden file's content."""
+    model = read_model(directory)
+    texts = golden_texts(model.max_text_tokens)
+    vectors = embed(directory, texts)
     made_with = ("sentence-transformers", "transformers", "torch", "tokenizers")
     return {
         "model": directory.resolve().name,
-        "revision": read_model(directory).revision,
+        "revision": model.revision,
         "made_with": {name: version(name) for name in made_with},
-        "texts": list(TEXTS),
-        "dim": vectors.shape[1],
-        "vectors": base64.b64encode(vectors.astype("<f4").tobytes()).decode(),
+        "texts": list(texts),
+        **golden_fields(vectors),
     }
 
 

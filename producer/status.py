@@ -1,0 +1,83 @@
+"""How the queues under one prefix stand: what waits and runs, who serves, what was given up."""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import Redis
+
+from producer.contract import DEAD_KEPT_S, Keys, WorkerRecord, decode_record
+
+_SCAN_COUNT = 1000  # keys a round trip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueStatus:
+    """One queue at one moment.
+
+    `running` counts jobs that pause before their next try too; `num_bytes` is what waits or runs;
+    `next_waited_s` the age of the job next in line, None if none waits. The other counts are since the
+    queue began.
+    """
+
+    queue: str
+    waiting: int
+    running: int
+    num_bytes: int
+    next_waited_s: float | None
+    done: int
+    failed: int
+    cancelled: int
+    lost_leases: int
+    dead: int
+    workers: tuple[WorkerRecord, ...]
+
+
+async def read_status(redis: Redis, prefix: str) -> tuple[QueueStatus, ...]:
+    """All queues under the prefix, by name. Raises redis-py's errors, PayloadError for a foreign record."""
+    return tuple([await _queue(redis, Keys(name, prefix)) for name in await _queues(redis, prefix)])
+
+
+async def _queues(redis: Redis, prefix: str) -> list[str]:
+    """Names of the queues that have, or had, jobs or workers."""
+    literal = re.sub(r"([\\*?\[\]])", r"\\\1", prefix)
+    pattern = re.compile(re.escape(prefix) + r":\{([^{}]*)\}:(?:totals|workers|waiting)", re.DOTALL)
+    keys = [key async for key in redis.scan_iter(match=f"{literal}:{{*}}:[tw]*", count=_SCAN_COUNT)]
+    found = (pattern.fullmatch(key.decode(errors="replace")) for key in keys)
+    return sorted({match[1] for match in found if match})
+
+
+async def _queue(redis: Redis, keys: Keys) -> QueueStatus:
+    seconds, micros = await redis.time()
+    now_ms = seconds * 1000 + micros // 1000
+    async with redis.pipeline(transaction=True) as pipe:
+        pipe.zcard(keys.waiting)
+        pipe.zcard(keys.leases)
+        pipe.hgetall(keys.totals)
+        pipe.zrange(keys.waiting, 0, 0)
+        pipe.zcount(keys.dead, now_ms - int(DEAD_KEPT_S * 1000), "+inf")
+        pipe.zrangebyscore(keys.workers, now_ms, "+inf")
+        waiting, running, totals, head, dead, names = await pipe.execute()
+    records: list[bytes | None] = []
+    if names:
+        records = await redis.mget([keys.worker(name.decode()) for name in names])
+    counts = {name.decode(): int(count) for name, count in totals.items()}
+    return QueueStatus(
+        queue=keys.queue,
+        waiting=waiting,
+        running=running,
+        num_bytes=counts.get("bytes", 0),
+        next_waited_s=await _waited_s(redis, keys, head[0].decode(), now_ms) if head else None,
+        done=counts.get("done", 0),
+        failed=counts.get("failed", 0),
+        cancelled=counts.get("cancelled", 0),
+        lost_leases=counts.get("lost_leases", 0),
+        dead=dead,
+        workers=tuple(decode_record(record) for record in records if record),
+    )
+
+
+async def _waited_s(redis: Redis, keys: Keys, job: str, now_ms: int) -> float | None:
+    enqueued: Any = redis.hget(keys.job(job), "enqueued")
+    since_ms = await enqueued
+    return None if since_ms is None else max(0, now_ms - int(since_ms)) / 1000

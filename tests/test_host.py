@@ -1,0 +1,203 @@
+"""The parent of a host's workers: one process a device, the dead restarted and their jobs handed back."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+import psutil
+import pytest
+from redis.asyncio import Redis
+from serving import MODEL
+from test_worker_process import process
+
+from producer import Client
+from producer.connection import connect_blocking
+from producer.contract import EmbedOptions, Keys, build_request, queue_name
+from producer.embedded import EmbeddedServer
+from producer.submission import QueueLimits, prepare, submit
+from worker.host import environs, keep_all
+from worker.leases import Leases
+from worker.owner import hand_back, new_owner
+from worker.settings import Settings
+from worker.slot import Slot
+from worker.survey import survey
+
+KEYS = Keys(queue_name(MODEL))
+READY = "import os, signal, sys, time; os.write(0, b'r');"
+MACHINES = Path(__file__).parent / "machines"
+
+
+class Programs:
+    """Programs that stand in for worker processes, one after the other; the last one again and again."""
+
+    def __init__(self, *programs: str) -> None:
+        self.programs = programs
+        self.owners: list[str] = []
+        self.handed_back: list[str] = []
+
+    def slot(self) -> Slot:
+        return Slot(os.environ, command=self._command, hand_back=self.handed_back.append)
+
+    def _command(self, owner: str) -> list[str]:
+        program = self.programs[min(len(self.owners), len(self.programs) - 1)]
+        self.owners.append(owner)
+        return [sys.executable, "-c", program]
+
+
+def wait_for(happened: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not happened():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("programs", "status"),
+    [
+        (["raise SystemExit(1)"], 1),
+        (["raise SystemExit(3)"], 3),
+        ([READY + "raise SystemExit(1)", READY + "os.kill(os.getpid(), 9)", "raise SystemExit(4)"], 4),
+        ([READY + "raise SystemExit(0)", "raise SystemExit(1)", "raise SystemExit(2)"], 2),
+        (["import os; os.kill(os.getpid(), 11)", "raise SystemExit(5)"], 5),
+    ],
+)
+def test_what_is_restarted_and_what_is_final(programs: list[str], status: int) -> None:
+    """Signals, and errors once a worker has served, are survived; 2 to 5 and a failed first start are not."""
+    worker = Programs(*programs)
+    assert worker.slot().keep() == status
+    assert len(worker.owners) == len(set(worker.owners)) == len(programs)
+    assert worker.handed_back == worker.owners
+
+
+def test_a_slot_that_is_stopped_starts_nothing_more() -> None:
+    """Neither while it pauses after failures, nor at its first start."""
+    worker = Programs("import os; os.kill(os.getpid(), 9)")
+    slot = worker.slot()
+    thread = threading.Thread(target=slot.keep)
+    thread.start()
+    wait_for(lambda: len(worker.handed_back) >= 2)
+    slot.stop()
+    thread.join(timeout=10)
+    assert not thread.is_alive()
+    num_started = len(worker.owners)
+    assert slot.keep() == 0
+    assert len(worker.owners) == num_started
+
+
+def test_the_first_failure_is_the_host_s_status() -> None:
+    """One device that cannot serve does not end the others; when all have ended it is what is told."""
+    good, bad = Programs("raise SystemExit(3)"), Programs(READY, "raise SystemExit(4)")
+    handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    try:
+        assert keep_all([good.slot(), bad.slot()]) in (3, 4)
+    finally:
+        signal.signal(signal.SIGTERM, handlers[0])
+        signal.signal(signal.SIGINT, handlers[1])
+    assert len(bad.owners) == 2
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_every_signal_reaches_the_worker(number: signal.Signals) -> None:
+    """As SIGTERM, the second one too, and the worker's status is the parent's."""
+    child = (
+        READY + "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}); os.write(1, b'up\\n')\n"
+        "for _ in range(2): signal.sigwait({signal.SIGTERM}); os.write(1, b'seen\\n')\n"
+    )
+    parent = (
+        "import os, sys; from worker.host import keep_all; from worker.slot import Slot\n"
+        "slot = Slot(os.environ, command=lambda _: [sys.executable, '-c', sys.argv[1]],"
+        " hand_back=lambda _: None)\n"
+        "sys.exit(keep_all([slot]))\n"
+    )
+    running = subprocess.Popen([sys.executable, "-c", parent, child], stdout=subprocess.PIPE, text=True)
+    with running, ExitStack() as on_exit:
+        on_exit.callback(running.kill)
+        assert running.stdout is not None
+        assert running.stdout.readline() == "up\n"
+        for _ in range(2):
+            running.send_signal(number)
+            assert running.stdout.readline() == "seen\n"
+        assert running.wait(20) == 0
+
+
+async def test_a_killed_worker_s_jobs_do_not_wait_for_their_lease(
+    redis: Redis, server: EmbeddedServer, tmp_path: Path
+) -> None:
+    """With leases of 100 s everything is answered within seconds, by a new process of the same host."""
+    async with Client(server.url, model=MODEL) as client:
+        with process(tmp_path / "log", server.url, lease_s=100) as host:
+            sent = [await client.submit([f"text {n} " * 80] * 64) for n in range(60)]
+            await client.result(sent[0].job, timeout_s=20)
+            [worker] = psutil.Process(host.pid).children()
+            worker.kill()
+            replies = [await client.result(one.job, timeout_s=30) for one in sent]
+            assert all(reply.ok for reply in replies)
+            assert [one.pid for one in psutil.Process(host.pid).children()] != [worker.pid]
+            host.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(host.wait, 20) == 0
+    totals = await redis.hgetall(KEYS.totals)
+    assert (totals[b"done"], totals[b"bytes"]) == (b"60", b"0")
+
+
+def test_a_worker_does_not_outlive_its_parent(server: EmbeddedServer, tmp_path: Path) -> None:
+    """Even if that one was killed."""
+    with process(tmp_path / "log", server.url) as host:
+        [worker] = psutil.Process(host.pid).children()
+        host.kill()
+        worker.wait(20)
+    assert "the parent process has gone" in (tmp_path / "log").read_text()
+    assert "worker stopped" in (tmp_path / "log").read_text()
+
+
+async def test_only_the_dead_one_s_jobs_are_handed_back(
+    redis: Redis, keys: Keys, server: EmbeddedServer
+) -> None:
+    """With their try burned, to their old place; another's lease and a pausing job stay as they are."""
+    name = new_owner()
+    dead, alive = (Leases(redis, keys, worker=one, lease_s=30) for one in (name, new_owner()))
+    claims = []
+    for owner in (dead, alive, alive):
+        prepared = prepare(build_request("m", [f"text {len(claims)}"], EmbedOptions()))
+        await submit(redis, keys, prepared, limits=QueueLimits(), keep_result_s=60)
+        [(claim, _)] = await owner.claim(1, 1)
+        claims.append(claim)
+    lost, held, paused = claims
+    await alive.release(paused, pause_s=30, burn_try=True)
+    score = await redis.hget(keys.job(lost.job), "score")
+    with connect_blocking(server.url) as blocking:
+        assert [hand_back(blocking, keys, name) for _ in range(2)] == [1, 0]
+    assert await redis.zrange(keys.waiting, 0, -1, withscores=True) == [(lost.job.encode(), float(score))]
+    assert set(await redis.zrange(keys.leases, 0, -1)) == {held.job.encode(), paused.job.encode()}
+    [(again, _)] = await alive.claim(1, 1)
+    assert again.tries == 2
+
+
+@pytest.mark.parametrize(
+    ("machine", "num_gpus"),
+    [("cpu-x86", 0), ("h100-sxm", 1), ("h100-sxm-two", 2), ("a100-and-l4", 2), ("h100-sxm-cpu-builds", 0)],
+)
+def test_one_worker_for_each_gpu_that_can_serve(machine: str, num_gpus: int) -> None:
+    """Each sees its own GPU alone; without a GPU that a profile can use there is one worker."""
+    settings = Settings()
+    seen = survey(settings, facts_file=MACHINES / f"{machine}.json")
+    found = environs(seen, settings, {"A": "b"})
+    uuids = [one["CUDA_VISIBLE_DEVICES"] for one in found if "CUDA_VISIBLE_DEVICES" in one]
+    assert (len(uuids), len(set(uuids)), len(found)) == (num_gpus, num_gpus, max(1, num_gpus))
+    assert all(one["A"] == "b" for one in found)
+
+
+def test_the_parent_loads_no_inference_library() -> None:
+    """It must stay small and must not break with what it watches."""
+    program = (
+        "import sys; from worker import cli, host\n"
+        "print(*{'torch', 'onnxruntime', 'onnx', 'tensorrt', 'transformers'} & set(sys.modules))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"

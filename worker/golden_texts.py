@@ -1,0 +1,41 @@
+"""The texts of golden vectors: odd ones, many scripts, and every length up to a model's longest."""
+
+_LONG = "Sediment cores from the delta record nine floods in the last two thousand years. " * 40
+_ODD = (
+    "",
+    " ",
+    "\n\t  \n",
+    "a",
+    "Hello, world!",
+    "A man is eating food.",
+    "A man is eating a piece of bread.",
+    "The quantum computer factored a large integer.",
+    "What is the capital of Iceland?",
+    "Reykjavík is the capital and largest city of Iceland.",
+    "Der Zug nach München fährt heute von Gleis fünf ab.",
+    "Le château fut détruit pendant la guerre, puis reconstruit à l'identique.",
+    "El niño comió tres manzanas antes de irse a la escuela.",
+    "Поезд отправляется через десять минут.",
+    "東京は日本の首都です。",
+    "北京是中华人民共和国的首都。",
+    "القاهرة هي عاصمة جمهورية مصر العربية.",
+    "Great job!!! 🎉🎉 See you at 🏔️ tomorrow 👩‍🚀",
+    "def add(a: int, b: int) -> int:\n    return a + b  # sum of both",
+    "SELECT name, COUNT(*) FROM users WHERE age >= 21 GROUP BY name ORDER BY 2 DESC;",
+    "3.14159 2.71828 1.41421 -40 °C 99.9 % 1,000,000",
+    "supercalifragilisticexpialidocious" * 5,
+    "[CLS] special [SEP] tokens [MASK] written [PAD] out",
+    _LONG[:600],
+)
+
+
+def golden_texts(max_tokens: int) -> tuple[str, ...]:
+    """The texts for a model whose longest text has `max_tokens` tokens.
+
+    After the odd ones come words of one long text: 2, 3, 4, 6, 8, 12 and so on of them, and in the end more
+    than fit.
+    """
+    words = _LONG.split() * (1 + max_tokens // 500)
+    counts = [count for power in range(1, 32) for count in (2**power, 3 * 2 ** (power - 1))]
+    ladder = [" ".join(words[:count]) for count in counts if count < max_tokens]
+    return (*_ODD, *ladder, " ".join(words[: max_tokens + 1]))

@@ -1,0 +1,104 @@
+"""The parent process of a host: one worker process a device, and what a dead one held handed back at once.
+
+It loads no model and no inference library, so that little can go wrong in it.
+"""
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from queue import Empty, SimpleQueue
+
+from redis.exceptions import RedisError
+
+from producer.connection import connect_blocking
+from producer.contract import Keys, queue_name
+from selection import choose
+from worker.owner import hand_back
+from worker.settings import Settings
+from worker.slot import Slot
+from worker.survey import Survey, survey
+
+log = logging.getLogger(__name__)
+
+Environ = Mapping[str, str]
+_WAIT_S = 0.25
+
+
+def run_host(settings: Settings, environ: Environ) -> int:
+    """Serve on every usable device until a signal; the process's exit status.
+
+    `environ` is what the worker processes get; it must say what `settings` say.
+    """
+    devices = environs(survey(settings), settings, environ)
+    log.info("host pid=%d workers=%d", os.getpid(), len(devices))
+    keys = Keys(queue_name(settings.name), settings.prefix)
+    redis = connect_blocking(settings.redis_url)
+
+    def give_back(owner: str) -> None:
+        try:
+            held = hand_back(redis, keys, owner)
+        except (RedisError, OSError) as error:  # its leases run out by themselves
+            log.warning("not_handed_back name=%s error=%s", owner, error)
+        else:
+            if held:
+                log.warning("handed_back name=%s jobs=%d", owner, held)
+
+    slots = [Slot(one, command=_command, hand_back=give_back) for one in devices]
+    with redis:
+        return keep_all(slots)
+
+
+def environs(seen: Survey, settings: Settings, environ: Environ) -> list[Environ]:
+    """The environment of each worker process: one for each GPU that a profile can use, else one in all."""
+    uuids = []
+    for gpu in seen.facts.gpus:
+        choice = choose(
+            replace(seen.facts, gpus=(gpu,)),
+            seen.manifest,
+            override=settings.model_profile,
+            tags=settings.tags_selector,
+            allow_unsafe=settings.manifest_allow_unsafe,
+            max_batch_tokens=settings.max_batch_tokens,
+        )
+        if gpu.uuid and choice.selected is not None and choice.selected.device != "cpu":
+            uuids.append(gpu.uuid)
+    return [{**environ, "CUDA_VISIBLE_DEVICES": uuid} for uuid in uuids] or [environ]
+
+
+def keep_all(slots: Sequence[Slot]) -> int:
+    """Keep all slots running until each has ended; every SIGTERM and SIGINT is passed on as SIGTERM."""
+    # Handlers only leave a note: what they interrupt may hold a lock.
+    events: SimpleQueue[int | None] = SimpleQueue()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: events.put(None))
+
+    def run(slot: Slot) -> None:
+        status = 1
+        try:
+            status = slot.keep()
+        finally:
+            events.put(status)
+
+    for slot in slots:
+        threading.Thread(target=run, args=(slot,), name="embedmill-slot", daemon=True).start()
+    statuses: list[int] = []
+    while len(statuses) < len(slots):
+        try:
+            # A signal that comes just before the wait does not interrupt it, so it has to end by itself.
+            event = events.get(timeout=_WAIT_S)
+        except Empty:
+            continue
+        if event is None:
+            for slot in slots:
+                slot.stop()
+        else:
+            statuses.append(event if event >= 0 else 128 - event)
+    return next(filter(None, statuses), 0)
+
+
+def _command(owner: str) -> list[str]:
+    return [sys.executable, "-m", "worker", "run-one", "--owner", owner]

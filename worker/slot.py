@@ -1,0 +1,95 @@
+"""One device's worker process: started, watched, and started again when it dies."""
+
+import logging
+import signal
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Mapping, Sequence
+
+from worker.owner import new_owner
+from worker.parent import READY
+
+log = logging.getLogger(__name__)
+
+FINAL_STATUSES = range(2, 6)  # usage, profile: the same command ends the same way again
+FIRST_PAUSE_S = 0.5
+MAX_PAUSE_S = 30.0
+
+
+class Slot:
+    """Runs `command(owner)` with `environ`, one process at a time, each with an owner name of its own.
+
+    The process's standard input is a socket: it writes READY there, and its other end closes with us.
+    `hand_back` is called with the name of each process that has ended.
+    """
+
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        *,
+        command: Callable[[str], Sequence[str]],
+        hand_back: Callable[[str], None],
+    ) -> None:
+        self._environ = environ
+        self._command = command
+        self._hand_back = hand_back
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+
+    def keep(self) -> int:
+        """Start one process after the other until `stop`, or until one cannot serve; the status of the last.
+
+        One that was ready is started again at once, since booting takes its time; one that was not after
+        pauses that grow. If none was ready yet, a failure is final.
+        """
+        any_ready, num_failures = False, 0
+        while True:
+            owner = new_owner()
+            status, ready = self._run_once(owner)
+            if status is None:
+                return 0
+            self._hand_back(owner)
+            if self._stopping.is_set():
+                return 0 if status == -signal.SIGTERM else status
+            any_ready = any_ready or ready
+            if status in FINAL_STATUSES or (status > 0 and not any_ready):
+                log.error("worker_given_up name=%s status=%d", owner, status)
+                return status
+            num_failures = 0 if ready else num_failures + 1
+            pause_s = min(MAX_PAUSE_S, FIRST_PAUSE_S * 2 ** (num_failures - 1)) if num_failures else 0.0
+            log.warning("worker_died name=%s status=%d restart_in_s=%.1f", owner, status, pause_s)
+            self._stopping.wait(pause_s)
+
+    def stop(self) -> None:
+        """Start no more, and send SIGTERM to the one that runs."""
+        self._stopping.set()
+        with self._lock:
+            if self._process is not None:
+                self._process.terminate()
+
+    def _run_once(self, owner: str) -> tuple[int | None, bool]:
+        """The status, None if there was no start, and whether it was ready before it ended."""
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            with self._lock:
+                if self._stopping.is_set():
+                    return None, False
+                self._process = subprocess.Popen(
+                    self._command(owner),
+                    stdin=theirs.fileno(),
+                    env=self._environ,
+                    process_group=0,  # Ctrl-C in a terminal is for the parent alone, which forwards it
+                )
+            theirs.close()
+            status = self._process.wait()
+            ours.setblocking(False)
+            return status, _was_told(ours)
+
+
+def _was_told(line: socket.socket) -> bool:
+    try:
+        return line.recv(1) == READY
+    except (BlockingIOError, ConnectionResetError):
+        return False
