@@ -9,28 +9,25 @@ from collections.abc import (
     Iterable,
     Sequence,
 )
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from typing import Self
 
+from producer.answers import Answers
 from producer.cancellation import cancel
 from producer.connection import DEFAULT_URL, connect, end_tasks, redis_errors, subscribed
 from producer.contract import (
     DEFAULT_PREFIX,
     EmbedOptions,
-    Failure,
     Keys,
     Reply,
     Request,
     build_request,
-    decode_answer,
     queue_name,
 )
 from producer.dead import DeadLetter, DeadLetters
-from producer.errors import JobFailed, QueueFull, ResultNotFound, ResultTimeout
+from producer.errors import QueueFull, ResultNotFound
 from producer.events import Events
 from producer.submission import Prepared, Priority, QueueLimits, Submission, prepare, submit
-
-RECHECK_S = 1.0  # a notification may be lost; the result key is looked at this often anyway
 
 Batches = AsyncIterable[Sequence[object]] | Iterable[Sequence[object]]
 
@@ -59,6 +56,7 @@ class Client:
         self._redis = connect(redis_url)
         self._dead = DeadLetters(self._redis, self._keys)
         self._events = Events()
+        self._answers = Answers(self._redis, self._keys, redis_url)
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -109,7 +107,7 @@ class Client:
         Raises JobFailed if the job failed as a whole, ResultTimeout, ResultNotFound.
         """
         with self._events.watching(job) as done:
-            return await self._await_answer(job, done, timeout_s=timeout_s, consume=consume)
+            return await self._answers.wait(job, done, timeout_s=timeout_s, consume=consume)
 
     async def cancel(self, job: str) -> bool:
         """End a waiting or running job: whoever awaits it gets JobFailed with the code `cancelled`.
@@ -197,7 +195,7 @@ class Client:
                     submission = await self._enqueue(prepared, priority, wait_if_full=True)
                 fresh = not submission.joined
                 try:
-                    return await self._await_answer(
+                    return await self._answers.wait(
                         prepared.job, done, timeout_s=timeout_s, consume=consume and fresh, fresh=fresh
                     )
                 except ResultNotFound:
@@ -224,42 +222,6 @@ class Client:
                 if not wait_if_full:
                     raise
                 await self._events.after(seen, timeout_s=full.retry_after_s)
-
-    async def _await_answer(
-        self, job: str, done: asyncio.Event, *, timeout_s: float | None, consume: bool, fresh: bool = False
-    ) -> Reply:
-        loop = asyncio.get_running_loop()
-        deadline = None if timeout_s is None else loop.time() + timeout_s
-        look = not fresh  # a job enqueued this moment has no result yet: first wait to be told
-        while True:
-            answer = await self._answer(job, consume) if look else None
-            if isinstance(answer, Failure):
-                raise JobFailed(answer.code, f"job {job} failed: [{answer.code}] {answer.message}")
-            if answer is not None:
-                return answer
-            look = True
-            wait_s = RECHECK_S if deadline is None else min(RECHECK_S, deadline - loop.time())
-            if wait_s <= 0:
-                raise ResultTimeout(f"no result of job {job} within {timeout_s} s; fetch it later by id")
-            with suppress(TimeoutError):
-                async with asyncio.timeout(wait_s):
-                    await done.wait()
-
-    async def _answer(self, job: str, consume: bool) -> Reply | Failure | None:
-        """What lies under the result key, or None while the job is on its way."""
-        key = self._keys.result(job)
-        with redis_errors(self._url):
-            async with self._redis.pipeline(transaction=True) as pipe:
-                pipe.exists(self._keys.job(job))
-                pipe.getdel(key) if consume else pipe.get(key)
-                pending, payload = await pipe.execute()
-        if payload is not None:
-            return decode_answer(payload)
-        if pending:
-            return None
-        raise ResultNotFound(
-            f"no job and no result {job} on queue {self._keys.queue}: never enqueued, consumed, or expired"
-        )
 
 
 async def _each(batches: Batches) -> AsyncIterator[Sequence[object]]:

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from serving import MODEL, worker
 
 from producer import Client, EmbedOptions, QueueLimits, SyncClient
+from producer.connection import end_tasks
 from producer.contract import Keys, Truncate, build_request, encode_request, queue_name
 from producer.embedded import EmbeddedServer
 from producer.errors import (
@@ -258,3 +259,17 @@ async def test_a_dead_device_ends_the_worker_and_hands_its_jobs_back(url: str, r
         assert await redis.hget(KEYS.job(job), "tries") == b"1"
         async with worker(url):
             assert (await client.result(job, timeout_s=10)).ok
+
+
+async def test_a_job_that_is_long_in_coming_is_not_polled(url: str, redis: Redis) -> None:
+    """Also when it was said to be done before: it is looked at once a second."""
+    async with Client(url, model=MODEL) as client:
+        job = (await client.submit(["text"])).job
+        waiting = asyncio.create_task(client.result(job))
+        await asyncio.sleep(0.1)
+        await redis.publish(KEYS.channel, job)
+        await asyncio.sleep(0.2)
+        before = (await redis.info("commandstats"))["cmdstat_exists"]["calls"]
+        await asyncio.sleep(0.5)
+        assert (await redis.info("commandstats"))["cmdstat_exists"]["calls"] - before <= 1
+        await end_tasks(waiting)

@@ -1,0 +1,64 @@
+"""What workers wrote: read from the result key once it is there."""
+
+import asyncio
+from contextlib import suppress
+
+from redis.asyncio import Redis
+
+from producer.connection import redis_errors
+from producer.contract import Failure, Keys, Reply, decode_answer
+from producer.errors import JobFailed, ResultNotFound, ResultTimeout
+
+RECHECK_S = 1.0  # a notification may be lost; the result key is looked at this often anyway
+
+
+class Answers:
+    """The results of one queue."""
+
+    def __init__(self, redis: Redis, keys: Keys, url: str) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._url = url
+
+    async def wait(
+        self, job: str, done: asyncio.Event, *, timeout_s: float | None, consume: bool, fresh: bool = False
+    ) -> Reply:
+        """The reply of a job, looked for whenever `done` is set and now and then besides.
+
+        `fresh` says that it was enqueued this moment: the first look waits to be told. Raises JobFailed,
+        ResultTimeout, ResultNotFound if there is neither job nor result.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = None if timeout_s is None else loop.time() + timeout_s
+        look = not fresh
+        while True:
+            if look:
+                done.clear()  # before the look: what is told during it counts for the next
+                answer = await self._look(job, consume)
+                if isinstance(answer, Failure):
+                    raise JobFailed(answer.code, f"job {job} failed: [{answer.code}] {answer.message}")
+                if answer is not None:
+                    return answer
+            look = True
+            wait_s = RECHECK_S if deadline is None else min(RECHECK_S, deadline - loop.time())
+            if wait_s <= 0:
+                raise ResultTimeout(f"no result of job {job} within {timeout_s} s; fetch it later by id")
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await done.wait()
+
+    async def _look(self, job: str, consume: bool) -> Reply | Failure | None:
+        """What lies under the result key, or None while the job is on its way."""
+        key = self._keys.result(job)
+        with redis_errors(self._url):
+            async with self._redis.pipeline(transaction=True) as pipe:
+                pipe.exists(self._keys.job(job))
+                pipe.getdel(key) if consume else pipe.get(key)
+                pending, payload = await pipe.execute()
+        if payload is not None:
+            return decode_answer(payload)
+        if pending:
+            return None
+        raise ResultNotFound(
+            f"no job and no result {job} on queue {self._keys.queue}: never enqueued, consumed, or expired"
+        )
