@@ -42,7 +42,8 @@ if redis.call('ZREM', root .. 'dead', id) == 1 then
   redis.call('UNLINK', root .. 'dead:' .. id, root .. 'dead-request:' .. id)
 end
 redis.call('HINCRBY', root .. 'totals', 'bytes', bytes)
-redis.call('PUBLISH', root .. 'events', '+')
+-- While others wait nobody is idle: whoever is done looks at the queue by itself.
+if depth == 0 then redis.call('PUBLISH', root .. 'events', '+') end
 return {'queued', depth + 1}
 """
 
