@@ -11,6 +11,8 @@ from producer.files.rows import Id
 class JsonLinesWriter:
     """Lines of `id`, `vector` (null where the text failed), `n_tokens`, `truncated`."""
 
+    appends = True
+
     def __init__(self, stream: BinaryIO) -> None:
         self._stream = stream
 
@@ -26,6 +28,12 @@ class JsonLinesWriter:
                 "truncated": index in truncated,
             }
             self._stream.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+
+    def resume(self, earlier: BinaryIO) -> None:
+        """Nothing to know: lines stand for themselves."""
+
+    def pause(self) -> None:
+        """Nothing more: a run may go on behind any line."""
 
     def finish(self, description: str) -> None:
         """Nothing more: lines hold no description."""
