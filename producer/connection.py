@@ -127,7 +127,25 @@ async def _listen(pubsub: PubSub, on_message: Callable[[bytes], None]) -> None:
 
 @contextmanager
 def redis_errors(url: str) -> Iterator[None]:
-    """Translate what redis-py raises: QueueUnavailable with the address, never with the password."""
+    """Translate what redis-py raises: QueueUnavailable with the address, never with the password.
+
+    A cancellation that meets redis-py's work on it, such as that of `asyncio.timeout`, ends the block in any
+    case: before Python 3.12 redis-py may swallow it, as told at `end_tasks`.
+    """
+    task = asyncio.current_task()
+    num_cancellations = 0 if task is None else task.cancelling()
+    try:
+        with _translated(url):
+            yield
+    except QueueError:
+        if task is None or task.cancelling() == num_cancellations:
+            raise
+    if task is not None and task.cancelling() > num_cancellations:
+        raise asyncio.CancelledError
+
+
+@contextmanager
+def _translated(url: str) -> Iterator[None]:
     try:
         yield
     except (AuthenticationError, NoPermissionError) as error:
