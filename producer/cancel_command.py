@@ -5,7 +5,8 @@ import sys
 import click
 
 from producer.client import Client
-from producer.exit_status import ExitStatus
+from producer.contract import run_name
+from producer.exit_status import ExitStatus, exit_status
 from producer.queue_options import each_of, queue_options, with_client
 
 
@@ -22,6 +23,8 @@ def cancel(jobs: tuple[str, ...], run: str | None, **queue: str) -> None:
     """
     if bool(jobs) == (run is not None):
         raise click.UsageError("name jobs, or a run with --run")
+    with exit_status():
+        run = None if run is None else run_name(run)
 
     async def end(client: Client) -> bool:
         if run is None:

@@ -79,7 +79,9 @@ def _run(context: click.Context, given: str | None) -> str | None:
             if is_given:
                 raise click.UsageError(f"--embedded brings its own server; leave {option} away")
         return None
-    return run_name(given or f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}")
+    if given is None:
+        given = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    return run_name(given)
 
 
 def _is_given(context: click.Context, option: str) -> bool:

@@ -19,10 +19,12 @@ from producer.errors import (
     BackendDead,
     BackendError,
     EmptyRequest,
+    InvalidOption,
     JobFailed,
     QueueUnavailable,
     ResultNotFound,
     ResultTimeout,
+    SettingsError,
 )
 from worker.backends.fake import fake_vectors
 from worker.source import locate
@@ -204,10 +206,27 @@ async def test_a_poison_text_fails_alone_through_the_queue(url: str) -> None:
     assert good.ok
 
 
+@pytest.mark.parametrize(
+    "url", ["", "localhost:6379", "http://localhost", "redis://localhost:port", "redis://localhost/texts"]
+)
+async def test_an_address_that_is_none_is_refused(url: str) -> None:
+    """Before anything is sent, and without taking another database than was meant."""
+    with pytest.raises(SettingsError, match="is no Redis URL"):
+        Client(url, model=MODEL)
+
+
+async def test_a_model_has_a_name(url: str) -> None:
+    """An empty one, as an unset variable gives, is refused."""
+    with pytest.raises(InvalidOption, match="name is empty"):
+        Client(url, model="")
+
+
 async def test_redis_absent_is_said_with_its_address(tmp_path: Path) -> None:
     """After bounded retries, without credentials in the message."""
     client = Client(f"unix://user:secret@{tmp_path}/none.sock", model=MODEL)
-    with pytest.raises(QueueUnavailable, match=r"none\.sock") as absent:
+    with pytest.raises(
+        QueueUnavailable, match=r"no Redis at unix:///.*none\.sock .*; check the address"
+    ) as absent:
         async with asyncio.timeout(20), client:
             pass
     assert "secret" not in str(absent.value)

@@ -126,6 +126,10 @@ def test_quiet_says_nothing(tmp_path):
         (["in.jsonl", "-o", "out.npy", "--truncate", "MIDDLE"], "MIDDLE"),
         (["in.jsonl", "-o", "out.npy", "--batch-texts", "5000"], "5000"),
         (["in.jsonl", "-o", "out.npy", "--embedded", "--redis-url", "redis://x"], "--redis-url"),
+        (["in.jsonl", "-o", "out.npy", "--run", "a b"], "'a b' is no name of a run"),
+        (["in.jsonl", "-o", "out.npy", "--run", ""], "'' is no name of a run"),
+        (["in.jsonl", "-o", "out.npy", "--embedded", "--run", "mine"], "--run"),
+        (["in.jsonl", "-o", "/dev/null", "--output-format", "jsonl"], "is no ordinary file"),
         (["in.jsonl"], "--output"),
         (["empty.jsonl", "-o", "out.npy"], "no rows"),
     ],
@@ -210,14 +214,17 @@ def test_an_embedded_worker_that_dies_is_3(tmp_path):
     (tmp_path / "worker" / "__main__.py").write_text(
         "import os, sys, time\n"
         "print('worker ready', flush=True); time.sleep(1)\n"
-        "print('directory', os.environ['EMBEDMILL_REDIS_URL']); sys.exit('the device is lost')\n"
+        "print('directory', os.environ['EMBEDMILL_REDIS_URL'], os.environ['EMBEDMILL_PREFIX'])\n"
+        "sys.exit('the device is lost')\n"
     )
-    with start("in.jsonl", "-o", "out.npy", "--embedded", cwd=tmp_path) as run:
+    with start("in.jsonl", "-o", "out.npy", "--embedded", "--prefix", "mine", cwd=tmp_path) as run:
         stderr = run.stderr.read()
     assert run.returncode == 3
     assert stderr.startswith("error [worker_error]: the embedded worker has ended with status 1:")
     assert "the device is lost" in stderr
-    directory = Path(re.search(r"unix://(.*)/redis.sock", stderr).group(1))
+    directory, prefix = re.search(r"unix://(.*)/redis.sock (\w+)", stderr).groups()
+    directory = Path(directory)
+    assert prefix == "mine"
     assert not directory.exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "worker"]
 

@@ -226,9 +226,9 @@ def start(url: str, folder: Path, *more: str) -> subprocess.Popen[str]:
     )
 
 
-async def until_waiting(redis: Redis, count: int) -> None:
+async def until_waiting(redis: Redis, count: int, keys: Keys = KEYS) -> None:
     for _ in range(1000):
-        if await redis.zcard(KEYS.waiting) == count:
+        if await redis.zcard(keys.waiting) == count:
             return
         await asyncio.sleep(0.02)
     raise AssertionError(f"never {count} jobs")
@@ -240,16 +240,17 @@ async def test_a_signal_takes_the_jobs_off_the_queue(
 ) -> None:
     """But for the one that somebody else wants; the person reads how many, and no row was done."""
     (tmp_path / "in.txt").write_text("".join(f"text {n}\n" for n in range(20)))
-    with start(server.url, tmp_path, "--run", "mine") as run:
-        await until_waiting(redis, 4)
-        async with Client(server.url, model=MODEL) as client:
+    keys = Keys(KEYS.queue, "other")
+    with start(server.url, tmp_path, "--run", "mine", "--prefix", keys.prefix) as run:
+        await until_waiting(redis, 4, keys)
+        async with Client(server.url, model=MODEL, prefix=keys.prefix) as client:
             assert (await client.submit(["text 2", "text 3"])).joined
         run.send_signal(number)
         assert run.wait(20) == status
         assert run.stderr is not None
         end = "interrupted" if number == signal.SIGINT else "terminated"
         assert run.stderr.read().splitlines() == ["run mine", "3 jobs on the queue cancelled", end]
-    assert await redis.zcard(KEYS.waiting) == 1
+    assert await redis.zcard(keys.waiting) == 1
     assert os.listdir(tmp_path) == ["in.txt"]
 
 

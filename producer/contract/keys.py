@@ -12,7 +12,12 @@ DEAD_KEPT_S = 7 * 24 * 3600.0
 
 
 def queue_name(model: str) -> str:
-    """The queue of a model: lower case, everything but letters and digits `_`, as NIM names models."""
+    """The queue of a model: lower case, everything but letters and digits `_`, as NIM names models.
+
+    Raises InvalidOption for an empty name.
+    """
+    if not model.strip():
+        raise InvalidOption("the model's name is empty; name the one that the workers serve")
     return re.sub(r"[^a-z0-9]", "_", model.lower())
 
 

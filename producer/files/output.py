@@ -84,6 +84,8 @@ class Output:
             import_pyarrow(str(path))
         if path.is_dir():
             raise FileError(f"{path}: is a directory; name a file in it")
+        if path.exists() and not path.is_file():  # the last step would put a file in a device's place
+            raise FileError(f"{path}: is no ordinary file, and only such a one can be replaced; name another")
         with ExitStack() as on_error, writable(path):
             on_error.callback(self._parts.leave)
             self._parts.open()
