@@ -86,8 +86,9 @@ class Client:
         timeout_s: float | None = None,
         priority: Priority | str = Priority.NORMAL,
     ) -> Reply:
-        """Submit up to 4,096 texts as one job and await its reply; the result is consumed.
+        """Submit up to 4,096 texts as one job and await its reply.
 
+        The result is deleted once read, unless an equal job was joined: then others may want it.
         A full queue is waited for. Raises RequestError for what cannot be sent, JobFailed, ResultTimeout.
         """
         return await self._embed(texts, options, priority, timeout_s=timeout_s)
@@ -173,9 +174,10 @@ class Client:
     ) -> AsyncGenerator[Reply, None]:
         """Embed batch after batch; replies come in the order of the batches.
 
-        At most `max_in_flight` jobs are unanswered or unread at a time, so memory is bounded by them;
-        a full queue is waited for. The first failed job raises and the ones behind it are abandoned: if
-        the client has a run, those that nobody else wants are cancelled.
+        With `consume` results are deleted once read, as by `embed`. At most `max_in_flight` jobs are
+        unanswered or unread at a time, so memory is bounded by them; a full queue is waited for. The first
+        failed job raises and the ones behind it are abandoned: if the client has a run, those that nobody
+        else wants are cancelled.
         """
         window: deque[asyncio.Task[Reply]] = deque()
         abandoned: list[str] = []

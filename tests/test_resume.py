@@ -276,6 +276,7 @@ async def test_a_second_start_does_the_rest(redis: Redis, server: EmbeddedServer
             assert run.stderr is not None
             assert run.stderr.readline() == f"going on behind the {2 * done} rows of an interrupted run\n"
         assert status == 0
+        assert await redis.keys(KEYS.result("*")) == []  # each was deleted once it was read
         async with Client(server.url, model=MODEL) as client:
             vectors = (await client.embed([f"text {n}" for n in range(600)])).vectors
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), vectors)
