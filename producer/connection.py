@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from arq.connections import ArqRedis
 from redis import ConnectionPool as BlockingPool
@@ -66,6 +66,9 @@ def _pool(kind: type[_Pool], url: str, retry: object, timeout_s: float) -> _Pool
     scheme = urlsplit(url).scheme
     if scheme not in _SCHEMES:
         raise SettingsError(f"{redacted(url)!r} is no Redis URL; use one of {', '.join(_SCHEMES)} as scheme")
+    database = urlsplit(url).path.strip("/")
+    if scheme != "unix" and database and not database.isdecimal():  # redis-py would take database 0
+        raise SettingsError(f"{redacted(url)!r} is no Redis URL: {database!r} is no number of a database")
     options: dict[str, object] = {
         "socket_timeout": timeout_s,
         "retry": retry,
@@ -127,14 +130,33 @@ async def _listen(pubsub: PubSub, on_message: Callable[[bytes], None]) -> None:
 
 @contextmanager
 def redis_errors(url: str) -> Iterator[None]:
-    """Translate what redis-py raises: QueueUnavailable with the address, never with the password."""
+    """Translate what redis-py raises: QueueUnavailable with the address, never with the password.
+
+    A cancellation that meets redis-py's work on it, such as that of `asyncio.timeout`, ends the block in any
+    case: before Python 3.12 redis-py may swallow it, as told at `end_tasks`.
+    """
+    task = asyncio.current_task()
+    num_cancellations = 0 if task is None else task.cancelling()
+    try:
+        with _translated(url):
+            yield
+    except QueueError:
+        if task is None or task.cancelling() == num_cancellations:
+            raise
+    if task is not None and task.cancelling() > num_cancellations:
+        raise asyncio.CancelledError
+
+
+@contextmanager
+def _translated(url: str) -> Iterator[None]:
     try:
         yield
     except (AuthenticationError, NoPermissionError) as error:
         raise QueueUnavailable(f"Redis at {redacted(url)} refuses us: {error}") from error
     except TRANSIENT_ERRORS as error:
         raise QueueUnavailable(
-            f"no Redis at {redacted(url)}: {str(error) or type(error).__name__}"
+            f"no Redis at {redacted(url)} ({str(error) or type(error).__name__}); "
+            "check the address, and that the server runs and can be reached from here"
         ) from error
     except ResponseError as error:
         raise QueueError(f"Redis at {redacted(url)} answered: {error}") from error
@@ -146,4 +168,4 @@ def redacted(url: str) -> str:
     """The URL without credentials and query, fit for logs."""
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+    return f"{parts.scheme}://{host}{parts.path}" if parts.scheme else host + parts.path

@@ -27,6 +27,7 @@ local facts = redis.call('HMGET', job, 'bytes', 'score', 'enqueued')
 local score = now + (facts[2] or now) - (facts[3] or facts[2] or now)
 redis.call('HDEL', job, 'code', 'message', 'died')
 redis.call('HSET', job, 'tries', 0, 'enqueued', now, 'score', score)
+if redis.call('HSET', job, 'run:', 1) == 1 then redis.call('HINCRBY', job, 'wanted', 1) end
 redis.call('ZADD', root .. 'waiting', score, id)
 redis.call('HINCRBY', root .. 'totals', 'bytes', facts[1] or 0)
 redis.call('PUBLISH', root .. 'events', '+')

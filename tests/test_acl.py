@@ -43,6 +43,10 @@ async def test_the_rights_are_enough(url: str, redis: Redis) -> None:
         await redis.hset(KEYS.job(given_up), "tries", 3)
         cancelled = (await client.submit(["cancelled"])).job
         assert await client.cancel(cancelled)
+        async with Client(url, model=MODEL, run="mine") as mine:
+            await mine.submit(["of a run"])
+            assert (await client.cancel_run("mine")).num_ended == 1
+            assert not (await client.submit(["of a run"])).joined
         async with worker(url, lease_s=0.6):
             assert (await client.embed(["a text", 7])).vectors.shape == (2, 384)
             kept = (await client.submit(["kept"])).job
