@@ -10,7 +10,7 @@ from producer import Client
 from producer.contract import Keys, queue_name
 from producer.embedded import EmbeddedServer
 from producer.errors import JobFailed
-from worker.leases import Leases
+from worker.leases import Answer, Leases
 
 KEYS = Keys(queue_name(MODEL))
 
@@ -72,9 +72,9 @@ async def test_the_owner_of_a_cancelled_job_writes_nothing(redis: Redis, server:
         await client.submit(["a text"])
         [(second, _)] = await owner.claim(1, 1 << 30)
         assert (second.job, second.tries) == (first.job, first.tries)
-        assert not await owner.finish(first, answer)
+        assert not await owner.finish(first, Answer(answer))
         assert not await owner.release(first, burn_try=False)
-        assert await owner.finish(second, answer)
+        assert await owner.finish(second, Answer(answer))
 
 
 async def test_the_command(redis: Redis, server: EmbeddedServer) -> None:
