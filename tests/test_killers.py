@@ -6,13 +6,15 @@ import os
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from killing_worker import KILLS_DEVICE, KILLS_TOKENIZER, token_of
+from killing_worker import KILLS_DEVICE, KILLS_TOKENIZER, Mortal, token_of
 from redis.asyncio import Redis
 from serving import MODEL, booted, worker
 
@@ -22,11 +24,16 @@ from producer.contract import EmbedOptions, Failure, Keys, Reply, Truncate, buil
 from producer.embedded import EmbeddedServer
 from producer.errors import BackendDead, JobFailed
 from producer.submission import QueueLimits, prepare, submit
-from worker.app import serve
-from worker.backends.fake import fake_vectors
+from worker.app import serve, serving
+from worker.backends.fake import FakeBackend, fake_vectors
+from worker.batcher import Batcher
+from worker.boot import Booted
+from worker.device import Device
 from worker.gate import Gate
+from worker.jobs import EmbedJobs, Mark
 from worker.leases import Answer, Claim, Leases, Letter
 from worker.owner import hand_back
+from worker.packing import Budget
 from worker.settings import Settings
 from worker.slot import Slot
 from worker.trial import MAX_DEATHS, NOTHING, Range, Trial
@@ -238,6 +245,64 @@ async def test_one_runs_alone_and_the_others_wait() -> None:
 
     await asyncio.gather(together("a"), together("b"), alone(), together("c"))
     assert seen == ["a in", "b in", "a out", "b out", "alone in", "alone out", "c in", "c out"]
+
+
+async def test_what_a_cancelled_job_left_to_the_threads_is_waited_for(fake) -> None:
+    """Nothing is marked while the tokenizer or the device still has texts of another job."""
+    seen: list[str] = []
+
+    class Slow(Mortal):
+        def encode(self, texts: Sequence[str], truncate: Truncate) -> object:
+            time.sleep(0.1)
+            seen.append(f"tokenised {texts[0]}")
+            return super().encode(texts, truncate)
+
+    async def mark(claim: Claim, trial: Trial, some: Range) -> bool:
+        seen.append(f"marked {some}")
+        return True
+
+    async with jobs(replace(fake, tokenizer=Slow(fake.tokenizer)), mark) as run:
+        doomed = asyncio.create_task(run(claimed("a"), payload("a")))
+        await asyncio.sleep(0.05)
+        doomed.cancel()
+        assert await run(claimed("b", Trial()), payload("b")) is not None
+    assert seen == ["tokenised a", "marked 0-0", "marked 0-1", "tokenised b", "marked 0-0"]
+
+
+async def test_who_lost_the_lease_touches_no_text(fake) -> None:
+    """A mark that is refused ends the run: somebody else has the job."""
+    seen: list[Range] = []
+
+    async def mark(claim: Claim, trial: Trial, some: Range) -> bool:
+        seen.append(some)
+        return len(seen) < 3
+
+    known = Trial(num_deaths=1, suspects=(Range(0, 1), Range(1, 2)))
+    async with jobs(fake, mark) as run:
+        assert await run(claimed("a", known), payload("a", "b")) is None
+    assert seen == [NOTHING, Range(0, 1), Range(1, 2)]
+
+
+@asynccontextmanager
+async def jobs(found: Booted, mark: Mark) -> AsyncIterator[EmbedJobs]:
+    """What runs claims, with a device of its own."""
+    backend = FakeBackend(dim=found.model.dim)
+    budget = Budget(max_tokens=1000, max_texts=1000, padded=False)
+    batcher = Batcher(budget, dim=backend.dim)
+    device = Device(backend, batcher, on_batch=lambda _: None, on_death=lambda _: None)
+    told = serving(Settings(model=MODEL), found)
+    with ThreadPoolExecutor() as executor:
+        yield EmbedJobs(told, found.tokenizer, batcher, executor=executor, mark=mark, on_job=lambda _: None)
+        batcher.close(BackendDead("the test is over"))
+        device.close()
+
+
+def claimed(job: str, trial: Trial | None = None) -> Claim:
+    return Claim(job=job, token="", tries=1, num_bytes=1, num_texts=1, waited_s=0, trial=trial)
+
+
+def payload(*texts: str) -> bytes:
+    return prepare(build_request(MODEL, texts, EmbedOptions())).payload
 
 
 async def suspect(redis: Redis, *texts: str) -> Claim:

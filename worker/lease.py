@@ -107,11 +107,10 @@ class LeaseWorker(Worker):
                 await asyncio.wait({main}, timeout=STOP_S)
                 await end_tasks(main, *self.tasks.values())
                 await self._hand_back_unstarted()
-        error = None if main.cancelled() else main.exception()
         if died.done():
             died.result()
-        if error is not None:
-            raise error
+        if not main.cancelled():
+            main.result()
 
     async def _hand_back_unstarted(self) -> None:
         """A task that was cancelled before its first step has handed nothing back."""
