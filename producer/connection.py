@@ -114,6 +114,9 @@ async def end_tasks(*tasks: asyncio.Task[Any]) -> None:
         for task in pending:
             task.cancel()
         await asyncio.wait(pending, timeout=1.0)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # or asyncio would complain that nobody has looked
 
 
 async def _listen(pubsub: PubSub, on_message: Callable[[bytes], None]) -> None:

@@ -86,7 +86,7 @@ class DeadLetters:
     async def requeue(self, job: str) -> bool:
         """Put the job on its queue again as if new, whatever the queue's limits; False if it is not there.
 
-        The answer that told of its failure goes.
+        The answer that told of its failure goes. A job that killed workers runs alone again, from the start.
         """
         return await self._eval(_REQUEUE, job)
 

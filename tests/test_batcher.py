@@ -61,10 +61,9 @@ job_of_texts = st.lists(st.lists(st.integers(0, 99), min_size=1, max_size=20), m
     padded=st.booleans(),
     max_batch_tokens=st.integers(20, 200),
     memory_tokens=st.integers(1, 200),
-    alone=st.booleans(),
 )
 def test_every_text_gets_its_own_vector(
-    jobs: list[list[list[int]]], padded: bool, max_batch_tokens: int, memory_tokens: int, alone: bool
+    jobs: list[list[list[int]]], padded: bool, max_batch_tokens: int, memory_tokens: int
 ) -> None:
     """In any company, past poison and out-of-memory; only the texts at fault fail."""
 
@@ -79,9 +78,7 @@ def test_every_text_gets_its_own_vector(
         )
         async with running(backend) as (batcher, deaths):
             sent = [tokens(*texts) for texts in jobs]
-            got = await asyncio.gather(
-                *(batcher.embed(job, alone=alone and at == 0) for at, job in enumerate(sent))
-            )
+            got = await asyncio.gather(*map(batcher.embed, sent))
             for texts, job, answer in zip(jobs, sent, got, strict=True):
                 bad = {at for at, text in enumerate(texts) if POISON in text or len(text) > memory_tokens}
                 check(job, answer, failed=bad)
@@ -99,17 +96,17 @@ async def test_jobs_meet_in_a_batch() -> None:
     assert sum(event.num_texts for event in events) == 20
 
 
-async def test_a_job_that_killed_before_is_kept_apart() -> None:
-    """Neither its texts join others' batches nor others its own."""
+async def test_a_drained_device_holds_nothing_of_a_cancelled_job() -> None:
+    """What runs next is then alone on it."""
     events: list[BatchEvent] = []
-    async with running(FakeBackend(dim=DIM, delay_s=0.02), events=events) as (batcher, _):
-        await asyncio.gather(
-            batcher.embed(tokens([1])),
-            batcher.embed(tokens([2])),
-            batcher.embed(tokens([3, 4, 5], [6]), alone=True),
-            *(batcher.embed(tokens([n])) for n in range(7, 12)),
-        )
-    assert (2, 4) in [(event.num_texts, event.num_tokens) for event in events]
+    async with running(FakeBackend(dim=DIM, delay_s=0.1), events=events) as (batcher, _):
+        await batcher.drained()
+        doomed = asyncio.create_task(batcher.embed(tokens([1])))
+        await asyncio.sleep(0.05)
+        doomed.cancel()
+        assert events == []
+        await batcher.drained()
+    assert len(events) == 1
 
 
 async def test_a_large_job_does_not_hold_the_device() -> None:

@@ -10,9 +10,10 @@ from producer.contract import EmbedOptions, Failure, Keys, build_request, decode
 from producer.embedded import EmbeddedServer
 from producer.errors import InvalidOption, QueueFull
 from producer.submission import Priority, QueueLimits, prepare, submit
-from worker.leases import Claim, Leases
+from worker.leases import Answer, Claim, Leases
+from worker.trial import NOTHING, Trial
 
-ANSWER = encode_failure(Failure(code="test", message="an answer"))
+ANSWER = Answer(encode_failure(Failure(code="test", message="an answer")))
 MANY = 1 << 30
 
 
@@ -79,12 +80,13 @@ async def test_an_expired_lease_is_claimed_again_and_fenced(redis: Redis, keys: 
     lost = await claim_one(slow)
     await asyncio.sleep(0.1)
     claim = await claim_one(other)
-    assert (claim.job, claim.tries) == (job, 2)
-    assert not await slow.finish(lost, b"wrong")
+    assert (claim.job, claim.tries, claim.trial) == (job, 1, Trial())
+    assert not await slow.finish(lost, Answer(b"wrong"))
+    assert not await slow.mark(lost, Trial(), NOTHING)
     assert not await slow.release(lost, burn_try=True)
     assert await redis.get(keys.result(job)) is None
     assert await other.finish(claim, ANSWER)
-    assert await redis.get(keys.result(job)) == ANSWER
+    assert await redis.get(keys.result(job)) == ANSWER.payload
     assert not await redis.keys(keys.staged("*"))
     assert await redis.hget(keys.totals, "lost_leases") == b"1"
 

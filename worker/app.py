@@ -15,11 +15,12 @@ from worker.batcher import Batcher
 from worker.boot import Booted
 from worker.device import BatchEvent, Device
 from worker.heartbeat import Heartbeat
-from worker.jobs import EmbedJobs, JobEvent, Serving
+from worker.jobs import EmbedJobs, JobEvent, Mark
 from worker.lease import LeaseWorker
 from worker.leases import Leases
 from worker.owner import new_owner
 from worker.packing import Budget
+from worker.part import Serving
 from worker.prompts import read_prompts
 from worker.registration import Registration
 from worker.settings import Settings
@@ -50,7 +51,7 @@ async def serve(
     async with await _redis(settings, keys) as redis:
         record = registration(name, settings, booted)
         leases = Leases(redis, keys, worker=name, lease_s=settings.lease_s, describe=record.encoded)
-        with _pipeline(settings, booted, on_job=record.count, on_death=on_death) as jobs:
+        with _pipeline(settings, booted, mark=leases.mark, on_job=record.count, on_death=on_death) as jobs:
             worker = LeaseWorker(
                 jobs,
                 redis=redis,
@@ -89,6 +90,7 @@ def _pipeline(
     settings: Settings,
     booted: Booted,
     *,
+    mark: Mark,
     on_job: Callable[[JobEvent], None],
     on_death: Callable[[BaseException], None],
 ) -> Iterator[EmbedJobs]:
@@ -107,7 +109,12 @@ def _pipeline(
     with ThreadPoolExecutor(max_workers=4, thread_name_prefix="embedmill-cpu") as executor:
         try:
             yield EmbedJobs(
-                serving(settings, booted), booted.tokenizer, batcher, executor=executor, on_job=tell
+                serving(settings, booted),
+                booted.tokenizer,
+                batcher,
+                executor=executor,
+                mark=mark,
+                on_job=tell,
             )
         finally:
             batcher.close(BackendDead("the worker is shutting down"))

@@ -5,6 +5,7 @@ import threading
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,8 @@ from worker.packing import Budget, Indices, pack
 
 # Texts are chosen from this many batches' worth: enough for batches of like lengths, cheap to sort.
 WINDOW_BATCHES = 8
+
+_Outcome = TypeVar("_Outcome")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -34,7 +37,6 @@ class Waiting:
     vectors: FloatArray
     unpacked: Indices
     num_unanswered: int
-    alone: bool
     future: asyncio.Future[Embedded]
     failures: list[TextFailure] = field(default_factory=list)
 
@@ -74,14 +76,13 @@ class Batcher:
         self._dim = dim
         self._jobs: deque[Waiting] = deque()  # those with texts that are in no batch yet
         self._unanswered: set[Waiting] = set()
+        self._num_taken = 0  # texts that the device has and nobody has answered yet
+        self._idle: list[asyncio.Future[None]] = []
         self._changed = threading.Condition()
         self._closed: BaseException | None = None
 
-    async def embed(self, tokens: Tokens, *, alone: bool = False) -> Embedded:
-        """The vectors of a job's texts; `alone` keeps it out of other jobs' batches.
-
-        Raises what `close` was given if the device goes first.
-        """
+    async def embed(self, tokens: Tokens) -> Embedded:
+        """The vectors of a job's texts. Raises what `close` was given if the device goes first."""
         count = len(tokens)
         job = Waiting(
             tokens=tokens,
@@ -89,7 +90,6 @@ class Batcher:
             vectors=np.full((count, self._dim), np.nan, dtype=np.float32),
             unpacked=np.arange(count),
             num_unanswered=count,
-            alone=alone,
             future=asyncio.get_running_loop().create_future(),
         )
         if count == 0:
@@ -106,6 +106,20 @@ class Batcher:
             with self._changed:
                 self._unanswered.discard(job)
 
+    async def drained(self) -> None:
+        """Wait until the device has nothing of ours, not even texts of jobs that were cancelled.
+
+        Raises what `close` was given if the device has gone.
+        """
+        with self._changed:
+            if self._closed is not None:
+                raise self._closed
+            if self._num_taken == 0:
+                return
+            idle: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._idle.append(idle)
+        await idle
+
     def take(self, *, block: bool) -> Batch | None:
         """The next batch; None if nothing waits, or with `block` only when the batcher is closed."""
         with self._changed:
@@ -117,7 +131,9 @@ class Batcher:
                 self._changed.wait()
             if self._closed is not None or not self._jobs:
                 return None
-            return self._pack()
+            batch = self._pack()
+            self._num_taken += len(batch)
+            return batch
 
     def deliver(self, batch: Batch, vectors: FloatArray) -> None:
         """Hand each text its row of `vectors` (n, dim); a row that is not finite fails its text."""
@@ -130,12 +146,14 @@ class Batcher:
                 job.vectors[position] = np.nan
                 job.failures.append(_failure(int(position), "not_finite", "its vector is not finite"))
             self._answered(job, len(positions))
+        self._given_back(batch)
 
     def fail(self, batch: Batch, code: str, reason: str) -> None:
         """Answer every text of the batch with a failure."""
         for job, positions in batch.parts:
             job.failures.extend(_failure(int(position), code, reason) for position in positions)
             self._answered(job, len(positions))
+        self._given_back(batch)
 
     def close(self, error: BaseException) -> None:
         """Give out no more batches; every unanswered job, and every later one, fails with `error`."""
@@ -144,7 +162,8 @@ class Batcher:
             self._jobs.clear()
             self._changed.notify_all()
             for job in self._unanswered:
-                _settle(job, error)
+                _settle(job.future, error)
+            self._tell_idle(error)
 
     def _pack(self) -> Batch:
         window = list(self._window())
@@ -163,9 +182,8 @@ class Batcher:
 
     def _window(self) -> Iterator[Waiting]:
         num_tokens = 0
-        head = self._jobs[0]
         for job in self._jobs:
-            if job.future.done() or (job is not head and (job.alone or head.alone)):
+            if job.future.done():
                 continue
             yield job
             num_tokens += int(job.lengths[job.unpacked].sum())
@@ -175,7 +193,19 @@ class Batcher:
     def _answered(self, job: Waiting, count: int) -> None:
         job.num_unanswered -= count
         if job.num_unanswered == 0:
-            _settle(job, Embedded(job.vectors, tuple(sorted(job.failures, key=lambda one: one.index))))
+            failures = tuple(sorted(job.failures, key=lambda one: one.index))
+            _settle(job.future, Embedded(job.vectors, failures))
+
+    def _given_back(self, batch: Batch) -> None:
+        with self._changed:
+            self._num_taken -= len(batch)
+            if self._num_taken == 0:
+                self._tell_idle(None)
+
+    def _tell_idle(self, outcome: BaseException | None) -> None:
+        for idle in self._idle:
+            _settle(idle, outcome)
+        self._idle.clear()
 
 
 def _batch(parts: list[tuple[Waiting, Indices]]) -> Batch:
@@ -195,18 +225,18 @@ def _gather(job: Waiting, positions: Indices) -> npt.NDArray[np.int32]:
     return ids
 
 
-def _settle(job: Waiting, outcome: Embedded | BaseException) -> None:
+def _settle(future: asyncio.Future[_Outcome], outcome: _Outcome | BaseException) -> None:
     """Answer the waiting coroutine from any thread, unless it has gone."""
 
     def settle() -> None:
-        if job.future.done():
+        if future.done():
             return
         if isinstance(outcome, BaseException):
-            job.future.set_exception(outcome)
+            future.set_exception(outcome)
         else:
-            job.future.set_result(outcome)
+            future.set_result(outcome)
 
-    job.future.get_loop().call_soon_threadsafe(settle)
+    future.get_loop().call_soon_threadsafe(settle)
 
 
 def _failure(index: int, code: str, reason: str) -> TextFailure:

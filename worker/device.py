@@ -60,8 +60,9 @@ class Device:
         try:
             self._loop()
         except BaseException as error:  # the batch edge: whatever ended the thread, somebody is told
-            self._batcher.close(error)
-            self._on_death(error)
+            dead = error if isinstance(error, BackendDead) else BackendDead(f"the backend failed: {error!r}")
+            self._batcher.close(dead)
+            self._on_death(dead)
 
     def _loop(self) -> None:
         while True:

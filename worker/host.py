@@ -38,14 +38,15 @@ def run_host(settings: Settings, environ: Environ) -> int:
     keys = Keys(queue_name(settings.name), settings.prefix)
     redis = connect_blocking(settings.redis_url)
 
-    def give_back(owner: str) -> None:
+    def give_back(owner: str) -> bool:
         try:
-            held = hand_back(redis, keys, owner)
+            left = hand_back(redis, keys, owner)
         except (RedisError, OSError) as error:  # its leases run out by themselves
             log.warning("not_handed_back name=%s error=%s", owner, error)
-        else:
-            if held:
-                log.warning("handed_back name=%s jobs=%d", owner, held)
+            return False
+        if left.num_jobs:
+            log.warning("handed_back name=%s jobs=%d on_trial=%d", owner, left.num_jobs, left.num_on_trial)
+        return left.num_on_trial > 0
 
     slots = [Slot(one, command=_command, hand_back=give_back) for one in devices]
     with redis:

@@ -4,42 +4,30 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar
 
-import numpy as np
-
-from producer.contract import (
-    EmbedOptions,
-    Failure,
-    Provenance,
-    Reply,
-    Request,
-    TextFailure,
-    decode_request,
-    encode_failure,
-    encode_reply,
-)
-from producer.errors import EmbedmillError, InvalidOption, PayloadError, RequestError
+from producer.contract import Failure, Reply, Request, TextFailure, encode_failure, encode_reply
+from producer.errors import EmbedmillError, PayloadError, RequestError
+from worker import part
 from worker.batcher import Batcher, Embedded
-from worker.leases import Claim
-from worker.prompts import Prompts
-from worker.tokenizer import Encoded, Tokenizer
-from worker.vectors import cast, shorten
+from worker.gate import Gate
+from worker.leases import Answer, Claim
+from worker.part import Part, Serving
+from worker.tokenizer import Tokenizer
+from worker.trial import NOTHING, Range, Trial
+from worker.verdicts import letter_of, text_failures
 
 log = logging.getLogger(__name__)
 
+# Tells, before some texts of a claim are touched, that they are on trial; False if the lease was lost.
+Mark = Callable[[Claim, Trial, Range], Awaitable[bool]]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Serving:
-    """What this worker serves and how it answers."""
-
-    names: frozenset[str]
-    provenance: Provenance
-    prompts: Prompts
-    dim: int
-    matryoshka: bool
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
+_Parts = list[tuple[Part, Embedded]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,17 +49,11 @@ class JobEvent:
         return sum(self.failures.values())
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Prepared:
-    request: Request
-    texts: list[int]
-    encoded: Encoded
-
-
 class EmbedJobs:
     """The function that runs each claimed job; it answers every text and raises only for the device's death.
 
-    CPU work runs in `executor`, never on the event loop.
+    A job that was held by a worker when that died runs alone in this process, range by range, each marked
+    before anything but the decoder has seen it. CPU work runs in `executor`, never on the event loop.
     """
 
     def __init__(
@@ -81,72 +63,99 @@ class EmbedJobs:
         batcher: Batcher,
         *,
         executor: ThreadPoolExecutor,
+        mark: Mark,
         on_job: Callable[[JobEvent], None],
     ) -> None:
         self._serving = serving
         self._tokenizer = tokenizer
         self._batcher = batcher
         self._executor = executor
+        self._mark = mark
         self._on_job = on_job
+        self._gate = Gate()
+        self._at_work: set[Future[Any]] = set()
 
-    async def __call__(self, claim: Claim, payload: bytes | None) -> bytes:
-        """The encoded answer; a request that cannot be served is answered with its error's code."""
+    async def __call__(self, claim: Claim, payload: bytes | None) -> Answer | None:
+        """The encoded answer, None if the lease was lost meanwhile.
+
+        A request that cannot be served is answered with its error's code.
+        """
         started_s = time.perf_counter()
-        loop = asyncio.get_running_loop()
         try:
-            prepared = await loop.run_in_executor(self._executor, self._prepare, payload)
+            if claim.trial is None:
+                async with self._gate.together():
+                    request, parts = await self._run(payload)
+                    return await self._answer(claim, started_s, request, parts)
+            async with self._gate.alone():
+                await self._quiet()
+                return await self._try(claim, payload, claim.trial, started_s)
         except (RequestError, PayloadError) as error:
             self._tell(claim, started_s, error=error)
-            return encode_failure(Failure(code=error.code, message=str(error)))
-        # A job that was running when a worker died is kept away from others' batches.
-        embedded = await self._batcher.embed(prepared.encoded.tokens, alone=claim.tries > 1)
-        reply, answer = await loop.run_in_executor(self._executor, self._answer, prepared, embedded)
+            return Answer(encode_failure(Failure(code=error.code, message=str(error))))
+
+    async def _run(self, payload: bytes | None) -> tuple[Request, _Parts]:
+        request, tokens = await self._off_loop(self._prepare, payload)
+        return request, [(tokens, await self._batcher.embed(tokens.encoded.tokens))]
+
+    async def _try(
+        self, claim: Claim, payload: bytes | None, trial: Trial, started_s: float
+    ) -> Answer | None:
+        if not await self._mark(claim, trial, NOTHING):
+            return None
+        request = await self._off_loop(part.read, payload, self._serving)
+        trial = trial.over(len(request.texts))
+        log.warning("trial job=%s %s", claim.job, trial)
+        parts: _Parts = []
+        for some in trial.ranges:
+            if not await self._mark(claim, trial, some):
+                return None
+            tokens = await self._off_loop(self._tokenize, request, some)
+            parts.append((tokens, await self._batcher.embed(tokens.encoded.tokens)))
+            trial = trial.survived(some)
+        if not await self._mark(claim, trial, NOTHING):
+            return None
+        return await self._answer(claim, started_s, request, parts, trial)
+
+    async def _answer(
+        self, claim: Claim, started_s: float, request: Request, parts: _Parts, trial: Trial | None = None
+    ) -> Answer:
+        killers = () if trial is None else trial.killers
+        killed = text_failures(claim.job, killers)
+        reply, payload = await self._off_loop(self._encode, request, parts, killed)
         self._tell(claim, started_s, reply=reply)
-        return answer
+        if trial is None or not killers:
+            return Answer(payload)
+        letter = letter_of(claim.job, request, trial)
+        log.error("killers_found job=%s texts=%d letter=%s", claim.job, len(killers), letter.job)
+        return Answer(payload, letter)
 
-    def _prepare(self, payload: bytes | None) -> _Prepared:
-        if payload is None:
-            raise PayloadError("the job has no request; it was removed or has expired")
-        request = decode_request(payload)
-        self._check(request)
-        prompt = self._serving.prompts.for_input(request.options.input_type)
-        texts = [index for index, text in enumerate(request.texts) if text is not None]
-        encoded = self._tokenizer.encode(
-            [prompt + (request.texts[index] or "") for index in texts], request.options.truncate
-        )
-        return _Prepared(request, texts, encoded)
+    async def _quiet(self) -> None:
+        """Wait for what jobs that were cancelled have left to the threads and to the device."""
+        if left := [asyncio.wrap_future(one) for one in list(self._at_work)]:
+            await asyncio.wait(left)
+        await self._batcher.drained()
 
-    def _check(self, request: Request) -> None:
-        serving = self._serving
-        if request.model not in serving.names:
-            raise InvalidOption(f"this queue serves {serving.provenance.model!r}, not {request.model!r:.80}")
-        _check_dimensions(request.options, serving)
+    async def _off_loop(
+        self,
+        work: Callable[_Parameters, _Result],
+        *arguments: _Parameters.args,
+        **options: _Parameters.kwargs,
+    ) -> _Result:
+        future = self._executor.submit(work, *arguments, **options)
+        self._at_work.add(future)
+        future.add_done_callback(self._at_work.discard)
+        return await asyncio.wrap_future(future)
 
-    def _answer(self, prepared: _Prepared, embedded: Embedded) -> tuple[Reply, bytes]:
-        request, encoded = prepared.request, prepared.encoded
-        count = len(request.texts)
-        rows = np.asarray(prepared.texts, dtype=np.intp)[encoded.kept]
-        vectors = np.full((count, self._serving.dim), np.nan, dtype=np.float32)
-        vectors[rows] = embedded.vectors
-        counts = np.zeros(count, dtype=np.int32)
-        counts[rows] = encoded.tokens.lengths
-        failures = [
-            *request.refused,
-            *(_too_long(prepared.texts[at], size, self._tokenizer) for at, size in encoded.too_long.items()),
-            *(TextFailure(int(rows[one.index]), one.code, one.message) for one in embedded.failures),
-        ]
-        failed = [one.index for one in failures]
-        counts[failed] = 0
-        truncated = np.asarray(prepared.texts, dtype=np.int32)[encoded.truncated]
-        final, scale = cast(shorten(vectors, request.options.dimensions), request.options.embedding_type)
-        reply = Reply(
-            vectors=final,
-            failures=tuple(sorted(failures, key=lambda one: one.index)),
-            token_counts=counts,
-            truncated=truncated,
-            scale=scale,
-            provenance=self._serving.provenance,
-        )
+    def _prepare(self, payload: bytes | None) -> tuple[Request, Part]:
+        request = part.read(payload, self._serving)
+        return request, self._tokenize(request, Range(0, len(request.texts)))
+
+    def _tokenize(self, request: Request, some: Range) -> Part:
+        return part.tokenize(request, some, serving=self._serving, tokenizer=self._tokenizer)
+
+    def _encode(self, request: Request, parts: _Parts, killed: list[TextFailure]) -> tuple[Reply, bytes]:
+        max_tokens = self._tokenizer.max_tokens
+        reply = part.reply(request, parts, killed, serving=self._serving, max_tokens=max_tokens)
         return reply, encode_reply(reply)
 
     def _tell(
@@ -174,26 +183,3 @@ def _count_by_code(claim: Claim, reply: Reply | None, error: EmbedmillError | No
     if error is not None:
         return {error.code: claim.num_texts}
     return Counter(one.code for one in reply.failures) if reply is not None else {}
-
-
-def _check_dimensions(options: EmbedOptions, serving: Serving) -> None:
-    dims, model = options.dimensions, serving.provenance.model
-    if dims is None or dims == serving.dim:
-        return
-    if not serving.matryoshka:
-        raise InvalidOption(
-            f"This model does not support 'dimensions', but a value of '{dims}' was provided. "
-            f"{model} gives {serving.dim}."
-        )
-    if dims > serving.dim:
-        raise InvalidOption(f"dimensions is {dims}, but {model} has {serving.dim}")
-
-
-def _too_long(index: int, num_tokens: int, tokenizer: Tokenizer) -> TextFailure:
-    """NIM's sentence, since clients match on it."""
-    return TextFailure(
-        index,
-        "text_too_long",
-        f"Input length {num_tokens} exceeds maximum allowed token size {tokenizer.max_tokens} "
-        f"(text {index}; truncate START or END cuts it)",
-    )
