@@ -10,7 +10,7 @@ import click
 
 from producer.errors import EmbedmillError, ProfileError
 from worker import log
-from worker.parent import end_with_parent, tell_ready
+from worker.parent import ParentLine
 from worker.settings import Settings, read_settings
 
 _MODEL = click.option("--model", help="Model to serve (EMBEDMILL_MODEL).")
@@ -50,12 +50,12 @@ def run(**options: Any) -> None:
 def run_one(owner: str) -> None:
     """What `run` starts for each device: choose, load and verify a profile, then take jobs until stopped."""
     settings = _settings({})
-    end_with_parent(settings.grace_s)
+    line = ParentLine(settings.grace_s)
     with _errors_as_exit_codes():
         from worker.app import serve
         from worker.boot import boot
 
-        asyncio.run(serve(settings, boot(settings), owner=owner, on_ready=tell_ready))
+        asyncio.run(serve(settings, boot(settings), owner=owner, on_ready=line.tell_ready))
 
 
 @main.command()

@@ -11,6 +11,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from worker.leases import Claim, Leases
+from worker.report import State
 
 log = logging.getLogger(__name__)
 
@@ -40,12 +41,22 @@ class Heartbeat:
         self._on_death = on_death
         self._max_silence_s = max_silence_s
         self._held: dict[str, Claim] = {}
+        self._misses: dict[Claim, int] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._loop = asyncio.get_running_loop()
         self._loop_ticked_s = time.monotonic()
+        self._renewed_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="embedmill-heartbeat", daemon=True)
         self._thread.start()
+
+    @property
+    def state(self) -> State:
+        """How the worker is, as seen by its leases."""
+        now_s = time.monotonic()
+        if now_s - self._loop_ticked_s > self._max_silence_s:
+            return "hung"
+        return "disconnected" if now_s - self._renewed_s > self._max_silence_s else "serving"
 
     def hold(self, claim: Claim) -> None:
         """Renew this claim from now on."""
@@ -88,8 +99,14 @@ class Heartbeat:
         except (RedisError, OSError) as error:
             log.warning("leases not renewed: %s", error)
             return
-        for job in lost:
-            self._loop.call_soon_threadsafe(self._on_lost, job)
+        self._renewed_s = time.monotonic()
+        # A job that has just been finished is gone too, and held until the loop has read that it was: a lease
+        # is lost if it is gone and held at two beats.
+        misses = {claim: self._misses.get(claim, 0) + 1 for claim in held if claim.job in lost}
+        for claim, num_misses in misses.items():
+            if num_misses == 2:
+                self._loop.call_soon_threadsafe(self._on_lost, claim.job)
+        self._misses = misses
 
     def _tick(self) -> None:
         self._loop_ticked_s = time.monotonic()

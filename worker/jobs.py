@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -44,7 +45,11 @@ class Serving:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobEvent:
-    """One job as it was answered; `failures` counts the failed texts by code."""
+    """One job as it was ended; `failures` counts the failed texts by code.
+
+    `waited_s` is the time on the queue, `seconds` the time from the claim to the answer; of those `prepare_s`
+    to its tokens, `device_s` to its vectors, the turn it waited for included, and `answer_s` to the bytes.
+    """
 
     job: str
     num_texts: int
@@ -54,6 +59,10 @@ class JobEvent:
     waited_s: float
     seconds: float
     code: str
+    tries: int = 1
+    prepare_s: float = 0.0
+    device_s: float = 0.0
+    answer_s: float = 0.0
 
     @property
     def num_failed(self) -> int:
@@ -91,17 +100,19 @@ class EmbedJobs:
 
     async def __call__(self, claim: Claim, payload: bytes | None) -> bytes:
         """The encoded answer; a request that cannot be served is answered with its error's code."""
-        started_s = time.perf_counter()
+        laps_s = [time.perf_counter()]
         loop = asyncio.get_running_loop()
         try:
             prepared = await loop.run_in_executor(self._executor, self._prepare, payload)
         except (RequestError, PayloadError) as error:
-            self._tell(claim, started_s, error=error)
+            self._tell(claim, laps_s, error=error)
             return encode_failure(Failure(code=error.code, message=str(error)))
+        laps_s.append(time.perf_counter())
         # A job that was running when a worker died is kept away from others' batches.
         embedded = await self._batcher.embed(prepared.encoded.tokens, alone=claim.tries > 1)
+        laps_s.append(time.perf_counter())
         reply, answer = await loop.run_in_executor(self._executor, self._answer, prepared, embedded)
-        self._tell(claim, started_s, reply=reply)
+        self._tell(claim, laps_s, reply=reply)
         return answer
 
     def _prepare(self, payload: bytes | None) -> _Prepared:
@@ -152,11 +163,14 @@ class EmbedJobs:
     def _tell(
         self,
         claim: Claim,
-        started_s: float,
+        laps_s: list[float],
         *,
         reply: Reply | None = None,
         error: EmbedmillError | None = None,
     ) -> None:
+        now_s = time.perf_counter()
+        stages_s = [end_s - start_s for start_s, end_s in pairwise((*laps_s, now_s))]
+        prepare_s, device_s, answer_s = (*stages_s, 0.0, 0.0)[:3]
         event = JobEvent(
             job=claim.job,
             num_texts=claim.num_texts if reply is None else len(reply.token_counts),
@@ -164,8 +178,12 @@ class EmbedJobs:
             num_truncated=0 if reply is None else len(reply.truncated),
             num_tokens=0 if reply is None else int(reply.token_counts.sum()),
             waited_s=claim.waited_s,
-            seconds=time.perf_counter() - started_s,
+            seconds=now_s - laps_s[0],
             code="ok" if error is None else error.code,
+            tries=claim.tries,
+            prepare_s=prepare_s,
+            device_s=device_s,
+            answer_s=answer_s,
         )
         self._on_job(event)
 

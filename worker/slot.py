@@ -7,8 +7,9 @@ import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
 
+from worker.line import Line
 from worker.owner import new_owner
-from worker.parent import READY
+from worker.report import Report
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +21,7 @@ MAX_PAUSE_S = 30.0
 class Slot:
     """Runs `command(owner)` with `environ`, one process at a time, each with an owner name of its own.
 
-    The process's standard input is a socket: it writes READY there, and its other end closes with us.
+    The process's standard input is a socket, its line to us: the other end closes with us.
     `hand_back` is called with the name of each process that has ended.
     """
 
@@ -35,6 +36,8 @@ class Slot:
         self._command = command
         self._hand_back = hand_back
         self._process: subprocess.Popen[bytes] | None = None
+        self._line: Line | None = None
+        self.num_starts = 0
         self._stopping = threading.Event()
         self._lock = threading.Lock()
 
@@ -69,6 +72,20 @@ class Slot:
             if self._process is not None:
                 self._process.terminate()
 
+    def ask(self, *, timeout_s: float) -> tuple[str, Report | None]:
+        """The state of the slot, and how its process is if it serves and answers.
+
+        `down` between two processes and after the last, `starting`, what the process says of itself, or
+        `silent` if it served and does not answer any more.
+        """
+        line = self._line
+        if line is None:
+            return "down", None
+        if not line.is_ready():
+            return "starting", None
+        report = line.ask(timeout_s=timeout_s)
+        return ("silent", None) if report is None else (report.state, report)
+
     def _run_once(self, owner: str) -> tuple[int | None, bool]:
         """The status, None if there was no start, and whether it was ready before it ended."""
         ours, theirs = socket.socketpair()
@@ -83,13 +100,8 @@ class Slot:
                     process_group=0,  # Ctrl-C in a terminal is for the parent alone, which forwards it
                 )
             theirs.close()
+            self.num_starts += 1
+            self._line = line = Line(ours)
             status = self._process.wait()
-            ours.setblocking(False)
-            return status, _was_told(ours)
-
-
-def _was_told(line: socket.socket) -> bool:
-    try:
-        return line.recv(1) == READY
-    except (BlockingIOError, ConnectionResetError):
-        return False
+            self._line = None
+            return status, line.is_ready()
