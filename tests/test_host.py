@@ -187,7 +187,8 @@ def test_one_worker_for_each_gpu_that_can_serve(machine: str, num_gpus: int) -> 
     """Each sees its own GPU alone; without a GPU that a profile can use there is one worker."""
     settings = Settings()
     seen = survey(settings, facts_file=MACHINES / f"{machine}.json")
-    found = environs(seen, settings, {"A": "b"})
+    by_name = environs(seen, settings, {"A": "b"})
+    found = list(by_name.values())
     uuids = [one["CUDA_VISIBLE_DEVICES"] for one in found if "CUDA_VISIBLE_DEVICES" in one]
     assert (len(uuids), len(set(uuids)), len(found)) == (num_gpus, num_gpus, max(1, num_gpus))
     assert all(one["A"] == "b" for one in found)
