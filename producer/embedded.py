@@ -90,7 +90,12 @@ class EmbeddedWorker:
     def __init__(
         self, *, redis_url: str, model: str, ready_timeout_s: float = 600.0, grace_s: float = 20.0
     ) -> None:
-        self._env = {**os.environ, "EMBEDMILL_REDIS_URL": redis_url, "EMBEDMILL_MODEL": model}
+        self._env = {
+            **os.environ,
+            "EMBEDMILL_REDIS_URL": redis_url,
+            "EMBEDMILL_MODEL": model,
+            "EMBEDMILL_METRICS_PORT": "",  # it would be the one of a worker that runs here for itself
+        }
         self._ready_timeout_s = ready_timeout_s
         self._grace_s = grace_s
         self._child: Child | None = None

@@ -13,7 +13,7 @@ import urllib.error
 import urllib.request
 from bisect import bisect_left
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,7 @@ from test_host import READY, Programs, wait_for
 from test_worker_process import process
 
 from producer import Client, EmbedOptions
+from producer.connection import connect_blocking
 from producer.contract import Keys, queue_name
 from producer.embedded import EmbeddedServer
 from producer.errors import JobFailed, SettingsError
@@ -36,7 +37,10 @@ from worker.backends.fake import FakeBackend
 from worker.batcher import Batcher
 from worker.device import BatchEvent, Device
 from worker.endpoint import endpoint
+from worker.heartbeat import Heartbeat
+from worker.leases import Leases
 from worker.metrics import OF_HOST, OF_QUEUE, OF_WORKER, PREFIX, PROFILE_INFO, QUEUE_UP, STATES
+from worker.owner import new_owner
 from worker.packing import Budget
 from worker.tally import SECONDS, Histogram, Tally
 from worker.vitals import Vitals
@@ -219,6 +223,31 @@ async def test_a_job_that_was_just_finished_is_no_lost_lease(
         for n in range(300):
             await client.embed([f"text {n}"])
     assert "lease_lost" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("trouble", "expected"),
+    [("none", "serving"), ("loop", "hung"), ("refused", "disconnected"), ("silent", "disconnected")],
+)
+async def test_a_worker_knows_what_ails_it(
+    redis: Redis, server: EmbeddedServer, trouble: str, expected: str
+) -> None:
+    """An event loop that stands still is cured by a restart; a Redis that has gone, or hangs, is not."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        urls = {"refused": "unix:///nowhere", "silent": f"redis://127.0.0.1:{silent.getsockname()[1]}"}
+        heartbeat = Heartbeat(
+            Leases(redis, KEYS, worker=new_owner(), lease_s=0.3),
+            connect_blocking(urls.get(trouble, server.url), timeout_s=1.0, num_retries=0),
+            lease_s=0.3,
+            on_lost=lambda job: None,
+            on_death=lambda error: None,
+            max_silence_s=0.4,
+        )
+        with closing(heartbeat):
+            await asyncio.sleep(0.7)
+            if trouble == "loop":
+                time.sleep(0.8)  # noqa: ASYNC251 it is to stand still
+            assert heartbeat.state == expected
 
 
 async def test_busy_time_is_counted_once() -> None:

@@ -45,7 +45,7 @@ class Heartbeat:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._loop = asyncio.get_running_loop()
-        self._loop_ticked_s = time.monotonic()
+        self._asked_loop_s: float | None = None
         self._renewed_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="embedmill-heartbeat", daemon=True)
         self._thread.start()
@@ -53,10 +53,10 @@ class Heartbeat:
     @property
     def state(self) -> State:
         """How the worker is, as seen by its leases."""
-        now_s = time.monotonic()
-        if now_s - self._loop_ticked_s > self._max_silence_s:
+        if self._loop_silence_s() > self._max_silence_s:
             return "hung"
-        return "disconnected" if now_s - self._renewed_s > self._max_silence_s else "serving"
+        unrenewed_s = time.monotonic() - self._renewed_s
+        return "disconnected" if unrenewed_s > self._max_silence_s else "serving"
 
     def hold(self, claim: Claim) -> None:
         """Renew this claim from now on."""
@@ -87,8 +87,10 @@ class Heartbeat:
             self._on_death(error)
 
     def _beat(self) -> None:
-        self._loop.call_soon_threadsafe(self._tick)
-        silence_s = time.monotonic() - self._loop_ticked_s
+        if self._asked_loop_s is None:
+            self._asked_loop_s = time.monotonic()
+            self._loop.call_soon_threadsafe(self._tick)
+        silence_s = self._loop_silence_s()
         if silence_s > self._max_silence_s:
             log.error("event loop silent for %.0f s; its leases are left to run out", silence_s)
             return
@@ -109,4 +111,9 @@ class Heartbeat:
         self._misses = misses
 
     def _tick(self) -> None:
-        self._loop_ticked_s = time.monotonic()
+        self._asked_loop_s = None
+
+    def _loop_silence_s(self) -> float:
+        """How long the loop has owed an answer; 0 if it owes none, as while a renewal waits for Redis."""
+        asked_s = self._asked_loop_s
+        return 0.0 if asked_s is None else time.monotonic() - asked_s

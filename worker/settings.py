@@ -75,6 +75,11 @@ class Settings(BaseSettings):
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
 
+    @field_validator("metrics_port", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return None if value == "" else value
+
     @field_validator("cache_path", "model_dir", "manifest_path", "lengths", mode="after")
     @classmethod
     def _expand(cls, value: Path | None) -> Path | None:
