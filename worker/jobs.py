@@ -2,12 +2,10 @@
 
 import asyncio
 import logging
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
@@ -26,6 +24,7 @@ from producer.errors import EmbedmillError, InvalidOption, PayloadError, Request
 from worker.batcher import Batcher, Embedded
 from worker.leases import Claim
 from worker.prompts import Prompts
+from worker.stopwatch import Stopwatch
 from worker.tokenizer import Encoded, Tokenizer
 from worker.vectors import cast, shorten
 
@@ -100,19 +99,20 @@ class EmbedJobs:
 
     async def __call__(self, claim: Claim, payload: bytes | None) -> bytes:
         """The encoded answer; a request that cannot be served is answered with its error's code."""
-        laps_s = [time.perf_counter()]
+        watch = Stopwatch()
         loop = asyncio.get_running_loop()
         try:
             prepared = await loop.run_in_executor(self._executor, self._prepare, payload)
         except (RequestError, PayloadError) as error:
-            self._tell(claim, laps_s, error=error)
+            self._tell(claim, watch, error=error)
             return encode_failure(Failure(code=error.code, message=str(error)))
-        laps_s.append(time.perf_counter())
+        watch.lap("prepare")
         # A job that was running when a worker died is kept away from others' batches.
         embedded = await self._batcher.embed(prepared.encoded.tokens, alone=claim.tries > 1)
-        laps_s.append(time.perf_counter())
+        watch.lap("device")
         reply, answer = await loop.run_in_executor(self._executor, self._answer, prepared, embedded)
-        self._tell(claim, laps_s, reply=reply)
+        watch.lap("answer")
+        self._tell(claim, watch, reply=reply)
         return answer
 
     def _prepare(self, payload: bytes | None) -> _Prepared:
@@ -163,14 +163,11 @@ class EmbedJobs:
     def _tell(
         self,
         claim: Claim,
-        laps_s: list[float],
+        watch: Stopwatch,
         *,
         reply: Reply | None = None,
         error: EmbedmillError | None = None,
     ) -> None:
-        now_s = time.perf_counter()
-        stages_s = [end_s - start_s for start_s, end_s in pairwise((*laps_s, now_s))]
-        prepare_s, device_s, answer_s = (*stages_s, 0.0, 0.0)[:3]
         event = JobEvent(
             job=claim.job,
             num_texts=claim.num_texts if reply is None else len(reply.token_counts),
@@ -178,12 +175,12 @@ class EmbedJobs:
             num_truncated=0 if reply is None else len(reply.truncated),
             num_tokens=0 if reply is None else int(reply.token_counts.sum()),
             waited_s=claim.waited_s,
-            seconds=now_s - laps_s[0],
+            seconds=watch.seconds,
             code="ok" if error is None else error.code,
             tries=claim.tries,
-            prepare_s=prepare_s,
-            device_s=device_s,
-            answer_s=answer_s,
+            prepare_s=watch["prepare"],
+            device_s=watch["device"],
+            answer_s=watch["answer"],
         )
         self._on_job(event)
 
