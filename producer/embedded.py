@@ -90,12 +90,7 @@ class EmbeddedWorker:
     def __init__(
         self, *, redis_url: str, model: str, ready_timeout_s: float = 600.0, grace_s: float = 20.0
     ) -> None:
-        self._env = {
-            **os.environ,
-            "EMBEDMILL_REDIS_URL": redis_url,
-            "EMBEDMILL_MODEL": model,
-            "EMBEDMILL_METRICS_PORT": "",  # it would be the one of a worker that runs here for itself
-        }
+        self._env = {**os.environ, "EMBEDMILL_REDIS_URL": redis_url, "EMBEDMILL_MODEL": model}
         self._ready_timeout_s = ready_timeout_s
         self._grace_s = grace_s
         self._child: Child | None = None
@@ -111,7 +106,11 @@ class EmbeddedWorker:
     def __enter__(self) -> Self:
         with ExitStack() as on_error:
             command = [sys.executable, "-m", "worker", "run"]
-            child = Child(lambda _: command, env=self._env, grace_s=self._grace_s)
+            env = {
+                **self._env,
+                "EMBEDMILL_METRICS_PORT": "",
+            }  # that port is for workers with a host of their own
+            child = Child(lambda _: command, env=env, grace_s=self._grace_s)
             on_error.callback(child.end)
             if not child.wait_until(lambda: child.logged(WORKER_READY), timeout_s=self._ready_timeout_s):
                 _check_worker(child)

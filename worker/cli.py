@@ -1,4 +1,4 @@
-"""The `worker` command: run, list-profiles, check, measure, top."""
+"""The `worker` command: run, list-profiles, check."""
 
 import asyncio
 import os
@@ -80,6 +80,21 @@ def check(**options: Any) -> None:
             booted.backend.close()
 
 
+@main.command()
+@click.option("--redis-url", help="Redis to look at (EMBEDMILL_REDIS_URL).")
+@click.option("--prefix", help="What its keys begin with (EMBEDMILL_PREFIX).")
+@click.option("--once", is_flag=True, help="Show it once; so it is where output is no terminal.")
+@click.option("--json", "as_json", is_flag=True, help="The same once, as JSON.")
+@click.option("--interval", "interval_s", type=click.FloatRange(min=0.2), default=1.0, show_default=True)
+def top(once: bool, as_json: bool, interval_s: float, **options: Any) -> None:
+    """Show queues and workers live, from what they tell in Redis; `q` ends it."""
+    settings = _settings(options)
+    with _errors_as_exit_codes():
+        from worker.top_command import run_top
+
+        run_top(settings, once=once, as_json=as_json, interval_s=interval_s)
+
+
 _FACTS = click.option(
     "--facts", "facts_file", type=click.Path(path_type=Path), help="Choose for the machine in this file."
 )
@@ -134,21 +149,6 @@ def measure(layout: str, **options: Any) -> None:
         from worker.measure import as_json, measured, table
 
         click.echo((as_json if layout == "json" else table)(measured(settings)))
-
-
-@main.command()
-@click.option("--redis-url", help="Redis to look at (EMBEDMILL_REDIS_URL).")
-@click.option("--prefix", help="What its keys begin with (EMBEDMILL_PREFIX).")
-@click.option("--once", is_flag=True, help="Show it once; so it is where output is no terminal.")
-@click.option("--json", "as_json", is_flag=True, help="The same once, as JSON.")
-@click.option("--interval", "interval_s", type=click.FloatRange(min=0.2), default=1.0, show_default=True)
-def top(once: bool, as_json: bool, interval_s: float, **options: Any) -> None:
-    """Show queues and workers live, from what they tell in Redis; `q` ends it."""
-    settings = _settings(options)
-    with _errors_as_exit_codes():
-        from worker.top_command import run_top
-
-        run_top(settings, once=once, as_json=as_json, interval_s=interval_s)
 
 
 main.add_command(list_profiles, "list-model-profiles")
