@@ -35,6 +35,7 @@ OF_WORKER = (
     Exported("texts_failed", "counter", "texts_failed", "Texts without a vector, by error code.", "code"),
     Exported("texts_truncated", "counter", "texts_truncated", "Texts cut to the model's limit."),
     Exported("tokens", "counter", "tokens", "Tokens of the texts answered with a vector."),
+    Exported("texts_repeated", "counter", "texts_repeated", "Texts whose equal was in flight already."),
     Exported("cache_hits", "counter", "cache_hits", "Texts whose vector came from the vector cache."),
     Exported("cache_misses", "counter", "cache_misses", "Texts looked up in the vector cache in vain."),
     Exported("jobs", "counter", "jobs", "Jobs ended, by `ok` or the code of their failure.", "code"),

@@ -70,6 +70,7 @@ class Tally:
     texts_failed: Counter[str] = field(default_factory=Counter)
     texts_truncated: int = 0
     tokens: int = 0
+    texts_repeated: int = 0
     cache_hits: int = 0
     cache_misses: int = 0
     leases_lost: int = 0
@@ -104,6 +105,7 @@ class Tally:
         self.texts_failed.update(event.failures)
         self.texts_truncated += event.num_truncated
         self.tokens += event.num_tokens
+        self.texts_repeated += getattr(event, "num_repeated", 0)
         self.cache_hits += getattr(event, "num_cache_hits", 0)
         self.cache_misses += getattr(event, "num_cache_misses", 0)
         self.job_s.observe(event.waited_s + event.seconds)
