@@ -115,7 +115,11 @@ class EmbeddedWorker:
     def __enter__(self) -> Self:
         with ExitStack() as on_error:
             command = [sys.executable, "-m", "worker", "run"]
-            child = Child(lambda _: command, env=self._env, grace_s=self._grace_s)
+            env = {
+                **self._env,
+                "EMBEDMILL_METRICS_PORT": "",
+            }  # that port is for workers with a host of their own
+            child = Child(lambda _: command, env=env, grace_s=self._grace_s)
             on_error.callback(child.end)
             if not child.wait_until(lambda: child.logged(WORKER_READY), timeout_s=self._ready_timeout_s):
                 _check_worker(child)

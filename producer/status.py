@@ -36,10 +36,15 @@ class QueueStatus:
     workers: tuple[WorkerRecord, ...]
     unread_workers: Mapping[str, str]
 
+    @property
+    def num_workers(self) -> int:
+        """Live workers, those whose record cannot be read too."""
+        return len(self.workers) + len(self.unread_workers)
+
 
 async def read_status(redis: Redis, prefix: str) -> tuple[QueueStatus, ...]:
     """All queues under the prefix, by name. Raises redis-py's errors."""
-    return tuple([await _queue(redis, Keys(name, prefix)) for name in await _queues(redis, prefix)])
+    return tuple([await read_queue(redis, Keys(name, prefix)) for name in await _queues(redis, prefix)])
 
 
 async def _queues(redis: Redis, prefix: str) -> list[str]:
@@ -51,7 +56,8 @@ async def _queues(redis: Redis, prefix: str) -> list[str]:
     return sorted({match[1] for match in found if match})
 
 
-async def _queue(redis: Redis, keys: Keys) -> QueueStatus:
+async def read_queue(redis: Redis, keys: Keys) -> QueueStatus:
+    """One queue by its keys. Raises as `read_status` does."""
     seconds, micros = await redis.time()
     now_ms = seconds * 1000 + micros // 1000
     async with redis.pipeline(transaction=True) as pipe:

@@ -53,8 +53,7 @@ def _queue_table(queues: tuple[QueueStatus, ...]) -> Table:
         table.add_column(heading, justify="right")
     for one in queues:
         waited = "" if one.next_waited_s is None else spoken(one.next_waited_s)
-        num_workers = len(one.workers) + len(one.unread_workers)
-        counts = (one.running, one.num_bytes, one.done, one.failed, one.dead, num_workers)
+        counts = (one.running, one.num_bytes, one.done, one.failed, one.dead, one.num_workers)
         table.add_row(Text(one.queue), f"{one.waiting:,}", waited, *(f"{count:,}" for count in counts))
     return table
 

@@ -12,7 +12,7 @@ from serving import booted
 
 from producer.contract import Truncate
 from worker.app import serve
-from worker.parent import end_with_parent, tell_ready
+from worker.parent import ParentLine
 from worker.settings import Settings, read_settings
 
 KILLS_DEVICE = "zebra"  # one token of the fake model
@@ -38,14 +38,13 @@ def token_of(tokenizer: Any, word: str) -> int:
     return token
 
 
-async def run(settings: Settings, owner: str) -> None:
+async def run(settings: Settings, owner: str, line: ParentLine) -> None:
     found = booted(settings)
     deadly = [token_of(found.tokenizer, KILLS_DEVICE)]
     found = replace(booted(settings, deadly=deadly), tokenizer=Mortal(found.tokenizer))
-    await serve(settings, found, owner=owner, on_ready=tell_ready)
+    await serve(settings, found, owner=owner, on_ready=line.tell_ready)
 
 
 if __name__ == "__main__":
     chosen = read_settings()
-    end_with_parent(chosen.grace_s)
-    asyncio.run(run(chosen, sys.argv[1]))
+    asyncio.run(run(chosen, sys.argv[1], ParentLine(chosen.grace_s)))

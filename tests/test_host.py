@@ -217,17 +217,26 @@ async def test_only_the_dead_one_s_jobs_are_handed_back(
 
 
 @pytest.mark.parametrize(
-    ("machine", "num_gpus"),
-    [("cpu-x86", 0), ("h100-sxm", 1), ("h100-sxm-two", 2), ("a100-and-l4", 2), ("h100-sxm-cpu-builds", 0)],
+    ("machine", "names"),
+    [
+        ("cpu-x86", []),
+        ("h100-sxm", ["0"]),
+        ("h100-sxm-two", ["0", "1"]),
+        ("h100-sxm-two-first-full", ["1"]),
+        ("a100-and-l4", ["0", "1"]),
+        ("h100-sxm-mig-3g", ["0:0", "0:1"]),
+        ("h100-sxm-cpu-builds", []),
+    ],
 )
-def test_one_worker_for_each_gpu_that_can_serve(machine: str, num_gpus: int) -> None:
-    """Each sees its own GPU alone; without a GPU that a profile can use there is one worker."""
+def test_one_worker_for_each_gpu_that_can_serve(machine: str, names: list[str]) -> None:
+    """Each sees its GPU alone and is named after it; without one that a profile can use it is one worker."""
     settings = Settings()
     seen = survey(settings, facts_file=MACHINES / f"{machine}.json")
     found = environs(seen, settings, {"A": "b"})
-    uuids = [one["CUDA_VISIBLE_DEVICES"] for one in found if "CUDA_VISIBLE_DEVICES" in one]
-    assert (len(uuids), len(set(uuids)), len(found)) == (num_gpus, num_gpus, max(1, num_gpus))
-    assert all(one["A"] == "b" for one in found)
+    assert list(found) == (names or ["cpu"])
+    uuids = [one["CUDA_VISIBLE_DEVICES"] for one in found.values() if "CUDA_VISIBLE_DEVICES" in one]
+    assert len(set(uuids)) == len(uuids) == len(names)
+    assert all(one["A"] == "b" for one in found.values())
 
 
 def test_the_parent_loads_no_inference_library() -> None:

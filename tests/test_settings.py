@@ -50,6 +50,15 @@ def test_a_bad_value_is_told_by_its_name(
         read_settings()
 
 
+def test_a_port_can_be_closed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NIM's name opens it too; ours, left empty, closes what an image or NIM's name has opened."""
+    assert read_settings().metrics_port is None
+    monkeypatch.setenv("NIM_HTTP_API_PORT", "8000")
+    assert read_settings().metrics_port == 8000
+    monkeypatch.setenv("EMBEDMILL_METRICS_PORT", "")
+    assert read_settings().metrics_port is None
+
+
 def test_two_ways_to_pin_contradict_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names both and the way out."""
     monkeypatch.setenv("NIM_MODEL_PROFILE", "a")

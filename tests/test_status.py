@@ -17,6 +17,7 @@ from worker.boot import survey
 from worker.jobs import JobEvent
 from worker.registration import Registration
 from worker.settings import Settings
+from worker.tally import Tally
 
 KEYS = Keys(queue_name(MODEL))
 
@@ -48,8 +49,9 @@ def test_a_profile_that_failed_stands_in_the_record() -> None:
     assert choice.selected is not None
     failed = choice.selected
     choice = with_failure(choice, failed.id, "its vectors are off")
-    record = Registration(name="w", model="m", revision="r", profile=failed, choice=choice)
-    record.count(
+    tally = Tally()
+    record = Registration(name="w", model="m", revision="r", profile=failed, choice=choice, tally=tally)
+    tally.count_job(
         JobEvent(
             job="j",
             num_texts=3,

@@ -11,6 +11,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from worker.leases import Claim, Leases
+from worker.report import State
 
 log = logging.getLogger(__name__)
 
@@ -40,12 +41,22 @@ class Heartbeat:
         self._on_death = on_death
         self._max_silence_s = max_silence_s
         self._held: dict[str, Claim] = {}
+        self._misses: dict[Claim, int] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._loop = asyncio.get_running_loop()
-        self._loop_ticked_s = time.monotonic()
+        self._asked_loop_s: float | None = None
+        self._renewed_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="embedmill-heartbeat", daemon=True)
         self._thread.start()
+
+    @property
+    def state(self) -> State:
+        """How the worker is, as seen by its leases."""
+        if self._loop_silence_s() > self._max_silence_s:
+            return "hung"
+        unrenewed_s = time.monotonic() - self._renewed_s
+        return "disconnected" if unrenewed_s > self._max_silence_s else "serving"
 
     def hold(self, claim: Claim) -> None:
         """Renew this claim from now on."""
@@ -76,8 +87,10 @@ class Heartbeat:
             self._on_death(error)
 
     def _beat(self) -> None:
-        self._loop.call_soon_threadsafe(self._tick)
-        silence_s = time.monotonic() - self._loop_ticked_s
+        if self._asked_loop_s is None:
+            self._asked_loop_s = time.monotonic()
+            self._loop.call_soon_threadsafe(self._tick)
+        silence_s = self._loop_silence_s()
         if silence_s > self._max_silence_s:
             log.error("event loop silent for %.0f s; its leases are left to run out", silence_s)
             return
@@ -88,8 +101,19 @@ class Heartbeat:
         except (RedisError, OSError) as error:
             log.warning("leases not renewed: %s", error)
             return
-        for job in lost:
-            self._loop.call_soon_threadsafe(self._on_lost, job)
+        self._renewed_s = time.monotonic()
+        # A job that has just been finished is gone too, and held until the loop has read that it was: a lease
+        # is lost if it is gone and held at two beats.
+        misses = {claim: self._misses.get(claim, 0) + 1 for claim in held if claim.job in lost}
+        for claim, num_misses in misses.items():
+            if num_misses == 2:
+                self._loop.call_soon_threadsafe(self._on_lost, claim.job)
+        self._misses = misses
 
     def _tick(self) -> None:
-        self._loop_ticked_s = time.monotonic()
+        self._asked_loop_s = None
+
+    def _loop_silence_s(self) -> float:
+        """How long the loop has owed an answer; 0 if it owes none, as while a renewal waits for Redis."""
+        asked_s = self._asked_loop_s
+        return 0.0 if asked_s is None else time.monotonic() - asked_s

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +15,7 @@ from worker.batcher import Batcher, Embedded
 from worker.gate import Gate
 from worker.leases import Answer, Claim
 from worker.part import Part, Serving
+from worker.stopwatch import Stopwatch
 from worker.tokenizer import Tokenizer
 from worker.trial import NOTHING, Range, Trial
 from worker.verdicts import letter_of, text_failures
@@ -32,7 +32,11 @@ _Parts = list[tuple[Part, Embedded]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobEvent:
-    """One job as it was answered; `failures` counts the failed texts by code."""
+    """One job as it was ended; `failures` counts the failed texts by code.
+
+    `waited_s` is the time on the queue, `seconds` the time from the claim to the answer; of those `prepare_s`
+    to its tokens, `device_s` to its vectors, the turn it waited for included, and `answer_s` to the bytes.
+    """
 
     job: str
     num_texts: int
@@ -42,6 +46,10 @@ class JobEvent:
     waited_s: float
     seconds: float
     code: str
+    tries: int = 1
+    prepare_s: float = 0.0
+    device_s: float = 0.0
+    answer_s: float = 0.0
 
     @property
     def num_failed(self) -> int:
@@ -80,25 +88,25 @@ class EmbedJobs:
 
         A request that cannot be served is answered with its error's code.
         """
-        started_s = time.perf_counter()
+        watch = Stopwatch()
         try:
             if claim.trial is None:
                 async with self._gate.together():
-                    request, parts = await self._run(payload)
-                    return await self._answer(claim, started_s, request, parts)
+                    request, parts = await self._run(payload, watch)
+                    return await self._answer(claim, watch, request, parts)
             async with self._gate.alone():
                 await self._quiet()
-                return await self._try(claim, payload, claim.trial, started_s)
+                return await self._try(claim, payload, claim.trial, watch)
         except (RequestError, PayloadError) as error:
-            self._tell(claim, started_s, error=error)
+            self._tell(claim, watch, error=error)
             return Answer(encode_failure(Failure(code=error.code, message=str(error))))
 
-    async def _run(self, payload: bytes | None) -> tuple[Request, _Parts]:
+    async def _run(self, payload: bytes | None, watch: Stopwatch) -> tuple[Request, _Parts]:
         request, tokens = await self._off_loop(self._prepare, payload)
-        return request, [(tokens, await self._batcher.embed(tokens.encoded.tokens))]
+        return request, [await self._embed(tokens, watch)]
 
     async def _try(
-        self, claim: Claim, payload: bytes | None, trial: Trial, started_s: float
+        self, claim: Claim, payload: bytes | None, trial: Trial, watch: Stopwatch
     ) -> Answer | None:
         if not await self._mark(claim, trial, NOTHING):
             return None
@@ -110,19 +118,26 @@ class EmbedJobs:
             if not await self._mark(claim, trial, some):
                 return None
             tokens = await self._off_loop(self._tokenize, request, some)
-            parts.append((tokens, await self._batcher.embed(tokens.encoded.tokens)))
+            parts.append(await self._embed(tokens, watch))
             trial = trial.survived(some)
         if not await self._mark(claim, trial, NOTHING):
             return None
-        return await self._answer(claim, started_s, request, parts, trial)
+        return await self._answer(claim, watch, request, parts, trial)
+
+    async def _embed(self, tokens: Part, watch: Stopwatch) -> tuple[Part, Embedded]:
+        watch.lap("prepare")
+        embedded = await self._batcher.embed(tokens.encoded.tokens)
+        watch.lap("device")
+        return tokens, embedded
 
     async def _answer(
-        self, claim: Claim, started_s: float, request: Request, parts: _Parts, trial: Trial | None = None
+        self, claim: Claim, watch: Stopwatch, request: Request, parts: _Parts, trial: Trial | None = None
     ) -> Answer:
         killers = () if trial is None else trial.killers
         killed = text_failures(claim.job, killers)
         reply, payload = await self._off_loop(self._encode, request, parts, killed)
-        self._tell(claim, started_s, reply=reply)
+        watch.lap("answer")
+        self._tell(claim, watch, reply=reply)
         if trial is None or not killers:
             return Answer(payload)
         letter = letter_of(claim.job, request, trial)
@@ -161,7 +176,7 @@ class EmbedJobs:
     def _tell(
         self,
         claim: Claim,
-        started_s: float,
+        watch: Stopwatch,
         *,
         reply: Reply | None = None,
         error: EmbedmillError | None = None,
@@ -173,8 +188,12 @@ class EmbedJobs:
             num_truncated=0 if reply is None else len(reply.truncated),
             num_tokens=0 if reply is None else int(reply.token_counts.sum()),
             waited_s=claim.waited_s,
-            seconds=time.perf_counter() - started_s,
+            seconds=watch.seconds,
             code="ok" if error is None else error.code,
+            tries=claim.tries,
+            prepare_s=watch["prepare"],
+            device_s=watch["device"],
+            answer_s=watch["answer"],
         )
         self._on_job(event)
 

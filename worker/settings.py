@@ -55,6 +55,11 @@ class Settings(BaseSettings):
     lease_s: float = Field(default=2.5, ge=0.3, validation_alias=_named("lease_s"))
     grace_s: float = Field(default=20.0, ge=1, validation_alias=_named("grace_s"))
 
+    metrics_port: int | None = Field(
+        default=None, ge=0, le=65535, validation_alias=_named("metrics_port", "NIM_HTTP_API_PORT")
+    )
+    metrics_host: str = Field(default="0.0.0.0", validation_alias=_named("metrics_host"))
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
         default="INFO", validation_alias=_named("log_level", "NIM_LOG_LEVEL")
     )
@@ -69,6 +74,11 @@ class Settings(BaseSettings):
     @classmethod
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
+
+    @field_validator("metrics_port", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return None if value == "" else value
 
     @field_validator("cache_path", "model_dir", "manifest_path", "lengths", mode="after")
     @classmethod

@@ -7,10 +7,12 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
+from worker.line import Line
 from worker.owner import new_owner
-from worker.parent import READY
+from worker.report import Report
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +39,7 @@ class _Ended:
 class Slot:
     """Runs `command(owner)` with `environ`, one process at a time, each with an owner name of its own.
 
-    The process's standard input is a socket: it writes READY there, and its other end closes with us.
+    The process's standard input is a socket, its line to us: the other end closes with us.
     `hand_back` is called with the name of each process that has ended, and says whether a job was on trial
     there, so that the end is no news.
     """
@@ -53,6 +55,8 @@ class Slot:
         self._command = command
         self._hand_back = hand_back
         self._process: subprocess.Popen[bytes] | None = None
+        self._line: Line | None = None
+        self.num_starts = 0
         self._stopping = threading.Event()
         self._lock = threading.Lock()
 
@@ -87,6 +91,20 @@ class Slot:
             if self._process is not None:
                 self._process.terminate()
 
+    def ask(self, *, timeout_s: float) -> tuple[str, Report | None]:
+        """The state of the slot, and how its process is if it serves and answers.
+
+        `down` between two processes and after the last, `starting`, what the process says of itself, or
+        `silent` if it served and does not answer any more.
+        """
+        line = self._line
+        if line is None:
+            return "down", None
+        if not line.is_ready():
+            return "starting", None
+        report = line.ask(timeout_s=timeout_s)
+        return ("silent", None) if report is None else (report.state, report)
+
     def _run_once(self, owner: str) -> _Ended | None:
         """How the process ended; None if there was no start."""
         ours, theirs = socket.socketpair()
@@ -102,22 +120,19 @@ class Slot:
                     process_group=0,  # Ctrl-C in a terminal is for the parent alone, which forwards it
                 )
             theirs.close()
-            ready = _wait_until_ready(ours, self._process)
-            ready_s = time.monotonic()
+            self.num_starts += 1
+            self._line = line = Line(ours)
+            ready_s = _wait_until_ready(line, self._process)
             status = self._process.wait()
-            served_s = time.monotonic() - ready_s if ready else None
+            self._line = None
+            served_s = time.monotonic() - ready_s if line.is_ready() else None
             return _Ended(status=status, boot_s=ready_s - started_s, served_s=served_s)
 
 
-def _wait_until_ready(line: socket.socket, process: subprocess.Popen[bytes]) -> bool:
-    """Wait until the process says that it is ready, or ends; True if it said so."""
-    line.settimeout(_LOOK_S)
-    while True:
-        ended = process.poll() is not None  # before the last look: what it said is still there
-        try:
-            return line.recv(1) == READY
-        except TimeoutError:  # a process that it started may hold the line open
-            if ended:
-                return False
-        except ConnectionResetError:
-            return False
+def _wait_until_ready(line: Line, process: subprocess.Popen[bytes]) -> float:
+    """The time at which the process was seen to serve, or to have ended."""
+    while not line.is_ready():
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_LOOK_S)
+            break
+    return time.monotonic()
