@@ -152,8 +152,7 @@ class LeaseWorker(Worker):
             log.warning("claim_failed error=%s", error)
             await asyncio.sleep(IDLE_S)
             return 0
-        # What killed most comes last, so that it takes none along that could have been answered before.
-        for claim, payload in sorted(claims, key=lambda one: one[0].num_deaths):
+        for claim, payload in claims:
             self._claims[claim.job] = claim
             if self._heartbeat is not None:
                 self._heartbeat.hold(claim)
