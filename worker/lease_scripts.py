@@ -9,7 +9,8 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 """
 
-# ARGV worker token, most jobs, most bytes, lease in ms -> {id, tries, bytes, texts, enqueued, now} each
+# ARGV worker, most jobs, most bytes, lease in ms -> {id, token, tries, bytes, texts, waited in ms} each
+# A worker may claim a job twice within a millisecond, so its tokens tell the microsecond.
 CLAIM = (
     _NOW
     + """
@@ -28,10 +29,11 @@ for _, id in ipairs(ids) do
   bytes = bytes + tonumber(facts[1] or '0')
   if #claimed > 0 and bytes > tonumber(ARGV[3]) then break end
   local tries = redis.call('HINCRBY', job, 'tries', 1)
-  redis.call('HSET', job, 'token', ARGV[1] .. ':' .. tries .. ':' .. now)
+  local token = ARGV[1] .. ':' .. tries .. ':' .. time[1] .. string.format('%06d', time[2])
+  redis.call('HSET', job, 'token', token)
   redis.call('ZREM', root .. 'waiting', id)
   redis.call('ZADD', root .. 'leases', now + ARGV[4], id)
-  claimed[#claimed + 1] = {id, tries, facts[1] or '0', facts[2] or '0', facts[3] or now, now}
+  claimed[#claimed + 1] = {id, token, tries, facts[1] or 0, facts[2] or 0, now - (facts[3] or now)}
 end
 return claimed
 """

@@ -57,7 +57,7 @@ class Leases:
     async def claim(self, max_jobs: int, max_bytes: int) -> list[tuple[Claim, bytes | None]]:
         """The next jobs in order with their requests; at least one if any waits, however large."""
         rows = await self._eval(CLAIM, self._worker, str(max_jobs), str(max_bytes), str(self._lease_ms))
-        claims = [self._read_claim(row) for row in rows]
+        claims = [_read_claim(row) for row in rows]
         if not claims:
             return []
         payloads = await self._redis.mget([self._keys.request(claim.job) for claim in claims])
@@ -111,14 +111,14 @@ class Leases:
         answer: Any = self._redis.eval(script, 1, self._keys.root, *arguments)
         return await answer
 
-    def _read_claim(self, row: Sequence[bytes | int]) -> Claim:
-        job, tries, num_bytes, num_texts, enqueued, now = row
-        name = job.decode() if isinstance(job, bytes) else str(job)
-        return Claim(
-            job=name,
-            token=f"{self._worker}:{int(tries)}:{int(now)}",
-            tries=int(tries),
-            num_bytes=int(num_bytes),
-            num_texts=int(num_texts),
-            waited_s=(int(now) - int(enqueued)) / 1000,
-        )
+
+def _read_claim(row: Sequence[Any]) -> Claim:
+    job, token, tries, num_bytes, num_texts, waited_ms = row
+    return Claim(
+        job=job.decode(),
+        token=token.decode(),
+        tries=int(tries),
+        num_bytes=int(num_bytes),
+        num_texts=int(num_texts),
+        waited_s=waited_ms / 1000,
+    )

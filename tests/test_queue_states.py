@@ -1,0 +1,341 @@
+"""Every order of enqueueing, claiming, losing and ending jobs that Hypothesis can think of, against a model.
+
+After each step the whole key space is compared: each job is in exactly one state, has at most one owner,
+its answer is never overwritten, the bytes on the queue are what is counted, and no key belongs to nobody.
+"""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from queue_model import HEAD_START_MS, MAX_LETTERS, Job, Letter, Model
+
+from producer.answers import Answers
+from producer.cancellation import CANCELLED, cancel
+from producer.connection import connect, connect_blocking
+from producer.contract import EmbedOptions, Failure, Keys, build_request, decode_answer, encode_failure
+from producer.dead import DeadLetters
+from producer.embedded import EmbeddedServer
+from producer.errors import JobFailed, QueueFull, ResultNotFound, ResultTimeout
+from producer.submission import QueueLimits, prepare, submit
+from worker import leases
+from worker.leases import Claim, Leases
+from worker.owner import hand_back
+
+KEYS = Keys("states")
+IDS = ("a", "b", "c")
+WORKERS = ("one", "two", "three")
+LEASE_S = 1000.0  # no lease runs out unless a rule says so
+PAST_MS = 1
+
+# Every key there is, with its value and how long it lives
+EVERYTHING = """
+local found = {}
+local read = {string = {'GET'}, hash = {'HGETALL'}, zset = {'ZRANGE', 0, -1, 'WITHSCORES'}}
+for _, key in ipairs(redis.call('KEYS', '*')) do
+  local command = read[redis.call('TYPE', key).ok]
+  found[#found + 1] = {key, redis.call(command[1], key, unpack(command, 2)), redis.call('PTTL', key)}
+end
+return found
+"""
+
+_T = TypeVar("_T")
+ids = st.sampled_from(IDS)
+workers = st.sampled_from(WORKERS)
+places = st.integers(0, 3) | st.integers(0, 1_000)  # in a list that wraps around; mostly near its start
+
+
+class Queue(RuleBasedStateMachine):
+    """One queue with a few jobs, three workers, and every claim that any of them ever had."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.redis = connect(url)
+        self.blocking = connect_blocking(url)
+        self.workers = {
+            name: Leases(self.redis, KEYS, worker=name, lease_s=LEASE_S, describe=lambda: b"record")
+            for name in WORKERS
+        }
+        self.letters = DeadLetters(self.redis, KEYS)
+        self.answers = Answers(self.redis, KEYS, url)
+        self.model = Model()
+        self.claims: list[Claim] = []
+        self.num_answers = 0
+
+    def do(self, step: Awaitable[_T]) -> _T:
+        async def taken() -> _T:
+            return await step
+
+        return self.runner.run(taken())
+
+    def now_ms(self) -> int:
+        seconds, micros = self.blocking.time()
+        return seconds * 1000 + micros // 1000
+
+    def teardown(self) -> None:
+        self.do(self.redis.aclose())
+        self.blocking.close()
+        self.runner.close()
+
+    @initialize()
+    def begin(self) -> None:
+        self.blocking.flushdb()
+
+    @rule(
+        name=ids,
+        size=st.integers(1, 50),
+        priority=st.sampled_from(sorted(HEAD_START_MS)),
+        max_jobs=st.sampled_from([2, 100]),
+        max_bytes=st.sampled_from([60, 10_000]),
+    )
+    def enqueue(self, name: str, size: int, priority: str, max_jobs: int, max_bytes: int) -> None:
+        """A job by that name: new, joined if it is there or answered, refused if the queue is full."""
+        prepared = prepare(build_request("m", ["x" * size], EmbedOptions()), job=name)
+        job = Job(prepared.payload, size, HEAD_START_MS[priority], score=0)
+        expected = self.model.enqueue(name, job, max_jobs=max_jobs, max_bytes=max_bytes)
+        limits = QueueLimits(max_jobs=max_jobs, max_bytes=max_bytes)
+        before_ms = self.now_ms()
+        try:
+            step = submit(self.redis, KEYS, prepared, priority=priority, limits=limits, keep_result_s=60)
+            happened = "joined" if self.do(step).joined else "queued"
+        except QueueFull:
+            happened = "full"
+        assert happened == expected
+        if happened == "queued":
+            job.score = self.score_of(name, job.head_start_ms, before_ms)
+
+    def score_of(self, name: str, head_start_ms: int, before_ms: int) -> int:
+        score = int(self.blocking.hget(KEYS.job(name), "score"))
+        assert before_ms <= score + head_start_ms <= self.now_ms()
+        return score
+
+    @rule(worker=workers, max_jobs=st.integers(1, 4), max_bytes=st.sampled_from([0, 50, 1 << 30]))
+    def claim(self, worker: str, max_jobs: int, max_bytes: int) -> None:
+        """The jobs that come first, with their requests; what ran out is among them again."""
+        self.model.free_due()
+        expected = self.model.next_jobs(max_jobs, max_bytes)
+        got = self.do(self.workers[worker].claim(max_jobs, max_bytes))
+        assert [claim.job for claim, _ in got] == expected
+        for claim, payload in got:
+            had = {(old.job, old.token) for old in self.claims}
+            assert (claim.job, claim.token) not in had, "a zombie passes for the owner"
+            self.model.claimed(claim.job, claim)
+            job = self.model.jobs[claim.job]
+            assert (payload, claim.num_bytes, claim.tries) == (job.payload, job.num_bytes, job.tries)
+            self.claims.append(claim)
+
+    def the_claim(self, place: int) -> tuple[Claim, Leases]:
+        """One of all claims, mostly of late, with the worker that had it."""
+        claim = self.claims[-1 - place % len(self.claims)]
+        return claim, self.workers[claim.token.partition(":")[0]]
+
+    def new_answer(self) -> Failure:
+        self.num_answers += 1
+        return Failure(code="test", message=f"answer {self.num_answers}")
+
+    @precondition(lambda self: self.claims)
+    @rule(place=places)
+    def finish(self, place: int) -> None:
+        """Its owner answers the job; whoever lost it changes nothing."""
+        claim, worker = self.the_claim(place)
+        answer = encode_failure(self.new_answer())
+        owned = self.model.owns(claim)
+        if owned:
+            self.model.answer(claim.job, answer, "done")
+        assert self.do(worker.finish(claim, answer)) == owned
+
+    @precondition(lambda self: self.claims)
+    @rule(place=places)
+    def bury(self, place: int) -> None:
+        """Its owner gives the job up; it is answered and becomes a dead letter."""
+        claim, worker = self.the_claim(place)
+        failure = self.new_answer()
+        owned = self.model.owns(claim)
+        assert self.do(worker.bury(claim, failure, tries=claim.tries)) == owned
+        if owned:
+            died_ms = int(self.blocking.hget(KEYS.letter(claim.job), "died"))
+            letter = Letter(self.model.jobs[claim.job], died_ms, failure.code, claim.tries)
+            self.model.bury(claim.job, encode_failure(failure), letter)
+
+    @precondition(lambda self: self.claims)
+    @rule(place=places, pause=st.booleans(), burn_try=st.booleans())
+    def release(self, place: int, pause: bool, burn_try: bool) -> None:
+        """Its owner hands the job back, at once or after a pause."""
+        claim, worker = self.the_claim(place)
+        owned = self.model.owns(claim)
+        if owned:
+            job = self.model.jobs[claim.job]
+            job.owner, job.waiting, job.due = None, not pause, False
+            job.tries -= not burn_try
+        pause_s = LEASE_S if pause else 0.0
+        assert self.do(worker.release(claim, pause_s=pause_s, burn_try=burn_try)) == owned
+
+    @rule(worker=workers)
+    def renew(self, worker: str) -> None:
+        """All the claims a worker ever had: it is told which are lost, the others get their time anew."""
+        had = [claim for claim in self.claims if claim.token.startswith(f"{worker}:")]
+        held = [claim for claim in had if self.model.owns(claim)]
+        lost = [claim for claim in had if not self.model.owns(claim)]
+        assert self.workers[worker].renew(self.blocking, held) == set()
+        for claim in held:
+            self.model.jobs[claim.job].due = False
+        assert self.workers[worker].renew(self.blocking, lost) == {claim.job for claim in lost}
+
+    @precondition(lambda self: self.model.running())
+    @rule(place=places)
+    def time_runs_out(self, place: int) -> None:
+        """Of a job's lease or pause."""
+        running = self.model.running()
+        name = running[place % len(running)]
+        job = self.model.jobs[name]
+        assert job.due or self.blocking.zscore(KEYS.leases, name) > self.now_ms()
+        self.blocking.zadd(KEYS.leases, {name: PAST_MS}, xx=True)
+        job.due = True
+
+    @rule(worker=workers)
+    def hand_back(self, worker: str) -> None:
+        """The parent of a dead worker frees what it held."""
+        held = [job for job in self.model.jobs.values() if job.owner and _is_of(job.owner, worker)]
+        for job in held:
+            job.owner, job.waiting, job.due = None, True, False
+        self.model.totals["lost_leases"] += len(held)
+        assert hand_back(self.blocking, KEYS, worker) == len(held)
+
+    @rule(name=ids)
+    def cancel(self, name: str) -> None:
+        """Whatever state the job is in."""
+        on_queue = name in self.model.jobs
+        if on_queue:
+            self.model.answer(name, encode_failure(CANCELLED), "cancelled")
+        assert self.do(cancel(self.redis, KEYS, name)) == on_queue
+
+    @rule(name=ids)
+    def look(self, name: str) -> None:
+        """Without an answer: the job is on its way, or there is none."""
+        if name not in self.model.answers:
+            with pytest.raises(ResultTimeout if name in self.model.jobs else ResultNotFound):
+                self.do(self.answers.wait(name, asyncio.Event(), timeout_s=0, consume=True))
+
+    @precondition(lambda self: self.model.answers)
+    @rule(place=places, consume=st.booleans())
+    def read(self, place: int, consume: bool) -> None:
+        """The answer there is, again and again until it is consumed."""
+        names = sorted(self.model.answers)
+        name = names[place % len(names)]
+        expected = decode_answer(self.model.answers[name])
+        assert isinstance(expected, Failure)
+        with pytest.raises(JobFailed) as failed:
+            self.do(self.answers.wait(name, asyncio.Event(), timeout_s=0, consume=consume))
+        assert failed.value.worker_code == expected.code
+        assert expected.message in str(failed.value)
+        if consume:
+            del self.model.answers[name]
+
+    @precondition(lambda self: self.model.letters)
+    @rule(name=ids)
+    def requeue(self, name: str) -> None:
+        """A dead letter becomes a job again, with its old head start."""
+        dead = name in self.model.letters
+        before_ms = self.now_ms()
+        assert self.do(self.letters.requeue(name)) == dead
+        if dead:
+            head_start_ms = self.model.letters[name].job.head_start_ms
+            self.model.requeue(name, score=self.score_of(name, head_start_ms, before_ms))
+
+    @precondition(lambda self: self.model.letters)
+    @rule(name=ids)
+    def drop(self, name: str) -> None:
+        """A dead letter is forgotten."""
+        assert self.do(self.letters.drop(name)) == (self.model.letters.pop(name, None) is not None)
+
+    @invariant()
+    def the_server_holds_what_the_model_holds(self) -> None:
+        """Key by key; and a key expires unless it belongs to a job on the queue."""
+        found = {key.decode(): (value, ttl_ms) for key, value, ttl_ms in self.blocking.eval(EVERYTHING, 0)}
+        found.pop(KEYS.workers, None)
+        signs = {KEYS.worker(name) for name in WORKERS}
+        assert all(found.pop(key)[1] > 0 for key in signs & set(found))
+        totals = _fields(found.pop(KEYS.totals, ([], -1))[0])
+        assert {name: int(count) for name, count in totals.items() if int(count)} == self.model.counts()
+        held = {key: value for key, (value, ttl_ms) in found.items() if ttl_ms == -1}
+        passing = {key: value for key, (value, ttl_ms) in found.items() if ttl_ms > 0}
+        assert set(held) | set(passing) == set(found)
+        self.compare_jobs(held)
+        self.compare_ended(passing)
+
+    def compare_jobs(self, held: dict[str, Any]) -> None:
+        model = self.model
+        waiting = _fields(held.pop(KEYS.waiting, []))
+        assert list(waiting) == model.waiting()
+        assert all(int(score) == model.jobs[name].score for name, score in waiting.items())
+        ends = _fields(held.pop(KEYS.leases, []))
+        assert sorted(ends) == model.running()
+        assert all((int(end) == PAST_MS) == model.jobs[name].due for name, end in ends.items())
+        for name, job in model.jobs.items():
+            assert held.pop(KEYS.request(name)) == job.payload
+            facts = _fields(held.pop(KEYS.job(name)))
+            assert facts.get("token") == (job.owner and job.owner.token)
+            assert int(facts["tries"]) == job.tries
+        assert not held
+
+    def compare_ended(self, passing: dict[str, Any]) -> None:
+        model = self.model
+        died = _fields(passing.pop(KEYS.dead, []))
+        assert {name: int(when) for name, when in died.items()} == model.died()
+        for name, answer in model.answers.items():
+            assert passing.pop(KEYS.result(name)) == answer
+        for name, letter in model.letters.items():
+            assert passing.pop(KEYS.dead_request(name)) == letter.job.payload
+            facts = _fields(passing.pop(KEYS.letter(name)))
+            assert (facts["code"], int(facts["tries"])) == (letter.code, letter.tries)
+        assert not passing
+
+
+def _fields(pairs: list[bytes]) -> dict[str, str]:
+    """What HGETALL and ZRANGE WITHSCORES answer inside a script."""
+    return {name.decode(): value.decode() for name, value in zip(pairs[::2], pairs[1::2], strict=True)}
+
+
+def _is_of(claim: Claim, worker: str) -> bool:
+    return claim.token.startswith(f"{worker}:")
+
+
+def run(server: EmbeddedServer, *, max_examples: int) -> None:
+    run_state_machine_as_test(
+        lambda: Queue(server.url),
+        settings=settings(
+            max_examples=max_examples,
+            stateful_step_count=50,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+@pytest.fixture(autouse=True)
+def _few_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "MAX_DEAD", MAX_LETTERS)
+
+
+def test_the_queue_does_what_the_model_does(server: EmbeddedServer) -> None:
+    """A few dozen stories of fifty steps."""
+    run(server, max_examples=40)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_queue_does_what_the_model_does_for_long(server: EmbeddedServer) -> None:
+    """A thousand stories."""
+    run(server, max_examples=1000)
