@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from worker.leases import Claim
 
 HEAD_START_MS = {"high": 3_600_000, "normal": 0, "low": -3_600_000}
-MAX_LETTERS = 2
+MAX_LETTERS = 1
 
 
 @dataclass(slots=True)
@@ -64,6 +64,14 @@ class Model:
     def running(self) -> list[str]:
         """Ids of those with a lease or a pause."""
         return sorted(name for name, job in self.jobs.items() if not job.waiting)
+
+    def owners(self) -> list[Claim]:
+        """The claims that hold."""
+        return [job.owner for job in self.jobs.values() if job.owner is not None]
+
+    def may_be_claimed(self) -> bool:
+        """True if a claim would find a job."""
+        return any(job.waiting or job.due for job in self.jobs.values())
 
     def enqueue(self, name: str, job: Job, *, max_jobs: int, max_bytes: int) -> str:
         """`joined`, `full` or `queued`."""

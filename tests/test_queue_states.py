@@ -5,7 +5,7 @@ its answer is never overwritten, the bytes on the queue are what is counted, and
 """
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Any, TypeVar
 
 import pytest
@@ -27,7 +27,7 @@ from producer.connection import connect, connect_blocking
 from producer.contract import EmbedOptions, Failure, Keys, build_request, decode_answer, encode_failure
 from producer.dead import DeadLetters
 from producer.embedded import EmbeddedServer
-from producer.errors import JobFailed, QueueFull, ResultNotFound, ResultTimeout
+from producer.errors import JobFailed, QueueFull, ResultNotFound
 from producer.submission import QueueLimits, prepare, submit
 from worker import leases
 from worker.leases import Claim, Leases
@@ -51,7 +51,6 @@ return found
 """
 
 _T = TypeVar("_T")
-ids = st.sampled_from(IDS)
 workers = st.sampled_from(WORKERS)
 places = st.integers(0, 3) | st.integers(0, 1_000)  # in a list that wraps around; mostly near its start
 
@@ -94,14 +93,17 @@ class Queue(RuleBasedStateMachine):
         self.blocking.flushdb()
 
     @rule(
-        name=ids,
+        place=places,
+        new=st.integers(0, 4),
         size=st.integers(1, 50),
         priority=st.sampled_from(sorted(HEAD_START_MS)),
-        max_jobs=st.sampled_from([2, 100]),
-        max_bytes=st.sampled_from([60, 10_000]),
+        bounds=st.tuples(st.sampled_from([2, 100]), st.sampled_from([60, 10_000])),
     )
-    def enqueue(self, name: str, size: int, priority: str, max_jobs: int, max_bytes: int) -> None:
-        """A job by that name: new, joined if it is there or answered, refused if the queue is full."""
+    def enqueue(self, place: int, new: int, size: int, *, priority: str, bounds: tuple[int, int]) -> None:
+        """A job: new, joined if it is there or answered, refused if the queue is full."""
+        max_jobs, max_bytes = bounds
+        known = self.model.jobs.keys() | self.model.answers.keys()
+        name = _one([name for name in IDS if name not in known] if new else sorted(known), place) or IDS[0]
         prepared = prepare(build_request("m", ["x" * size], EmbedOptions()), job=name)
         job = Job(prepared.payload, size, HEAD_START_MS[priority], score=0)
         expected = self.model.enqueue(name, job, max_jobs=max_jobs, max_bytes=max_bytes)
@@ -121,6 +123,7 @@ class Queue(RuleBasedStateMachine):
         assert before_ms <= score + head_start_ms <= self.now_ms()
         return score
 
+    @precondition(lambda self: self.model.may_be_claimed())
     @rule(worker=workers, max_jobs=st.integers(1, 4), max_bytes=st.sampled_from([0, 50, 1 << 30]))
     def claim(self, worker: str, max_jobs: int, max_bytes: int) -> None:
         """The jobs that come first, with their requests; what ran out is among them again."""
@@ -136,56 +139,63 @@ class Queue(RuleBasedStateMachine):
             assert (payload, claim.num_bytes, claim.tries) == (job.payload, job.num_bytes, job.tries)
             self.claims.append(claim)
 
-    def the_claim(self, place: int) -> tuple[Claim, Leases]:
-        """One of all claims, mostly of late, with the worker that had it."""
-        claim = self.claims[-1 - place % len(self.claims)]
-        return claim, self.workers[claim.token.partition(":")[0]]
+    def owned(self, place: int) -> tuple[Claim, Leases]:
+        """A claim that its worker has not lost."""
+        claim = _one([claim for claim in self.claims if self.model.owns(claim)], place)
+        assert claim is not None
+        return claim, self.workers[_worker(claim)]
 
     def new_answer(self) -> Failure:
         self.num_answers += 1
         return Failure(code="test", message=f"answer {self.num_answers}")
 
-    @precondition(lambda self: self.claims)
+    @precondition(lambda self: self.model.owners())
     @rule(place=places)
     def finish(self, place: int) -> None:
-        """Its owner answers the job; whoever lost it changes nothing."""
-        claim, worker = self.the_claim(place)
+        """Its owner answers the job."""
+        claim, worker = self.owned(place)
         answer = encode_failure(self.new_answer())
-        owned = self.model.owns(claim)
-        if owned:
-            self.model.answer(claim.job, answer, "done")
-        assert self.do(worker.finish(claim, answer)) == owned
+        self.model.answer(claim.job, answer, "done")
+        assert self.do(worker.finish(claim, answer))
 
-    @precondition(lambda self: self.claims)
+    @precondition(lambda self: self.model.owners())
     @rule(place=places)
     def bury(self, place: int) -> None:
         """Its owner gives the job up; it is answered and becomes a dead letter."""
-        claim, worker = self.the_claim(place)
+        claim, worker = self.owned(place)
         failure = self.new_answer()
-        owned = self.model.owns(claim)
-        assert self.do(worker.bury(claim, failure, tries=claim.tries)) == owned
-        if owned:
-            died_ms = int(self.blocking.hget(KEYS.letter(claim.job), "died"))
-            letter = Letter(self.model.jobs[claim.job], died_ms, failure.code, claim.tries)
-            self.model.bury(claim.job, encode_failure(failure), letter)
+        assert self.do(worker.bury(claim, failure, tries=claim.tries))
+        died_ms = int(self.blocking.hget(KEYS.letter(claim.job), "died"))
+        letter = Letter(self.model.jobs[claim.job], died_ms, failure.code, claim.tries)
+        self.model.bury(claim.job, encode_failure(failure), letter)
 
-    @precondition(lambda self: self.claims)
+    @precondition(lambda self: self.model.owners())
     @rule(place=places, pause=st.booleans(), burn_try=st.booleans())
     def release(self, place: int, pause: bool, burn_try: bool) -> None:
         """Its owner hands the job back, at once or after a pause."""
-        claim, worker = self.the_claim(place)
-        owned = self.model.owns(claim)
-        if owned:
-            job = self.model.jobs[claim.job]
-            job.owner, job.waiting, job.due = None, not pause, False
-            job.tries -= not burn_try
-        pause_s = LEASE_S if pause else 0.0
-        assert self.do(worker.release(claim, pause_s=pause_s, burn_try=burn_try)) == owned
+        claim, worker = self.owned(place)
+        job = self.model.jobs[claim.job]
+        job.owner, job.waiting, job.due = None, not pause, False
+        job.tries -= not burn_try
+        assert self.do(worker.release(claim, pause_s=LEASE_S if pause else 0.0, burn_try=burn_try))
 
+    @precondition(lambda self: any(not self.model.owns(claim) for claim in self.claims))
+    @rule(place=places)
+    def a_zombie_writes_nothing(self, place: int) -> None:
+        """Whoever lost a job, whatever has become of it since."""
+        claim = _one([claim for claim in reversed(self.claims) if not self.model.owns(claim)], place)
+        assert claim is not None
+        worker, failure = self.workers[_worker(claim)], self.new_answer()
+        assert not self.do(worker.finish(claim, encode_failure(failure)))
+        assert not self.do(worker.bury(claim, failure, tries=claim.tries))
+        assert not self.do(worker.release(claim, burn_try=False))
+        assert not self.do(worker.release(claim, pause_s=LEASE_S, burn_try=True))
+
+    @precondition(lambda self: self.claims)
     @rule(worker=workers)
     def renew(self, worker: str) -> None:
         """All the claims a worker ever had: it is told which are lost, the others get their time anew."""
-        had = [claim for claim in self.claims if claim.token.startswith(f"{worker}:")]
+        had = [claim for claim in self.claims if _worker(claim) == worker]
         held = [claim for claim in had if self.model.owns(claim)]
         lost = [claim for claim in had if not self.model.owns(claim)]
         assert self.workers[worker].renew(self.blocking, held) == set()
@@ -197,68 +207,65 @@ class Queue(RuleBasedStateMachine):
     @rule(place=places)
     def time_runs_out(self, place: int) -> None:
         """Of a job's lease or pause."""
-        running = self.model.running()
-        name = running[place % len(running)]
+        name = _one(self.model.running(), place)
         job = self.model.jobs[name]
         assert job.due or self.blocking.zscore(KEYS.leases, name) > self.now_ms()
         self.blocking.zadd(KEYS.leases, {name: PAST_MS}, xx=True)
         job.due = True
 
+    @precondition(lambda self: self.claims)
     @rule(worker=workers)
     def hand_back(self, worker: str) -> None:
         """The parent of a dead worker frees what it held."""
-        held = [job for job in self.model.jobs.values() if job.owner and _is_of(job.owner, worker)]
+        held = [job for job in self.model.jobs.values() if job.owner and _worker(job.owner) == worker]
         for job in held:
             job.owner, job.waiting, job.due = None, True, False
         self.model.totals["lost_leases"] += len(held)
         assert hand_back(self.blocking, KEYS, worker) == len(held)
 
-    @rule(name=ids)
-    def cancel(self, name: str) -> None:
-        """Whatever state the job is in."""
-        on_queue = name in self.model.jobs
-        if on_queue:
-            self.model.answer(name, encode_failure(CANCELLED), "cancelled")
-        assert self.do(cancel(self.redis, KEYS, name)) == on_queue
-
-    @rule(name=ids)
-    def look(self, name: str) -> None:
-        """Without an answer: the job is on its way, or there is none."""
-        if name not in self.model.answers:
-            with pytest.raises(ResultTimeout if name in self.model.jobs else ResultNotFound):
-                self.do(self.answers.wait(name, asyncio.Event(), timeout_s=0, consume=True))
+    @precondition(lambda self: self.model.jobs)
+    @rule(place=places)
+    def cancel(self, place: int) -> None:
+        """Whatever state the job is in; and only once."""
+        name = _one(sorted(self.model.jobs), place)
+        self.model.answer(name, encode_failure(CANCELLED), "cancelled")
+        assert self.do(cancel(self.redis, KEYS, name))
+        assert not self.do(cancel(self.redis, KEYS, name))
 
     @precondition(lambda self: self.model.answers)
-    @rule(place=places, consume=st.booleans())
-    def read(self, place: int, consume: bool) -> None:
+    @rule(place=places)
+    def read(self, place: int) -> None:
         """The answer there is, again and again until it is consumed."""
-        names = sorted(self.model.answers)
-        name = names[place % len(names)]
-        expected = decode_answer(self.model.answers[name])
+        name = _one(sorted(self.model.answers), place)
+        expected = decode_answer(self.model.answers.pop(name))
         assert isinstance(expected, Failure)
-        with pytest.raises(JobFailed) as failed:
-            self.do(self.answers.wait(name, asyncio.Event(), timeout_s=0, consume=consume))
-        assert failed.value.worker_code == expected.code
-        assert expected.message in str(failed.value)
-        if consume:
-            del self.model.answers[name]
+        for consume in (False, True):
+            with pytest.raises(JobFailed) as failed:
+                self.do(self.answers.wait(name, asyncio.Event(), timeout_s=0, consume=consume))
+            assert failed.value.worker_code == expected.code
+            assert expected.message in str(failed.value)
+        with pytest.raises(ResultNotFound):
+            self.do(self.answers.wait(name, asyncio.Event(), timeout_s=0, consume=True))
 
     @precondition(lambda self: self.model.letters)
-    @rule(name=ids)
-    def requeue(self, name: str) -> None:
-        """A dead letter becomes a job again, with its old head start."""
-        dead = name in self.model.letters
+    @rule(place=places)
+    def requeue(self, place: int) -> None:
+        """A dead letter becomes a job again, with its old head start; and only once."""
+        name = _one(sorted(self.model.letters), place)
         before_ms = self.now_ms()
-        assert self.do(self.letters.requeue(name)) == dead
-        if dead:
-            head_start_ms = self.model.letters[name].job.head_start_ms
-            self.model.requeue(name, score=self.score_of(name, head_start_ms, before_ms))
+        assert self.do(self.letters.requeue(name))
+        head_start_ms = self.model.letters[name].job.head_start_ms
+        self.model.requeue(name, score=self.score_of(name, head_start_ms, before_ms))
+        assert not self.do(self.letters.requeue(name))
 
     @precondition(lambda self: self.model.letters)
-    @rule(name=ids)
-    def drop(self, name: str) -> None:
-        """A dead letter is forgotten."""
-        assert self.do(self.letters.drop(name)) == (self.model.letters.pop(name, None) is not None)
+    @rule(place=places)
+    def drop(self, place: int) -> None:
+        """A dead letter is forgotten; and only once."""
+        name = _one(sorted(self.model.letters), place)
+        del self.model.letters[name]
+        assert self.do(self.letters.drop(name))
+        assert not self.do(self.letters.drop(name))
 
     @invariant()
     def the_server_holds_what_the_model_holds(self) -> None:
@@ -308,8 +315,12 @@ def _fields(pairs: list[bytes]) -> dict[str, str]:
     return {name.decode(): value.decode() for name, value in zip(pairs[::2], pairs[1::2], strict=True)}
 
 
-def _is_of(claim: Claim, worker: str) -> bool:
-    return claim.token.startswith(f"{worker}:")
+def _worker(claim: Claim) -> str:
+    return claim.token.partition(":")[0]
+
+
+def _one(candidates: Sequence[_T], place: int) -> _T | None:
+    return candidates[place % len(candidates)] if candidates else None
 
 
 def run(server: EmbeddedServer, *, max_examples: int) -> None:
@@ -317,7 +328,7 @@ def run(server: EmbeddedServer, *, max_examples: int) -> None:
         lambda: Queue(server.url),
         settings=settings(
             max_examples=max_examples,
-            stateful_step_count=50,
+            stateful_step_count=100,
             deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
@@ -330,12 +341,12 @@ def _few_letters(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_queue_does_what_the_model_does(server: EmbeddedServer) -> None:
-    """A few dozen stories of fifty steps."""
-    run(server, max_examples=40)
+    """A few dozen stories of a hundred steps."""
+    run(server, max_examples=25)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_queue_does_what_the_model_does_for_long(server: EmbeddedServer) -> None:
-    """A thousand stories."""
-    run(server, max_examples=1000)
+    """Hundreds of them."""
+    run(server, max_examples=250)
