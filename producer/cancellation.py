@@ -21,7 +21,7 @@ redis.call('HINCRBY', root .. 'totals', 'bytes', -tonumber(redis.call('HGET', jo
 redis.call('HINCRBY', root .. 'totals', 'cancelled', 1)
 redis.call('UNLINK', root .. 'request:' .. id, job)
 redis.call('PUBLISH', root .. 'events', id)
-redis.call('PUBLISH', root .. 'events', '-' .. id)
+redis.call('PUBLISH', root .. 'bell', '-' .. id)
 return 1
 """
 

@@ -29,7 +29,7 @@ redis.call('HDEL', job, 'code', 'message', 'died')
 redis.call('HSET', job, 'tries', 0, 'enqueued', now, 'score', score)
 redis.call('ZADD', root .. 'waiting', score, id)
 redis.call('HINCRBY', root .. 'totals', 'bytes', facts[1] or 0)
-redis.call('PUBLISH', root .. 'events', '+')
+redis.call('PUBLISH', root .. 'bell', '+')
 return 1
 """
 

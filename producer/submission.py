@@ -43,7 +43,7 @@ if redis.call('ZREM', root .. 'dead', id) == 1 then
 end
 redis.call('HINCRBY', root .. 'totals', 'bytes', bytes)
 -- While others wait nobody is idle: whoever is done looks at the queue by itself.
-if depth == 0 then redis.call('PUBLISH', root .. 'events', '+') end
+if depth == 0 then redis.call('PUBLISH', root .. 'bell', '+') end
 return {'queued', depth + 1}
 """
 

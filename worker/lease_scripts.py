@@ -130,7 +130,7 @@ if tonumber(ARGV[3]) > 0 then
 else
   redis.call('ZREM', root .. 'leases', ARGV[1])
   redis.call('ZADD', root .. 'waiting', redis.call('HGET', job, 'score') or now, ARGV[1])
-  redis.call('PUBLISH', root .. 'events', '+')
+  redis.call('PUBLISH', root .. 'bell', '+')
 end
 return 1
 """

@@ -27,7 +27,7 @@ for _, id in ipairs(redis.call('ZRANGE', root .. 'leases', 0, -1)) do
 end
 if held > 0 then
   redis.call('HINCRBY', root .. 'totals', 'lost_leases', held)
-  redis.call('PUBLISH', root .. 'events', '+')
+  redis.call('PUBLISH', root .. 'bell', '+')
 end
 return held
 """
