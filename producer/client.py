@@ -27,6 +27,7 @@ from producer.contract import (
 from producer.dead import DeadLetter, DeadLetters
 from producer.errors import QueueFull, ResultNotFound
 from producer.events import Events
+from producer.outbox import Outbox
 from producer.submission import Prepared, Priority, QueueLimits, Submission, prepare, submit
 
 Batches = AsyncIterable[Sequence[object]] | Iterable[Sequence[object]]
@@ -56,7 +57,8 @@ class Client:
         self._redis = connect(redis_url)
         self._dead = DeadLetters(self._redis, self._keys)
         self._events = Events()
-        self._answers = Answers(self._redis, self._keys, redis_url)
+        self._outbox = Outbox(self._redis)
+        self._answers = Answers(self._outbox, self._keys, redis_url)
         self._open = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -211,7 +213,7 @@ class Client:
             try:
                 with redis_errors(self._url):
                     return await submit(
-                        self._redis,
+                        self._outbox,
                         self._keys,
                         prepared,
                         priority=priority,

@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 
 from producer.contract import Keys, Request, encode_request, job_id
 from producer.errors import InvalidOption, QueueFull, QueueUnavailable
+from producer.outbox import Outbox
 
 STAGED_S = 60  # how long a payload may lie between its two commands
 
@@ -97,7 +98,7 @@ def prepare(request: Request, *, job: str | None = None) -> Prepared:
 
 
 async def submit(
-    redis: Redis,
+    redis: Redis | Outbox,
     keys: Keys,
     prepared: Prepared,
     *,
@@ -111,22 +112,15 @@ async def submit(
     """
     head_start_ms = _HEAD_START_MS[_priority(priority)]
     token = uuid4().hex
-    async with redis.pipeline(transaction=False) as pipe:
-        pipe.set(keys.staged(token), prepared.payload, ex=STAGED_S)
-        pipe.eval(
-            _ENQUEUE,
-            1,
-            keys.root,
-            prepared.job,
-            token,
-            str(prepared.num_bytes),
-            str(prepared.num_texts),
-            str(head_start_ms),
-            str(limits.max_jobs),
-            str(limits.max_bytes),
-            str(int(keep_result_s * 1000)),
-        )
-        _, (state, depth) = await pipe.execute()
+    sizes = (str(prepared.num_bytes), str(prepared.num_texts))
+    bounds = (str(limits.max_jobs), str(limits.max_bytes))
+    keep_ms = str(int(keep_result_s * 1000))
+    facts = (prepared.job, token, *sizes, str(head_start_ms), *bounds, keep_ms)
+    outbox = redis if isinstance(redis, Outbox) else Outbox(redis)
+    _, (state, depth) = await outbox.send(
+        ("SET", keys.staged(token), prepared.payload, "EX", str(STAGED_S)),
+        ("EVAL", _ENQUEUE, "1", keys.root, *facts),
+    )
     if state == b"full":
         raise QueueFull(
             f"the queue {keys.queue} is full ({depth} jobs waiting, limits {limits.max_jobs} jobs and "

@@ -28,6 +28,7 @@ from producer.contract import EmbedOptions, Failure, Keys, build_request, decode
 from producer.dead import DeadLetters
 from producer.embedded import EmbeddedServer
 from producer.errors import JobFailed, QueueFull, ResultNotFound
+from producer.outbox import Outbox
 from producer.submission import QueueLimits, prepare, submit
 from worker import leases
 from worker.leases import Claim, Leases
@@ -68,7 +69,7 @@ class Queue(RuleBasedStateMachine):
             for name in WORKERS
         }
         self.letters = DeadLetters(self.redis, KEYS)
-        self.answers = Answers(self.redis, KEYS, url)
+        self.answers = Answers(Outbox(self.redis), KEYS, url)
         self.model = Model()
         self.claims: list[Claim] = []
         self.num_answers = 0

@@ -15,6 +15,7 @@ from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 
 from producer.contract import DEAD_KEPT_S, FAILURE_KEPT_S, Failure, Keys, encode_failure
+from producer.outbox import Outbox
 from worker.lease_scripts import BURY, CLAIM, FINISH, RELEASE, RENEW
 
 _PRESENCE_LEASES = 4  # a worker counts as alive so many leases after its last sign of life
@@ -49,6 +50,7 @@ class Leases:
         describe: Callable[[], bytes] = bytes,
     ) -> None:
         self._redis = redis
+        self._outbox = Outbox(redis)
         self._keys = keys
         self._worker = worker
         self._lease_ms = int(lease_s * 1000)
@@ -79,10 +81,10 @@ class Leases:
 
     async def _answer(self, script: str, claim: Claim, answer: bytes, *arguments: str) -> bool:
         staging = f"{claim.job}:{claim.token}"
-        async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.set(self._keys.staged(staging), answer, ex=STAGED_S)
-            pipe.eval(script, 1, self._keys.root, claim.job, claim.token, staging, *arguments)
-            _, finished = await pipe.execute()
+        _, finished = await self._outbox.send(
+            ("SET", self._keys.staged(staging), answer, "EX", str(STAGED_S)),
+            ("EVAL", script, "1", self._keys.root, claim.job, claim.token, staging, *arguments),
+        )
         return bool(finished)
 
     async def release(self, claim: Claim, *, pause_s: float = 0.0, burn_try: bool) -> bool:
