@@ -31,7 +31,7 @@ for i = 4, #ARGV do
     redis.call('HINCRBY', root .. 'totals', 'cancelled', 1)
     redis.call('UNLINK', root .. 'request:' .. id, job)
     redis.call('PUBLISH', root .. 'events', id)
-    redis.call('PUBLISH', root .. 'events', '-' .. id)
+    redis.call('PUBLISH', root .. 'bell', '-' .. id)
     ended = ended + 1
   end
 end

@@ -28,6 +28,7 @@ from producer.contract import (
 from producer.dead import DeadLetter, DeadLetters
 from producer.errors import QueueError, QueueFull, ResultNotFound
 from producer.events import Events
+from producer.outbox import Outbox
 from producer.submission import Prepared, Priority, QueueLimits, Submission, prepare, submit
 
 _WITHDRAW_S = 5.0  # whoever leaves early waits no longer for a Redis that does not answer
@@ -62,7 +63,8 @@ class Client:
         self._cancellation = Cancellation(self._redis, self._keys)
         self._dead = DeadLetters(self._redis, self._keys)
         self._events = Events()
-        self._answers = Answers(self._redis, self._keys, redis_url)
+        self._outbox = Outbox(self._redis)
+        self._answers = Answers(self._outbox, self._keys, redis_url)
         self._open = AsyncExitStack()
         self.num_withdrawn = 0  #: jobs that were cancelled since `embed_many` was left early
 
@@ -248,7 +250,7 @@ class Client:
             try:
                 with redis_errors(self._url):
                     return await submit(
-                        self._redis,
+                        self._outbox,
                         self._keys,
                         prepared,
                         priority=priority,

@@ -30,7 +30,7 @@ redis.call('HSET', job, 'tries', 0, 'enqueued', now, 'score', score)
 if redis.call('HSET', job, 'run:', 1) == 1 then redis.call('HINCRBY', job, 'wanted', 1) end
 redis.call('ZADD', root .. 'waiting', score, id)
 redis.call('HINCRBY', root .. 'totals', 'bytes', facts[1] or 0)
-redis.call('PUBLISH', root .. 'events', '+')
+redis.call('PUBLISH', root .. 'bell', '+')
 return 1
 """
 

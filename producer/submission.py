@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 from uuid import uuid4
 
 from redis.asyncio import Redis
@@ -10,6 +9,7 @@ from redis.asyncio import Redis
 from producer.cancellation import CANCELLED
 from producer.contract import Keys, Request, encode_request, job_id
 from producer.errors import InvalidOption, QueueFull, QueueUnavailable
+from producer.outbox import Outbox
 
 STAGED_S = 60  # how long a payload may lie between its two commands
 
@@ -56,7 +56,7 @@ if redis.call('ZREM', root .. 'dead', id) == 1 then
 end
 redis.call('HINCRBY', root .. 'totals', 'bytes', bytes)
 -- While others wait nobody is idle: whoever is done looks at the queue by itself.
-if depth == 0 then redis.call('PUBLISH', root .. 'events', '+') end
+if depth == 0 then redis.call('PUBLISH', root .. 'bell', '+') end
 return {'queued', depth + 1}
 """
 
@@ -110,7 +110,7 @@ def prepare(request: Request, *, job: str | None = None) -> Prepared:
 
 
 async def submit(
-    redis: Redis,
+    redis: Redis | Outbox,
     keys: Keys,
     prepared: Prepared,
     *,
@@ -125,22 +125,15 @@ async def submit(
     """
     head_start_ms = _HEAD_START_MS[_priority(priority)]
     token = uuid4().hex
-    arguments: tuple[Any, ...] = (
-        prepared.job,
-        token,
-        prepared.num_bytes,
-        prepared.num_texts,
-        head_start_ms,
-        limits.max_jobs,
-        limits.max_bytes,
-        int(keep_result_s * 1000),
-        run or "",
-        CANCELLED,
+    sizes = (str(prepared.num_bytes), str(prepared.num_texts))
+    bounds = (str(limits.max_jobs), str(limits.max_bytes))
+    keep_ms = str(int(keep_result_s * 1000))
+    facts = (prepared.job, token, *sizes, str(head_start_ms), *bounds, keep_ms, run or "", CANCELLED)
+    outbox = redis if isinstance(redis, Outbox) else Outbox(redis)
+    _, (state, depth) = await outbox.send(
+        ("SET", keys.staged(token), prepared.payload, "EX", str(STAGED_S)),
+        ("EVAL", _ENQUEUE, "1", keys.root, *facts),
     )
-    async with redis.pipeline(transaction=False) as pipe:
-        pipe.set(keys.staged(token), prepared.payload, ex=STAGED_S)
-        pipe.eval(_ENQUEUE, 1, keys.root, *arguments)
-        _, (state, depth) = await pipe.execute()
     if state == b"full":
         raise QueueFull(
             f"the queue {keys.queue} is full ({depth} jobs waiting, limits {limits.max_jobs} jobs and "

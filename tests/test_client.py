@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cut_connections import cut_once
 from redis.asyncio import Redis
 from redis.exceptions import TimeoutError as RedisTimeout
 from serving import MODEL, worker
@@ -338,6 +339,23 @@ async def test_a_dead_device_ends_the_worker_and_its_jobs_run_elsewhere(url: str
         async with worker(url):
             assert (await client.result(job, timeout_s=10)).ok
         assert await redis.hget(KEYS.totals, "lost_leases") == b"1"
+
+
+@pytest.mark.parametrize("command", [b"EVAL", b"GET", b"UNLINK"])
+async def test_a_connection_cut_before_the_reply_loses_no_answer(
+    command: bytes, url: str, redis: Redis, tmp_path: Path
+) -> None:
+    """The command was executed and is sent again: it must come to the same, also for a consumed answer."""
+    async with worker(url), cut_once(url, command, tmp_path) as way, Client(way, model=MODEL) as client:
+        job = (await client.submit(["text"])).job
+        for _ in range(500):
+            if await redis.exists(KEYS.result(job)):
+                break
+            await asyncio.sleep(0.01)
+        reply = await client.result(job, timeout_s=10, consume=True)
+        np.testing.assert_array_equal(reply.vectors, expected(["text"]))
+        assert await redis.hget(KEYS.totals, "done") == b"1"
+        assert not await redis.exists(KEYS.result(job))
 
 
 async def test_a_job_that_is_long_in_coming_is_not_polled(url: str, redis: Redis) -> None:

@@ -91,6 +91,19 @@ async def test_an_expired_lease_is_claimed_again_and_fenced(redis: Redis, keys: 
     assert await redis.hget(keys.totals, "lost_leases") == b"1"
 
 
+async def test_a_token_is_never_given_twice(redis: Redis, keys: Keys) -> None:
+    """Not even to one worker that hands a job back and claims it again within a millisecond."""
+    await enqueue(redis, keys)
+    owner = leases(redis, keys)
+    tokens = []
+    for _ in range(200):
+        claim = await claim_one(owner)
+        assert claim.tries == 1
+        tokens.append(claim.token)
+        await owner.release(claim, burn_try=False)
+    assert len(set(tokens)) == 200
+
+
 async def test_a_renewed_lease_is_kept(server: EmbeddedServer, redis: Redis, keys: Keys) -> None:
     """Beyond its first term; and losing it is told."""
     await enqueue(redis, keys)

@@ -98,7 +98,7 @@ class LeaseWorker(Worker):
 
         If `died` fails first, since a stage of the worker is gone, the same happens and its error is raised.
         """
-        async with subscribed(self.pool, self._keys.channel, self._on_message):
+        async with subscribed(self.pool, self._keys.bell, self._on_message):
             main = asyncio.create_task(self.async_run(), name="embedmill-main")
             try:
                 await asyncio.wait({main, died}, return_when=asyncio.FIRST_COMPLETED)

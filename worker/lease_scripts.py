@@ -28,8 +28,9 @@ local function died(id)
 end
 """
 
-# ARGV worker token, most jobs, most bytes, lease in ms
-# -> {id, tries, bytes, texts, enqueued, now, trial or nil} each
+# ARGV worker, most jobs, most bytes, lease in ms
+# -> {id, token, tries, bytes, texts, waited in ms, trial or nil} each
+# A worker may claim a job twice within a millisecond, so its tokens tell the microsecond.
 CLAIM = (
     _NOW
     + _DIED
@@ -45,10 +46,12 @@ for _, id in ipairs(ids) do
   bytes = bytes + tonumber(facts[1] or '0')
   if #claimed > 0 and bytes > tonumber(ARGV[3]) then break end
   local tries = redis.call('HINCRBY', job, 'tries', 1)
-  redis.call('HSET', job, 'token', ARGV[1] .. ':' .. tries .. ':' .. now)
+  local token = ARGV[1] .. ':' .. tries .. ':' .. time[1] .. string.format('%06d', time[2])
+  redis.call('HSET', job, 'token', token)
   redis.call('ZREM', root .. 'waiting', id)
   redis.call('ZADD', root .. 'leases', now + ARGV[4], id)
-  claimed[#claimed + 1] = {id, tries, facts[1] or '0', facts[2] or '0', facts[3] or now, now, facts[4]}
+  local waited = now - (facts[3] or now)
+  claimed[#claimed + 1] = {id, token, tries, facts[1] or 0, facts[2] or 0, waited, facts[4]}
 end
 return claimed
 """
@@ -180,7 +183,7 @@ if tonumber(ARGV[3]) > 0 then
 else
   redis.call('ZREM', root .. 'leases', ARGV[1])
   redis.call('ZADD', root .. 'waiting', redis.call('HGET', job, 'score') or now, ARGV[1])
-  redis.call('PUBLISH', root .. 'events', '+')
+  redis.call('PUBLISH', root .. 'bell', '+')
 end
 return 1
 """
@@ -203,7 +206,7 @@ for _, id in ipairs(redis.call('ZRANGE', root .. 'leases', 0, -1)) do
 end
 if held > 0 then
   redis.call('HINCRBY', root .. 'totals', 'lost_leases', held)
-  redis.call('PUBLISH', root .. 'events', '+')
+  redis.call('PUBLISH', root .. 'bell', '+')
 end
 return {held, on_trial}
 """

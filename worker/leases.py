@@ -15,6 +15,7 @@ from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 
 from producer.contract import DEAD_KEPT_S, FAILURE_KEPT_S, Failure, Keys, encode_failure
+from producer.outbox import Outbox
 from worker.lease_scripts import BURY, CLAIM, FINISH, FINISH_WITH_LETTER, MARK, RELEASE, RENEW
 from worker.trial import Range, Trial
 
@@ -79,6 +80,7 @@ class Leases:
         describe: Callable[[], bytes] = bytes,
     ) -> None:
         self._redis = redis
+        self._outbox = Outbox(redis)
         self._keys = keys
         self._worker = worker
         self._lease_ms = int(lease_s * 1000)
@@ -87,7 +89,7 @@ class Leases:
     async def claim(self, max_jobs: int, max_bytes: int) -> list[tuple[Claim, bytes | None]]:
         """The next jobs in order with their requests; at least one if any waits, however large."""
         rows = await self._eval(CLAIM, self._worker, str(max_jobs), str(max_bytes), str(self._lease_ms))
-        claims = [self._read_claim(row) for row in rows]
+        claims = [_read_claim(row) for row in rows]
         if not claims:
             return []
         payloads = await self._redis.mget([self._keys.request(claim.job) for claim in claims])
@@ -119,10 +121,10 @@ class Leases:
 
     async def _answer(self, script: str, claim: Claim, answer: bytes, *arguments: str) -> bool:
         staging = f"{claim.job}:{claim.token}"
-        async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.set(self._keys.staged(staging), answer, ex=STAGED_S)
-            pipe.eval(script, 1, self._keys.root, claim.job, claim.token, staging, *arguments)
-            _, finished = await pipe.execute()
+        _, finished = await self._outbox.send(
+            ("SET", self._keys.staged(staging), answer, "EX", str(STAGED_S)),
+            ("EVAL", script, "1", self._keys.root, claim.job, claim.token, staging, *arguments),
+        )
         return bool(finished)
 
     async def release(self, claim: Claim, *, pause_s: float = 0.0, burn_try: bool) -> bool:
@@ -151,18 +153,18 @@ class Leases:
         answer: Any = self._redis.eval(script, 1, self._keys.root, *arguments)
         return await answer
 
-    def _read_claim(self, row: Sequence[Any]) -> Claim:
-        job, tries, num_bytes, num_texts, enqueued, now, *trial = row
-        name = job.decode() if isinstance(job, bytes) else str(job)
-        return Claim(
-            job=name,
-            token=f"{self._worker}:{int(tries)}:{int(now)}",
-            tries=int(tries),
-            num_bytes=int(num_bytes),
-            num_texts=int(num_texts),
-            waited_s=(int(now) - int(enqueued)) / 1000,
-            trial=_read_trial(*trial),
-        )
+
+def _read_claim(row: Sequence[Any]) -> Claim:
+    job, token, tries, num_bytes, num_texts, waited_ms, *trial = row
+    return Claim(
+        job=job.decode(),
+        token=token.decode(),
+        tries=int(tries),
+        num_bytes=int(num_bytes),
+        num_texts=int(num_texts),
+        waited_s=waited_ms / 1000,
+        trial=_read_trial(*trial),
+    )
 
 
 def _read_trial(line: bytes | None = None) -> Trial | None:

@@ -86,8 +86,13 @@ class Keys:
 
     @property
     def channel(self) -> str:
-        """Channel of wake-ups (`+`), finished jobs (the id), and cancelled ones (the id behind `-`)."""
+        """Channel that clients hear: the id of each job that is done."""
         return self.root + "events"
+
+    @property
+    def bell(self) -> str:
+        """Channel that workers hear: `+` when there is work again, `-` and the id of a cancelled job."""
+        return self.root + "bell"
 
     def job(self, job: str) -> str:
         """hash: the job's owner token, tries, bytes and score, and the runs that want it."""
