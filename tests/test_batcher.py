@@ -98,15 +98,22 @@ async def test_jobs_meet_in_a_batch() -> None:
 
 async def test_a_drained_device_holds_nothing_of_a_cancelled_job() -> None:
     """What runs next is then alone on it."""
-    events: list[BatchEvent] = []
-    async with running(FakeBackend(dim=DIM, delay_s=0.1), events=events) as (batcher, _):
+    collected: list[int] = []
+
+    class Noting(FakeBackend):
+        def collect(self, handle: Tokens) -> np.ndarray:
+            vectors = super().collect(handle)
+            collected.append(len(handle))
+            return vectors
+
+    async with running(Noting(dim=DIM, delay_s=0.1)) as (batcher, _):
         await batcher.drained()
         doomed = asyncio.create_task(batcher.embed(tokens([1])))
         await asyncio.sleep(0.05)
         doomed.cancel()
-        assert events == []
+        assert collected == []
         await batcher.drained()
-    assert len(events) == 1
+        assert collected == [1]
 
 
 async def test_a_large_job_does_not_hold_the_device() -> None:
@@ -129,6 +136,8 @@ async def test_a_dead_device_answers_everybody() -> None:
         )
         assert any(isinstance(answer, BackendDead) for answer in got)
         assert len(deaths) == 1
+        with pytest.raises(BackendDead, match="told to fail"):
+            await batcher.drained()
         with pytest.raises(BackendDead, match="told to fail"):
             await batcher.embed(tokens([4]))
 
