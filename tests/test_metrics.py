@@ -29,9 +29,10 @@ from test_worker_process import process
 
 from producer import Client, EmbedOptions
 from producer.connection import connect_blocking
-from producer.contract import Keys, queue_name
+from producer.contract import Keys, build_request, queue_name
 from producer.embedded import EmbeddedServer
 from producer.errors import JobFailed, SettingsError
+from producer.submission import QueueLimits, prepare, submit
 from worker.backends.contract import Tokens
 from worker.backends.fake import FakeBackend
 from worker.batcher import Batcher
@@ -221,6 +222,31 @@ async def test_a_job_that_was_just_finished_is_no_lost_lease(
         for n in range(300):
             await client.embed([f"text {n}"])
     assert "lease_lost" not in caplog.text
+
+
+async def test_a_lease_that_another_worker_has_is_lost_once(redis: Redis, server: EmbeddedServer) -> None:
+    """However often the heartbeat sees that it is gone; one that is ours is not lost."""
+    ours, other = (Leases(redis, KEYS, worker=new_owner(), lease_s=0.3) for _ in range(2))
+    for text in ("one", "two"):
+        prepared = prepare(build_request(MODEL, [text], EmbedOptions()))
+        await submit(redis, KEYS, prepared, limits=QueueLimits(), keep_result_s=60)
+    [(lost, _), (kept, _)] = await ours.claim(2, 1000)
+    await redis.zadd(KEYS.leases, {lost.job: 1})  # long run out
+    [(again, _)] = await other.claim(1, 1000)
+    assert again.job == lost.job
+    told: list[str] = []
+    heartbeat = Heartbeat(
+        ours,
+        connect_blocking(server.url),
+        lease_s=0.3,
+        on_lost=told.append,
+        on_death=lambda error: None,
+    )
+    with closing(heartbeat):
+        heartbeat.hold(lost)
+        heartbeat.hold(kept)
+        await asyncio.sleep(0.8)
+    assert told == [lost.job]
 
 
 @pytest.mark.parametrize(
