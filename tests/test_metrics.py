@@ -83,6 +83,18 @@ class Scrape:
         return value
 
 
+def scrape_of_a_serving_host(port: int) -> Scrape:
+    """Once its worker process answers: on a busy machine that may take a moment."""
+    scrapes: list[Scrape] = []
+
+    def serves() -> bool:
+        scrapes.append(Scrape(port))
+        return scrapes[-1]("worker_state", state="serving") == 1
+
+    wait_for(serves)
+    return scrapes[-1]
+
+
 def port_of(log: Path) -> int:
     """The port that the system chose."""
     found = re.search(r"metrics host=\S+ port=(\d+)", log.read_text())
@@ -98,7 +110,7 @@ async def test_a_host_tells_all_it_has_done(redis: Redis, server: EmbeddedServer
             reply = await client.embed(["a text", "word " * 2000, 7], EmbedOptions(truncate="END"))
             with pytest.raises(JobFailed):
                 await client.embed(["a text"], EmbedOptions(dimensions=7))
-        seen = await asyncio.to_thread(Scrape, port_of(tmp_path / "log"))
+        seen = await asyncio.to_thread(scrape_of_a_serving_host, port_of(tmp_path / "log"))
     num_tokens = int(reply.token_counts.sum())
     assert (seen("texts_total"), seen("tokens_total"), seen("texts_truncated_total")) == (2, num_tokens, 1)
     assert seen("texts_failed_total", code="not_a_string") == 1
@@ -121,14 +133,13 @@ async def test_a_restart_is_seen_and_survived(redis: Redis, server: EmbeddedServ
     options = {"metrics_port": 0, "metrics_host": "127.0.0.1"}
     with process(tmp_path / "log", server.url, **options) as host:
         port = port_of(tmp_path / "log")
-        assert get(port, "/v1/health/ready")[0] == 200
+        wait_for(lambda: get(port, "/v1/health/ready")[0] == 200)
         [child] = psutil.Process(host.pid).children()
         child.kill()
         wait_for(lambda: get(port, "/health/ready")[0] == 503)
         assert get(port, "/health/live")[0] == 200
         assert Scrape(port)("worker_state", state="serving") == 0
-        wait_for(lambda: get(port, "/health/ready")[0] == 200)
-        seen = Scrape(port)
+        seen = await asyncio.to_thread(scrape_of_a_serving_host, port)
         host.send_signal(signal.SIGTERM)
         assert host.wait(20) == 0
     assert (seen("worker_starts_total"), seen("worker_state", state="serving")) == (2, 1)
