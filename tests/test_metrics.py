@@ -29,9 +29,10 @@ from test_worker_process import process
 
 from producer import Client, EmbedOptions
 from producer.connection import connect_blocking
-from producer.contract import Keys, queue_name
+from producer.contract import Keys, build_request, queue_name
 from producer.embedded import EmbeddedServer
 from producer.errors import JobFailed, SettingsError
+from producer.submission import QueueLimits, prepare, submit
 from worker.backends.contract import Tokens
 from worker.backends.fake import FakeBackend
 from worker.batcher import Batcher
@@ -82,6 +83,18 @@ class Scrape:
         return value
 
 
+def scrape_of_a_serving_host(port: int) -> Scrape:
+    """Once its worker process answers: on a busy machine that may take a moment."""
+    scrapes: list[Scrape] = []
+
+    def serves() -> bool:
+        scrapes.append(Scrape(port))
+        return scrapes[-1]("worker_state", state="serving") == 1
+
+    wait_for(serves)
+    return scrapes[-1]
+
+
 def port_of(log: Path) -> int:
     """The port that the system chose."""
     found = re.search(r"metrics host=\S+ port=(\d+)", log.read_text())
@@ -97,7 +110,7 @@ async def test_a_host_tells_all_it_has_done(redis: Redis, server: EmbeddedServer
             reply = await client.embed(["a text", "word " * 2000, 7], EmbedOptions(truncate="END"))
             with pytest.raises(JobFailed):
                 await client.embed(["a text"], EmbedOptions(dimensions=7))
-        seen = await asyncio.to_thread(Scrape, port_of(tmp_path / "log"))
+        seen = await asyncio.to_thread(scrape_of_a_serving_host, port_of(tmp_path / "log"))
     num_tokens = int(reply.token_counts.sum())
     assert (seen("texts_total"), seen("tokens_total"), seen("texts_truncated_total")) == (2, num_tokens, 1)
     assert seen("texts_failed_total", code="not_a_string") == 1
@@ -120,14 +133,13 @@ async def test_a_restart_is_seen_and_survived(redis: Redis, server: EmbeddedServ
     options = {"metrics_port": 0, "metrics_host": "127.0.0.1"}
     with process(tmp_path / "log", server.url, **options) as host:
         port = port_of(tmp_path / "log")
-        assert get(port, "/v1/health/ready")[0] == 200
+        wait_for(lambda: get(port, "/v1/health/ready")[0] == 200)
         [child] = psutil.Process(host.pid).children()
         child.kill()
         wait_for(lambda: get(port, "/health/ready")[0] == 503)
         assert get(port, "/health/live")[0] == 200
         assert Scrape(port)("worker_state", state="serving") == 0
-        wait_for(lambda: get(port, "/health/ready")[0] == 200)
-        seen = Scrape(port)
+        seen = await asyncio.to_thread(scrape_of_a_serving_host, port)
         host.send_signal(signal.SIGTERM)
         assert host.wait(20) == 0
     assert (seen("worker_starts_total"), seen("worker_state", state="serving")) == (2, 1)
@@ -221,6 +233,31 @@ async def test_a_job_that_was_just_finished_is_no_lost_lease(
         for n in range(300):
             await client.embed([f"text {n}"])
     assert "lease_lost" not in caplog.text
+
+
+async def test_a_lease_that_another_worker_has_is_lost_once(redis: Redis, server: EmbeddedServer) -> None:
+    """However often the heartbeat sees that it is gone; one that is ours is not lost."""
+    ours, other = (Leases(redis, KEYS, worker=new_owner(), lease_s=0.3) for _ in range(2))
+    for text in ("one", "two"):
+        prepared = prepare(build_request(MODEL, [text], EmbedOptions()))
+        await submit(redis, KEYS, prepared, limits=QueueLimits(), keep_result_s=60)
+    [(lost, _), (kept, _)] = await ours.claim(2, 1000)
+    await redis.zadd(KEYS.leases, {lost.job: 1})  # long run out
+    [(again, _)] = await other.claim(1, 1000)
+    assert again.job == lost.job
+    told: list[str] = []
+    heartbeat = Heartbeat(
+        ours,
+        connect_blocking(server.url),
+        lease_s=0.3,
+        on_lost=told.append,
+        on_death=lambda error: None,
+    )
+    with closing(heartbeat):
+        heartbeat.hold(lost)
+        heartbeat.hold(kept)
+        await asyncio.sleep(0.8)
+    assert told == [lost.job]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,10 @@ _CHUNK_BYTES = 65536
 
 
 class Line:
-    """Questions are single bytes, answers lines that begin with the question's number; for any thread."""
+    """Questions are single bytes, answers lines that begin with the question's number; for any thread.
+
+    `ended` is True once the process was found to have closed its end.
+    """
 
     def __init__(self, ours: socket.socket) -> None:
         self._ours = ours
@@ -20,6 +23,7 @@ class Line:
         self._received = b""
         self._question = 0
         self._ready = False
+        self.ended = False
 
     def is_ready(self) -> bool:
         """True if the process has said that it serves, even if it has ended since."""
@@ -52,8 +56,11 @@ class Line:
         try:
             self._ours.settimeout(max(0.0, wait_s))
             chunk = self._ours.recv(_CHUNK_BYTES)
-        except OSError:  # nothing there, or nobody
+        except (BlockingIOError, TimeoutError):
             return False
+        except OSError:  # it died with a question unread
+            chunk = b""
+        self.ended = not chunk
         if not self._ready and chunk.startswith(READY):
             self._ready, self._received = True, chunk[len(READY) :]
         else:

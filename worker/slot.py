@@ -94,16 +94,18 @@ class Slot:
     def ask(self, *, timeout_s: float) -> tuple[str, Report | None]:
         """The state of the slot, and how its process is if it serves and answers.
 
-        `down` between two processes and after the last, `starting`, what the process says of itself, or
-        `silent` if it served and does not answer any more.
+        `down` without a process, `starting`, what the process says of itself, or `silent` if it served and
+        does not answer any more.
         """
         line = self._line
         if line is None:
             return "down", None
         if not line.is_ready():
-            return "starting", None
+            return "down" if line.ended else "starting", None
         report = line.ask(timeout_s=timeout_s)
-        return ("silent", None) if report is None else (report.state, report)
+        if report is not None:
+            return report.state, report
+        return "down" if line.ended else "silent", None
 
     def _run_once(self, owner: str) -> _Ended | None:
         """How the process ended; None if there was no start."""
