@@ -16,8 +16,9 @@ from tokenizers import Tokenizer
 from producer.errors import BackendError, ModelError
 from worker.backends.contract import Backend, Tokens
 from worker.backends.cpu_threads import usable_cpus
-from worker.backends.flat_inputs import portions
+from worker.backends.flat_inputs import num_slots, portions
 from worker.backends.onnx_backend import load_onnx, open_session
+from worker.build.onnx_linear import quantise_rows
 from worker.build.onnx_nodes import Graph
 from worker.model import read_model
 
@@ -74,7 +75,7 @@ def test_a_text_alone_has_the_same_vector(backend: Backend, golden: Any) -> None
 def test_what_it_cannot_do_is_refused() -> None:
     """Another device or precision is a BackendError, not a silent change."""
     model = read_model(MINILM)
-    with pytest.raises(BackendError, match="cpu with fp32, not cuda with fp16"):
+    with pytest.raises(BackendError, match="cpu with fp32 or int8, not cuda with fp16"):
         load_onnx(model, device="cuda", precision="fp16")
 
 
@@ -117,13 +118,47 @@ def test_another_provider_than_asked_for_is_refused(recwarn: pytest.WarningsReco
 
 @given(st.lists(st.integers(1, 700), min_size=1, max_size=200))
 def test_portions_hold_every_text_once_within_the_limit(lengths: list[int]) -> None:
-    """Each text is in one portion; longest x count stays within the limit unless one text is longer."""
+    """Each text is in one portion, of texts with as many slots; more than 256 slots are a text's alone."""
     array = np.array(lengths, np.int32)
+    slots = num_slots(array)
     cut = portions(array, 512)
     assert sorted(np.concatenate(cut).tolist()) == list(range(len(lengths)))
     for texts in cut:
-        assert len(texts) == 1 or int(array[texts].max()) * len(texts) <= 512
-    assert len(cut) <= 1 + sum(lengths) / 128 + sum(length > 128 for length in lengths)
+        assert len(set(slots[texts])) == 1
+        assert len(texts) == 1 or int(slots[texts].sum()) <= 512
+        assert len(texts) == 1 or slots[texts[0]] <= 256
+    # No two portions could have been one.
+    sizes = [int(slots[texts[0]]) for texts in cut]
+    unfilled = [s for s, texts in zip(sizes, cut, strict=True) if s <= 256 and (len(texts) + 1) * s <= 512]
+    assert len(unfilled) == len(set(unfilled))
+
+
+def test_slots_depend_on_a_text_alone() -> None:
+    """In steps of 16 up to 256, then exactly its length."""
+    found = num_slots(np.array([1, 16, 17, 250, 256, 257, 700], np.int32))
+    assert found.tolist() == [16, 16, 32, 256, 256, 257, 700]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_company_changes_no_bit_of_the_token_vectors(golden: Any, precision: str) -> None:
+    """Alone and among 199 others a vector differs by the rounding of its norm at most, in int8 as well."""
+    tokens, _ = golden
+    loaded = load_onnx(read_model(MINILM), precision=precision, max_batch_tokens=16_384, num_threads=2)
+    together = loaded.collect(loaded.launch(tokens))
+    for index in range(0, 200, 23):
+        found = loaded.collect(loaded.launch(one(tokens, index)))
+        np.testing.assert_allclose(found[0], together[index], atol=3e-7)
+    loaded.close()
+
+
+def test_bytes_and_scales_stand_for_the_weights() -> None:
+    """Every weight is within half a step, the largest of a row exact, and a row of zeros stays one."""
+    weight = np.random.default_rng(3).standard_normal((7, 40)).astype(np.float32)
+    weight[2] = 0
+    quantised, scales = quantise_rows(weight)
+    assert (quantised.dtype, scales.dtype) == (np.int8, np.float32)
+    assert (np.abs(weight - quantised * scales[:, None]) <= scales[:, None] * 0.5001).all()
+    assert np.abs(quantised).max(axis=1).tolist() == [127, 127, 0, 127, 127, 127, 127]
 
 
 @pytest.mark.parametrize(

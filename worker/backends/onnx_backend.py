@@ -24,6 +24,7 @@ from worker.model import Model
 from worker.weights import read_weights
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider"}
+_PRECISIONS = ("fp32", "int8")
 _PORTION_SLOTS = 512  # best of 128 to 8192 for texts of 20, 177 and 256 tokens
 _PORTIONS_PER_THREAD = 8  # so that threads end a batch at about the same time
 
@@ -41,14 +42,16 @@ def load_onnx(
     Raises BackendError if ONNX Runtime cannot do what is asked or would do it somewhere else, ModelError if
     the weights do not fit the network.
     """
-    if device not in _PROVIDERS or precision != "fp32":
-        raise BackendError(f"the onnx backend does cpu with fp32, not {device} with {precision}")
+    if device not in _PROVIDERS or precision not in _PRECISIONS:
+        raise BackendError(
+            f"the onnx backend does cpu with {' or '.join(_PRECISIONS)}, not {device} with {precision}"
+        )
     if model.architecture.positions != "absolute":
         raise BackendError(
             f"the onnx backend does not build {model.architecture.kind} networks yet; take a torch profile"
         )
     threads = num_threads or usable_cpus()
-    graph = build_graph(model, read_weights(model.transformer, model.architecture))
+    graph = build_graph(model, read_weights(model.transformer, model.architecture), precision=precision)
     return _OnnxBackend(
         open_session(graph, _PROVIDERS[device]),
         graph,

@@ -18,16 +18,18 @@ import numpy as np
 
 from worker.architecture import Architecture
 from worker.build.onnx_head import add_head
+from worker.build.onnx_linear import ByteLinears, ExactLinears, Linears
 from worker.build.onnx_nodes import MICROSOFT, Graph, Nodes
 from worker.encoder.relative_bias import bias_by_distance
 from worker.model import Model
 from worker.weights import Weights
 
 
-def build_graph(model: Model, weights: Weights) -> Graph:
-    """The model's graph in float32; `weights` as read by `read_weights`."""
+def build_graph(model: Model, weights: Weights, *, precision: str = "fp32") -> Graph:
+    """The model's graph, its linear layers in `precision` (fp32 or int8); `weights` as of `read_weights`."""
     nodes = Nodes()
-    network = _Network(nodes, model.architecture, weights)
+    linears = ByteLinears(nodes, weights, like="ids") if precision == "int8" else ExactLinears(nodes, weights)
+    network = _Network(nodes, model.architecture, weights, linears)
     vectors = add_head(nodes, network.hidden_states(), model)
     return nodes.finish(_inputs(), vectors, name="vectors", shape=["B", model.dim])
 
@@ -49,10 +51,11 @@ def _inputs() -> list[Any]:
 class _Network:
     """Writes one network's nodes; everything between its methods is (T, hidden)."""
 
-    def __init__(self, nodes: Nodes, architecture: Architecture, weights: Weights) -> None:
+    def __init__(self, nodes: Nodes, architecture: Architecture, weights: Weights, linears: Linears) -> None:
         self._nodes = nodes
         self._architecture = architecture
         self._weights = weights
+        self._linears = linears
 
     def hidden_states(self) -> str:
         """The last layer's output for every token."""
@@ -67,9 +70,7 @@ class _Network:
         return self._nodes.tensor(name, self._weights[name])
 
     def _linear(self, x: str, name: str, *, bias: bool = True) -> str:
-        """The one place where a lower precision would replace the product."""
-        biases = [self._tensor(f"{name}.bias")] if bias else []
-        return self._nodes.op("Gemm", x, self._tensor(f"{name}.weight"), *biases, transB=1)
+        return self._linears.linear(x, name, bias=bias)
 
     def _add_norm(self, x: str, residual: str, name: str) -> str:
         # ONNX Runtime's fused SkipLayerNormalization is six times slower than this pair on CPUs (1.32).
@@ -107,7 +108,9 @@ class _Network:
         slots = nodes.op("Range", nodes.constant(0, np.int64), size, nodes.constant(1, np.int64))
         rows = nodes.op("Unsqueeze", slots, nodes.constant([1], np.int64))
         distance = nodes.op("Sub", slots, rows)
-        column = nodes.op("Add", distance, nodes.constant(reach, np.int64))
+        # There may be a few slots more than the longest text has tokens; nobody reads what they see.
+        ends = nodes.constant(0, np.int64), nodes.constant(2 * reach, np.int64)
+        column = nodes.op("Clip", nodes.op("Add", distance, nodes.constant(reach, np.int64)), *ends)
         return nodes.op("Unsqueeze", nodes.op("Gather", table, column, axis=1), nodes.constant([0], np.int64))
 
     def _attention(self, name: str, x: str, slots: tuple[str, str, str], bias: str) -> str:
