@@ -2,7 +2,6 @@
 
 import importlib.resources
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,14 +76,6 @@ def test_what_it_cannot_do_is_refused() -> None:
     model = read_model(MINILM)
     with pytest.raises(BackendError, match="cpu with fp32 or int8, not cuda with fp16"):
         load_onnx(model, device="cuda", precision="fp16")
-
-
-def test_a_rotary_network_is_left_to_torch() -> None:
-    """The graph has no rotary positions yet; the next profile is told about it."""
-    model = read_model(MINILM)
-    rotary = replace(model, architecture=replace(model.architecture, kind="modernbert", positions="rotary"))
-    with pytest.raises(BackendError, match="does not build modernbert networks yet"):
-        load_onnx(rotary)
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:

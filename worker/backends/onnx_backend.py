@@ -46,10 +46,6 @@ def load_onnx(
         raise BackendError(
             f"the onnx backend does cpu with {' or '.join(_PRECISIONS)}, not {device} with {precision}"
         )
-    if model.architecture.positions != "absolute":
-        raise BackendError(
-            f"the onnx backend does not build {model.architecture.kind} networks yet; take a torch profile"
-        )
     threads = num_threads or usable_cpus()
     graph = build_graph(model, read_weights(model.transformer, model.architecture), precision=precision)
     return _OnnxBackend(
