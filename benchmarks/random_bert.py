@@ -10,6 +10,7 @@ from worker.architecture import read_architecture
 from worker.tensor_names import TENSOR_NAMES
 from worker.weights import tensor_shapes
 
+MINILM = {"hidden": 384, "layers": 6, "heads": 12}
 BERT_BASE = {"hidden": 768, "layers": 12, "heads": 12}
 BERT_LARGE = {"hidden": 1024, "layers": 24, "heads": 16}
 

@@ -12,7 +12,7 @@ from safetensors.numpy import save_file
 from worker.architecture import Architecture
 from worker.backends.contract import Tokens
 from worker.backends.flat_inputs import graph_inputs
-from worker.backends.onnx_backend import open_session
+from worker.backends.onnx_session import open_session
 from worker.backends.positions import token_positions
 from worker.build.onnx_graph import build_graph
 from worker.dense import Dense

@@ -44,7 +44,7 @@ def portions(lengths: npt.NDArray[np.int32], max_slots: int) -> list[npt.NDArray
 
 def graph_inputs(tokens: Tokens, texts: npt.NDArray[np.intp], position_offset: int) -> Inputs:
     """The graph's inputs for a portion of a batch."""
-    part = _take(tokens, texts)
+    part = take_texts(tokens, texts)
     lengths = part.lengths
     size = num_slots(lengths).max()
     slot = np.arange(size, dtype=np.int32)
@@ -62,7 +62,8 @@ def graph_inputs(tokens: Tokens, texts: npt.NDArray[np.intp], position_offset: i
     }
 
 
-def _take(tokens: Tokens, texts: npt.NDArray[np.intp]) -> Tokens:
+def take_texts(tokens: Tokens, texts: npt.NDArray[np.intp]) -> Tokens:
+    """These texts of a batch, as a batch."""
     lengths = tokens.lengths[texts]
     offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
     shift = np.repeat(tokens.offsets[texts] - offsets[:-1], lengths)

@@ -31,12 +31,19 @@ class Nodes:
         return self.ops(kind, *inputs, num_outputs=1, domain=domain, **attributes)[0]
 
     def ops(
-        self, kind: str, *inputs: str, num_outputs: int, domain: str = "", **attributes: Any
+        self,
+        kind: str,
+        *inputs: str,
+        num_outputs: int,
+        unread: Sequence[int] = (),
+        domain: str = "",
+        **attributes: Any,
     ) -> list[str]:
-        """Append a node and return the names of its outputs."""
+        """Append a node and return the names of its outputs; those `unread` are "" and not asked for."""
         from onnx import helper
 
-        outputs = [f"{kind}_{len(self._nodes)}_{index}" for index in range(num_outputs)]
+        names = [f"{kind}_{len(self._nodes)}_{index}" for index in range(num_outputs)]
+        outputs = ["" if index in unread else name for index, name in enumerate(names)]
         self._nodes.append(helper.make_node(kind, list(inputs), outputs, domain=domain, **attributes))
         return outputs
 

@@ -33,7 +33,10 @@ class Sums(Protocol):
     """Writes the end of a branch."""
 
     def add(self, x: str, name: str, stream: str, norm: str) -> tuple[str, str]:
-        """The layer `name` applied to x, plus the stream; that sum normed, and the sum itself."""
+        """The layer `name` applied to x, plus the stream; that sum normed, and the sum itself.
+
+        The sum may be "" in a network that never reads it.
+        """
 
 
 class PlainSums:
@@ -77,6 +80,12 @@ class FusedSums:
             inputs += [""] * (4 - len(inputs))
         inputs += [bias] if bias else []
         epsilon = self._architecture.norm_eps
-        # Mean and deviation, which only training reads, are left out by the kernels.
-        outputs = nodes.ops(kind, *inputs, num_outputs=4, domain=MICROSOFT, epsilon=epsilon)
-        return outputs[0], outputs[3]
+        if self._architecture.post_norm:
+            normed = nodes.op(kind, *inputs, domain=MICROSOFT, epsilon=epsilon)
+            return normed, ""
+        # Between the two lie mean and deviation, for training.
+        unread = (1, 2)
+        normed, _, _, total = nodes.ops(
+            kind, *inputs, num_outputs=4, unread=unread, domain=MICROSOFT, epsilon=epsilon
+        )
+        return normed, total
