@@ -157,7 +157,7 @@ def test_golden_vectors_are_made_once(
 
 @pytest.mark.peers
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
-def test_torch_makes_golden_vectors_where_onnx_does_not_build_the_network(
+def test_golden_vectors_are_made_of_a_rotary_network_too(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A rotary network with random weights in bfloat16 is compared with itself in float32."""
@@ -180,7 +180,7 @@ def test_torch_makes_golden_vectors_where_onnx_does_not_build_the_network(
     caplog.set_level("INFO")
     booted = boot(Settings(model="rotary", manifest_path=path, cache_path=tmp_path / "cache"))
     booted.backend.close()
-    assert "golden_made_once backend=torch" in caplog.text
+    assert "golden_made_once backend=onnx" in caplog.text
     assert booted.verified.golden_cosine is not None
     assert 0.99 < booted.verified.golden_cosine < 0.9999999
 
@@ -198,7 +198,8 @@ def test_a_verdict_is_kept_until_something_changes(tmp_path: Path) -> None:
     directory = copied(tmp_path / "model")
 
     def is_cached(**settings: object) -> bool:
-        given = {"model": "minilm", "model_dir": directory, "cache_path": tmp_path / "cache"} | settings
+        places = {"model_dir": directory, "cache_path": tmp_path / "cache"}
+        given = {"model": "minilm", "model_profile": "cpu-fp32-onnx", **places} | settings
         booted = boot(Settings(**given))
         booted.backend.close()
         assert booted.verified.golden_cosine == pytest.approx(1, abs=1e-6)
