@@ -88,6 +88,7 @@ def _watcher(library: Any, progress: Progress) -> Any:
             super().__init__()
             self.stopped_by: BaseException | None = None
             self._phases: dict[str, tuple[str | None, int, int]] = {}  # name: parent, steps, done
+            self._told = 0.0
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
             self._phases[phase_name] = (parent_phase, num_steps, 0)
@@ -95,9 +96,11 @@ def _watcher(library: Any, progress: Progress) -> Any:
         def step_complete(self, phase_name: str, step: int) -> bool:
             parent, num_steps, _ = self._phases.get(phase_name, (None, 1, 0))
             self._phases[phase_name] = (parent, num_steps, step + 1)
+            # A phase may start anew, or say how many steps it has when it has some behind it.
+            self._told = max(self._told, min(1.0, self._share(phase_name)))
             # Called from TensorRT, which an exception must not cross.
             try:
-                progress(min(1.0, self._share(phase_name)))
+                progress(self._told)
             except BaseException as error:
                 self.stopped_by = error
                 return False
