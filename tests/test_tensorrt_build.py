@@ -18,6 +18,7 @@ from worker.build.padded_graph import build_padded_graph
 from worker.build.shapes import Shape
 
 library = pytest.importorskip("tensorrt_rtx", reason="needs the extra tensorrt-rtx")
+pytestmark = pytest.mark.tensorrt
 
 SHAPES = (Shape(16, 8), Shape(40, 3))
 #: All that the library builds for, but Turing, which it refuses at run time.

@@ -30,7 +30,7 @@ def load_backend(
     num_threads: int | None = None,
     plan: KeptPlan | None = None,
 ) -> Backend:
-    """The model loaded by the backend `name` ("tensorrt", "onnx", "torch", "fake"); None: its own choice.
+    """The model loaded by the backend `name` ("onnx", "torch", "tensorrt", "fake"); None: its own choice.
 
     `plan` is what TensorRT runs, and says all the rest. Raises BackendError for an unknown name, a library
     that is not installed (naming the extra that has it), and whatever the backend cannot do; ModelError if
@@ -96,8 +96,8 @@ def _fake(model: Model, wish: _Wish) -> Backend:
 
 # Name -> how it is loaded, and the extra that brings its library.
 _BACKENDS: dict[str, tuple[Callable[[Model, _Wish], Backend], str]] = {
-    "tensorrt": (_tensorrt, "tensorrt"),
     "onnx": (_onnx, "cpu"),
     "torch": (_torch, "torch"),
+    "tensorrt": (_tensorrt, "tensorrt"),
     "fake": (_fake, "worker"),
 }
