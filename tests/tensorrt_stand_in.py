@@ -95,6 +95,7 @@ class PlayedDriver:
         self.stream = 77
         self.is_closed = False
         self.num_launches = 0
+        self.breaks_captures = False
         self._room_bytes = room_bytes
         self._blocks: dict[int, npt.NDArray[np.uint8]] = {}
         self._queue: list[Callable[[], None]] = []
@@ -154,8 +155,11 @@ class PlayedDriver:
     def begin_capture(self) -> None:
         self._captured = []
 
-    def end_capture(self) -> int:
+    def end_capture(self) -> int | None:
         assert self._captured, "nothing was captured"
+        if self.breaks_captures:
+            self._captured = None
+            return None
         self._graphs.append(self._captured)
         self._captured = None
         return len(self._graphs) - 1

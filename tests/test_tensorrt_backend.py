@@ -23,6 +23,7 @@ from selection.facts import Plan
 from worker.backends.contract import Backend, Tokens
 from worker.backends.cuda_driver import CudaDriver, open_cuda
 from worker.backends.tensorrt_backend import load_tensorrt
+from worker.build.engine_builder import build_plan
 from worker.build.engine_spec import EngineSpec
 from worker.build.inline_graph import inlined
 from worker.build.padded_graph import build_padded_graph
@@ -122,9 +123,11 @@ def test_every_bucket_is_captured_at_load_and_the_smallest_that_fits_is_launched
     assert (len(stage.driver._graphs), len(stage.driver._blocks)) == (num_buckets, num_blocks)
 
 
-def test_what_cannot_be_captured_runs_without_a_graph(stage: Stage) -> None:
-    """And gives the same vectors."""
-    stage.engine.is_capturable = False
+@pytest.mark.parametrize("known_before", [True, False])
+def test_what_cannot_be_captured_runs_without_a_graph(stage: Stage, known_before: bool) -> None:
+    """And gives the same vectors, whether the library says it or the capture breaks."""
+    stage.engine.is_capturable = not known_before
+    stage.driver.breaks_captures = not known_before
     backend = stage.load()
     tokens = small_tokens(3, 40)
     np.testing.assert_allclose(backend.collect(backend.launch(tokens)), expected(tokens), atol=2e-6)
@@ -232,14 +235,19 @@ def test_the_stand_in_refuses_what_the_library_does_not_have() -> None:
 
 
 def test_without_a_driver_there_is_one_sentence() -> None:
-    """As on this machine, unless it has a GPU."""
+    """As on a machine without a GPU."""
+    if _driver_is_here():
+        pytest.skip("there is a driver here")
+    with pytest.raises(BackendError, match=r"libcuda\.so\.1 does not load"):
+        open_cuda()
+
+
+def _driver_is_here() -> bool:
     try:
         ctypes.CDLL("libcuda.so.1")
     except OSError:
-        with pytest.raises(BackendError, match=r"libcuda\.so\.1 does not load"):
-            open_cuda()
-    else:
-        pytest.skip("there is a driver here")
+        return False
+    return True
 
 
 class Library:
@@ -265,6 +273,49 @@ def test_the_drivers_errors_are_ours() -> None:
         CudaDriver(Library(cuMemAlloc_v2=2)).allocate(10)
     with pytest.raises(BackendDead, match="cuEventSynchronize with error 700; restart the worker"):
         CudaDriver(Library(cuEventSynchronize=700)).wait(3)
+
+
+def test_a_capture_that_breaks_is_no_loss_of_the_gpu() -> None:
+    """Other errors there are."""
+    assert CudaDriver(Library(cuStreamEndCapture=901)).end_capture() is None
+    with pytest.raises(BackendDead, match="cuStreamEndCapture with error 700"):
+        CudaDriver(Library(cuStreamEndCapture=700)).end_capture()
+
+
+def test_a_library_without_a_gpu_does_not_start(stage: Stage) -> None:
+    """Its binding raises a TypeError then; what it complained of is the reason."""
+    played = played_library(library, PLAN, stage.engine)
+
+    def no_runtime(logger: Any) -> None:
+        logger.log(library.ILogger.Severity.ERROR, "CUDA initialization failure with error: 100")
+        raise TypeError("pybind11::init(): factory function returned nullptr")
+
+    played.Runtime = no_runtime
+    with pytest.raises(BackendError, match=r"tensorrt_rtx does not start here: CUDA init.* error: 100"):
+        load_tensorrt(MODEL, stage.plan, library=played, cuda=stage.driver)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda plan: plan, "Cuda Runtime"),
+        (lambda plan: plan[: len(plan) // 2], r"plan\.header\.size == blobSize failed"),
+        (lambda plan: b"XXXX" + plan[4:], "engine created with incompatible serialization version"),
+        (lambda plan: b"too short", "Assertion bufferSize >= minBufferSize failed"),
+    ],
+    ids=["whole", "truncated", "foreign", "short"],
+)
+def test_the_real_library_says_what_is_wrong_with_a_real_plan(stage: Stage, change: Any, says: str) -> None:
+    """Only the memory is played: a whole plan gets as far as the missing driver, a broken one does not."""
+    if _driver_is_here():
+        pytest.skip("there is a driver here")
+    graph = inlined(build_padded_graph(MODEL, WEIGHTS, precision="fp16").graph)
+    plan = build_plan(graph, stage.plan.spec, library, timing_cache=Path("unused"))
+    write_plan(stage.plan.path, stage.plan.spec, change(plan))
+    with pytest.raises(BackendError, match=f"tensorrt_rtx does not load the plan: .*{says}") as failed:
+        load_tensorrt(MODEL, stage.plan, library=library, cuda=stage.driver)
+    assert "\n" not in str(failed.value)
+    assert stage.driver.is_closed
 
 
 def test_the_driver_gives_everything_back() -> None:

@@ -11,6 +11,7 @@ from producer.errors import BackendDead, BackendError, BackendOutOfMemory
 Bytes = npt.NDArray[np.uint8]
 
 _OUT_OF_MEMORY = 2
+_NOT_CAPTURED = range(900, 909)  # errors of the capture, not of the GPU
 _NON_BLOCKING = 1  # of streams: does not wait for the legacy default stream
 _NO_TIMING = 2  # of events
 _THREAD_LOCAL = 1  # of captures: other threads may go on calling CUDA
@@ -54,8 +55,8 @@ class Cuda(Protocol):
     def begin_capture(self) -> None:
         """Collect what is sent to the stream instead of running it."""
 
-    def end_capture(self) -> int:
-        """What was collected, ready to be launched."""
+    def end_capture(self) -> int | None:
+        """What was collected, ready to be launched; None if some of it cannot be captured."""
 
     def launch(self, graph: int) -> None:
         """Run a graph in the order of the stream."""
@@ -124,9 +125,13 @@ class CudaDriver:
     def begin_capture(self) -> None:
         self._call("cuStreamBeginCapture_v2", ctypes.c_void_p(self.stream), ctypes.c_int(_THREAD_LOCAL))
 
-    def end_capture(self) -> int:
+    def end_capture(self) -> int | None:
         captured = ctypes.c_void_p()
-        self._call("cuStreamEndCapture", ctypes.c_void_p(self.stream), ctypes.byref(captured))
+        stream = ctypes.c_void_p(self.stream)
+        status = self._library.cuStreamEndCapture(stream, ctypes.byref(captured))
+        if status in _NOT_CAPTURED:
+            return None
+        _check("cuStreamEndCapture", status)
         ready = self._made("cuGraphInstantiateWithFlags", captured, ctypes.c_ulonglong(0))
         self._call("cuGraphDestroy", captured)
         self._graphs.append(ready)
@@ -161,8 +166,11 @@ class CudaDriver:
         return made.value or 0
 
     def _call(self, name: str, *arguments: object) -> None:
-        status = getattr(self._library, name)(*arguments)
-        if status == _OUT_OF_MEMORY:
-            raise BackendOutOfMemory("the GPU is out of memory; send a smaller batch")
-        if status != 0:
-            raise BackendDead(f"the CUDA driver answered {name} with error {status}; restart the worker")
+        _check(name, getattr(self._library, name)(*arguments))
+
+
+def _check(name: str, status: int) -> None:
+    if status == _OUT_OF_MEMORY:
+        raise BackendOutOfMemory("the GPU is out of memory; send a smaller batch")
+    if status != 0:
+        raise BackendDead(f"the CUDA driver answered {name} with error {status}; restart the worker")

@@ -8,7 +8,7 @@ from producer.errors import BackendError, BackendOutOfMemory
 from worker.backends.cuda_driver import Cuda
 from worker.backends.runtime_cache import RuntimeCache
 from worker.build.shapes import Bucket, Shape
-from worker.build.tensorrt_library import complaint, listener
+from worker.build.tensorrt_library import complaint, listener, started
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class TensorrtEngine:
         self._library = library
         self._cuda = cuda
         self._heard = listener(library)
-        self._runtime = library.Runtime(self._heard)
+        self._runtime = started(library, "Runtime", self._heard)
         self._engine = self._deserialised(plan)
         self._check(shapes, dim)
         self._kernels = RuntimeCache(runtime_cache)
@@ -57,6 +57,7 @@ class TensorrtEngine:
                 self._prepare(bucket, index)
         cuda.synchronize()
         self._kernels.keep()
+        self._heard.complaints.clear()  # what it said and got over
         log.info("plan_ready buckets=%d graphs=%d", len(self._contexts), len(self._graphs))
 
     def run(self, bucket: Bucket) -> None:
@@ -75,10 +76,6 @@ class TensorrtEngine:
         self._config = self._engine = self._runtime = None
 
     def _deserialised(self, plan: memoryview) -> Any:
-        if self._runtime is None:
-            raise BackendError(
-                f"{self._library.__name__} does not start on this GPU: {complaint(self._heard)}"
-            )
         engine = self._runtime.deserialize_cuda_engine(plan)
         if engine is None:
             said = complaint(self._heard)
@@ -150,8 +147,10 @@ class TensorrtEngine:
         capturable = getattr(context, "is_stream_capturable", None)
         if capturable is None or capturable(stream):
             self._cuda.begin_capture()
-            self._enqueue(context)
-            self._graphs[bucket] = self._cuda.end_capture()
+            taken = context.execute_async_v3(stream)
+            graph = self._cuda.end_capture()
+            if taken and graph is not None:
+                self._graphs[bucket] = graph
 
     def _enqueue(self, context: Any) -> None:
         if not context.execute_async_v3(self._cuda.stream):

@@ -7,7 +7,7 @@ from typing import Any
 from producer.errors import BackendError
 from worker.build.engine_spec import EngineSpec
 from worker.build.shapes import Shape
-from worker.build.tensorrt_library import complaint, listener
+from worker.build.tensorrt_library import complaint, listener, started
 from worker.build.timing_cache import keep_timing_cache, use_timing_cache
 
 #: Told the share of the build that is done, 0 to 1; raises to end it.
@@ -23,9 +23,7 @@ def build_plan(
     the current one, `tensorrt_rtx` needs none. Raises BackendError with what TensorRT complained of.
     """
     heard = listener(library)
-    builder = library.Builder(heard)
-    if builder is None:  # how TensorRT says that it found no GPU
-        raise BackendError(f"{spec.plan.library} cannot build here: {complaint(heard)}")
+    builder = started(library, "Builder", heard)
     network = builder.create_network(_strongly_typed(library))
     config = builder.create_builder_config()
     parser = library.OnnxParser(network, heard)  # keeps the weights until the plan is built
@@ -77,7 +75,13 @@ def _aim(config: Any, spec: EngineSpec, library: Any) -> None:
                 "{}.{}; take another backend there".format(*plan.capability)
             )
     elif plan.level == "same-capability":
-        config.hardware_compatibility_level = library.HardwareCompatibilityLevel.SAME_COMPUTE_CAPABILITY
+        level = getattr(library.HardwareCompatibilityLevel, "SAME_COMPUTE_CAPABILITY", None)
+        if level is None:
+            raise BackendError(
+                f"{plan.library} {plan.version} builds for one GPU model only; install a newer one, or take "
+                "a profile that names the GPU"
+            )
+        config.hardware_compatibility_level = level
 
 
 def _watcher(library: Any, progress: Progress) -> Any:

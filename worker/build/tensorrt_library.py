@@ -51,6 +51,17 @@ def listener(library: Any) -> Any:
     return Listener()
 
 
+def started(library: Any, name: str, heard: Any) -> Any:
+    """The library's Builder or Runtime. Raises BackendError where there is no GPU or driver for it."""
+    try:
+        made = getattr(library, name)(heard)
+    except TypeError:  # what the binding makes of a null pointer
+        made = None
+    if made is None:
+        raise BackendError(f"{library.__name__} does not start here: {complaint(heard)}")
+    return made
+
+
 def complaint(heard: Any) -> str:
     """What the library last complained of, in one line for a sentence of ours."""
     said = " ".join(heard.complaints[0].split()) if heard.complaints else "it gave no reason"
