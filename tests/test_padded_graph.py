@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 from safetensors.numpy import save_file
 from small_network import by_the_flat_graph, small_architecture, small_model, small_tokens, small_weights
+from test_encoder_families import FAMILIES, flat, random_network, random_rows, token_vectors, worst_cosine
 
 from producer.contract import Truncate
 from producer.errors import BackendError
@@ -117,6 +118,23 @@ def minilm(num_texts: int) -> tuple[Model, Weights, Tokens, FloatArray]:
     return model, weights, encoded.tokens, stored["vectors"][::step][:num_texts]
 
 
+@pytest.mark.peers
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_every_family_gives_the_vectors_of_transformers(tmp_path: Path, family: str) -> None:
+    """In fp32 whatever the padding, and near them in fp16: windows, gates, shared heads and all."""
+    network = random_network(*FAMILIES[family], tmp_path)
+    rows = random_rows(200)
+    expected = np.array([token_vectors(network, row).mean(axis=0) for row in rows])
+    model = read_model(tmp_path)
+    weights = read_weights(model.transformer, model.architecture)
+    found = embedded(model, weights, flat(rows), more_slots=5, more_texts=1)
+    assert worst_cosine(found, expected) > 0.999999
+    np.testing.assert_allclose(found, expected, atol=2e-4)
+    half = embedded(model, weights, flat(rows), precision="fp16")
+    assert worst_cosine(half, expected) > 0.999
+
+
 def test_fp16_stays_near_fp32() -> None:
     """Whatever the padding."""
     model, weights = small_model(), small_weights(small_architecture())
@@ -147,6 +165,20 @@ def test_fp8_stays_near_the_vectors_of_a_real_model() -> None:
     assert cosines.max() < 0.99999  # it really is 8 bits wide
 
 
+def test_fp8_has_a_scale_for_each_output_of_a_layer() -> None:
+    """One large row of a weight does not cost the others their digits."""
+    network = small_architecture()
+    weights = dict(small_weights(network))
+    name = "layers.1.down.weight"
+    weights[name] = weights[name] * np.logspace(-4, 0, 64, dtype=np.float32)[:, None]
+    model = small_model()
+    expected = by_the_flat_graph(model, weights, TOKENS)
+    how = {"precision": "fp8", "scales": calibrate(model, weights, TOKENS)}
+    tensors = build_padded_graph(model, weights, **how).graph.tensors
+    assert np.abs(tensors[name].astype(np.float32)).max(axis=0).min() > 350  # of 448
+    assert (embedded(model, weights, TOKENS, **how) * expected).sum(axis=1).min() > 0.99
+
+
 def test_fp8_gives_a_text_the_same_vector_in_any_company() -> None:
     """Its scales are fixed beforehand."""
     model, weights = small_model(), small_weights(small_architecture())
@@ -163,9 +195,6 @@ def test_what_it_cannot_express_is_refused() -> None:
         build_padded_graph(model, weights, precision="int8")
     with pytest.raises(BackendError, match=r"no scale for what enters layers\.0\.qkv"):
         build_padded_graph(model, weights, precision="fp8")
-    rotary = small_model(small_architecture(kind="modernbert", positions="rotary", post_norm=False))
-    with pytest.raises(BackendError, match="engines of modernbert networks cannot be built yet"):
-        build_padded_graph(rotary, weights)
     huge = dict(weights) | {"layers.0.up.weight": np.full((128, 64), 1e6, np.float32)}
     with pytest.raises(BackendError, match=r"layers\.0\.up\.weight has values that float16 cannot hold"):
         build_padded_graph(model, huge, precision="fp16")

@@ -22,7 +22,7 @@ from worker.cli import main
 from worker.host import environs
 from worker.loading import load_profile, read_loadable
 from worker.settings import Settings
-from worker.survey import Survey
+from worker.survey import Survey, survey
 from worker.tensor_names import TENSOR_NAMES
 from worker.weights import tensor_shapes
 
@@ -171,6 +171,17 @@ def test_missing_builds_at_boot_and_then_says_what_is_wrong(
     with pytest.raises(BackendError, match=r"libcuda\.so\.1 does not load"):
         load_profile(profile, loadable, settings, facts=facts, gpu=facts.gpus[0])
     assert len(list(tmp_path.glob("plans/*/*.plan"))) == 1
+
+
+def test_missing_makes_unbuilt_profiles_runnable(model: Path) -> None:
+    """And the listing says that they are built first."""
+    settings = Settings(model="small/random", manifest_path=model, build_engines="missing")
+    machine = MACHINES / "rtx-4090-tensorrt-rtx.json"
+    for asked, standing in (("missing", Standing.RUNNABLE), ("never", Standing.BUILDABLE)):
+        choice = survey(settings.model_copy(update={"build_engines": asked}), facts_file=machine).choice
+        verdict = next(each for each in choice.verdicts if each.profile.name == "sm89-fp16-tensorrt")
+        assert verdict.standing is standing
+        assert ("builds its plan" in verdict.reason) == (asked == "missing")
 
 
 def test_a_gpu_whose_only_profiles_are_unbuilt_gets_a_worker_where_they_are_built(model: Path) -> None:

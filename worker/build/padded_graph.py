@@ -5,28 +5,23 @@ For engines that take standard operators only, every type written out ("strongly
     ids, positions   int32 (B, S)   token ids, their rows of the position table; behind a text any valid ones
     lengths          int32 (B,)     tokens of each text, at least 1
 
-Output: vectors float32 (B, dim). Products, attention and the residual stream are in the precision asked for;
-layer norms, pooling, dense layers and the unit length are always in float32.
+Output: vectors float32 (B, dim). Products and attention are in the precision asked for; norms, pooling, dense
+layers and the unit length are always in float32, and so is the stream that branches are added to where no
+norm keeps it small.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from producer.errors import BackendError
-from worker.architecture import Architecture
 from worker.build.linear_precision import Linears, Scales
 from worker.build.onnx_nodes import Graph, Nodes
+from worker.build.padded_attention import Attention
 from worker.build.padded_head import add_padded_head
 from worker.build.padded_mask import Mask
-from worker.encoder.relative_bias import bias_by_distance
+from worker.build.padded_norm import Norms
+from worker.build.padded_scores import ScoreBiases
 from worker.model import Model
 from worker.weights import Weights
-
-# Far enough below any score for its exponential to be 0, and within float16 after a score is added.
-_MASKED = -30_000.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,30 +37,15 @@ def build_padded_graph(
 ) -> PaddedGraph:
     """The model's graph in fp32, fp16 or fp8; fp8 needs the `scales` of `calibrate`.
 
-    Raises BackendError for a network or a precision that this graph cannot express.
+    Raises BackendError for a precision that is none, and for weights or scales that do not do.
     """
-    _check(model.architecture)
     nodes = Nodes()
     linears = Linears(nodes, weights, precision=precision, scales=scales or {})
     mask = Mask(nodes)
-    network = _Network(nodes, model.architecture, weights, linears)
-    vectors = add_padded_head(nodes, linears.wide(network.hidden_states(mask)), model, mask)
+    states = _Network(nodes, model, weights, linears, mask).hidden_states()
+    vectors = add_padded_head(nodes, states, model, mask)
     graph = nodes.finish(_inputs(), vectors, name="vectors", shape=["B", model.dim])
     return PaddedGraph(_plain(graph), linears.inputs)
-
-
-def _check(architecture: Architecture) -> None:
-    known = (
-        architecture.positions == "absolute"
-        and architecture.post_norm
-        and architecture.embedding_norm
-        and architecture.norm == "layer"
-        and not architecture.gated
-    )
-    if not known:
-        raise BackendError(
-            f"TensorRT engines of {architecture.kind} networks cannot be built yet; take another backend"
-        )
 
 
 def _inputs() -> list[Any]:
@@ -88,79 +68,76 @@ def _plain(graph: Graph) -> Graph:
 class _Network:
     """Writes one network's nodes; everything between its methods is (B, S, hidden)."""
 
-    def __init__(self, nodes: Nodes, architecture: Architecture, weights: Weights, linears: Linears) -> None:
+    def __init__(self, nodes: Nodes, model: Model, weights: Weights, linears: Linears, mask: Mask) -> None:
         self._nodes = nodes
-        self._architecture = architecture
+        self._architecture = model.architecture
         self._weights = weights
         self._linears = linears
+        self._norms = Norms(nodes, model.architecture, weights)
+        biases = ScoreBiases(nodes, model.architecture, weights, linears, mask)
+        self._attention = Attention(nodes, model, linears, self._norms, biases)
 
-    def hidden_states(self, mask: Mask) -> str:
-        """The last layer's output for every slot."""
+    def hidden_states(self) -> str:
+        """The last layer's output for every slot, float32."""
         x = self._embeddings()
-        biases = [self._mask_bias(mask)]
-        if self._architecture.relative_buckets:
-            biases.append(self._relative_bias(mask))
         for layer in range(self._architecture.layers):
-            name = f"layers.{layer}"
-            mixed = self._attention(name, x, biases)
-            x = self._add_norm(self._linears.write(mixed, f"{name}.out"), x, f"{name}.attention_norm")
-            inner = self._activation(self._linears.write(x, f"{name}.up"))
-            x = self._add_norm(self._linears.write(inner, f"{name}.down"), x, f"{name}.output_norm")
-        return x
+            x = self._post_norm_layer(x, layer) if self._architecture.post_norm else self._layer(x, layer)
+        if self._architecture.post_norm:
+            return self._linears.wide(x)
+        return self._norms.write(x, "final_norm")
 
     def _embeddings(self) -> str:
-        position = self._weights["embeddings.position"]
-        if self._architecture.token_types:
-            # All tokens are of type 0, so that its row can be added once and for all.
-            position = position + self._weights["embeddings.token_type"][0]
-        table = self._linears.tensor("embeddings.word", self._weights["embeddings.word"])
-        words = self._nodes.op("Gather", table, "ids")
-        rows = self._nodes.op("Gather", self._linears.tensor("embeddings.position", position), "positions")
-        return self._add_norm(words, rows, "embeddings.norm")
+        """In the products' type behind a norm that follows, else in float32 for the stream."""
+        network, linears = self._architecture, self._linears
+        words, types = self._weights["embeddings.word"], self._weights.get("embeddings.token_type")
+        # All tokens are of type 0, so that its row can be added once and for all.
+        if types is not None and network.positions == "rotary":
+            words = words + types[0]
+        x = self._nodes.op("Gather", linears.tensor("embeddings.word", words), "ids")
+        if network.positions == "absolute":
+            rows = self._weights["embeddings.position"]
+            if types is not None:
+                rows = rows + types[0]
+            table = linears.tensor("embeddings.position", rows)
+            x = self._nodes.op("Add", x, self._nodes.op("Gather", table, "positions"))
+        x = linears.wide(x)
+        if network.embedding_norm:
+            x = self._norms.write(x, "embeddings.norm")
+        return linears.narrow(x) if network.post_norm else x
 
-    def _add_norm(self, x: str, residual: str, name: str) -> str:
-        nodes = self._nodes
-        total = self._linears.wide(nodes.op("Add", x, residual))
-        scale, shift = (nodes.tensor(key, self._weights[key]) for key in (f"{name}.weight", f"{name}.bias"))
-        epsilon = self._architecture.norm_eps
-        return self._linears.narrow(
-            nodes.op("LayerNormalization", total, scale, shift, axis=-1, epsilon=epsilon)
-        )
+    def _post_norm_layer(self, x: str, layer: int) -> str:
+        """Each branch is added and the sum normed: the stream stays small, and in the products' type."""
+        name, linears = f"layers.{layer}", self._linears
+        branch = linears.write(self._attention.write(x, layer), f"{name}.out")
+        x = self._normed_sum(branch, x, f"{name}.attention_norm")
+        return self._normed_sum(self._feed_forward(x, name), x, f"{name}.output_norm")
 
-    def _attention(self, name: str, x: str, biases: list[str]) -> str:
-        nodes, heads, dim = self._nodes, self._architecture.heads, self._architecture.head_dim
-        fused = self._linears.write(x, f"{name}.qkv")
-        parts = nodes.split(fused, [heads * dim] * 3, axis=-1)
-        shape = nodes.constant([0, 0, heads, dim], np.int64)
-        q, k, v = (nodes.op("Reshape", part, shape) for part in parts)
-        # Scaled before the product, which float16 might not hold otherwise.
-        q = nodes.op("Mul", q, self._linears.constant(1 / math.sqrt(dim)))
-        q, v = (nodes.op("Transpose", each, perm=[0, 2, 1, 3]) for each in (q, v))
-        scores = nodes.op("MatMul", q, nodes.op("Transpose", k, perm=[0, 2, 3, 1]))
-        for bias in biases:
-            scores = nodes.op("Add", scores, bias)
-        mixed = nodes.op("MatMul", nodes.op("Softmax", scores, axis=-1), v)
-        rows = nodes.op("Transpose", mixed, perm=[0, 2, 1, 3])
-        return nodes.op("Reshape", rows, nodes.constant([0, 0, heads * dim], np.int64))
+    def _normed_sum(self, branch: str, x: str, norm: str) -> str:
+        total = self._linears.wide(self._nodes.op("Add", branch, x))
+        return self._linears.narrow(self._norms.write(total, norm))
 
-    def _mask_bias(self, mask: Mask) -> str:
-        """(B, 1, 1, S): 0 where a slot has a token, else far below any score."""
-        nodes = self._nodes
-        inside = nodes.op("Unsqueeze", mask.inside, nodes.constant([1, 2], np.int64))
-        zero, low = nodes.constant(0, np.float32), nodes.constant(_MASKED, np.float32)
-        return self._linears.narrow(nodes.op("Where", inside, zero, low))
+    def _layer(self, x: str, layer: int) -> str:
+        """Each branch sees the normed stream and is added to the bare one."""
+        name, linears, nodes = f"layers.{layer}", self._linears, self._nodes
+        # An embedding norm serves as the norm before the first branch.
+        first = layer == 0 and self._architecture.embedding_norm
+        normed = linears.narrow(x if first else self._norms.write(x, f"{name}.attention_norm"))
+        branch = linears.write(self._attention.write(normed, layer), f"{name}.out")
+        x = nodes.op("Add", linears.wide(branch), x)
+        normed = linears.narrow(self._norms.write(x, f"{name}.output_norm"))
+        return nodes.op("Add", linears.wide(self._feed_forward(normed, name)), x)
 
-    def _relative_bias(self, mask: Mask) -> str:
-        """(1, heads, S, S) from the distance of two slots."""
-        nodes, reach = self._nodes, self._architecture.max_tokens - 1
-        values = bias_by_distance(self._weights["relative_bias"], reach)
-        table = self._linears.tensor("bias_by_distance", values)
-        rows = nodes.op("Unsqueeze", mask.slots, nodes.constant([1], np.int64))
-        distance = nodes.op("Sub", mask.slots, rows)
-        column = nodes.op("Add", distance, nodes.constant(reach, np.int32))
-        return nodes.op("Unsqueeze", nodes.op("Gather", table, column, axis=1), nodes.constant([0], np.int64))
+    def _feed_forward(self, x: str, name: str) -> str:
+        lifted = self._linears.write(x, f"{name}.up")
+        if self._architecture.gated:
+            size = self._architecture.intermediate
+            activated, factor = self._nodes.split(lifted, [size, size], axis=-1)
+            inner = self._nodes.op("Mul", self._activated(activated), factor)
+        else:
+            inner = self._activated(lifted)
+        return self._linears.write(inner, f"{name}.down")
 
-    def _activation(self, x: str) -> str:
+    def _activated(self, x: str) -> str:
         nodes = self._nodes
         match self._architecture.activation:
             case "gelu":
