@@ -3,6 +3,8 @@
 import re
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,12 +12,14 @@ from small_network import small_architecture, small_model, small_tokens, small_w
 
 from producer.errors import BackendError
 from selection.facts import Capability, Plan
+from worker.architecture import Architecture
 from worker.build.calibration import calibrate
 from worker.build.engine_builder import Progress, build_plan
 from worker.build.engine_spec import EngineSpec
-from worker.build.inline_graph import inlined
+from worker.build.onnx_nodes import Graph
 from worker.build.padded_graph import build_padded_graph
 from worker.build.shapes import Shape
+from worker.rope import Rope
 
 library = pytest.importorskip("tensorrt_rtx", reason="needs the extra tensorrt-rtx")
 pytestmark = pytest.mark.tensorrt
@@ -39,13 +43,21 @@ def spec(capability: Capability, precision: str = "fp16") -> EngineSpec:
     return EngineSpec(plan=plan, fingerprint="f", precision=precision, shapes=SHAPES)
 
 
-def built(capability: Capability, precision: str, *, progress: Progress | None = None) -> bytes:
-    """A plan of the small network."""
-    model, weights = small_model(), small_weights(small_architecture())
+def built(
+    capability: Capability,
+    precision: str,
+    *,
+    network: Architecture | None = None,
+    door: Any = library,
+    progress: Progress | None = None,
+) -> bytes:
+    """A plan of a small network."""
+    network = network or small_architecture()
+    model, weights = small_model(network), small_weights(network)
     scales = calibrate(model, weights, small_tokens(5, 40)) if precision == "fp8" else None
-    graph = inlined(build_padded_graph(model, weights, precision=precision, scales=scales).graph)
+    graph = build_padded_graph(model, weights, precision=precision, scales=scales).graph
     asked = spec(capability, precision)
-    return build_plan(graph, asked, library, timing_cache=Path("unused"), progress=progress)
+    return build_plan(graph, asked, door, timing_cache=Path("unused"), progress=progress)
 
 
 def tensors_of(plan: bytes) -> list[tuple[str, str, str]]:
@@ -94,6 +106,42 @@ def test_fp8_plans_where_gpus_have_it(capability: Capability) -> None:
     assert len(both) == 8 * len(SHAPES)
 
 
+@pytest.mark.parametrize("precision", ["fp16", "fp8"])
+def test_plans_of_a_decoder(precision: str) -> None:
+    """With rotary positions, a window, RMS norms, a gate and heads that share keys and values."""
+    network = small_architecture(
+        kind="mistral",
+        positions="rotary",
+        ropes=(Rope(theta=1e4), Rope(theta=5e5)),
+        windows=(0, 8),
+        post_norm=False,
+        norm="rms",
+        norm_bias=False,
+        embedding_norm=False,
+        head_norm=True,
+        gated=True,
+        causal=True,
+        kv_heads=2,
+        activation="silu",
+        biased=(),
+        token_types=0,
+    )
+    plan = built((8, 9), precision, network=network)
+    assert ends_of(plan) == ends_of(built((8, 9), "fp16"))
+
+
+def test_a_parser_that_takes_only_whole_graphs_builds_the_same_network() -> None:
+    """As those of older versions do."""
+
+    class Older:
+        def __init__(self, *arguments: Any) -> None:
+            self._parser = library.OnnxParser(*arguments)
+            self.parse = self._parser.parse
+
+    older = SimpleNamespace(**{name: getattr(library, name) for name in dir(library)} | {"OnnxParser": Older})
+    assert ends_of(built((8, 9), "fp16", door=older)) == ends_of(built((8, 9), "fp16"))
+
+
 def test_fp8_is_refused_where_gpus_lack_it() -> None:
     """With what the library complained of, in one sentence."""
     with pytest.raises(BackendError, match=r"could not build the plan: .* sm86, .* fp8_e4m3") as failed:
@@ -125,5 +173,5 @@ def test_progress_is_told_and_may_end_the_build() -> None:
 def test_a_graph_it_does_not_take_ends_in_one_sentence() -> None:
     """With what the parser complained of."""
     with pytest.raises(BackendError, match="does not take the graph: ") as failed:
-        build_plan(b"no graph", spec((8, 9)), library, timing_cache=Path("unused"))
+        build_plan(Graph(b"no graph", {}), spec((8, 9)), library, timing_cache=Path("unused"))
     assert "\n" not in str(failed.value)

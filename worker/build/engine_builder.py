@@ -6,6 +6,8 @@ from typing import Any
 
 from producer.errors import BackendError
 from worker.build.engine_spec import EngineSpec
+from worker.build.inline_graph import inlined
+from worker.build.onnx_nodes import Graph
 from worker.build.shapes import Shape
 from worker.build.tensorrt_library import complaint, listener, started
 from worker.build.timing_cache import keep_timing_cache, use_timing_cache
@@ -15,9 +17,9 @@ Progress = Callable[[float], None]
 
 
 def build_plan(
-    graph: bytes, spec: EngineSpec, library: Any, *, timing_cache: Path, progress: Progress | None = None
+    graph: Graph, spec: EngineSpec, library: Any, *, timing_cache: Path, progress: Progress | None = None
 ) -> bytes:
-    """The serialised plan of an ONNX graph whose inputs are those of worker/build/padded_graph.py.
+    """The serialised plan of a graph whose inputs are those of worker/build/padded_graph.py.
 
     `library` is the module; the plan is for GPUs of the spec's capability. With `tensorrt` such a GPU must be
     the current one, `tensorrt_rtx` needs none. Raises BackendError with what TensorRT complained of.
@@ -27,9 +29,10 @@ def build_plan(
     network = builder.create_network(_strongly_typed(library))
     config = builder.create_builder_config()
     parser = library.OnnxParser(network, heard)  # keeps the weights until the plan is built
-    if not parser.parse(graph):
+    if not _parsed(parser, graph):
         errors = "; ".join(str(parser.get_error(index)) for index in range(parser.num_errors))
-        raise BackendError(f"{spec.plan.library} does not take the graph: {errors:.300}")
+        told = " ".join(errors.split())
+        raise BackendError(f"{spec.plan.library} does not take the graph: {told:.300}")
     for shape in spec.shapes:
         config.add_optimization_profile(_optimization_profile(builder, shape))
     _aim(config, spec, library)
@@ -45,6 +48,20 @@ def build_plan(
     if spec.plan.library == "tensorrt":
         keep_timing_cache(config, timing_cache)
     return bytes(plan)
+
+
+def _parsed(parser: Any, graph: Graph) -> bool:
+    """False if the parser complains; older ones take nothing but whole graphs, of at most 2 GiB."""
+    if not hasattr(parser, "load_initializer"):
+        return bool(parser.parse(inlined(graph)))
+    return bool(
+        parser.load_model_proto(graph.proto)
+        and all(
+            parser.load_initializer(name, tensor.ctypes.data, tensor.nbytes)
+            for name, tensor in graph.tensors.items()
+        )
+        and parser.parse_model_proto()
+    )
 
 
 def _strongly_typed(library: Any) -> int:

@@ -9,7 +9,7 @@ from producer.errors import BackendError
 from worker.build.calibration import calibrate
 from worker.build.engine_builder import Progress, build_plan
 from worker.build.engine_spec import EngineSpec
-from worker.build.inline_graph import inlined
+from worker.build.onnx_nodes import Graph
 from worker.build.padded_graph import build_padded_graph
 from worker.build.plan_file import KeptPlan, plan_path, read_plan, write_plan
 from worker.build.plan_lock import only_builder
@@ -77,10 +77,10 @@ def _is_whole(path: Path, spec: EngineSpec) -> bool:
     return True
 
 
-def _graph(spec: EngineSpec, model: Model, tokenizer: Tokenizer) -> bytes:
+def _graph(spec: EngineSpec, model: Model, tokenizer: Tokenizer) -> Graph:
     weights = read_weights(model.transformer, model.architecture)
     scales = None
     if spec.precision == "fp8":
         texts = golden_texts(model.max_text_tokens)
         scales = calibrate(model, weights, tokenizer.encode(texts, Truncate.END).tokens)
-    return inlined(build_padded_graph(model, weights, precision=spec.precision, scales=scales).graph)
+    return build_padded_graph(model, weights, precision=spec.precision, scales=scales).graph
