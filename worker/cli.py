@@ -1,4 +1,4 @@
-"""The `worker` command: run, list-profiles, check."""
+"""The `worker` command: run, list-profiles, check, build-engines."""
 
 import asyncio
 import os
@@ -149,6 +149,30 @@ def measure(layout: str, **options: Any) -> None:
         from worker.measure import as_json, measured, table
 
         click.echo((as_json if layout == "json" else table)(measured(settings)))
+
+
+@main.command("build-engines")
+@_MODEL
+@_PROFILE
+@_MANIFEST
+@click.option(
+    "--capability",
+    "capabilities",
+    multiple=True,
+    help="Build for GPUs of this compute capability, such as 8.9, wherever they are; may be repeated.",
+)
+def build_engines(capabilities: tuple[str, ...], **options: Any) -> None:
+    """Build the TensorRT plans that a worker on this machine would use, and keep them in the cache."""
+    settings = _settings(options)
+    with _errors_as_exit_codes():
+        from worker.engine_command import build_engines as build
+        from worker.engine_progress import bar_for_each
+
+        with bar_for_each() as on_start:
+            outcomes = list(build(settings, capabilities, on_start=on_start))
+    for outcome in outcomes:
+        click.echo(outcome.line)
+    sys.exit(any(outcome.plan is None for outcome in outcomes))
 
 
 main.add_command(list_profiles, "list-model-profiles")

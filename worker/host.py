@@ -78,6 +78,7 @@ def environs(seen: Survey, settings: Settings, environ: Environ) -> dict[str, En
             tags=settings.tags_selector,
             allow_unsafe=settings.manifest_allow_unsafe,
             max_batch_tokens=settings.max_batch_tokens,
+            build_engines=settings.build_engines == "missing",
         )
         if gpu.uuid and choice.selected is not None and choice.selected.device != "cpu":
             gpus.append(gpu)

@@ -65,7 +65,7 @@ def measure_here(settings: Settings, profile_id: str) -> Measurement:
     loadable = read_loadable(seen.manifest, settings)
     golden = golden_for(profile, loadable, seen.manifest, settings)
     started_s = time.perf_counter()
-    backend = load_profile(profile, loadable, settings, gpu=gpu)
+    backend = load_profile(profile, loadable, settings, facts=seen.facts, gpu=gpu)
     load_s = time.perf_counter() - started_s
     try:
         # How near to fp32 is near enough is for `choose` to say.

@@ -33,6 +33,9 @@ class Settings(BaseSettings):
     policy: Literal["rules", "measured"] = Field(
         default="rules", validation_alias=_named("policy", "EMBEDMILL_SELECTION_POLICY")
     )
+    build_engines: Literal["never", "missing"] = Field(
+        default="never", validation_alias=_named("build_engines")
+    )
     mean_tokens: int = Field(default=177, ge=1, validation_alias=_named("mean_tokens"))
     lengths: Path | None = Field(default=None, validation_alias=_named("lengths"))
     verify: Literal["always", "cached"] = Field(default="cached", validation_alias=_named("verify"))
@@ -98,6 +101,11 @@ class Settings(BaseSettings):
     def name(self) -> str:
         """The name producers ask for, after which the queue is named."""
         return self.served_model_name or self.model
+
+    @property
+    def plans_path(self) -> Path:
+        """The folder of the cache that holds TensorRT plans; `selection.probe` looks there too."""
+        return self.cache_path / "plans"
 
     @property
     def profile_source(self) -> str:

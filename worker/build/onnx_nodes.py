@@ -47,6 +47,15 @@ class Nodes:
         self._nodes.append(helper.make_node(kind, list(inputs), outputs, domain=domain, **attributes))
         return outputs
 
+    def split(self, value: str, sizes: Sequence[int], *, axis: int) -> tuple[str, ...]:
+        """The value cut along an axis into parts of these sizes."""
+        from onnx import helper
+
+        outputs = [f"Split_{len(self._nodes)}_{index}" for index in range(len(sizes))]
+        inputs = [value, self.constant(sizes, np.int64)]
+        self._nodes.append(helper.make_node("Split", inputs, outputs, axis=axis))
+        return tuple(outputs)
+
     def constant(self, value: float | Sequence[int] | npt.NDArray[Any], dtype: type[np.generic]) -> str:
         """A small tensor that is kept in the graph itself."""
         from onnx import numpy_helper
