@@ -146,8 +146,8 @@ class EmbedJobs:
 
     async def _quiet(self) -> None:
         """Wait for what jobs that were cancelled have left to the threads and to the device."""
-        if left := [asyncio.wrap_future(one) for one in list(self._at_work)]:
-            await asyncio.wait(left)
+        left = map(asyncio.wrap_future, list(self._at_work))
+        await asyncio.gather(*left, return_exceptions=True)
         await self._batcher.drained()
 
     async def _off_loop(
