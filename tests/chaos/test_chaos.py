@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.chaos import DEPTH, chaos
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 async def test_chaos(tmp_path: Path) -> None:
