@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from benchmarks.chaos import DEPTH, chaos
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 async def test_chaos(tmp_path: Path) -> None:
