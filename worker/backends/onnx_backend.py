@@ -6,7 +6,9 @@ each portion runs on one thread from end to end.
 """
 
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import nullcontext
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, cast
 
 import numpy as np
@@ -26,6 +28,7 @@ from worker.weights import read_weights
 
 _PRECISIONS = {"cpu": ("fp32", "int8"), "cuda": ("fp16", "fp32")}
 _PORTION_SLOTS = 512  # best of 128 to 8192 for texts of 20, 177 and 256 tokens
+_LARGE_SLOTS = 1024
 _PORTIONS_PER_THREAD = 8  # so that threads end a batch at about the same time
 
 
@@ -52,7 +55,7 @@ def load_onnx(
         return load_cuda(model, weights, precision=precision, max_batch_tokens=max_batch_tokens)
     threads = num_threads or usable_cpus()
     graph = build_graph(model, weights, precision=precision)
-    return _OnnxBackend(
+    return OnnxCpuBackend(
         open_session(graph, CPU),
         graph,
         model,
@@ -67,7 +70,7 @@ class _Launched:
     parts: list[tuple[npt.NDArray[np.intp], "Future[FloatArray]"]]
 
 
-class _OnnxBackend:
+class OnnxCpuBackend:
     """See `Backend`."""
 
     padded = False
@@ -82,10 +85,13 @@ class _OnnxBackend:
         self._session = session
         self._graph = graph  # the session reads its tensors where they lie
         self._architecture = model.architecture
+        self._walled = model.architecture.causal or any(model.architecture.windows)
+        self._large = Lock()
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="onnx")
         self._closed = False
 
     def launch(self, tokens: Tokens) -> Handle:
+        """See `Backend`."""
         if self._closed:
             raise BackendError("the backend was closed; load it again")
         check_batch(tokens, self, vocab_size=self._architecture.vocab_size)
@@ -93,6 +99,7 @@ class _OnnxBackend:
         return _Launched(len(tokens), [(texts, self._pool.submit(self._run, tokens, texts)) for texts in cut])
 
     def collect(self, handle: Handle) -> FloatArray:
+        """See `Backend`."""
         launched = cast("_Launched", handle)
         wait([part for _, part in launched.parts])  # a failed batch leaves nothing running behind
         vectors = np.empty((launched.num_texts, self.dim), dtype=np.float32)
@@ -101,11 +108,15 @@ class _OnnxBackend:
         return vectors
 
     def close(self) -> None:
+        """See `Backend`."""
         self._closed = True
         self._pool.shutdown(cancel_futures=True)
 
     def _run(self, tokens: Tokens, texts: npt.NDArray[np.intp]) -> FloatArray:
         inputs = graph_inputs(tokens, texts, self._architecture.position_offset)
-        with onnx_errors("compute a batch"):
+        num_slots = inputs["slots"].shape[1]
+        # Attention with walls holds every score: gigabytes for such a text, so never two at once.
+        turn = self._large if self._walled and num_slots > _LARGE_SLOTS else nullcontext()
+        with turn, onnx_errors("compute a batch"):
             found: FloatArray = self._session.run(["vectors"], inputs)[0]
         return found
