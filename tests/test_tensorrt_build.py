@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,7 @@ from worker.build.engine_spec import EngineSpec
 from worker.build.onnx_nodes import Graph
 from worker.build.padded_graph import build_padded_graph
 from worker.build.shapes import Shape
+from worker.build.timing_cache import timing_cache_path
 from worker.rope import Rope
 
 library = pytest.importorskip("tensorrt_rtx", reason="needs the extra tensorrt-rtx")
@@ -140,6 +142,32 @@ def test_a_parser_that_takes_only_whole_graphs_builds_the_same_network() -> None
 
     older = SimpleNamespace(**{name: getattr(library, name) for name in dir(library)} | {"OnnxParser": Older})
     assert ends_of(built((8, 9), "fp16", door=older)) == ends_of(built((8, 9), "fp16"))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("level", ["none", "same-capability"])
+def test_the_way_of_the_data_centre_library(tmp_path: Path, level: str) -> None:
+    """Its flags and its timing cache, through the interface that both share: it is not here itself."""
+    cache = tmp_path / "timing/a.cache"
+    asked = spec((8, 9))
+    asked = replace(asked, plan=replace(asked.plan, library="tensorrt", level=level))
+    model, weights = small_model(), small_weights(small_architecture())
+    graph = build_padded_graph(model, weights, precision="fp16").graph
+    for content in (None, b"a damaged cache"):
+        if content is not None:
+            cache.write_bytes(content)
+        plan = build_plan(graph, asked, library, timing_cache=cache)
+        assert ends_of(plan)["vectors"] == [("64", "float"), ("64", "float")]
+        assert cache.read_bytes() not in (b"", content)
+
+
+def test_timing_caches_are_kept_apart_by_version_and_gpu() -> None:
+    """On any other GPU the library would refuse them."""
+    one = spec((8, 9))
+    named = replace(one, plan=replace(one.plan, gpu_name="NVIDIA H100 PCIe"))
+    paths = {timing_cache_path(Path("plans"), each) for each in (one, spec((8, 6)), named)}
+    assert len(paths) == 3
+    assert Path(f"plans/timing/tensorrt_rtx-{library.__version__}-NVIDIA_H100_PCIe.cache") in paths
 
 
 def test_fp8_is_refused_where_gpus_lack_it() -> None:

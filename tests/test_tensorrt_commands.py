@@ -190,9 +190,9 @@ def test_a_gpu_whose_only_profiles_are_unbuilt_gets_a_worker_where_they_are_buil
     manifest = manifest_at(model, model="small/random")
     seen = Survey(facts=facts, manifest=manifest, choice=choose(facts, manifest), measurements={})
     building = Settings(model="small/random", manifest_path=model, build_engines="missing")
-    assert environs(seen, building, {}) == [{"CUDA_VISIBLE_DEVICES": "GPU-0"}]
+    assert list(environs(seen, building, {}).values()) == [{"CUDA_VISIBLE_DEVICES": "GPU-0"}]
     never = building.model_copy(update={"build_engines": "never"})
-    assert environs(seen, never, {}) == [{}]
+    assert list(environs(seen, never, {}).values()) == [{}]
 
 
 def test_calibration_needs_onnx_runtime(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
