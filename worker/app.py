@@ -8,9 +8,10 @@ from contextlib import closing, contextmanager
 
 from arq.connections import ArqRedis
 
-from producer.connection import connect, connect_blocking, redacted, redis_errors
+from producer.connection import connect, connect_blocking, redis_errors
 from producer.contract import Keys, Provenance, queue_name
 from producer.errors import BackendDead
+from producer.redis_url import redacted
 from worker.batcher import Batcher
 from worker.boot import Booted
 from worker.device import BatchEvent, Device
