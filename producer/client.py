@@ -14,7 +14,7 @@ from typing import Self
 
 from producer.answers import Answers
 from producer.cancellation import cancel
-from producer.connection import DEFAULT_URL, connect, end_tasks, redis_errors, subscribed
+from producer.connection import DEFAULT_URL, OUTAGE_S, connect, end_tasks, redis_errors, subscribed
 from producer.contract import (
     DEFAULT_PREFIX,
     EmbedOptions,
@@ -27,7 +27,10 @@ from producer.contract import (
 from producer.dead import DeadLetter, DeadLetters
 from producer.errors import QueueFull, ResultNotFound
 from producer.events import Events
+from producer.patience import Patience
 from producer.submission import Prepared, Priority, QueueLimits, Submission, prepare, submit
+
+_MAX_LOST = 3  # how often a job is enqueued again that Redis has lost
 
 Batches = AsyncIterable[Sequence[object]] | Iterable[Sequence[object]]
 
@@ -36,7 +39,7 @@ class Client:
     """One model's queue, seen by a producer; use it as an async context manager.
 
     Results stay for `keep_result_s` after the job is done. Everything that goes wrong with Redis is
-    QueueUnavailable with the address, after bounded retries.
+    QueueUnavailable with the address: on entering after 5 s, later when Redis was away for `outage_s`.
     """
 
     def __init__(
@@ -47,13 +50,16 @@ class Client:
         prefix: str = DEFAULT_PREFIX,
         limits: QueueLimits | None = None,
         keep_result_s: float = 600.0,
+        outage_s: float = 60.0,
     ) -> None:
         self._url = redis_url
         self._model = model
         self._keys = Keys(queue_name(model), prefix)
         self._limits = limits or QueueLimits()
         self._keep_result_s = keep_result_s
-        self._redis = connect(redis_url)
+        self._outage_s = outage_s
+        self._patience = Patience(min(OUTAGE_S, outage_s))
+        self._redis = connect(redis_url, patience=self._patience)
         self._dead = DeadLetters(self._redis, self._keys)
         self._events = Events()
         self._answers = Answers(self._redis, self._keys, redis_url)
@@ -65,6 +71,7 @@ class Client:
             with redis_errors(self._url):
                 listening = subscribed(self._redis, self._keys.channel, self._events.on_message)
                 await opening.enter_async_context(listening)
+            self._patience.outage_s = self._outage_s
             self._open = opening.pop_all()
         return self
 
@@ -190,6 +197,7 @@ class Client:
         prepared = prepare(build_request(self._model, texts, options or EmbedOptions()))
         # Watched from before it is enqueued: a worker may be faster than the reply to us.
         with self._events.watching(prepared.job) as done:
+            num_lost = 0
             while True:
                 async with turn or nullcontext():
                     submission = await self._enqueue(prepared, priority, wait_if_full=True)
@@ -199,8 +207,10 @@ class Client:
                         prepared.job, done, timeout_s=timeout_s, consume=consume and fresh, fresh=fresh
                     )
                 except ResultNotFound:
-                    # The job we joined was consumed by whoever enqueued it; then it is ours to enqueue.
-                    if fresh:
+                    # The job we joined was consumed by whoever enqueued it; then it is ours to enqueue. A
+                    # job of ours Redis has lost: a new primary may lack the last moment of the old one.
+                    num_lost += fresh
+                    if num_lost > _MAX_LOST:
                         raise
 
     async def _enqueue(

@@ -121,7 +121,9 @@ def redis_errors(url: str) -> Iterator[None]:
     except TRANSIENT_ERRORS as error:
         if tls := tls_error(error):
             raise QueueUnavailable(f"{where}: {_about_tls(tls)}") from error
-        raise QueueUnavailable(f"no {where}: {str(error) or type(error).__name__}") from error
+        reason = str(error) or type(error).__name__
+        hint = _TLS_HINTS.get(reason, "") if url.startswith("rediss") else ""
+        raise QueueUnavailable(f"no {where}: {reason}{hint}") from error
     except OutOfMemoryError as error:
         raise QueueUnavailable(f"{where} has reached its maxmemory; give it more, or wait") from error
     except ReadOnlyError as error:
@@ -132,6 +134,12 @@ def redis_errors(url: str) -> Iterator[None]:
         raise QueueUnavailable(f"{where}: {str(error) or type(error).__name__}") from error
 
 
+_OUR_CERTIFICATE = "it wants a certificate of ours; name one with ssl_certfile and ssl_keyfile"
+# What a server that does not like our greeting does without a word.
+_TLS_HINTS = {
+    "Timeout connecting to server": "; if it does not speak TLS the URL begins with redis, not rediss",
+    "Connection closed by server.": f"; perhaps {_OUR_CERTIFICATE}",
+}
 _HOST_MISMATCH = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
 
 
@@ -146,5 +154,5 @@ def _about_tls(error: ssl.SSLError) -> str:
         )
     reason = str(error.reason or error)
     if "CERTIFICATE_REQUIRED" in reason:
-        return "it wants a certificate of ours; name one with ssl_certfile and ssl_keyfile"
+        return _OUR_CERTIFICATE
     return f"it does not speak TLS as we do ({reason}); without TLS the URL begins with redis, not rediss"

@@ -4,7 +4,7 @@ import asyncio
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
@@ -45,7 +45,7 @@ class _Arguments:
     truncate: Truncate
     dimensions: int | None
     embedding_type: EmbeddingType
-    redis_url: str
+    redis_url: str = field(repr=False)
     embedded: bool
     batch_texts: int
     max_in_flight: int

@@ -5,12 +5,12 @@ from typing import Any
 from redis.asyncio.connection import Connection, SSLConnection
 from redis.connection import Connection as BlockingConnection
 from redis.connection import SSLConnection as BlockingSSLConnection
-from redis.exceptions import ConnectionError, ResponseError
+from redis.exceptions import ConnectionError, ReadOnlyError, ResponseError
 
 from producer.redis_url import Address
 
 # What a server says that cannot serve us now, while another one, or itself a little later, may.
-_ELSEWHERE = ("READONLY", "MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN")
+_ELSEWHERE = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN")
 
 
 class Route:
@@ -36,14 +36,14 @@ class Route:
 
     def follow(self, error: ResponseError, address: Address) -> None:
         """Raises ConnectionError, which is tried again, if the server at `address` says: not here."""
+        if isinstance(error, ReadOnlyError):
+            raise ConnectionError(f"it is a replica and takes no writes (READONLY): {error}") from error
         code, _, words = str(error).partition(" ")
         if code not in _ELSEWHERE:
             return
         if code == "MOVED":
             host, _, port = words.rpartition(" ")[2].rpartition(":")
             self._moved = (host or address[0], int(port))  # without a host it is the one we know
-        elif address == self.address:
-            self._moved = None
         raise ConnectionError(str(error)) from error
 
 

@@ -5,11 +5,14 @@ from enum import StrEnum
 from uuid import uuid4
 
 from redis.asyncio import Redis
+from redis.exceptions import OutOfMemoryError
 
 from producer.contract import Keys, Request, encode_request, job_id
 from producer.errors import InvalidOption, QueueFull, QueueUnavailable
 
 STAGED_S = 60  # how long a payload may lie between its two commands
+FULL_RETRY_S = 1.0
+MEMORY_RETRY_S = 5.0  # memory comes back as answers are read or expire
 
 # KEYS[1] root of the queue's keys
 # ARGV job id, staging token, bytes, texts, head start in ms, most jobs, most bytes, keep result in ms
@@ -107,7 +110,8 @@ async def submit(
 ) -> Submission:
     """Put the request on its queue unless a job of that id is there, or its result.
 
-    Raises QueueFull over the limits, InvalidOption for an unknown priority, and redis-py's errors.
+    Raises QueueFull over the limits and where Redis has no memory left, InvalidOption for an unknown
+    priority, and redis-py's errors.
     """
     head_start_ms = _HEAD_START_MS[_priority(priority)]
     token = uuid4().hex
@@ -126,12 +130,23 @@ async def submit(
             str(limits.max_bytes),
             str(int(keep_result_s * 1000)),
         )
-        _, (state, depth) = await pipe.execute()
+        # Raised here, since redis-py would quote the command in its error, and the texts with it.
+        stored, accepted = await pipe.execute(raise_on_error=False)
+    for reply in (stored, accepted):
+        if isinstance(reply, OutOfMemoryError):
+            raise QueueFull(
+                f"Redis has reached its maxmemory, so the queue {keys.queue} takes nothing now; "
+                "try again later, or give Redis more",
+                retry_after_s=MEMORY_RETRY_S,
+            ) from reply
+        if isinstance(reply, Exception):
+            raise reply
+    state, depth = accepted
     if state == b"full":
         raise QueueFull(
             f"the queue {keys.queue} is full ({depth} jobs waiting, limits {limits.max_jobs} jobs and "
             f"{limits.max_bytes} bytes); try again later",
-            retry_after_s=1.0,
+            retry_after_s=FULL_RETRY_S,
         )
     if state == b"lost":
         raise QueueUnavailable("Redis dropped the payload before it was accepted; check its memory policy")

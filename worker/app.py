@@ -11,6 +11,7 @@ from arq.connections import ArqRedis
 from producer.connection import connect, connect_blocking, redis_errors
 from producer.contract import Keys, Provenance, queue_name
 from producer.errors import BackendDead
+from producer.patience import Patience
 from producer.redis_url import redacted
 from worker.batcher import Batcher
 from worker.boot import Booted
@@ -64,7 +65,12 @@ async def serve(
             )
             heartbeat = Heartbeat(
                 leases,
-                connect_blocking(settings.redis_url),
+                # It tries again with the next beat, and must not wait for a silent peer until leases end.
+                connect_blocking(
+                    settings.redis_url,
+                    timeout_s=max(1.0, settings.lease_s / 2),
+                    patience=Patience(settings.lease_s / 3),
+                ),
                 lease_s=settings.lease_s,
                 on_lost=worker.lease_lost,
                 on_death=on_death,
