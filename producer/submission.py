@@ -12,7 +12,7 @@ from producer.errors import InvalidOption, QueueFull, QueueUnavailable
 
 STAGED_S = 60  # how long a payload may lie between its two commands
 FULL_RETRY_S = 1.0
-MEMORY_RETRY_S = 5.0  # memory comes back as answers are read or expire
+MEMORY_RETRY_S = 2.0  # memory comes back as answers are read or expire
 
 # KEYS[1] root of the queue's keys
 # ARGV job id, staging token, bytes, texts, head start in ms, most jobs, most bytes, keep result in ms

@@ -23,6 +23,7 @@ from worker.leases import Leases
 from worker.owner import new_owner
 from worker.packing import Budget
 from worker.prompts import read_prompts
+from worker.recount import Recount
 from worker.registration import Registration
 from worker.settings import Settings
 
@@ -74,6 +75,7 @@ async def serve(
                 lease_s=settings.lease_s,
                 on_lost=worker.lease_lost,
                 on_death=on_death,
+                after_beat=Recount(keys, name),
             )
             with closing(heartbeat):
                 worker.start_heartbeat(heartbeat)

@@ -20,7 +20,8 @@ class Heartbeat:
 
     A thread, since a blocked event loop must not lose its leases at once; it stops renewing when the loop
     has not answered for `max_silence_s`, since a hung worker must lose them. `on_lost` is called in the
-    loop with each job whose lease is gone, `on_death` in the thread if it ends by anything but `close`.
+    loop with each job whose lease is gone, `on_death` in the thread if it ends by anything but `close`,
+    `after_beat` in the thread with its connection.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class Heartbeat:
         on_lost: Callable[[str], None],
         on_death: Callable[[BaseException], None],
         max_silence_s: float = 30.0,
+        after_beat: Callable[[Redis], None] = lambda _: None,
     ) -> None:
         self._leases = leases
         self._redis = redis
@@ -39,6 +41,7 @@ class Heartbeat:
         self._on_lost = on_lost
         self._on_death = on_death
         self._max_silence_s = max_silence_s
+        self._after_beat = after_beat
         self._held: dict[str, Claim] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
@@ -85,6 +88,7 @@ class Heartbeat:
             held = list(self._held.values())
         try:
             lost = self._leases.renew(self._redis, held)
+            self._after_beat(self._redis)
         except (RedisError, OSError) as error:
             log.warning("leases not renewed: %s", error)
             return
