@@ -2,11 +2,13 @@
 
 from typing import Any
 
-from redis.asyncio.connection import Connection, SSLConnection
+from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
 from redis.connection import Connection as BlockingConnection
 from redis.connection import SSLConnection as BlockingSSLConnection
+from redis.connection import UnixDomainSocketConnection as BlockingUnixDomainSocketConnection
 from redis.exceptions import ConnectionError, ReadOnlyError, ResponseError
 
+from producer.patience import PatientBlockingRetry, PatientRetry
 from producer.redis_url import Address
 
 # What a server says that cannot serve us now, while another one, or itself a little later, may.
@@ -47,7 +49,28 @@ class Route:
         raise ConnectionError(str(error)) from error
 
 
-class _Following:
+class _Wholly:
+    """Tries again whatever fails while connecting: redis-py leaves out the greeting and the password."""
+
+    async def connect(self) -> None:
+        """Connect if that is not done yet."""
+        retry: PatientRetry = self.retry  # type: ignore[attr-defined]
+        await retry.call_with_retry(super().connect, self._drop)  # type: ignore[misc]
+
+    async def _drop(self, _: object) -> None:
+        await self.disconnect(nowait=True)  # type: ignore[attr-defined]
+
+
+class _BlockingWholly:
+    """The same, blocking."""
+
+    def connect(self) -> None:
+        """Connect if that is not done yet."""
+        retry: PatientBlockingRetry = self.retry  # type: ignore[attr-defined]
+        retry.call_with_retry(super().connect, self.disconnect)  # type: ignore[misc, attr-defined]
+
+
+class _Following(_Wholly):
     """Connects along a route; the rest is the connection's own."""
 
     def __init__(self, *, route: Route, **options: Any) -> None:
@@ -72,7 +95,7 @@ class _Following:
             raise
 
 
-class _BlockingFollowing:
+class _BlockingFollowing(_BlockingWholly):
     """The same, blocking."""
 
     def __init__(self, *, route: Route, **options: Any) -> None:
@@ -111,3 +134,11 @@ class BlockingFollowingConnection(_BlockingFollowing, BlockingConnection):
 
 class BlockingFollowingTlsConnection(_BlockingFollowing, BlockingSSLConnection):
     """By TLS, blocking."""
+
+
+class UnixConnection(_Wholly, UnixDomainSocketConnection):
+    """By a socket of this machine."""
+
+
+class BlockingUnixConnection(_BlockingWholly, BlockingUnixDomainSocketConnection):
+    """By a socket of this machine, blocking."""

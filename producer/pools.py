@@ -3,8 +3,8 @@
 from typing import Any
 
 from redis import ConnectionPool as BlockingConnectionPool
-from redis import UnixDomainSocketConnection as BlockingUnixConnection
-from redis.asyncio import ConnectionPool, UnixDomainSocketConnection
+from redis.asyncio import BlockingConnectionPool as WaitingConnectionPool
+from redis.asyncio import ConnectionPool
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.sentinel import Sentinel as BlockingSentinel
 from redis.sentinel import SentinelConnectionPool as BlockingSentinelConnectionPool
@@ -12,9 +12,11 @@ from redis.sentinel import SentinelConnectionPool as BlockingSentinelConnectionP
 from producer.following import (
     BlockingFollowingConnection,
     BlockingFollowingTlsConnection,
+    BlockingUnixConnection,
     FollowingConnection,
     FollowingTlsConnection,
     Route,
+    UnixConnection,
 )
 from producer.patience import TRANSIENT_ERRORS, Patience, PatientBlockingRetry, PatientRetry
 from producer.redis_url import RedisUrl
@@ -49,12 +51,12 @@ def open_pool(url: RedisUrl, *, timeout_s: float, patience: Patience) -> Connect
     options = _options(url, timeout_s, PatientRetry(patience))
     sentinel = _sentinel_options(url, timeout_s)
     if url.scheme == "unix":
-        return ConnectionPool(connection_class=UnixDomainSocketConnection, path=url.path, **options)
+        return WaitingConnectionPool(connection_class=UnixConnection, path=url.path, **options)
     if url.service:
         manager = Sentinel(list(url.hosts), sentinel_kwargs=sentinel)  # type: ignore[no-untyped-call]
         return _SentinelPool(url.service, manager, ssl=url.tls, **options)  # type: ignore[no-untyped-call]
     kind = FollowingTlsConnection if url.tls else FollowingConnection
-    return ConnectionPool(connection_class=kind, route=Route(url.hosts), **options)
+    return WaitingConnectionPool(connection_class=kind, route=Route(url.hosts), **options)
 
 
 def open_blocking_pool(url: RedisUrl, *, timeout_s: float, patience: Patience) -> BlockingConnectionPool:

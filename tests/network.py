@@ -21,6 +21,7 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._writers: set[asyncio.StreamWriter] = set()
+        self._forgotten: set[asyncio.StreamWriter] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
 
@@ -31,6 +32,10 @@ class Proxy:
     def cut(self) -> None:
         """End every connection."""
         self._loop.call_soon_threadsafe(self._close_all)
+
+    def forget(self) -> None:
+        """Swallow all that comes by the connections there are, for good, as a router does that lost them."""
+        self._forgotten |= self._writers
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -86,7 +91,8 @@ class Proxy:
         while data := await source.read(65536):
             if delayed and self.delay_s:
                 await asyncio.sleep(self.delay_s)
-            if not self.black_hole:  # what was swallowed never comes, as if packets had been lost for good
+            # What was swallowed never comes, as if packets had been lost for good.
+            if not self.black_hole and sink not in self._forgotten:
                 sink.write(data)
                 await sink.drain()
         raise ConnectionResetError

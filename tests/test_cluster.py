@@ -3,12 +3,13 @@
 import asyncio
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
 from redis import Redis
 from redis.crc import key_slot
+from redis.exceptions import ResponseError
 from redis_server import RedisServer
 from serving import MODEL, producer, worker
 
@@ -112,6 +113,41 @@ async def test_the_queue_moves_while_jobs_flow(cluster: Cluster) -> None:
     with target.client() as redis:
         totals = redis.hgetall(KEYS.totals)
     assert (totals["bytes"], totals.get("failed")) == ("0", None)
+
+
+def follows(cluster: Cluster, node: RedisServer) -> bool:
+    """True if it is a replica that has what its primary has."""
+    role = cluster.ask(node, "ROLE")
+    return role[0] == "slave" and role[3] == "connected"
+
+
+@pytest.mark.slow
+async def test_a_shard_that_fails_over_is_found(cluster: Cluster, tmp_path: Path) -> None:
+    """Its primary is killed; the nodes that were named send us to the replica that takes its place."""
+    owner, url = cluster.owner(), cluster.others()[0].url
+    options = {"cluster-enabled": "yes", "cluster-node-timeout": "2000"}
+    with RedisServer(tmp_path / "replica", **options) as replica:
+        cluster.ask(replica, "CLUSTER", "MEET", "127.0.0.1", owner.port)
+        shard = cluster.ask(owner, "CLUSTER", "MYID")
+        async with asyncio.timeout(30):
+            while (
+                cluster.ask(replica, "ROLE")[0] != "slave" or cluster.ask(replica, "ROLE")[3] != "connected"
+            ):
+                with suppress(ResponseError):  # it does not know the node yet
+                    cluster.ask(replica, "CLUSTER", "REPLICATE", shard)
+                await asyncio.sleep(0.1)
+        async with Client(url, model=MODEL) as client, worker(url, max_tries=1):
+            assert (await client.embed(["before"], timeout_s=20)).ok
+            owner.kill()
+            assert (await client.embed(["after"], timeout_s=50)).ok
+        assert cluster.ask(replica, "ROLE")[0] == "master"
+        owner.start()
+        async with asyncio.timeout(30):
+            while not follows(cluster, owner):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+            cluster.ask(owner, "CLUSTER", "FAILOVER")
+            while cluster.ask(owner, "ROLE")[0] != "master":  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
 
 
 @pytest.mark.slow

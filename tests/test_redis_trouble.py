@@ -1,18 +1,23 @@
 """Redis in trouble, and jobs on it: out of memory, read-only, silent, slow, loading, refusing, away."""
 
 import asyncio
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from network import Proxy
 from redis.exceptions import RedisError
 from redis_server import RedisServer
-from serving import MODEL, worker
+from serving import MODEL, producer, worker
+from test_worker_process import process
 
 from producer import Client
-from producer.connection import connect, connect_blocking, redis_errors
+from producer.connection import connect, connect_blocking, redis_errors, subscribed
 from producer.contract import EmbedOptions, Keys, build_request, queue_name
 from producer.errors import QueueFull, QueueUnavailable
 from producer.patience import Patience
@@ -137,6 +142,21 @@ async def test_a_silent_server_ends_in_an_error_and_is_found_again(proxy: Proxy)
             assert blocking.ping()
 
 
+@pytest.mark.slow
+async def test_a_subscription_nobody_serves_is_made_again(proxy: Proxy) -> None:
+    """A listener has nothing to send that would fail; it notices that health checks are not answered."""
+    heard: list[bytes] = []
+    async with connect(proxy.url) as redis, subscribed(redis, "channel", heard.append):
+        await redis.publish("channel", "one")
+        await until(lambda: heard == [b"one"])
+        proxy.forget()
+        async with asyncio.timeout(30):
+            while heard[-1] != b"two":
+                await asyncio.sleep(0.5)
+                with suppress(RedisError, OSError):
+                    await redis.publish("channel", "two")
+
+
 async def test_cut_connections_are_made_again(server: RedisServer, proxy: Proxy) -> None:
     """In the middle of everything: each job is answered, and none is taken for dead."""
     async with Client(proxy.url, model=MODEL) as client, worker(proxy.url, lease_s=0.6):
@@ -187,6 +207,7 @@ async def test_outages_end_no_job_as_exhausted(server: RedisServer) -> None:
     assert "lost_leases" not in seen
 
 
+@pytest.mark.slow
 async def test_a_server_that_loads_its_data_is_waited_for(tmp_path: Path) -> None:
     """LOADING is an outage like any other."""
     with RedisServer(tmp_path / "one", appendonly="yes", key_load_delay="20") as server:
@@ -214,6 +235,28 @@ async def test_refusals_are_said_and_not_waited_for(server: RedisServer) -> None
                 await client.submit(["a text"])
         assert time.monotonic() - started_s < 2
         assert "hunter" not in str(refused.value) + repr(refused.value.__cause__)
+
+
+async def test_no_process_prints_a_password(server: RedisServer, tmp_path: Path) -> None:
+    """Neither commands nor workers, whether they serve with it or are refused."""
+    with server.client() as redis:
+        redis.execute_command("ACL", "SETUSER", "user", "on", ">hunter2", "~*", "&*", "+@all")
+    right, wrong = (server.url.replace("//", f"//user:{password}@") for password in ("hunter2", "hunter3"))
+    with process(tmp_path / "log", right, log_level="DEBUG") as running:
+        shown = [await producer("status", redis_url=url) for url in (right, wrong)]
+        running.terminate()
+        await asyncio.to_thread(running.wait)
+    env = {
+        **os.environ,
+        "EMBEDMILL_REDIS_URL": wrong,
+        "EMBEDMILL_MODEL": MODEL,
+        "EMBEDMILL_LOG_LEVEL": "DEBUG",
+    }
+    command = [sys.executable, "-m", "worker", "run"]
+    refused = await asyncio.to_thread(subprocess.run, command, env=env, capture_output=True, text=True)
+    assert refused.returncode != 0
+    assert "refuses us" in refused.stderr
+    assert "hunter" not in str(shown) + (tmp_path / "log").read_text() + refused.stdout + refused.stderr
 
 
 async def test_an_outage_longer_than_asked_for_is_an_error(server: RedisServer) -> None:

@@ -72,8 +72,9 @@ class Heartbeat:
     def _run(self) -> None:
         try:
             while True:
+                due_s = time.monotonic() + self._interval_s
                 self._beat()
-                if self._stop.wait(self._interval_s):
+                if self._stop.wait(max(0.0, due_s - time.monotonic())):
                     return
         except BaseException as error:  # without it every lease would silently run out
             self._on_death(error)
