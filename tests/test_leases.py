@@ -108,6 +108,32 @@ async def test_a_renewed_lease_is_kept(server: EmbeddedServer, redis: Redis, key
     blocking.close()
 
 
+@pytest.mark.parametrize("first", ["claim", "renew"])
+async def test_after_a_silence_of_all_leases_are_spared(
+    server: EmbeddedServer, redis: Redis, keys: Keys, first: str
+) -> None:
+    """Redis was away: whoever comes back first takes nothing; a worker that does not come back loses its."""
+    await enqueue(redis, keys)
+    owner, other = (leases(redis, keys, name, lease_s=0.2) for name in "ab")
+    claim = await claim_one(owner)
+    with connect_blocking(server.url) as blocking:
+        owner.renew(blocking, [claim])
+        await asyncio.sleep(0.3)
+        if first == "renew":
+            other.renew(blocking, [])
+        assert await other.claim(1, MANY) == []
+        assert owner.renew(blocking, [claim]) == set()
+        await asyncio.sleep(0.3)
+        assert await other.claim(1, MANY) == []
+        for _ in range(10):
+            other.renew(blocking, [])
+            await asyncio.sleep(0.05)
+        [(again, _)] = await other.claim(1, MANY)
+    assert again.tries == 2
+    assert not await owner.finish(claim, ANSWER)
+    assert await redis.hget(keys.totals, "lost_leases") == b"1"
+
+
 async def test_a_released_job_pauses_and_counts_its_try(redis: Redis, keys: Keys) -> None:
     """A failure burns a try and waits; a hand-back does neither."""
     await enqueue(redis, keys)
