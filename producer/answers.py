@@ -29,9 +29,18 @@ class Answers:
         `fresh` says that it was enqueued this moment: the first look waits to be told. Raises JobFailed,
         ResultTimeout, ResultNotFound if there is neither job nor result.
         """
+        # The longer limit is for a look while Redis is away.
+        limit_s = None if timeout_s is None else timeout_s + RECHECK_S
+        with suppress(TimeoutError):
+            async with asyncio.timeout(limit_s):
+                return await self._wait(job, done, timeout_s=timeout_s, consume=consume, look=not fresh)
+        raise ResultTimeout(f"no result of job {job} within {timeout_s} s; fetch it later by id")
+
+    async def _wait(
+        self, job: str, done: asyncio.Event, *, timeout_s: float | None, consume: bool, look: bool
+    ) -> Reply:
         loop = asyncio.get_running_loop()
         deadline = None if timeout_s is None else loop.time() + timeout_s
-        look = not fresh
         while True:
             if look:
                 done.clear()  # before the look: what is told during it counts for the next
@@ -43,7 +52,7 @@ class Answers:
             look = True
             wait_s = RECHECK_S if deadline is None else min(RECHECK_S, deadline - loop.time())
             if wait_s <= 0:
-                raise ResultTimeout(f"no result of job {job} within {timeout_s} s; fetch it later by id")
+                raise TimeoutError
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await done.wait()

@@ -14,7 +14,7 @@ from typing import Self
 
 from producer.answers import Answers
 from producer.cancellation import Cancellation, RunCancelled
-from producer.connection import DEFAULT_URL, connect, end_tasks, redis_errors, subscribed
+from producer.connection import DEFAULT_URL, OUTAGE_S, connect, end_tasks, redis_errors, subscribed
 from producer.contract import (
     DEFAULT_PREFIX,
     EmbedOptions,
@@ -29,9 +29,12 @@ from producer.dead import DeadLetter, DeadLetters
 from producer.errors import QueueError, QueueFull, ResultNotFound
 from producer.events import Events
 from producer.outbox import Outbox
+from producer.patience import Patience
 from producer.submission import Prepared, Priority, QueueLimits, Submission, prepare, submit
 
+_MAX_LOST = 3  # how often a job is enqueued again that Redis has lost
 _WITHDRAW_S = 5.0  # whoever leaves early waits no longer for a Redis that does not answer
+
 Batches = AsyncIterable[Sequence[object]] | Iterable[Sequence[object]]
 
 
@@ -40,7 +43,7 @@ class Client:
 
     Results stay for `keep_result_s` after the job is done. `run` names what the jobs belong to, so that they
     can be cancelled together; any number of clients may share it. Everything that goes wrong with Redis is
-    QueueUnavailable with the address, after bounded retries.
+    QueueUnavailable with the address: on entering after 5 s, later when Redis was away for `outage_s`.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class Client:
         limits: QueueLimits | None = None,
         keep_result_s: float = 600.0,
         run: str | None = None,
+        outage_s: float = 60.0,
     ) -> None:
         self._url = redis_url
         self._run = None if run is None else run_name(run)
@@ -59,7 +63,9 @@ class Client:
         self._keys = Keys(queue_name(model), prefix)
         self._limits = limits or QueueLimits()
         self._keep_result_s = keep_result_s
-        self._redis = connect(redis_url)
+        self._outage_s = outage_s
+        self._patience = Patience(min(OUTAGE_S, outage_s))
+        self._redis = connect(redis_url, patience=self._patience)
         self._cancellation = Cancellation(self._redis, self._keys)
         self._dead = DeadLetters(self._redis, self._keys)
         self._events = Events()
@@ -74,6 +80,7 @@ class Client:
             with redis_errors(self._url):
                 listening = subscribed(self._redis, self._keys.channel, self._events.on_message)
                 await opening.enter_async_context(listening)
+            self._patience.outage_s = self._outage_s
             self._open = opening.pop_all()
         return self
 
@@ -216,6 +223,7 @@ class Client:
         prepared = prepare(build_request(self._model, texts, options or EmbedOptions()))
         # Watched from before it is enqueued: a worker may be faster than the reply to us.
         with self._events.watching(prepared.job) as done:
+            num_lost = 0
             while True:
                 try:
                     async with turn or nullcontext():
@@ -225,8 +233,10 @@ class Client:
                         prepared.job, done, timeout_s=timeout_s, consume=consume and fresh, fresh=fresh
                     )
                 except ResultNotFound:
-                    # The job we joined was consumed by whoever enqueued it; then it is ours to enqueue.
-                    if fresh:
+                    # The job we joined was consumed by whoever enqueued it; then it is ours to enqueue. A
+                    # job of ours Redis has lost: a new primary may lack the last moment of the old one.
+                    num_lost += fresh
+                    if num_lost > _MAX_LOST:
                         raise
                 except asyncio.CancelledError:
                     if abandoned is not None:

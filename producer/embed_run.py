@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -49,7 +49,7 @@ class Arguments:
     truncate: Truncate
     dimensions: int | None
     embedding_type: EmbeddingType
-    redis_url: str
+    redis_url: str = field(repr=False)
     prefix: str
     run: str | None
     embedded: bool

@@ -5,6 +5,7 @@ from enum import StrEnum
 from uuid import uuid4
 
 from redis.asyncio import Redis
+from redis.exceptions import OutOfMemoryError
 
 from producer.cancellation import CANCELLED
 from producer.contract import Keys, Request, encode_request, job_id
@@ -12,6 +13,8 @@ from producer.errors import InvalidOption, QueueFull, QueueUnavailable
 from producer.outbox import Outbox
 
 STAGED_S = 60  # how long a payload may lie between its two commands
+FULL_RETRY_S = 1.0
+MEMORY_RETRY_S = 2.0  # memory comes back as answers are read or expire
 
 # KEYS[1] root of the queue's keys
 # ARGV job id, staging token, bytes, texts, head start in ms, most jobs, most bytes, keep result in ms,
@@ -121,7 +124,8 @@ async def submit(
 ) -> Submission:
     """Put the request on its queue unless a job of that id is there, or its result; the run wants it now.
 
-    Raises QueueFull over the limits, InvalidOption for an unknown priority, and redis-py's errors.
+    Raises QueueFull over the limits and where Redis has no memory left, InvalidOption for an unknown
+    priority, and redis-py's errors.
     """
     head_start_ms = _HEAD_START_MS[_priority(priority)]
     token = uuid4().hex
@@ -130,15 +134,22 @@ async def submit(
     keep_ms = str(int(keep_result_s * 1000))
     facts = (prepared.job, token, *sizes, str(head_start_ms), *bounds, keep_ms, run or "", CANCELLED)
     outbox = redis if isinstance(redis, Outbox) else Outbox(redis)
-    _, (state, depth) = await outbox.send(
-        ("SET", keys.staged(token), prepared.payload, "EX", str(STAGED_S)),
-        ("EVAL", _ENQUEUE, "1", keys.root, *facts),
-    )
+    try:
+        _, (state, depth) = await outbox.send(
+            ("SET", keys.staged(token), prepared.payload, "EX", str(STAGED_S)),
+            ("EVAL", _ENQUEUE, "1", keys.root, *facts),
+        )
+    except OutOfMemoryError as error:
+        raise QueueFull(
+            f"Redis has reached its maxmemory, so the queue {keys.queue} takes nothing now; "
+            "try again later, or give Redis more",
+            retry_after_s=MEMORY_RETRY_S,
+        ) from error
     if state == b"full":
         raise QueueFull(
             f"the queue {keys.queue} is full ({depth} jobs waiting, limits {limits.max_jobs} jobs and "
             f"{limits.max_bytes} bytes); try again later",
-            retry_after_s=1.0,
+            retry_after_s=FULL_RETRY_S,
         )
     if state == b"lost":
         raise QueueUnavailable("Redis dropped the payload before it was accepted; check its memory policy")

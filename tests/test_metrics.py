@@ -32,6 +32,7 @@ from producer.connection import connect_blocking
 from producer.contract import Keys, build_request, queue_name
 from producer.embedded import EmbeddedServer
 from producer.errors import JobFailed, SettingsError
+from producer.patience import Patience
 from producer.submission import QueueLimits, prepare, submit
 from worker.backends.contract import Tokens
 from worker.backends.fake import FakeBackend
@@ -272,7 +273,7 @@ async def test_a_worker_knows_what_ails_it(
         urls = {"refused": "unix:///nowhere", "silent": f"redis://127.0.0.1:{silent.getsockname()[1]}"}
         heartbeat = Heartbeat(
             Leases(redis, KEYS, worker=new_owner(), lease_s=0.3),
-            connect_blocking(urls.get(trouble, server.url), timeout_s=1.0, num_retries=0),
+            connect_blocking(urls.get(trouble, server.url), timeout_s=1.0, patience=Patience(0)),
             lease_s=0.3,
             on_lost=lambda job: None,
             on_death=lambda error: None,

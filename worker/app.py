@@ -8,9 +8,11 @@ from contextlib import closing, contextmanager
 
 from arq.connections import ArqRedis
 
-from producer.connection import connect, connect_blocking, redacted, redis_errors
+from producer.connection import connect, connect_blocking, redis_errors
 from producer.contract import Keys, Provenance, queue_name
 from producer.errors import BackendDead
+from producer.patience import Patience
+from producer.redis_url import redacted
 from worker.batcher import Batcher
 from worker.boot import Booted
 from worker.device import BatchEvent, Device
@@ -23,6 +25,7 @@ from worker.owner import new_owner
 from worker.packing import Budget
 from worker.part import Serving
 from worker.prompts import read_prompts
+from worker.recount import Recount
 from worker.registration import Registration
 from worker.report import Report
 from worker.settings import Settings
@@ -73,10 +76,16 @@ async def serve(
             )
             heartbeat = Heartbeat(
                 leases,
-                connect_blocking(settings.redis_url),
+                # It tries again with the next beat, and must not wait for a silent peer until leases end.
+                connect_blocking(
+                    settings.redis_url,
+                    timeout_s=max(1.0, settings.lease_s / 2),
+                    patience=Patience(settings.lease_s / 3),
+                ),
                 lease_s=settings.lease_s,
                 on_lost=to_all(worker.lease_lost, tally.count_lost_lease),
                 on_death=on_death,
+                after_beat=Recount(keys, name),
             )
             with closing(heartbeat):
                 worker.start_heartbeat(heartbeat)

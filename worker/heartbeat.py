@@ -21,7 +21,8 @@ class Heartbeat:
 
     A thread, since a blocked event loop must not lose its leases at once; it stops renewing when the loop
     has not answered for `max_silence_s`, since a hung worker must lose them. `on_lost` is called in the
-    loop with each job whose lease is gone, `on_death` in the thread if it ends by anything but `close`.
+    loop with each job whose lease is gone, `on_death` in the thread if it ends by anything but `close`,
+    `after_beat` in the thread with its connection.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Heartbeat:
         on_lost: Callable[[str], None],
         on_death: Callable[[BaseException], None],
         max_silence_s: float = 30.0,
+        after_beat: Callable[[Redis], None] = lambda _: None,
     ) -> None:
         self._leases = leases
         self._redis = redis
@@ -40,6 +42,7 @@ class Heartbeat:
         self._on_lost = on_lost
         self._on_death = on_death
         self._max_silence_s = max_silence_s
+        self._after_beat = after_beat
         self._held: dict[str, Claim] = {}
         self._misses: dict[Claim, int] = {}
         self._lock = threading.Lock()
@@ -80,8 +83,9 @@ class Heartbeat:
     def _run(self) -> None:
         try:
             while True:
+                due_s = time.monotonic() + self._interval_s
                 self._beat()
-                if self._stop.wait(self._interval_s):
+                if self._stop.wait(max(0.0, due_s - time.monotonic())):
                     return
         except BaseException as error:  # without it every lease would silently run out
             self._on_death(error)
@@ -98,6 +102,7 @@ class Heartbeat:
             held = list(self._held.values())
         try:
             lost = self._leases.renew(self._redis, held)
+            self._after_beat(self._redis)
         except (RedisError, OSError) as error:
             log.warning("leases not renewed: %s", error)
             return

@@ -18,6 +18,7 @@ from producer.contract import Failure, Keys
 from producer.errors import BackendDead
 from worker.heartbeat import Heartbeat
 from worker.leases import Answer, Claim, Leases
+from worker.persistence import until_written
 from worker.verdicts import given_up
 
 log = logging.getLogger(__name__)
@@ -180,7 +181,9 @@ class LeaseWorker(Worker):
             return
         try:
             answer = await self._run_job(claim, payload)
-            if answer is not None and await self._leases.finish(claim, answer):
+            if answer is not None and await until_written(
+                lambda: self._leases.finish(claim, answer), claim.job
+            ):
                 self.jobs_complete += 1
             else:
                 log.warning("answer_dropped job=%s reason=lease_lost", claim.job)
@@ -191,7 +194,10 @@ class LeaseWorker(Worker):
             raise  # what the job held is left to the parent, or to the end of the lease, as after any death
         except (RedisError, OSError, MemoryError) as error:
             log.warning("job_retried job=%s try=%d error=%s", claim.job, claim.tries, error)
-            await self._leases.release(claim, pause_s=_pause_s(claim.tries), burn_try=True)
+            pause_s = _pause_s(claim.tries)
+            await until_written(
+                lambda: self._leases.release(claim, pause_s=pause_s, burn_try=True), claim.job
+            )
             self.jobs_retried += 1
         except Exception as error:
             log.exception("job_failed job=%s", claim.job)
@@ -202,7 +208,7 @@ class LeaseWorker(Worker):
         log.error("job_failed job=%s code=%s", claim.job, failure.code)
         self.jobs_failed += 1
         self._on_failure(claim, failure)
-        await self._leases.bury(claim, failure, tries=tries)
+        await until_written(lambda: self._leases.bury(claim, failure, tries=tries), claim.job)
 
     def _measure(self, claim: Claim) -> None:
         """Smoothed bytes of text a second, the measure of how much work to hold."""

@@ -1,6 +1,7 @@
 """The steps of a lease as scripts: each atomic, on the server's clock, with the queue's root as its only key.
 
-The keys are listed in docs/delivery.md; what the steps promise is told in `worker.leases`.
+The keys are listed in docs/delivery.md; what the steps promise is told in `worker.leases`. The first write
+of each is one that needs no memory: where Redis has none left it lets a script that has begun to write go on.
 """
 
 _NOW = """
@@ -28,13 +29,30 @@ local function died(id)
 end
 """
 
-# ARGV worker, most jobs, most bytes, lease in ms
+# Where no worker at all was heard for a lease, Redis was away, or cut off: whoever was at work comes back
+# with it, and has two leases to renew. So an outage ends no lease, and puts no job on trial.
+_SPARE = """
+local function spare(presence, lease)
+  local last = redis.call('ZREVRANGE', root .. 'workers', 0, 0, 'WITHSCORES')[2]
+  if not last or now - (last - presence) <= lease then return end
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', root .. 'leases', '-inf', now)) do
+    if redis.call('HGET', root .. 'job:' .. id, 'token') then
+      redis.call('ZREM', root .. 'leases', id)
+      redis.call('ZADD', root .. 'leases', now + 2 * lease, id)
+    end
+  end
+end
+"""
+
+# ARGV worker, most jobs, most bytes, lease in ms, a worker's presence in ms
 # -> {id, token, tries, bytes, texts, waited in ms, trial or nil} each
 # A worker may claim a job twice within a millisecond, so its tokens tell the microsecond.
 CLAIM = (
     _NOW
     + _DIED
+    + _SPARE
     + """
+spare(tonumber(ARGV[5]), tonumber(ARGV[4]))
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', root .. 'leases', '-inf', now, 'LIMIT', 0, 128)) do
   if died(id) > 0 then redis.call('HINCRBY', root .. 'totals', 'lost_leases', 1) end
 end
@@ -45,10 +63,10 @@ for _, id in ipairs(ids) do
   local facts = redis.call('HMGET', job, 'bytes', 'texts', 'enqueued', 'trial')
   bytes = bytes + tonumber(facts[1] or '0')
   if #claimed > 0 and bytes > tonumber(ARGV[3]) then break end
+  redis.call('ZREM', root .. 'waiting', id)
   local tries = redis.call('HINCRBY', job, 'tries', 1)
   local token = ARGV[1] .. ':' .. tries .. ':' .. time[1] .. string.format('%06d', time[2])
   redis.call('HSET', job, 'token', token)
-  redis.call('ZREM', root .. 'waiting', id)
   redis.call('ZADD', root .. 'leases', now + ARGV[4], id)
   local waited = now - (facts[3] or now)
   claimed[#claimed + 1] = {id, token, tries, facts[1] or 0, facts[2] or 0, waited, facts[4]}
@@ -60,7 +78,9 @@ return claimed
 # ARGV worker, its presence in ms, lease in ms, its record, then id and token of each job -> ids we lost
 RENEW = (
     _NOW
+    + _SPARE
     + """
+spare(tonumber(ARGV[2]), tonumber(ARGV[3]))
 redis.call('ZREMRANGEBYSCORE', root .. 'workers', '-inf', now)
 redis.call('ZADD', root .. 'workers', now + ARGV[2], ARGV[1])
 redis.call('SET', root .. 'worker:' .. ARGV[1], ARGV[4], 'PX', ARGV[2])
@@ -167,6 +187,27 @@ if redis.call('EXISTS', content) == 1 and redis.call('EXISTS', root .. 'job:' ..
 end
 redis.call('UNLINK', content)
 return 1
+"""
+)
+
+# ARGV worker, then the tokens of what it holds -> how many of its leases nobody works on went back
+RETURN_STRAYS = (
+    _NOW
+    + """
+local owner, held, returned = ARGV[1] .. ':', {}, 0
+for i = 2, #ARGV do held[ARGV[i]] = true end
+for _, id in ipairs(redis.call('ZRANGE', root .. 'leases', 0, -1)) do
+  local job = root .. 'job:' .. id
+  local facts = redis.call('HMGET', job, 'token', 'score')
+  if facts[1] and string.sub(facts[1], 1, #owner) == owner and not held[facts[1]] then
+    redis.call('HDEL', job, 'token')
+    redis.call('HINCRBY', job, 'tries', -1)
+    redis.call('ZREM', root .. 'leases', id)
+    redis.call('ZADD', root .. 'waiting', facts[2] or now, id)
+    returned = returned + 1
+  end
+end
+return returned
 """
 )
 

@@ -16,7 +16,16 @@ from redis.asyncio import Redis
 
 from producer.contract import DEAD_KEPT_S, FAILURE_KEPT_S, Failure, Keys, encode_failure
 from producer.outbox import Outbox
-from worker.lease_scripts import BURY, CLAIM, FINISH, FINISH_WITH_LETTER, MARK, RELEASE, RENEW
+from worker.lease_scripts import (
+    BURY,
+    CLAIM,
+    FINISH,
+    FINISH_WITH_LETTER,
+    MARK,
+    RELEASE,
+    RENEW,
+    RETURN_STRAYS,
+)
 from worker.trial import Range, Trial
 
 _PRESENCE_LEASES = 4  # a worker counts as alive so many leases after its last sign of life
@@ -85,14 +94,23 @@ class Leases:
         self._worker = worker
         self._lease_ms = int(lease_s * 1000)
         self._describe = describe
+        self._held: set[str] = set()
+        self._claim_failed = False
 
     async def claim(self, max_jobs: int, max_bytes: int) -> list[tuple[Claim, bytes | None]]:
         """The next jobs in order with their requests; at least one if any waits, however large."""
-        rows = await self._eval(CLAIM, self._worker, str(max_jobs), str(max_bytes), str(self._lease_ms))
+        # Redis may have done what we got no reply to: then jobs are leased to us that we know nothing of.
+        if self._claim_failed:
+            await self._eval(RETURN_STRAYS, self._worker, *self._held)
+        self._claim_failed = True
+        lease = (str(self._lease_ms), str(_PRESENCE_LEASES * self._lease_ms))
+        rows = await self._eval(CLAIM, self._worker, str(max_jobs), str(max_bytes), *lease)
         claims = [_read_claim(row) for row in rows]
-        if not claims:
-            return []
-        payloads = await self._redis.mget([self._keys.request(claim.job) for claim in claims])
+        payloads = []
+        if claims:
+            payloads = await self._redis.mget([self._keys.request(claim.job) for claim in claims])
+        self._claim_failed = False
+        self._held.update(claim.token for claim in claims)
         return list(zip(claims, payloads, strict=True))
 
     async def mark(self, claim: Claim, trial: Trial, some: Range) -> bool:
@@ -125,12 +143,14 @@ class Leases:
             ("SET", self._keys.staged(staging), answer, "EX", str(STAGED_S)),
             ("EVAL", script, "1", self._keys.root, claim.job, claim.token, staging, *arguments),
         )
+        self._held.discard(claim.token)
         return bool(finished)
 
     async def release(self, claim: Claim, *, pause_s: float = 0.0, burn_try: bool) -> bool:
         """Hand the job back for anybody to claim after the pause; False if the lease was lost."""
         pause_ms, refund = str(int(pause_s * 1000)), "0" if burn_try else "1"
         released = await self._eval(RELEASE, claim.job, claim.token, pause_ms, refund)
+        self._held.discard(claim.token)
         return bool(released)
 
     def renew(self, redis: SyncRedis, claims: Iterable[Claim]) -> set[str]:

@@ -18,14 +18,16 @@ def _named(field: str, *nim: str) -> AliasChoices:
 class Settings(BaseSettings):
     """What a worker is told; every field is read from `EMBEDMILL_<FIELD>` or the NIM name beside it."""
 
-    model_config = SettingsConfigDict(frozen=True, populate_by_name=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        frozen=True, populate_by_name=True, extra="forbid", hide_input_in_errors=True
+    )
 
     model: str = Field(default="all-MiniLM-L6-v2", validation_alias=_named("model"))
     model_dir: Path | None = Field(default=None, validation_alias=_named("model_dir"))
     served_model_name: str | None = Field(
         default=None, validation_alias=_named("served_model_name", "NIM_SERVED_MODEL_NAME")
     )
-    redis_url: str = Field(default="redis://localhost:6379", validation_alias=_named("redis_url"))
+    redis_url: str = Field(default="redis://localhost:6379", validation_alias=_named("redis_url"), repr=False)
     prefix: str = Field(default=DEFAULT_PREFIX, min_length=1, validation_alias=_named("prefix"))
 
     model_profile: str = Field(default="", validation_alias=_named("model_profile", "NIM_MODEL_PROFILE"))

@@ -15,8 +15,10 @@ import click
 from rich.console import RenderableType
 from rich.live import Live
 
-from producer.connection import connect, end_tasks, redacted, redis_errors
+from producer.connection import connect, end_tasks, redis_errors
 from producer.errors import EmbedmillError
+from producer.patience import Patience
+from producer.redis_url import redacted
 from producer.status import QueueStatus, read_status
 from producer.wide_console import wide_console
 from worker.rates import Rates
@@ -47,7 +49,7 @@ class Top:
     """What was seen last under one prefix, and how it changed."""
 
     def __init__(self, redis_url: str, prefix: str) -> None:
-        self.redis = connect(redis_url, timeout_s=5.0, num_retries=0)
+        self.redis = connect(redis_url, timeout_s=5.0, patience=Patience(0))
         self._redis_url = redis_url
         self._prefix = prefix
         self._rates = Rates()

@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from producer.connection import connect
 from producer.contract import Keys
 from producer.errors import PayloadError
+from producer.patience import Patience
 from producer.status import read_queue
 from worker.metrics import WorkerSample, queue_families, worker_families
 from worker.slot import Slot
@@ -53,7 +54,7 @@ class Vitals(Collector):
             return None
 
     async def _read_queue(self) -> dict[str, Any]:
-        async with connect(self._redis_url, num_retries=0) as redis, asyncio.timeout(ASK_S):
+        async with connect(self._redis_url, patience=Patience(0)) as redis, asyncio.timeout(ASK_S):
             return asdict(await read_queue(redis, self._keys))
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from benchmarks.chaos import DEPTH, chaos
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
