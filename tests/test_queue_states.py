@@ -343,11 +343,11 @@ def _few_letters(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_queue_does_what_the_model_does(server: EmbeddedServer) -> None:
     """A few dozen stories of a hundred steps."""
-    run(server, max_examples=25)
+    run(server, max_examples=40)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_queue_does_what_the_model_does_for_long(server: EmbeddedServer) -> None:
     """Hundreds of them."""
-    run(server, max_examples=250)
+    run(server, max_examples=400)
