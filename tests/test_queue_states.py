@@ -383,12 +383,12 @@ def _few_letters(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.timeout(180)
 def test_the_queue_does_what_the_model_does(server: EmbeddedServer) -> None:
-    """A dozen stories of a hundred steps."""
-    run(server, max_examples=12)
+    """A few dozen stories of a hundred steps."""
+    run(server, max_examples=30)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_queue_does_what_the_model_does_for_long(server: EmbeddedServer) -> None:
     """Hundreds of them."""
-    run(server, max_examples=250)
+    run(server, max_examples=300)
