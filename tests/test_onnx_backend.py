@@ -117,7 +117,9 @@ def test_another_provider_than_asked_for_is_refused() -> None:
 @pytest.mark.skipif(CUDA in get_available_providers(), reason="is there")
 def test_a_provider_that_is_not_there_is_refused() -> None:
     """What there is, is named."""
-    with pytest.raises(BackendError, match=r"has no CUDAExecutionProvider, only .*CPUExecutionProvider"):
+    with pytest.raises(
+        BackendError, match=r"has no CUDAExecutionProvider, only .*CPUExecutionProvider; install"
+    ):
         load_onnx(read_model(MINILM), device="cuda", precision="fp16")
 
 

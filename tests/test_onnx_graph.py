@@ -9,6 +9,7 @@ import numpy.typing as npt
 import pytest
 from safetensors.numpy import save_file
 
+from selection import probe
 from worker.architecture import Architecture
 from worker.backends.contract import Tokens
 from worker.backends.flat_inputs import graph_inputs
@@ -79,8 +80,8 @@ def random_tokens() -> Tokens:
     return Tokens(random.integers(2, 50, offsets[-1]).astype(np.int32), offsets)
 
 
-def by_onnx(model: Model, weights: Weights, tokens: Tokens) -> Array:
-    session = open_session(build_graph(model, weights), "CPUExecutionProvider")
+def by_onnx(model: Model, weights: Weights, tokens: Tokens, precision: str = "fp32") -> Array:
+    session = open_session(build_graph(model, weights, precision=precision), "CPUExecutionProvider")
     texts = np.arange(len(tokens))
     inputs = graph_inputs(tokens, texts, model.architecture.position_offset)
     vectors: Array = session.run(["vectors"], inputs)[0]
@@ -281,3 +282,21 @@ def test_rotary_positions_begin_again_with_every_text() -> None:
     text = np.random.default_rng(6).integers(2, 50, 21)
     found = first_token_vectors(rotary(head_norm=True), text, text[:5], text)
     np.testing.assert_allclose(found[2], found[0], atol=1e-6)
+
+
+@pytest.mark.skipif("avx512_vnni" not in probe({}).cpu.features, reason="needs a CPU with VNNI")
+@pytest.mark.parametrize("kind", ["encoder", "decoder"])
+def test_bytes_stay_near_fp32_in_every_kind_of_network(kind: str) -> None:
+    """Biases, gates and RMS norms included; every linear layer's weights take a byte an element."""
+    network = architecture() if kind == "encoder" else rotary(causal=True, head_norm=True)
+    model, tokens = model_of(network, head("mean", normalize=True)), random_tokens()
+    weights = {name: array / 3 for name, array in random_weights(network).items()}
+    exact, small = (by_onnx(model, weights, tokens, precision) for precision in ("fp32", "int8"))
+    assert (exact * small).sum(axis=1).min() > 0.999
+    assert np.abs(exact - small).max() > 1e-6
+    tensors = build_graph(model, weights, precision="int8").tensors
+    linear = [
+        name for name in tensors if name.endswith(("qkv.weight", "out.weight", "up.weight", "down.weight"))
+    ]
+    assert len(linear) == 8
+    assert {tensors[name].dtype for name in linear} == {np.dtype(np.int8)}

@@ -25,7 +25,8 @@ def open_session(graph: Graph, provider: str) -> Any:
 
     there = onnxruntime.get_available_providers()
     if provider not in there:
-        raise BackendError(f"this onnxruntime has no {provider}, only {', '.join(there)}")
+        cure = "; install embedmill[gpu]" if provider == CUDA else ""
+        raise BackendError(f"this onnxruntime has no {provider}, only {', '.join(there)}{cure}")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     # The graph is written with the fused operators we want; more fusing would undo some of it.
