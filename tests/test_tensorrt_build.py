@@ -1,6 +1,7 @@
 """Real plans, built ahead of time on the CPU by TensorRT for RTX, and read back from their own bytes."""
 
 import re
+import signal
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -196,6 +197,22 @@ def test_progress_is_told_and_may_end_the_build() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         built((8, 9), "fp16", progress=stop)
+
+
+def test_ctrl_c_ends_a_build() -> None:
+    """At its next step, not when it is done; and works as before afterwards."""
+    before = signal.getsignal(signal.SIGINT)
+    shares: list[float] = []
+
+    def press(share: float) -> None:
+        shares.append(share)
+        if len(shares) == 3:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        built((8, 9), "fp16", progress=press)
+    assert len(shares) < 10
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_a_graph_it_does_not_take_ends_in_one_sentence() -> None:

@@ -2,11 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from producer.errors import BackendError
 from worker.backends.contract import Backend
-from worker.build.plan_file import KeptPlan
 from worker.model import Model
+
+# Whoever needs only the contract does not load selection.
+if TYPE_CHECKING:
+    from worker.build.plan_file import KeptPlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +21,7 @@ class _Wish:
     precision: str
     max_batch_tokens: int | None
     num_threads: int | None
-    plan: KeptPlan | None
+    plan: "KeptPlan | None"
 
 
 def load_backend(
@@ -28,7 +32,7 @@ def load_backend(
     precision: str,
     max_batch_tokens: int | None = None,
     num_threads: int | None = None,
-    plan: KeptPlan | None = None,
+    plan: "KeptPlan | None" = None,
 ) -> Backend:
     """The model loaded by the backend `name` ("onnx", "torch", "tensorrt", "fake"); None: its own choice.
 

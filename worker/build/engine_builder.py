@@ -1,6 +1,9 @@
 """From a graph to a TensorRT plan, through the Python interface that both libraries share."""
 
-from collections.abc import Callable
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +39,14 @@ def build_plan(
     for shape in spec.shapes:
         config.add_optimization_profile(_optimization_profile(builder, shape))
     _aim(config, spec, library)
-    watcher = _watcher(library, progress) if progress is not None else None
+    watcher = _watcher(library, progress or _ignore)  # lives as long as the build
     config.progress_monitor = watcher
     if spec.plan.library == "tensorrt":  # for RTX it is an empty gesture, and deprecated
         use_timing_cache(config, timing_cache)
-    plan = builder.build_serialized_network(network, config)
-    if watcher is not None and watcher.stopped_by is not None:
-        raise watcher.stopped_by
+    with _interrupts_to(watcher):
+        plan = builder.build_serialized_network(network, config)
+    if watcher.interrupt is not None:
+        raise watcher.interrupt
     if plan is None:
         raise BackendError(f"{spec.plan.library} could not build the plan: {complaint(heard)}")
     if spec.plan.library == "tensorrt":
@@ -101,34 +105,61 @@ def _aim(config: Any, spec: EngineSpec, library: Any) -> None:
         config.hardware_compatibility_level = level
 
 
+def _ignore(share: float) -> None:
+    """For builds that nobody watches: they can be interrupted all the same."""
+
+
+@contextmanager
+def _interrupts_to(watcher: Any) -> Iterator[None]:
+    """Ctrl-C ends the build at its next step: raised inside one of TensorRT's calls, it would be lost."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is not signal.default_int_handler:
+        yield
+        return
+
+    def note(*_: object) -> None:
+        watcher.interrupt = KeyboardInterrupt()
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _watcher(library: Any, progress: Progress) -> Any:
     """Turns TensorRT's nested phases into one share: the outermost phase's steps, and the steps within."""
 
     class Watcher(library.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
-            self.stopped_by: BaseException | None = None
+            self.interrupt: BaseException | None = None
             self._phases: dict[str, tuple[str | None, int, int]] = {}  # name: parent, steps, done
             self._told = 0.0
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            self._phases[phase_name] = (parent_phase, num_steps, 0)
+            self._note(phase_name, (parent_phase, num_steps, 0))
+
+        def phase_finish(self, phase_name: str) -> None:
+            self._note(phase_name, None)
 
         def step_complete(self, phase_name: str, step: int) -> bool:
             parent, num_steps, _ = self._phases.get(phase_name, (None, 1, 0))
-            self._phases[phase_name] = (parent, num_steps, step + 1)
-            # A phase may start anew, or say how many steps it has when it has some behind it.
-            self._told = max(self._told, min(1.0, self._share(phase_name)))
+            self._note(phase_name, (parent, num_steps, step + 1))
+            return self.interrupt is None
+
+        def _note(self, phase_name: str, phase: tuple[str | None, int, int] | None) -> None:
             # Called from TensorRT, which an exception must not cross.
             try:
-                progress(self._told)
+                if phase is None:
+                    self._phases.pop(phase_name, None)
+                else:
+                    self._phases[phase_name] = phase
+                    # A phase may start anew, or say how many steps it has when it has some behind it.
+                    self._told = max(self._told, min(1.0, self._share(phase_name)))
+                    progress(self._told)
             except BaseException as error:
-                self.stopped_by = error
-                return False
-            return True
-
-        def phase_finish(self, phase_name: str) -> None:
-            self._phases.pop(phase_name, None)
+                self.interrupt = error
 
         def _share(self, phase_name: str) -> float:
             parent, num_steps, done = self._phases[phase_name]
