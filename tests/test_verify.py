@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -98,10 +99,10 @@ def boot_with_spoiled(
         (folder / "golden").mkdir(exist_ok=True)
         shutil.copy(GOLDEN, folder / "golden" / "minilm.json")
 
-    def load(
-        model: Model, device: str, precision: str, max_tokens: int | None, threads: int | None
-    ) -> Backend:
-        return spoiled(model) if precision == "fp16" else load_onnx(model, max_batch_tokens=max_tokens)
+    def load(model: Model, wish: Any) -> Backend:
+        if wish.precision == "fp16":
+            return spoiled(model)
+        return load_onnx(model, max_batch_tokens=wish.max_batch_tokens)
 
     patch.setitem(worker.backends._BACKENDS, "onnx", (load, "cpu"))
     booted = boot(Settings(model="minilm", manifest_path=path, cache_path=folder / "cache", **settings))
