@@ -38,6 +38,12 @@ _Factory = Callable[[Model, str, str, int | None, int | None], Backend]
 def _onnx(
     model: Model, device: str, precision: str, max_batch_tokens: int | None, num_threads: int | None
 ) -> Backend:
+    if model.graph is not None:
+        from worker.backends.custom_onnx import load_custom_onnx
+
+        return load_custom_onnx(
+            model, device=device, max_batch_tokens=max_batch_tokens, num_threads=num_threads
+        )
     from worker.backends.onnx_backend import load_onnx
 
     return load_onnx(
