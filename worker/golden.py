@@ -92,7 +92,8 @@ def _make(backend: Backend, loadable: Loadable, settings: Settings) -> Golden:
         backend.close()
     if not np.isfinite(vectors).all():
         raise ModelError("the model gives vectors that are not finite even in fp32; its weights are damaged")
-    keep_cached(_path(loadable, settings), {"texts": texts, **golden_fields(vectors)})
+    owner = {"model": settings.model}
+    keep_cached(_path(loadable, settings), {"of": owner, "texts": texts, **golden_fields(vectors)})
     return Golden(texts, vectors)
 
 
