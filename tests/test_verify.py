@@ -112,7 +112,11 @@ def boot_with_spoiled(
 @pytest.mark.parametrize("shipped", [True, False])
 @pytest.mark.parametrize(
     ("spoil", "says"),
-    [(pool_wrongly, "worst golden vector"), (put_infinity, "not finite"), (swap_layers, "worst golden vector")],
+    [
+        (pool_wrongly, "worst golden vector"),
+        (put_infinity, "not finite"),
+        (swap_layers, "worst golden vector"),
+    ],
 )
 def test_a_spoiled_profile_is_caught_and_the_next_one_serves(
     tmp_path: Path,
