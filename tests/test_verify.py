@@ -63,12 +63,12 @@ def pool_wrongly(target: Path) -> None:
     path.write_text(json.dumps(fields))
 
 
-def put_nan(target: Path) -> None:
+def put_infinity(target: Path) -> None:
     """One weight of one layer that is no number."""
 
     def change(tensors: bytearray, header: dict[str, dict[str, list[int]]]) -> None:
         start = header["encoder.layer.3.output.dense.weight"]["data_offsets"][0]
-        tensors[start : start + 4] = np.float32("nan").tobytes()
+        tensors[start : start + 4] = np.float32("inf").tobytes()
 
     with_weights(target, change)
 
@@ -113,7 +113,11 @@ def boot_with_spoiled(
 @pytest.mark.parametrize("shipped", [True, False])
 @pytest.mark.parametrize(
     ("spoil", "says"),
-    [(pool_wrongly, "worst golden vector"), (put_nan, "not finite"), (swap_layers, "worst golden vector")],
+    [
+        (pool_wrongly, "worst golden vector"),
+        (put_infinity, "not finite"),
+        (swap_layers, "worst golden vector"),
+    ],
 )
 def test_a_spoiled_profile_is_caught_and_the_next_one_serves(
     tmp_path: Path,
@@ -220,7 +224,7 @@ def test_a_kept_verdict_never_skips_the_full_batch(tmp_path: Path, monkeypatch: 
     assert boot_with_spoiled(tmp_path, monkeypatch, load_onnx).profile.name == "a"
     assert boot_with_spoiled(tmp_path, monkeypatch, load_onnx).verified.cached
     directory = copied(tmp_path / "model")
-    put_nan(directory)
+    put_infinity(directory)
     booted = boot_with_spoiled(tmp_path, monkeypatch, lambda _: load_onnx(read_model(directory)))
     assert (booted.profile.name, "not finite" in booted.survey.choice.verdicts[0].reason) == ("b", True)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from producer.errors import BackendError, ModelError, ProfileError
 from selection import Profile, with_failure
 from worker.backends.contract import Backend
+from worker.cache.in_use import Hold
 from worker.loading import Loadable, load_profile, read_loadable
 from worker.measure import measured
 from worker.model import Model
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Booted:
-    """A profile that serves: everything loaded and verified."""
+    """A profile that serves: everything loaded and verified, and its part of the cache held."""
 
     survey: Survey
     profile: Profile
@@ -31,6 +32,7 @@ class Booted:
     tokenizer: Tokenizer
     backend: Backend
     verified: Verified
+    hold: Hold
 
 
 def boot(settings: Settings) -> Booted:
@@ -44,6 +46,7 @@ def boot(settings: Settings) -> Booted:
         log.info(line)
     if choice.selected is None:
         raise ProfileError(choice.error or "", exit_code=choice.exit_code or 1)
+    hold = Hold(settings.cache_path, seen.manifest.model.name)
     loadable = read_loadable(seen.manifest, settings)
     while choice.selected is not None:
         profile = choice.selected
@@ -60,6 +63,7 @@ def boot(settings: Settings) -> Booted:
             tokenizer=loadable.tokenizer,
             backend=backend,
             verified=verified,
+            hold=hold,
         )
     raise ProfileError(choice.error or "", exit_code=choice.exit_code or 1)
 

@@ -1,4 +1,4 @@
-"""The `worker` command: run, list-profiles, check, build-engines."""
+"""The `worker` command: run, check, list-profiles, build-engines, and what fills and tends the cache."""
 
 import asyncio
 import os
@@ -8,10 +8,9 @@ from typing import Any
 
 import click
 
-from producer.errors import EmbedmillError, ProfileError
-from worker import log
+from worker.cache_command import cache, download_to_cache
+from worker.command_edge import errors_as_exit_codes, settings_from
 from worker.parent import ParentLine
-from worker.settings import Settings, read_settings
 
 _MODEL = click.option("--model", help="Model to serve (EMBEDMILL_MODEL).")
 _PROFILE = click.option(
@@ -36,9 +35,9 @@ def main() -> None:
 @click.option("--served-model-name", help="Name producers ask for (EMBEDMILL_SERVED_MODEL_NAME).")
 def run(**options: Any) -> None:
     """Take jobs until stopped: a worker process for each GPU, or one for the CPU; the dead are restarted."""
-    settings = _settings(options)
+    settings = settings_from(options)
     given = {f"EMBEDMILL_{name.upper()}": str(value) for name, value in options.items() if value is not None}
-    with _errors_as_exit_codes():
+    with errors_as_exit_codes():
         from worker.host import run_host
 
         status = run_host(settings, {**os.environ, **given})
@@ -49,9 +48,9 @@ def run(**options: Any) -> None:
 @click.option("--owner", required=True)
 def run_one(owner: str) -> None:
     """What `run` starts for each device: choose, load and verify a profile, then take jobs until stopped."""
-    settings = _settings({})
+    settings = settings_from({})
     line = ParentLine(settings.grace_s)
-    with _errors_as_exit_codes():
+    with errors_as_exit_codes():
         from worker.app import serve
         from worker.boot import boot
 
@@ -64,8 +63,8 @@ def run_one(owner: str) -> None:
 @_MANIFEST
 def check(**options: Any) -> None:
     """Load and verify the profile, embed one text, and exit 0; or say why not."""
-    settings = _settings(options)
-    with _errors_as_exit_codes():
+    settings = settings_from(options)
+    with errors_as_exit_codes():
         from worker.boot import boot
 
         booted = boot(settings)
@@ -88,8 +87,8 @@ def check(**options: Any) -> None:
 @click.option("--interval", "interval_s", type=click.FloatRange(min=0.2), default=1.0, show_default=True)
 def top(once: bool, as_json: bool, interval_s: float, **options: Any) -> None:
     """Show queues and workers live, from what they tell in Redis; `q` ends it."""
-    settings = _settings(options)
-    with _errors_as_exit_codes():
+    settings = settings_from(options)
+    with errors_as_exit_codes():
         from worker.top_command import run_top
 
         run_top(settings, once=once, as_json=as_json, interval_s=interval_s)
@@ -108,8 +107,8 @@ _FACTS = click.option(
 @click.option("--format", "layout", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def list_profiles(layout: str, facts_file: Path | None, **options: Any) -> None:
     """Show the machine, the model's profiles with a reason for each, and which one would be taken."""
-    settings = _settings(options)
-    with _errors_as_exit_codes():
+    settings = settings_from(options)
+    with errors_as_exit_codes():
         from selection import listing, listing_json
         from worker.boot import survey
 
@@ -124,8 +123,8 @@ def list_profiles(layout: str, facts_file: Path | None, **options: Any) -> None:
 @_FACTS
 def explain(facts_file: Path | None, **options: Any) -> None:
     """Tell in sentences how the choice came about."""
-    settings = _settings(options)
-    with _errors_as_exit_codes():
+    settings = settings_from(options)
+    with errors_as_exit_codes():
         from selection import explain as story
         from worker.boot import survey
 
@@ -144,8 +143,8 @@ def explain(facts_file: Path | None, **options: Any) -> None:
 @click.option("--format", "layout", type=click.Choice(["text", "json"]), default="text", show_default=True)
 def measure(layout: str, **options: Any) -> None:
     """Time every runnable profile on this machine, and keep it for EMBEDMILL_POLICY=measured."""
-    settings = _settings(options)
-    with _errors_as_exit_codes():
+    settings = settings_from(options)
+    with errors_as_exit_codes():
         from worker.measure import as_json, measured, table
 
         click.echo((as_json if layout == "json" else table)(measured(settings)))
@@ -163,8 +162,8 @@ def measure(layout: str, **options: Any) -> None:
 )
 def build_engines(capabilities: tuple[str, ...], **options: Any) -> None:
     """Build the TensorRT plans that a worker on this machine would use, and keep them in the cache."""
-    settings = _settings(options)
-    with _errors_as_exit_codes():
+    settings = settings_from(options)
+    with errors_as_exit_codes():
         from worker.engine_command import build_engines as build
         from worker.engine_progress import bar_for_each
 
@@ -176,21 +175,5 @@ def build_engines(capabilities: tuple[str, ...], **options: Any) -> None:
 
 
 main.add_command(list_profiles, "list-model-profiles")
-
-
-def _settings(options: dict[str, Any]) -> Settings:
-    with _errors_as_exit_codes():
-        settings = read_settings(**options)
-        log.configure(settings.log_level, jsonl=settings.jsonl_logging)
-    return settings
-
-
-class _errors_as_exit_codes:
-    """Our errors end the process with one line and a code, never with a traceback."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, EmbedmillError):
-            click.echo(f"error [{error.code}]: {error}", err=True)
-            sys.exit(error.exit_code if isinstance(error, ProfileError) else 1)
+main.add_command(cache)
+main.add_command(download_to_cache)

@@ -17,6 +17,7 @@ from selection import Profile
 from worker.backends import load_backend
 from worker.backends.contract import Backend, FloatArray
 from worker.cache_file import keep_cached, read_cached
+from worker.custom.custom_model import reference_of
 from worker.golden_texts import golden_texts
 from worker.loading import Loadable
 from worker.settings import Settings
@@ -60,12 +61,19 @@ def make_golden(profile: Profile, loadable: Loadable, settings: Settings) -> Gol
     """
     if profile.backend == "fake":
         return None
+    model, is_custom = loadable.model, loadable.model.graph is not None
+    if is_custom:
+        reference = reference_of(model)
+        if reference is None:
+            log.warning("golden_missing: a custom model without weights we know, nothing is compared")
+            return None
+        model = reference
     for name in _REFERENCES:
-        if (profile.backend, profile.device, profile.precision) == (name, "cpu", "fp32"):
+        if not is_custom and (profile.backend, profile.device, profile.precision) == (name, "cpu", "fp32"):
             return None
         try:
             backend = load_backend(
-                name, loadable.model, device="cpu", precision="fp32", num_threads=settings.num_threads
+                name, model, device="cpu", precision="fp32", num_threads=settings.num_threads
             )
         except BackendError as error:
             log.info("golden_reference_unfit backend=%s reason=%s", name, error)
@@ -84,7 +92,8 @@ def _make(backend: Backend, loadable: Loadable, settings: Settings) -> Golden:
         backend.close()
     if not np.isfinite(vectors).all():
         raise ModelError("the model gives vectors that are not finite even in fp32; its weights are damaged")
-    keep_cached(_path(loadable, settings), {"texts": texts, **golden_fields(vectors)})
+    owner = {"model": settings.model}
+    keep_cached(_path(loadable, settings), {"of": owner, "texts": texts, **golden_fields(vectors)})
     return Golden(texts, vectors)
 
 

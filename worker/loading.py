@@ -13,6 +13,8 @@ from worker.backends.contract import Backend
 from worker.build.engine_spec import engine_spec
 from worker.build.engines import ensure_plan, find_plan
 from worker.build.plan_file import KeptPlan
+from worker.custom.custom_model import read_custom_model
+from worker.custom.found_files import find_files
 from worker.model import Model, read_model
 from worker.settings import Settings
 from worker.source import locate
@@ -33,9 +35,12 @@ class Loadable:
 def read_loadable(manifest: Manifest, settings: Settings) -> Loadable:
     """Find and read the model. Raises ModelError."""
     card = manifest.model
-    sources = (f"dir:{settings.model_dir}",) if settings.model_dir is not None else card.sources
-    directory = locate(sources, cache=settings.cache_path / "hub", offline=settings.offline)
-    model = read_model(directory, sha256=card.weights_sha256)
+    if settings.custom_model is not None:
+        model = read_custom_model(find_files(settings.custom_model))
+    else:
+        sources = (f"dir:{settings.model_dir}",) if settings.model_dir is not None else card.sources
+        directory = locate(sources, cache=settings.cache_path / "hub", offline=settings.offline)
+        model = read_model(directory, sha256=card.weights_sha256)
     if not model.head.include_prompt and any(card.prompts.values()):
         raise ModelError(
             "the model leaves prompts out of the pooling, but its manifest has some; remove them"

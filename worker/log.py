@@ -28,5 +28,5 @@ def configure(level: str, *, jsonl: bool) -> None:
     plain = logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", datefmt="%Y-%m-%dT%H:%M:%S%z")
     handler.setFormatter(JsonLines() if jsonl else plain)
     logging.basicConfig(level=level, handlers=[handler], force=True)
-    for noisy in ("arq", "httpx", "huggingface_hub", "filelock"):
+    for noisy in ("arq", "httpx", "httpx2", "huggingface_hub", "filelock"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))

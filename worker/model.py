@@ -7,12 +7,13 @@ from typing import Any
 
 from producer.errors import ModelError
 from worker.architecture import Architecture, read_architecture
+from worker.custom.graph_file import GraphFile
 from worker.head import Head, read_head
 from worker.json_file import read_object
 from worker.safetensors_dir import weight_files, weights_sha256
 
 # Names under which sentence-transformers has kept the transformer's own settings.
-_TRANSFORMER_SETTINGS = (
+TRANSFORMER_SETTINGS = (
     "sentence_bert_config.json",
     "sentence_roberta_config.json",
     "sentence_distilbert_config.json",
@@ -26,7 +27,8 @@ class Model:
     """Everything about a model but its weights.
 
     `transformer` is where config.json, tokenizer and weights lie. `prompts` are by the model's own names;
-    `default_prompt` is one of them or None. `matryoshka_dims` is empty if the files state none.
+    `default_prompt` is one of them or None. `matryoshka_dims` is empty if the files state none. `graph` is
+    somebody else's, which is run in place of weights; then `architecture` is only as far as it can be told.
     """
 
     directory: Path
@@ -40,6 +42,7 @@ class Model:
     default_prompt: str | None
     similarity: str
     matryoshka_dims: tuple[int, ...]
+    graph: GraphFile | None = None
 
     @property
     def dim(self) -> int:
@@ -75,8 +78,8 @@ def read_model(directory: Path, *, revision: str | None = None, sha256: str | No
                 "they are damaged or of another revision, download them again"
             )
         revision = revision or found[:12]
-    settings = _first(transformer, _TRANSFORMER_SETTINGS)
-    whole = _first(directory, ("config_sentence_transformers.json",))
+    settings = first_of(transformer, TRANSFORMER_SETTINGS)
+    whole = first_of(directory, ("config_sentence_transformers.json",))
     model = Model(
         directory=directory,
         transformer=transformer,
@@ -85,7 +88,7 @@ def read_model(directory: Path, *, revision: str | None = None, sha256: str | No
         head=head,
         max_text_tokens=_max_text_tokens(settings, transformer, architecture),
         do_lower_case=bool(settings.get("do_lower_case", False)),
-        prompts=_prompts(whole),
+        prompts=stated_prompts(whole),
         default_prompt=whole.get("default_prompt_name"),
         similarity=whole.get("similarity_fn_name") or "cosine",
         matryoshka_dims=_matryoshka_dims(config),
@@ -96,8 +99,8 @@ def read_model(directory: Path, *, revision: str | None = None, sha256: str | No
     return model
 
 
-def _first(directory: Path, names: tuple[str, ...]) -> dict[str, Any]:
-    """The first of the optional files that exists, else nothing."""
+def first_of(directory: Path, names: tuple[str, ...]) -> dict[str, Any]:
+    """The object in the first of the optional files that exists, else nothing. Raises ModelError."""
     for name in names:
         if (directory / name).is_file():
             return read_object(directory / name)
@@ -108,7 +111,7 @@ def _max_text_tokens(settings: Mapping[str, Any], transformer: Path, architectur
     """Its own setting as in sentence-transformers, else the tokenizer's; never more than positions."""
     limit = settings.get("max_seq_length")
     if limit is None:
-        limit = _first(transformer, ("tokenizer_config.json",)).get("model_max_length")
+        limit = first_of(transformer, ("tokenizer_config.json",)).get("model_max_length")
     if limit is None:
         return architecture.max_tokens
     # An unlimited tokenizer says 1e30, which JSON may give as a float.
@@ -117,7 +120,8 @@ def _max_text_tokens(settings: Mapping[str, Any], transformer: Path, architectur
     return int(min(limit, architecture.max_tokens))
 
 
-def _prompts(config: Mapping[str, Any]) -> dict[str, str]:
+def stated_prompts(config: Mapping[str, Any]) -> dict[str, str]:
+    """The prompts of a config_sentence_transformers.json by name. Raises ModelError."""
     prompts = config.get("prompts") or {}
     if not isinstance(prompts, dict) or not all(
         text is None or isinstance(text, str) for text in prompts.values()

@@ -38,7 +38,8 @@ def prove(
     verified = verify(
         backend, loadable.tokenizer, golden, min_cosine=owed, company_cosine=owed_in_company(owed)
     )
-    keep_cached(path, asdict(verified))
+    owner = {"model": seen.manifest.model.name, "profile": profile.name}
+    keep_cached(path, {"of": owner, **asdict(verified)})
     return verified
 
 
@@ -57,8 +58,11 @@ def _golden_at_hand(loadable: Loadable, manifest: Manifest, settings: Settings) 
 
 def _known(path: Path) -> Verified | None:
     fields = read_cached(path)
+    if fields is None:
+        return None
+    fields.pop("of", None)
     try:
-        return None if fields is None else replace(Verified(**fields), cached=True)
+        return replace(Verified(**fields), cached=True)
     except TypeError:
         return None
 

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 from pydantic import AliasChoices, Field, PrivateAttr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -15,6 +15,16 @@ def _named(field: str, *nim: str) -> AliasChoices:
     return AliasChoices(f"EMBEDMILL_{field.upper()}", *nim)
 
 
+def _model_name(known: dict[str, Any]) -> str:
+    """Where no model is named: the usual one, or the name of the custom one's directory."""
+    custom: Path | None = known.get("custom_model")
+    if custom is None:
+        return "all-MiniLM-L6-v2"
+    place = custom.resolve()
+    folder = place.parent if place.is_file() else place
+    return folder.parent.name if folder.name == "onnx" else folder.name
+
+
 class Settings(BaseSettings):
     """What a worker is told; every field is read from `EMBEDMILL_<FIELD>` or the NIM name beside it."""
 
@@ -22,7 +32,11 @@ class Settings(BaseSettings):
         frozen=True, populate_by_name=True, extra="forbid", hide_input_in_errors=True
     )
 
-    model: str = Field(default="all-MiniLM-L6-v2", validation_alias=_named("model"))
+    # Before the model, which is named after it.
+    custom_model: Path | None = Field(
+        default=None, validation_alias=_named("custom_model", "NIM_CUSTOM_MODEL")
+    )
+    model: str = Field(default_factory=_model_name, validation_alias=_named("model"))
     model_dir: Path | None = Field(default=None, validation_alias=_named("model_dir"))
     served_model_name: str | None = Field(
         default=None, validation_alias=_named("served_model_name", "NIM_SERVED_MODEL_NAME")
@@ -85,7 +99,7 @@ class Settings(BaseSettings):
     def _empty_is_none(cls, value: object) -> object:
         return None if value == "" else value
 
-    @field_validator("cache_path", "model_dir", "manifest_path", "lengths", mode="after")
+    @field_validator("cache_path", "custom_model", "model_dir", "manifest_path", "lengths", mode="after")
     @classmethod
     def _expand(cls, value: Path | None) -> Path | None:
         return value.expanduser() if value is not None else None
@@ -97,6 +111,13 @@ class Settings(BaseSettings):
                 "EMBEDMILL_MODEL_PROFILE and EMBEDMILL_TAGS_SELECTOR are both set; "
                 "a profile is pinned by one of them, unset the other"
             )
+        others = {"MODEL_DIR": self.model_dir, "MANIFEST_PATH": self.manifest_path}
+        for name, value in others.items():
+            if self.custom_model is not None and value is not None:
+                raise ValueError(
+                    f"EMBEDMILL_CUSTOM_MODEL and EMBEDMILL_{name} are both set; a custom model is its own "
+                    "directory and makes its own profiles, unset one of them"
+                )
         return self
 
     @property

@@ -1,5 +1,6 @@
 """Where a model's directory comes from: a path, an installed package, or the Hugging Face hub."""
 
+import errno
 import importlib.util
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -10,28 +11,32 @@ from producer.errors import ModelError
 _FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
 
 
-def locate(sources: Sequence[str], *, cache: Path | None, offline: bool) -> Path:
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def locate(sources: Sequence[str], *, cache: Path | None, offline: bool, again: bool = False) -> Path:
     """The directory of the first source that has one.
 
     A source is "dir:<path>" or a bare path, "package:<import name>/<path inside>", or
     "hf:<org>/<name>[@<revision>]", which is downloaded into `cache` (None: the hub library's own) unless it
-    lies there already or `offline`. Raises ModelError with one sentence for each source that failed.
+    lies there already or `offline`; with `again` also if it lies there. Raises ModelError with one sentence
+    for each source that failed.
     """
     if not sources:
         raise ModelError("the model has no source; name a directory, a package or a Hugging Face model")
     failures = []
     for source in sources:
         try:
-            return _locate(source, cache=cache, offline=offline)
+            return _locate(source, cache=cache, offline=offline, again=again)
         except ModelError as error:
             failures.append(f"{source}: {error}")
     raise ModelError("the model was not found; " + "; ".join(failures))
 
 
-def _locate(source: str, *, cache: Path | None, offline: bool) -> Path:
+def _locate(source: str, *, cache: Path | None, offline: bool, again: bool) -> Path:
     scheme, colon, rest = source.partition(":")
     if colon and scheme == "hf":
-        return _hub(rest, cache=cache, offline=offline)
+        return _hub(rest, cache=cache, offline=offline, again=again)
     finders: dict[str, Callable[[str], Path]] = {"dir": _directory, "package": _package}
     if colon and scheme in finders:
         return finders[scheme](rest)
@@ -58,7 +63,7 @@ def _package(place: str) -> Path:
     raise ModelError(f"the package {name} is installed but has no directory {inside}; another version may")
 
 
-def _hub(place: str, *, cache: Path | None, offline: bool) -> Path:
+def _hub(place: str, *, cache: Path | None, offline: bool, again: bool) -> Path:
     try:
         import huggingface_hub
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -71,13 +76,36 @@ def _hub(place: str, *, cache: Path | None, offline: bool) -> Path:
             revision=revision or None,
             cache_dir=cache,
             local_files_only=offline,
+            force_download=again,
             allow_patterns=_FILES,
         )
     except LocalEntryNotFoundError as error:
         why = "we are offline" if offline else "the hub cannot be reached"
         raise ModelError(f"not in the cache, and {why}; download it where there is network") from error
-    except (HfHubHTTPError, OSError, ValueError) as error:
+    except HfHubHTTPError as error:
         raise ModelError(
             f"the hub refused it ({type(error).__name__}); check name, revision and token"
         ) from error
+    # Of whichever HTTP library the hub's own uses: connections that break, on the way or from the start.
+    except HfHubHTTPError.__bases__[0] as error:
+        raise ModelError(
+            f"the download broke off ({type(error).__name__}); do it again, it goes on where it ended"
+        ) from error
+    except OSError as error:
+        raise ModelError(_unwritten(error, cache)) from error
+    except ValueError as error:
+        raise ModelError(f"the hub refused it ({type(error).__name__}); check name and revision") from error
     return Path(found)
+
+
+def _unwritten(error: OSError, cache: Path | None) -> str:
+    """Why a download could not be kept."""
+    where = cache or "the hub's cache"
+    if error.errno in _DISK_FULL:
+        return f"the disk of {where} is full, or a file there may not grow so long; free space and try again"
+    if error.errno is not None:
+        return (
+            f"{where} cannot be written ({error.strerror}); set EMBEDMILL_CACHE_PATH to a folder that can be "
+            "written, or download on another host and mount the cache here"
+        )
+    return "the download was not whole; do it again"

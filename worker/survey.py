@@ -22,6 +22,7 @@ from selection import (
     measurement_key,
     probe,
 )
+from worker.custom.custom_manifest import custom_manifest
 from worker.lengths import length_mix
 from worker.settings import Settings
 
@@ -39,7 +40,8 @@ class Survey:
 def survey(settings: Settings, *, facts_file: Path | None = None) -> Survey:
     """Look at this machine, or at the one that a facts file describes, and choose.
 
-    Raises SettingsError for a manifest, a facts file or a file of lengths that cannot be read.
+    Raises SettingsError for a manifest, a facts file or a file of lengths that cannot be read, ModelError for
+    a custom model that is not understood.
     """
     environ = dict(os.environ) | ({"NIM_CPU_ONLY": "1"} if settings.cpu_only else {})
     try:
@@ -97,6 +99,8 @@ def _choose(
 
 
 def _manifest(settings: Settings) -> Manifest:
+    if settings.custom_model is not None:
+        return custom_manifest(settings.custom_model, model=settings.model)
     if settings.manifest_path is not None:
         return manifest_at(settings.manifest_path, model=settings.model)
     return manifest_for(settings.model)

@@ -67,6 +67,15 @@ def _tensorrt(model: Model, wish: _Wish) -> Backend:
 
 
 def _onnx(model: Model, wish: _Wish) -> Backend:
+    if model.graph is not None:
+        from worker.backends.custom_onnx import load_custom_onnx
+
+        return load_custom_onnx(
+            model,
+            device=wish.device,
+            max_batch_tokens=wish.max_batch_tokens,
+            num_threads=wish.num_threads,
+        )
     from worker.backends.onnx_backend import load_onnx
 
     return load_onnx(

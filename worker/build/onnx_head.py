@@ -17,7 +17,7 @@ def add_head(nodes: Nodes, hidden_states: str, model: Model) -> str:
     vectors = pooled[0] if len(pooled) == 1 else nodes.op("Concat", *pooled, axis=1)
     for index, dense in enumerate(model.head.denses):
         vectors = _dense(nodes, vectors, dense, index)
-    return _normalize(nodes, vectors) if model.head.normalize else vectors
+    return normalize(nodes, vectors) if model.head.normalize else vectors
 
 
 def _pool(nodes: Nodes, hidden_states: str, pooling: Pooling) -> str:
@@ -66,7 +66,8 @@ def _dense(nodes: Nodes, vectors: str, dense: Dense, index: int) -> str:
             return nodes.op(simple.capitalize(), linear)  # Tanh, Sigmoid
 
 
-def _normalize(nodes: Nodes, vectors: str) -> str:
+def normalize(nodes: Nodes, vectors: str) -> str:
+    """The vectors (B, dim) at unit length."""
     norm = nodes.op("ReduceL2", vectors, nodes.constant([1], np.int64), keepdims=1)
     # As torch: a vector of zeros stays one.
     return nodes.op("Div", vectors, nodes.op("Max", norm, nodes.constant(1e-12, np.float32)))

@@ -1,0 +1,64 @@
+"""Removing from the cache what is old or of no model that is kept; never what a live worker uses."""
+
+import shutil
+from collections.abc import Collection, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+from producer.errors import SettingsError
+from worker.cache.entries import Entry
+from worker.cache.in_use import unused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """What was removed, or would be, and what was left because a live worker uses its model."""
+
+    removed: tuple[Entry, ...]
+    in_use: tuple[Entry, ...]
+
+
+def prune(
+    cache: Path,
+    entries: Sequence[Entry],
+    *,
+    older_than_s: float = 0.0,
+    keep_models: Collection[str] = (),
+    dry_run: bool = False,
+) -> Pruned:
+    """Remove the entries that are at least so old and of none of those models.
+
+    An entry that names no model goes only while no worker uses any. Raises SettingsError if a file cannot be
+    removed.
+    """
+    kept = {name.lower() for name in keep_models}
+    chosen = [each for each in entries if each.age_s >= older_than_s and not _called(each.model, kept)]
+    removed: list[Entry] = []
+    in_use: list[Entry] = []
+    with ExitStack() as locks:
+        models = {each.model for each in entries if each.model}
+        free = {model: locks.enter_context(unused(cache, model)) for model in sorted(models)}
+        for entry in chosen:
+            is_free = free[entry.model] if entry.model else all(free.values())
+            (removed if is_free else in_use).append(entry)
+            if is_free and not dry_run:
+                _remove(entry)
+    return Pruned(removed=tuple(removed), in_use=tuple(in_use))
+
+
+def _called(model: str, names: Collection[str]) -> bool:
+    return bool({model.lower(), model.lower().rpartition("/")[2]} & set(names)) if model else False
+
+
+def _remove(entry: Entry) -> None:
+    try:
+        if entry.path.is_dir():
+            shutil.rmtree(entry.path)
+            return
+        for path in entry.parts or (entry.path,):
+            path.unlink(missing_ok=True)
+    except OSError as error:
+        raise SettingsError(
+            f"{entry.path} cannot be removed ({error.strerror}); the cache may be mounted read-only"
+        ) from error

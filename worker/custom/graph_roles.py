@@ -1,0 +1,143 @@
+"""What each input of a foreign graph is for, and which output is taken: by shape, type, use and name."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from producer.errors import ModelError
+
+Role = Literal["ids", "mask", "types", "positions", "unknown"]
+_ROLES: dict[str, Role] = {
+    "input_ids": "ids",
+    "attention_mask": "mask",
+    "token_type_ids": "types",
+    "position_ids": "positions",
+}
+_MOST_TOKEN_TYPES = 16
+_POOLED = ("sentence_embedding", "sentence_embeddings", "embedding", "embeddings", "text_embeds", "vectors")
+_STATES = ("last_hidden_state", "token_embeddings", "hidden_states")
+# Behind these, an index is still the same index.
+_SAME = ("Cast", "Identity", "Unsqueeze", "Squeeze", "Reshape")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Value:
+    """An input or output as declared: NumPy's name of its type, and its shape, None where it is open."""
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name} {self.dtype} [{', '.join('?' if dim is None else str(dim) for dim in self.shape)}]"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphInput(Value):
+    """An input and what it is for."""
+
+    role: Role = "unknown"
+
+
+def find_inputs(graph: Any, path: Path) -> tuple[GraphInput, ...]:
+    """The graph's inputs, of which exactly one has the token ids. Raises ModelError."""
+    stored = {tensor.name for tensor in graph.initializer}
+    values = [_value(each) for each in graph.input if each.name not in stored]
+    inputs = tuple(_with_role(value, graph) for value in values)
+    inputs = _ids_have_the_largest_table(inputs, graph)
+    roles = [each.role for each in inputs]
+    if "unknown" in roles or roles.count("ids") != 1 or len(set(roles)) != len(roles):
+        raise ModelError(
+            f"the inputs of {path.name} are not understood: {_listed(values)}; expected are token ids, an "
+            "attention mask, token types and positions, each at most once, as integers [texts, tokens]"
+        )
+    return inputs
+
+
+def find_output(proto: Any, path: Path) -> Value:
+    """The output with one vector a text, else the one with one a token. Raises ModelError."""
+    graph = proto.graph
+    if any(not each.type.tensor_type.HasField("shape") for each in graph.output):
+        import onnx
+
+        graph = onnx.shape_inference.infer_shapes(proto).graph
+    seen = [_value(each) for each in graph.output]
+    values = [
+        each for each in seen if each.dtype.startswith(("float", "bfloat")) and "logits" not in each.name
+    ]
+    pooled = [each for each in values if len(each.shape) == 2 and each.name != "pooler_output"]
+    states = [each for each in values if len(each.shape) == 3]
+    for kind, names in ((pooled, _POOLED), (states, _STATES)):
+        named = [each for each in kind if each.name in names]
+        if named:
+            return named[0]
+    for kind in (states, pooled):
+        if len(kind) == 1:
+            return kind[0]
+    raise ModelError(
+        f"the outputs of {path.name} are not understood: {_listed(seen)}; expected is one of hidden states "
+        "[texts, tokens, size], or one of embeddings [texts, size]"
+    )
+
+
+def table_rows(graph: Any, name: str) -> int | None:
+    """Rows of the table that the value `name` picks from; None if it picks from none."""
+    rows = {tensor.name: tensor.dims[0] for tensor in graph.initializer if len(tensor.dims) == 2}
+    made = {output: node for node in graph.node for output in node.output}
+    names = {name}
+    for node in graph.node:  # a graph lists its nodes in the order of their use
+        if node.op_type in _SAME and node.input[0] in names:
+            names.add(node.output[0])
+        elif node.op_type == "Gather" and node.input[1] in names:
+            table = node.input[0]
+            while table not in rows and table in made and made[table].op_type in ("DequantizeLinear", "Cast"):
+                table = made[table].input[0]
+            if table in rows:
+                return int(rows[table])
+    return None
+
+
+def _with_role(value: Value, graph: Any) -> GraphInput:
+    given = GraphInput(name=value.name, dtype=value.dtype, shape=value.shape)
+    if len(value.shape) != 2:
+        return given
+    if value.name in _ROLES:
+        return replace(given, role=_ROLES[value.name])
+    if value.dtype not in ("int32", "int64"):
+        return replace(given, role="mask" if "mask" in value.name else "unknown")
+    rows = table_rows(graph, value.name)
+    if rows is None:
+        return replace(given, role="mask")
+    return replace(given, role="types" if rows <= _MOST_TOKEN_TYPES else "positions")
+
+
+def _ids_have_the_largest_table(inputs: tuple[GraphInput, ...], graph: Any) -> tuple[GraphInput, ...]:
+    """Among inputs without a name we know, the ids are what picks from the largest table."""
+    if any(each.role == "ids" for each in inputs):
+        return inputs
+    picking = [each for each in inputs if each.role in ("types", "positions") and each.name not in _ROLES]
+    if not picking:
+        return inputs
+    ids = max(picking, key=lambda each: table_rows(graph, each.name) or 0)
+    return tuple(replace(each, role="ids") if each is ids else each for each in inputs)
+
+
+def _value(info: Any) -> Value:
+    from onnx import helper
+
+    tensor = info.type.tensor_type
+    dims = [
+        dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None for dim in tensor.shape.dim
+    ]
+    try:
+        dtype = str(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
+    except KeyError:
+        dtype = "no tensor"
+    return Value(name=info.name, dtype=dtype, shape=tuple(dims))
+
+
+def _listed(values: Iterable[Value]) -> str:
+    return "; ".join(str(each) for each in values)[:400] or "none"

@@ -1,0 +1,85 @@
+"""The tensors of an ONNX file: where they lie, and whether they are whole."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from producer.errors import ModelError
+
+
+def stored_tensors(graph: Any) -> Iterator[Any]:
+    """Every tensor that a graph and the graphs inside it bring along."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            if attribute.HasField("g"):
+                yield from stored_tensors(attribute.g)
+
+
+def external_files(path: Path, proto: Any) -> set[Path]:
+    """The files beside the graph that hold tensors. Raises ModelError for one outside its directory."""
+    return {path.parent / _location(tensor, path) for tensor in stored_tensors(proto.graph) if _apart(tensor)}
+
+
+def check_tensors(path: Path, proto: Any) -> None:
+    """Raises ModelError for a tensor whose file is missing or too short, and for one that holds NaN."""
+    for file in sorted(external_files(path, proto)):
+        if not file.is_file():
+            raise ModelError(
+                f"{path.name} keeps its weights in {file.name}, which is missing from {file.parent}; "
+                "copy it there"
+            )
+    for tensor in stored_tensors(proto.graph):
+        if _apart(tensor):
+            _check_size(tensor, path)
+        _refuse_nan(tensor, path)
+
+
+def _apart(tensor: Any) -> bool:
+    from onnx import TensorProto
+
+    return bool(tensor.data_location == TensorProto.EXTERNAL)
+
+
+def _location(tensor: Any, path: Path) -> str:
+    place = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+    if not place or Path(place).is_absolute() or ".." in Path(place).parts:
+        raise ModelError(
+            f"{path.name} places the tensor {tensor.name:.60} at {place!r:.80}, outside its directory; "
+            "it is not read"
+        )
+    return str(place)
+
+
+def _check_size(tensor: Any, path: Path) -> None:
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    file = path.parent / entries["location"]
+    end = int(entries.get("offset") or 0) + int(entries.get("length") or 0)
+    if end > file.stat().st_size:
+        raise ModelError(
+            f"{file.name} has {file.stat().st_size} bytes, {path.name} needs {end} of it; it is truncated, "
+            "copy it again"
+        )
+
+
+def _refuse_nan(tensor: Any, path: Path) -> None:
+    from onnx import TensorProto, numpy_helper
+
+    floats = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
+    if tensor.data_type not in floats:
+        return
+    try:
+        values = numpy_helper.to_array(tensor, base_dir=str(path.parent))
+    except (ValueError, TypeError) as error:
+        raise ModelError(
+            f"the tensor {tensor.name:.60} of {path.name} has not the size it states; copy the file again"
+        ) from error
+    # Infinities are honest: masks are made of them.
+    if np.isnan(values).any():
+        raise ModelError(
+            f"the tensor {tensor.name:.60} of {path.name} holds NaN; the weights are damaged, export it again"
+        )
