@@ -41,7 +41,7 @@ def reference(direction: str | None = None) -> Callable[[str], list[int]]:
     return lambda text: library.encode(text).ids
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(texts=st.lists(st.text(max_size=200), max_size=8))
 @pytest.mark.parametrize(("truncate", "direction"), [(Truncate.END, "right"), (Truncate.START, "left")])
 def test_cut_texts_equal_the_library_s(truncate: Truncate, direction: str, texts: list[str]) -> None:
