@@ -3,69 +3,28 @@
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterator, Mapping
 
 import numpy as np
-import numpy.typing as npt
 
 from producer.contract import TextFailure
 from worker.backends.contract import FloatArray, Tokens
 from worker.packing import Budget, Indices, pack
+from worker.sharing import Sharing
+from worker.waiting import Batch, Embedded, Waiting, gather
 
 # Texts are chosen from this many batches' worth: enough for batches of like lengths, cheap to sort.
 WINDOW_BATCHES = 8
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Embedded:
-    """A job's vectors, float32 (n, dim), NaN in the rows of failed texts, and why those failed."""
-
-    vectors: FloatArray
-    failures: tuple[TextFailure, ...]
-
-
-@dataclass(slots=True, eq=False, kw_only=True)
-class Waiting:
-    """A submitted job until all its texts are answered."""
-
-    tokens: Tokens
-    lengths: Indices
-    vectors: FloatArray
-    unpacked: Indices
-    num_unanswered: int
-    alone: bool
-    future: asyncio.Future[Embedded]
-    failures: list[TextFailure] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Batch:
-    """Texts of one or more jobs: of each the positions within the job, in the order of `tokens`."""
-
-    parts: tuple[tuple[Waiting, Indices], ...]
-    tokens: Tokens
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-    def halves(self) -> tuple["Batch", "Batch"]:
-        """The first and the second half of the texts; for batches of two texts or more."""
-        middle, seen = len(self) // 2, 0
-        first: list[tuple[Waiting, Indices]] = []
-        second: list[tuple[Waiting, Indices]] = []
-        for job, positions in self.parts:
-            cut = min(max(middle - seen, 0), len(positions))
-            first += [(job, positions[:cut])] if cut else []
-            second += [(job, positions[cut:])] if cut < len(positions) else []
-            seen += len(positions)
-        return _batch(first), _batch(second)
+# After so many turns a job's own texts come first in its batches; before, those of like length from all jobs.
+MAX_SHARED_TURNS = 8
 
 
 class Batcher:
     """Jobs come from the event loop, batches go to the device thread.
 
-    Jobs take turns in being the one a batch is built around, so a large one cannot hold the device alone.
+    Jobs take turns in being the one a batch is built around, so a large one cannot hold the device alone. Of
+    J jobs, one whose texts fill B batches by themselves is done within J x (MAX_SHARED_TURNS + B + 1)
+    batches, whatever the others send. A text that several jobs want at the same time is computed once.
     Memory is bounded by whoever submits.
     """
 
@@ -74,13 +33,18 @@ class Batcher:
         self._dim = dim
         self._jobs: deque[Waiting] = deque()  # those with texts that are in no batch yet
         self._unanswered: set[Waiting] = set()
+        self._sharing = Sharing()
         self._changed = threading.Condition()
         self._closed: BaseException | None = None
 
-    async def embed(self, tokens: Tokens, *, alone: bool = False) -> Embedded:
+    async def embed(
+        self, tokens: Tokens, *, names: Mapping[Hashable, int] | None = None, alone: bool = False
+    ) -> Embedded:
         """The vectors of a job's texts; `alone` keeps it out of other jobs' batches.
 
-        Raises what `close` was given if the device goes first.
+        `names` maps what identifies a text, equal only for texts with equal ids, to its position; texts
+        named alike in jobs that wait at the same time are computed once. Raises what `close` was given if
+        the device goes first.
         """
         count = len(tokens)
         job = Waiting(
@@ -91,13 +55,18 @@ class Batcher:
             num_unanswered=count,
             alone=alone,
             future=asyncio.get_running_loop().create_future(),
+            names={} if alone or names is None else names,
+            taken=np.zeros(count, dtype=np.bool_),
+            answered=np.zeros(count, dtype=np.bool_),
         )
         if count == 0:
             return Embedded(job.vectors, ())
         with self._changed:
             if self._closed is not None:
                 raise self._closed
-            self._jobs.append(job)
+            self._sharing.join(job)
+            if len(job.unpacked):
+                self._jobs.append(job)
             self._unanswered.add(job)
             self._changed.notify()
         try:
@@ -105,6 +74,9 @@ class Batcher:
         finally:
             with self._changed:
                 self._unanswered.discard(job)
+                heirs = self._sharing.leave(job)
+                self._jobs.extend(heirs.difference(self._jobs))
+                self._changed.notify()
 
     def take(self, *, block: bool) -> Batch | None:
         """The next batch; None if nothing waits, or with `block` only when the batcher is closed."""
@@ -125,17 +97,22 @@ class Batcher:
         for job, positions in batch.parts:
             rows = vectors[row : row + len(positions)]
             row += len(positions)
-            job.vectors[positions] = rows
-            for position in positions[~np.isfinite(rows).all(axis=1)]:
-                job.vectors[position] = np.nan
-                job.failures.append(_failure(int(position), "not_finite", "its vector is not finite"))
-            self._answered(job, len(positions))
+            with self._changed:
+                shared = self._sharing.answered(job, positions)
+            self._give(job, positions, rows)
+            for one in shared:
+                one.job.num_shared += 1
+                self._give(one.job, np.array([one.position]), rows[one.place : one.place + 1])
 
     def fail(self, batch: Batch, code: str, reason: str) -> None:
         """Answer every text of the batch with a failure."""
         for job, positions in batch.parts:
-            job.failures.extend(_failure(int(position), code, reason) for position in positions)
-            self._answered(job, len(positions))
+            with self._changed:
+                shared = self._sharing.answered(job, positions)
+            owners = [(job, int(position)) for position in positions]
+            for owner, position in [*owners, *((one.job, one.position) for one in shared)]:
+                owner.failures.append(_failure(position, code, reason))
+                self._answered(owner, 1)
 
     def close(self, error: BaseException) -> None:
         """Give out no more batches; every unanswered job, and every later one, fails with `error`."""
@@ -147,9 +124,12 @@ class Batcher:
                 _settle(job, error)
 
     def _pack(self) -> Batch:
+        head = self._jobs[0]
+        head.num_turns += 1
         window = list(self._window())
         lengths = np.concatenate([job.lengths[job.unpacked] for job in window])
-        chosen = np.sort(pack(lengths, budget=self.budget))
+        num_first = len(head.unpacked) if head.num_turns > MAX_SHARED_TURNS else 0
+        chosen = np.sort(pack(lengths, budget=self.budget, num_first=num_first))
         starts = np.cumsum([0] + [len(job.unpacked) for job in window])
         parts: list[tuple[Waiting, Indices]] = []
         for job, start, end in zip(window, starts[:-1], starts[1:], strict=True):
@@ -157,42 +137,35 @@ class Batcher:
             if len(picked):
                 parts.append((job, job.unpacked[picked]))
                 job.unpacked = np.delete(job.unpacked, picked)
+        batch = gather(self._sharing.packed(parts))
         self._jobs.rotate(-1)
         self._jobs = deque(job for job in self._jobs if len(job.unpacked))
-        return _batch(parts)
+        return batch
 
     def _window(self) -> Iterator[Waiting]:
         num_tokens = 0
         head = self._jobs[0]
         for job in self._jobs:
-            if job.future.done() or (job is not head and (job.alone or head.alone)):
+            # The head stays even if it was cancelled this moment: a batch has to have something.
+            if job is not head and (job.future.done() or job.alone or head.alone):
                 continue
             yield job
             num_tokens += int(job.lengths[job.unpacked].sum())
             if num_tokens >= WINDOW_BATCHES * self.budget.max_tokens:
                 return
 
+    def _give(self, job: Waiting, positions: Indices, rows: FloatArray) -> None:
+        job.vectors[positions] = rows
+        for position in positions[~np.isfinite(rows).all(axis=1)]:
+            job.vectors[position] = np.nan
+            job.failures.append(_failure(int(position), "not_finite", "its vector is not finite"))
+        self._answered(job, len(positions))
+
     def _answered(self, job: Waiting, count: int) -> None:
         job.num_unanswered -= count
         if job.num_unanswered == 0:
-            _settle(job, Embedded(job.vectors, tuple(sorted(job.failures, key=lambda one: one.index))))
-
-
-def _batch(parts: list[tuple[Waiting, Indices]]) -> Batch:
-    lengths = np.concatenate([job.lengths[positions] for job, positions in parts])
-    offsets = np.zeros(len(lengths) + 1, dtype=np.int32)
-    np.cumsum(lengths, out=offsets[1:])
-    ids = np.concatenate([_gather(job, positions) for job, positions in parts])
-    return Batch(tuple(parts), Tokens(ids, offsets))
-
-
-def _gather(job: Waiting, positions: Indices) -> npt.NDArray[np.int32]:
-    """The ids of some texts of a job, one after the other, without a loop over texts."""
-    lengths = job.lengths[positions]
-    starts = job.tokens.offsets[positions].astype(np.intp)
-    shift = np.repeat(starts - np.concatenate(([0], np.cumsum(lengths)[:-1])), lengths)
-    ids: npt.NDArray[np.int32] = job.tokens.ids[np.arange(len(shift)) + shift]
-    return ids
+            failures = tuple(sorted(job.failures, key=lambda one: one.index))
+            _settle(job, Embedded(job.vectors, failures, job.num_shared))
 
 
 def _settle(job: Waiting, outcome: Embedded | BaseException) -> None:

@@ -22,11 +22,12 @@ from producer.contract import (
     encode_reply,
 )
 from producer.errors import EmbedmillError, InvalidOption, PayloadError, RequestError
-from worker.batcher import Batcher, Embedded
+from worker.batcher import Batcher
 from worker.leases import Claim
 from worker.prompts import Prompts
 from worker.tokenizer import Encoded, Tokenizer
 from worker.vectors import cast, shorten
+from worker.waiting import Embedded
 
 log = logging.getLogger(__name__)
 

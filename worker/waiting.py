@@ -1,0 +1,101 @@
+"""A job that waits for its vectors, and batches of texts of such jobs."""
+
+import asyncio
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from producer.contract import TextFailure
+from worker.backends.contract import FloatArray, Tokens
+from worker.packing import Indices
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Embedded:
+    """A job's vectors, float32 (n, dim), NaN in the rows of failed texts, and why those failed.
+
+    `num_shared` texts were computed for another job at the same time.
+    """
+
+    vectors: FloatArray
+    failures: tuple[TextFailure, ...]
+    num_shared: int = 0
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Waiting:
+    """A submitted job until all its texts are answered; `unpacked` are the positions in no batch yet.
+
+    `names` gives the position of each text by what identifies it; empty if the job keeps to itself. `taken`
+    are the positions that a batch of its own has, `twins` those whose text other jobs want too.
+    `num_turns` counts the batches that were built around it.
+    """
+
+    tokens: Tokens
+    lengths: Indices
+    vectors: FloatArray
+    unpacked: Indices
+    num_unanswered: int
+    alone: bool
+    future: asyncio.Future[Embedded]
+    names: Mapping[Hashable, int] = field(default_factory=dict)
+    taken: npt.NDArray[np.bool_]
+    answered: npt.NDArray[np.bool_]
+    num_turns: int = 0
+    twins: dict[int, "Twins"] = field(default_factory=dict)
+    failures: list[TextFailure] = field(default_factory=list)
+    num_shared: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Twins:
+    """One text in several jobs, at a position in each; `computing` is the job in whose batch it is."""
+
+    members: list[tuple[Waiting, int]]
+    computing: Waiting | None
+
+
+Part = tuple[Waiting, Indices]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Texts of one or more jobs: of each the positions within the job, in the order of `tokens`."""
+
+    parts: tuple[Part, ...]
+    tokens: Tokens
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def halves(self) -> tuple["Batch", "Batch"]:
+        """The first and the second half of the texts; for batches of two texts or more."""
+        middle, seen = len(self) // 2, 0
+        first: list[Part] = []
+        second: list[Part] = []
+        for job, positions in self.parts:
+            cut = min(max(middle - seen, 0), len(positions))
+            first += [(job, positions[:cut])] if cut else []
+            second += [(job, positions[cut:])] if cut < len(positions) else []
+            seen += len(positions)
+        return gather(first), gather(second)
+
+
+def gather(parts: list[Part]) -> Batch:
+    """The batch of these positions of these jobs, its ids copied together."""
+    lengths = np.concatenate([job.lengths[positions] for job, positions in parts])
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int32)
+    np.cumsum(lengths, out=offsets[1:])
+    ids = np.concatenate([_ids(job, positions) for job, positions in parts])
+    return Batch(tuple(parts), Tokens(ids, offsets))
+
+
+def _ids(job: Waiting, positions: Indices) -> npt.NDArray[np.int32]:
+    """The ids of some texts of a job, one after the other, without a loop over texts."""
+    lengths = job.lengths[positions]
+    starts = job.tokens.offsets[positions].astype(np.intp)
+    shift = np.repeat(starts - np.concatenate(([0], np.cumsum(lengths)[:-1])), lengths)
+    ids: npt.NDArray[np.int32] = job.tokens.ids[np.arange(len(shift)) + shift]
+    return ids
