@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 
 from arq.connections import ArqRedis
 
@@ -14,6 +14,7 @@ from producer.errors import BackendDead
 from worker.batcher import Batcher
 from worker.boot import Booted
 from worker.device import BatchEvent, Device
+from worker.embedding import Embedding
 from worker.heartbeat import Heartbeat
 from worker.jobs import EmbedJobs, JobEvent, Serving
 from worker.lease import LeaseWorker
@@ -23,6 +24,7 @@ from worker.packing import Budget
 from worker.prompts import read_prompts
 from worker.registration import Registration
 from worker.settings import Settings
+from worker.vector_stores import open_cache
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +52,7 @@ async def serve(
     async with await _redis(settings, keys) as redis:
         record = registration(name, settings, booted)
         leases = Leases(redis, keys, worker=name, lease_s=settings.lease_s, describe=record.encoded)
-        with _pipeline(settings, booted, on_job=record.count, on_death=on_death) as jobs:
+        with _pipeline(settings, booted, keys, on_job=record.count, on_death=on_death) as jobs:
             worker = LeaseWorker(
                 jobs,
                 redis=redis,
@@ -88,27 +90,33 @@ async def _redis(settings: Settings, keys: Keys) -> ArqRedis:
 def _pipeline(
     settings: Settings,
     booted: Booted,
+    keys: Keys,
     *,
     on_job: Callable[[JobEvent], None],
     on_death: Callable[[BaseException], None],
 ) -> Iterator[EmbedJobs]:
-    """From a job's payload to its answer: tokenizer threads, batcher, device thread."""
+    """From a job's payload to its answer: tokenizer threads, cache, batcher, device thread."""
     backend = booted.backend
     budget = Budget(
         max_tokens=backend.max_batch_tokens, max_texts=backend.max_batch_texts, padded=backend.padded
     )
+    cache = open_cache(settings, booted, keys)
     batcher = Batcher(budget, dim=backend.dim)
+    embedding = Embedding(booted.tokenizer, batcher, cache=cache)
     device = Device(backend, batcher, on_batch=_log_batch, on_death=on_death)
 
     def tell(event: JobEvent) -> None:
         _log_job(event)
         on_job(event)
 
-    with ThreadPoolExecutor(max_workers=4, thread_name_prefix="embedmill-cpu") as executor:
+    with ExitStack() as on_exit:
+        if cache is not None:
+            on_exit.callback(cache.close)
+        executor = on_exit.enter_context(
+            ThreadPoolExecutor(max_workers=4, thread_name_prefix="embedmill-cpu")
+        )
         try:
-            yield EmbedJobs(
-                serving(settings, booted), booted.tokenizer, batcher, executor=executor, on_job=tell
-            )
+            yield EmbedJobs(serving(settings, booted), embedding, executor=executor, on_job=tell)
         finally:
             batcher.close(BackendDead("the worker is shutting down"))
             device.close()
@@ -160,13 +168,16 @@ def _log_batch(event: BatchEvent) -> None:
 
 def _log_job(event: JobEvent) -> None:
     log.info(
-        "job id=%s code=%s texts=%d failed=%d truncated=%d tokens=%d waited_s=%.3f seconds=%.3f",
+        "job id=%s code=%s texts=%d failed=%d truncated=%d tokens=%d repeated=%d cached=%d "
+        "waited_s=%.3f seconds=%.3f",
         event.job,
         event.code,
         event.num_texts,
         event.num_failed,
         event.num_truncated,
         event.num_tokens,
+        event.num_repeated,
+        event.num_cache_hits,
         event.waited_s,
         event.seconds,
     )

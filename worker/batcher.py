@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from producer.contract import TextFailure
 from worker.backends.contract import FloatArray, Tokens
 from worker.packing import Budget, Indices, pack
 from worker.sharing import Sharing
-from worker.waiting import Batch, Embedded, Waiting, gather
+from worker.waiting import Batch, Embedded, Names, Waiting, gather
 
 # Texts are chosen from this many batches' worth: enough for batches of like lengths, cheap to sort.
 WINDOW_BATCHES = 8
@@ -37,9 +37,7 @@ class Batcher:
         self._changed = threading.Condition()
         self._closed: BaseException | None = None
 
-    async def embed(
-        self, tokens: Tokens, *, names: Mapping[Hashable, int] | None = None, alone: bool = False
-    ) -> Embedded:
+    async def embed(self, tokens: Tokens, *, names: Names | None = None, alone: bool = False) -> Embedded:
         """The vectors of a job's texts; `alone` keeps it out of other jobs' batches.
 
         `names` maps what identifies a text, equal only for texts with equal ids, to its position; texts
@@ -111,7 +109,7 @@ class Batcher:
                 shared = self._sharing.answered(job, positions)
             owners = [(job, int(position)) for position in positions]
             for owner, position in [*owners, *((one.job, one.position) for one in shared)]:
-                owner.failures.append(_failure(position, code, reason))
+                owner.failures.append(TextFailure(position, code, reason))
                 self._answered(owner, 1)
 
     def close(self, error: BaseException) -> None:
@@ -158,7 +156,7 @@ class Batcher:
         job.vectors[positions] = rows
         for position in positions[~np.isfinite(rows).all(axis=1)]:
             job.vectors[position] = np.nan
-            job.failures.append(_failure(int(position), "not_finite", "its vector is not finite"))
+            job.failures.append(TextFailure(int(position), "not_finite", "its vector is not finite"))
         self._answered(job, len(positions))
 
     def _answered(self, job: Waiting, count: int) -> None:
@@ -180,7 +178,3 @@ def _settle(job: Waiting, outcome: Embedded | BaseException) -> None:
             job.future.set_result(outcome)
 
     job.future.get_loop().call_soon_threadsafe(settle)
-
-
-def _failure(index: int, code: str, reason: str) -> TextFailure:
-    return TextFailure(index, code, f"text {index}: {reason}")

@@ -23,11 +23,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Booted:
-    """A profile that serves: everything loaded and verified."""
+    """A profile that serves: everything loaded and verified; `fingerprint` is that of the model's files."""
 
     survey: Survey
     profile: Profile
     model: Model
+    fingerprint: str
     tokenizer: Tokenizer
     backend: Backend
     verified: Verified
@@ -57,6 +58,7 @@ def boot(settings: Settings) -> Booted:
             survey=replace(seen, choice=choice),
             profile=profile,
             model=loadable.model,
+            fingerprint=loadable.fingerprint,
             tokenizer=loadable.tokenizer,
             backend=backend,
             verified=verified,

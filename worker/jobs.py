@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from producer.contract import (
     EmbedOptions,
@@ -22,10 +23,9 @@ from producer.contract import (
     encode_reply,
 )
 from producer.errors import EmbedmillError, InvalidOption, PayloadError, RequestError
-from worker.batcher import Batcher
+from worker.embedding import Embedding, Outcome, Prepared
 from worker.leases import Claim
 from worker.prompts import Prompts
-from worker.tokenizer import Encoded, Tokenizer
 from worker.vectors import cast, shorten
 from worker.waiting import Embedded
 
@@ -45,7 +45,11 @@ class Serving:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobEvent:
-    """One job as it was answered; `failures` counts the failed texts by code."""
+    """One job as it was answered; `failures` counts the failed texts by code.
+
+    `num_repeated` texts had their vector from an equal text in flight, `num_cache_hits` from the cache;
+    with the cache off there are neither hits nor misses.
+    """
 
     job: str
     num_texts: int
@@ -55,6 +59,9 @@ class JobEvent:
     waited_s: float
     seconds: float
     code: str
+    num_repeated: int = 0
+    num_cache_hits: int = 0
+    num_cache_misses: int = 0
 
     @property
     def num_failed(self) -> int:
@@ -63,10 +70,12 @@ class JobEvent:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Prepared:
+class _Texts:
+    """The texts of a request that were not refused, by their index in it, intp (k,)."""
+
     request: Request
-    texts: list[int]
-    encoded: Encoded
+    rows: npt.NDArray[np.intp]
+    prepared: Prepared
 
 
 class EmbedJobs:
@@ -78,15 +87,13 @@ class EmbedJobs:
     def __init__(
         self,
         serving: Serving,
-        tokenizer: Tokenizer,
-        batcher: Batcher,
+        embedding: Embedding,
         *,
         executor: ThreadPoolExecutor,
         on_job: Callable[[JobEvent], None],
     ) -> None:
         self._serving = serving
-        self._tokenizer = tokenizer
-        self._batcher = batcher
+        self._embedding = embedding
         self._executor = executor
         self._on_job = on_job
 
@@ -95,27 +102,26 @@ class EmbedJobs:
         started_s = time.perf_counter()
         loop = asyncio.get_running_loop()
         try:
-            prepared = await loop.run_in_executor(self._executor, self._prepare, payload)
+            texts = await loop.run_in_executor(self._executor, self._prepare, payload)
         except (RequestError, PayloadError) as error:
             self._tell(claim, started_s, error=error)
             return encode_failure(Failure(code=error.code, message=str(error)))
         # A job that was running when a worker died is kept away from others' batches.
-        embedded = await self._batcher.embed(prepared.encoded.tokens, alone=claim.tries > 1)
-        reply, answer = await loop.run_in_executor(self._executor, self._answer, prepared, embedded)
-        self._tell(claim, started_s, reply=reply)
+        embedded = await self._embedding.embed(texts.prepared, alone=claim.tries > 1)
+        reply, outcome, answer = await loop.run_in_executor(self._executor, self._answer, texts, embedded)
+        self._tell(claim, started_s, reply=reply, outcome=outcome)
         return answer
 
-    def _prepare(self, payload: bytes | None) -> _Prepared:
+    def _prepare(self, payload: bytes | None) -> _Texts:
         if payload is None:
             raise PayloadError("the job has no request; it was removed or has expired")
         request = decode_request(payload)
         self._check(request)
         prompt = self._serving.prompts.for_input(request.options.input_type)
-        texts = [index for index, text in enumerate(request.texts) if text is not None]
-        encoded = self._tokenizer.encode(
-            [prompt + (request.texts[index] or "") for index in texts], request.options.truncate
-        )
-        return _Prepared(request, texts, encoded)
+        rows = [index for index, text in enumerate(request.texts) if text is not None]
+        texts = [prompt + text for text in request.texts if text is not None]
+        prepared = self._embedding.prepare(texts, request.options.truncate)
+        return _Texts(request, np.array(rows, dtype=np.intp), prepared)
 
     def _check(self, request: Request) -> None:
         serving = self._serving
@@ -123,22 +129,25 @@ class EmbedJobs:
             raise InvalidOption(f"this queue serves {serving.provenance.model!r}, not {request.model!r:.80}")
         _check_dimensions(request.options, serving)
 
-    def _answer(self, prepared: _Prepared, embedded: Embedded) -> tuple[Reply, bytes]:
-        request, encoded = prepared.request, prepared.encoded
+    def _answer(self, texts: _Texts, embedded: Embedded) -> tuple[Reply, Outcome, bytes]:
+        request, rows = texts.request, texts.rows
+        outcome = self._embedding.outcome(texts.prepared, embedded)
         count = len(request.texts)
-        rows = np.asarray(prepared.texts, dtype=np.intp)[encoded.kept]
-        vectors = np.full((count, self._serving.dim), np.nan, dtype=np.float32)
-        vectors[rows] = embedded.vectors
+        vectors = outcome.vectors
+        if len(rows) < count:
+            vectors = np.full((count, self._serving.dim), np.nan, dtype=np.float32)
+            vectors[rows] = outcome.vectors
         counts = np.zeros(count, dtype=np.int32)
-        counts[rows] = encoded.tokens.lengths
+        counts[rows] = outcome.lengths
+        max_tokens = self._embedding.max_tokens
         failures = [
             *request.refused,
-            *(_too_long(prepared.texts[at], size, self._tokenizer) for at, size in encoded.too_long.items()),
-            *(TextFailure(int(rows[one.index]), one.code, one.message) for one in embedded.failures),
+            *(_too_long(int(rows[at]), size, max_tokens) for at, size in outcome.too_long.items()),
+            *(_without_vector(int(rows[one.index]), one) for one in outcome.failures),
         ]
         failed = [one.index for one in failures]
         counts[failed] = 0
-        truncated = np.asarray(prepared.texts, dtype=np.int32)[encoded.truncated]
+        truncated = rows[outcome.truncated].astype(np.int32)
         final, scale = cast(shorten(vectors, request.options.dimensions), request.options.embedding_type)
         reply = Reply(
             vectors=final,
@@ -148,7 +157,7 @@ class EmbedJobs:
             scale=scale,
             provenance=self._serving.provenance,
         )
-        return reply, encode_reply(reply)
+        return reply, outcome, encode_reply(reply)
 
     def _tell(
         self,
@@ -156,6 +165,7 @@ class EmbedJobs:
         started_s: float,
         *,
         reply: Reply | None = None,
+        outcome: Outcome | None = None,
         error: EmbedmillError | None = None,
     ) -> None:
         event = JobEvent(
@@ -167,6 +177,9 @@ class EmbedJobs:
             waited_s=claim.waited_s,
             seconds=time.perf_counter() - started_s,
             code="ok" if error is None else error.code,
+            num_repeated=0 if outcome is None else outcome.num_repeated,
+            num_cache_hits=0 if outcome is None else outcome.num_hits,
+            num_cache_misses=0 if outcome is None else outcome.num_misses,
         )
         self._on_job(event)
 
@@ -190,11 +203,15 @@ def _check_dimensions(options: EmbedOptions, serving: Serving) -> None:
         raise InvalidOption(f"dimensions is {dims}, but {model} has {serving.dim}")
 
 
-def _too_long(index: int, num_tokens: int, tokenizer: Tokenizer) -> TextFailure:
+def _without_vector(index: int, failure: TextFailure) -> TextFailure:
+    return TextFailure(index, failure.code, f"text {index}: {failure.message}")
+
+
+def _too_long(index: int, num_tokens: int, max_tokens: int) -> TextFailure:
     """NIM's sentence, since clients match on it."""
     return TextFailure(
         index,
         "text_too_long",
-        f"Input length {num_tokens} exceeds maximum allowed token size {tokenizer.max_tokens} "
+        f"Input length {num_tokens} exceeds maximum allowed token size {max_tokens} "
         f"(text {index}; truncate START or END cuts it)",
     )

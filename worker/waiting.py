@@ -1,8 +1,9 @@
 """A job that waits for its vectors, and batches of texts of such jobs."""
 
 import asyncio
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,9 @@ import numpy.typing as npt
 from producer.contract import TextFailure
 from worker.backends.contract import FloatArray, Tokens
 from worker.packing import Indices
+
+# The position in a job of each text, by something hashable that is equal only for texts with equal ids.
+Names = Mapping[Any, int]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,7 +44,7 @@ class Waiting:
     num_unanswered: int
     alone: bool
     future: asyncio.Future[Embedded]
-    names: Mapping[Hashable, int] = field(default_factory=dict)
+    names: Names = field(default_factory=dict)
     taken: npt.NDArray[np.bool_]
     answered: npt.NDArray[np.bool_]
     num_turns: int = 0
