@@ -48,7 +48,7 @@ class Batcher:
         job = Waiting(
             tokens=tokens,
             lengths=tokens.lengths.astype(np.intp),
-            vectors=np.full((count, self._dim), np.nan, dtype=np.float32),
+            vectors=np.empty((count, self._dim), dtype=np.float32),  # each row is written when it is answered
             unpacked=np.arange(count),
             num_unanswered=count,
             alone=alone,
@@ -109,6 +109,7 @@ class Batcher:
                 shared = self._sharing.answered(job, positions)
             owners = [(job, int(position)) for position in positions]
             for owner, position in [*owners, *((one.job, one.position) for one in shared)]:
+                owner.vectors[position] = np.nan
                 owner.failures.append(TextFailure(position, code, reason))
                 self._answered(owner, 1)
 
