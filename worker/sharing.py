@@ -34,7 +34,7 @@ class Sharing:
         # Sets of names, each step one pass in C: a job that shares nothing pays next to nothing.
         if not self._wanted.isdisjoint(job.names):
             taken = self._pair(job, job.names.keys() & self._wanted)
-            job.unpacked = np.setdiff1d(job.unpacked, taken)
+            job.unpacked = _without(job.unpacked, taken)
         self._wanted.update(job.names)
         self._jobs[job] = None
 
@@ -45,28 +45,27 @@ class Sharing:
         for job, chosen in parts:
             positions = chosen
             if job.twins:
-                positions = chosen[[not _computing(job, at) for at in chosen.tolist()]]
-                for twins in _common(job, positions):
+                positions = _without(
+                    chosen, [at for at, twins in job.twins.items() if twins.computing is not None]
+                )
+                for at, _ in _common(job, positions):
+                    twins = job.twins[at]
                     twins.computing = job
-                    for other, at in twins.members:
-                        spared.setdefault(other, []).append(at)
+                    for other, position in twins.members:
+                        spared.setdefault(other, []).append(position)
             job.taken[positions] = True
             if len(positions):
                 kept.append((job, positions))
         for job, given in spared.items():
-            job.unpacked = np.setdiff1d(job.unpacked, given)
+            job.unpacked = _without(job.unpacked, given)
         return kept
 
     def answered(self, job: Waiting, positions: Indices) -> list[Shared]:
         """Who else gets these answers."""
         job.answered[positions] = True
-        if not job.twins:
-            return []
-        found = []
-        for place, at in enumerate(positions.tolist()):
-            if (twins := job.twins.pop(at, None)) is None:
-                continue
-            for other, position in twins.members:
+        found: list[Shared] = []
+        for at, place in _common(job, positions) if job.twins else ():
+            for other, position in job.twins.pop(at).members:
                 if other is not job:
                     del other.twins[position]
                     other.answered[position] = True
@@ -109,9 +108,13 @@ class Sharing:
         return taken
 
 
-def _common(job: Waiting, positions: Indices) -> list[Twins]:
-    return [job.twins[at] for at in positions.tolist() if at in job.twins]
+def _without(positions: Indices, left_out: Sequence[int]) -> Indices:
+    """Those that are not left out, in their order."""
+    return positions[~np.isin(positions, left_out)] if left_out else positions
 
 
-def _computing(job: Waiting, position: int) -> bool:
-    return position in job.twins and job.twins[position].computing is not None
+def _common(job: Waiting, positions: Indices) -> list[tuple[int, int]]:
+    """Those of the positions that other jobs want too, each with its place among them."""
+    places = np.full(len(job.taken), -1)
+    places[positions] = np.arange(len(positions))
+    return [(at, place) for at in job.twins if (place := int(places[at])) >= 0]
