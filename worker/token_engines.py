@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 # Texts to flat ids, special tokens included and nothing cut; safe to call from many threads.
 Engine = Callable[[list[str]], Tokens]
 
-# Bounds nanotoken's memory of words it has seen to about 35 MB a thread; its default is four times that.
+# Bounds nanotoken's memory of words it has seen to about 60 MB a thread; its default is four times that.
 _CACHE_ENTRIES = 1 << 18
 
 

@@ -13,6 +13,7 @@ from tokenizers.normalizers import Lowercase, Sequence
 from producer.contract import Truncate
 from producer.errors import ModelError
 from worker.backends.contract import Tokens
+from worker.long_texts import CHARACTERS_A_TOKEN, is_separable, part_of
 from worker.parity import first_difference
 from worker.token_engines import (
     Engine,
@@ -61,10 +62,11 @@ class Tokenizer:
         self._num_before = _num_before(library)
         self._num_after = special - self._num_before
         self._encode = _engine(library)
+        self._separable = is_separable(library.to_str())
 
     def encode(self, texts: SequenceOf[str], truncate: Truncate) -> Encoded:
         """Tokens of all texts; those longer than `max_tokens` are cut at START or END, or refused."""
-        tokens = self._encode(list(texts))
+        tokens = self._uncut(list(texts), truncate)
         lengths = tokens.lengths
         kept = np.arange(len(tokens))
         long = np.flatnonzero(lengths > self.max_tokens)
@@ -92,6 +94,23 @@ class Tokenizer:
             truncated=long.astype(np.int32),
             too_long={},
         )
+
+    def _uncut(self, texts: list[str], truncate: Truncate) -> Tokens:
+        """The tokens of all texts, or of a part of them that has more than the model takes."""
+        max_chars = CHARACTERS_A_TOKEN * self.max_tokens
+        long = [at for at, text in enumerate(texts) if len(text) > max_chars]
+        if not long or not self._separable or truncate is Truncate.NONE:  # NONE tells the whole length
+            return self._encode(texts)
+        parts = texts.copy()
+        for at in long:
+            parts[at] = part_of(texts[at], max_chars, keep_end=truncate is Truncate.START)
+        tokens = self._encode(parts)
+        too_short = [at for at in long if tokens.lengths[at] <= self.max_tokens]
+        if all(parts[at] == texts[at] for at in too_short):
+            return tokens
+        for at in too_short:
+            parts[at] = texts[at]
+        return self._encode(parts)
 
 
 def _read(path: Path) -> Library:
