@@ -55,9 +55,14 @@ def test_cut_texts_equal_the_library_s(truncate: Truncate, direction: str, texts
     assert mine.kept.tolist() == list(range(len(expected)))
 
 
+# Words that are one token each, so that the model is full about where the part ends.
+LONG_WORDS = ["international", "administration", "x" * 101, "x" * 300, "\u65e5"]
+
+
 @settings(max_examples=150, deadline=None)
 @given(
-    words=st.lists(st.text(max_size=12) | st.text("\u0301\0\x0b\u00a0 ab[SEP]\n", max_size=60), max_size=120),
+    words=st.lists(st.text(max_size=12) | st.text("\u0301\0\x0b\u00a0 ab[SEP]\n", max_size=60), max_size=120)
+    | st.lists(st.sampled_from(LONG_WORDS), min_size=5, max_size=30),
     separator=st.sampled_from([" ", "\n", "\t", "\r", "\u3000", "\x0b", "", " \u0301"]),
 )
 @pytest.mark.parametrize(("truncate", "direction"), [(Truncate.END, "right"), (Truncate.START, "left")])
