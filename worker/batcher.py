@@ -16,7 +16,7 @@ from worker.waiting import Batch, Embedded, Names, Waiting, gather
 # Texts are chosen from this many batches' worth: enough for batches of like lengths, cheap to sort.
 WINDOW_BATCHES = 8
 # After so many turns a job's own texts come first in its batches; before, those of like length from all jobs.
-MAX_SHARED_TURNS = 8
+MAX_SHARED_TURNS = 4
 
 
 class Batcher:
