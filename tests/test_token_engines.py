@@ -118,6 +118,21 @@ def test_an_engine_that_fails_is_replaced_for_good() -> None:
     assert len(calls) == 1
 
 
+def test_an_engine_without_memory_is_kept() -> None:
+    """That says nothing about the engine, and the job is tried again."""
+    failures = [MemoryError()]
+
+    def sometimes(texts: list[str]) -> Tokens:
+        if failures:
+            raise failures.pop()
+        return Tokens(np.array([7], dtype=np.int32), np.array([0, 1], dtype=np.int32))
+
+    engine = FallingBack(sometimes, reference_engine(library()))
+    with pytest.raises(MemoryError):
+        engine(["one"])
+    assert engine(["one"]).ids.tolist() == [7]
+
+
 def test_a_tokenizer_the_fast_engine_cannot_do_is_left_to_the_library(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -67,6 +67,8 @@ class FallingBack:
         if self._engine is not self._reference:
             try:
                 return self._engine(texts)
+            except (MemoryError, KeyboardInterrupt, SystemExit):
+                raise
             except BaseException as error:  # a panic in Rust is no Exception; it must not end the worker
                 log.error("fast tokenizer given up, from now on the slow one: %s", type(error).__name__)
                 self._engine = self._reference
