@@ -23,8 +23,8 @@ demo: $(VENV)/demo.stamp  ## embed 4,000 definitions on the CPU, then ask: make 
 test: lint  ## lint, types, import rules and the fast tests; no torch, no GPU, no Redis needed
 	$(BIN)/python -m pytest
 
-test-all: test $(VENV)/peers.stamp  ## make test, then the slow tests and those against sentence-transformers (torch)
-	$(BIN)/python -m pytest -m "slow or peers"
+test-all: test $(VENV)/peers.stamp $(VENV)/tensorrt.stamp  ## make test, then the slow tests and those with torch or TensorRT
+	$(BIN)/python -m pytest -m "slow or peers or tensorrt"
 
 lint: $(VENV)/dev.stamp  ## ruff, mypy and the import rules
 	$(BIN)/ruff check
@@ -39,6 +39,11 @@ format: $(VENV)/dev.stamp  ## let ruff rewrite what it can
 $(VENV)/peers.stamp: pyproject.toml | $(VENV)/dev.stamp
 	$(INSTALL) $(TORCH)
 	$(INSTALL) --editable '.[peers]'
+	@touch $@
+
+# 96 MB; proprietary, and for Linux on x86_64 only: elsewhere its tests are skipped.
+$(VENV)/tensorrt.stamp: pyproject.toml | $(VENV)/dev.stamp
+	-$(INSTALL) --editable '.[tensorrt-rtx]'
 	@touch $@
 
 $(VENV)/%.stamp: pyproject.toml | $(VENV)/created.stamp

@@ -3,7 +3,8 @@
     python -m benchmarks.cpu [--texts 1000] [--mean-tokens 20 100 177] [--rounds 3] [--json FILE]
 
 Both take turns, so that a noisy machine is noisy to both; the ratio of each pair is what counts. Needs the
-extras `demo` and `peers`. sentence-transformers runs in fp32 with its own sorting and its best batch size.
+extras `demo` and `peers`. sentence-transformers runs in fp32 with its own sorting and its best batch size;
+ours is the profile chosen by itself, or the one that EMBEDMILL_MODEL_PROFILE names.
 """
 
 import argparse

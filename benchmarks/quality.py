@@ -2,7 +2,8 @@
 
     python -m benchmarks.quality DIR [--model all-MiniLM-L6-v2] [--embedding-type float32]
 
-DIR holds corpus.jsonl[.gz], queries.jsonl and qrels.tsv. Server and worker are this run's own.
+DIR holds corpus.jsonl[.gz], queries.jsonl and qrels.tsv. Server and worker are this run's own; the
+profile is the one chosen by itself, or the one that EMBEDMILL_MODEL_PROFILE names.
 """
 
 import argparse

@@ -52,12 +52,14 @@ async def measure(num_jobs: int) -> dict[str, float]:
     rows: dict[str, float] = {}
     with EmbeddedServer() as server:
         async with Client(server.url, model=MODEL) as client:
-            with workers(server.url, 1):
+            with workers(server.url, 1) as hosts:
                 rows |= await round_trips(client)
                 rows |= await idle(server.url)
-                rows |= await throughput(client, server.url, num_jobs, "one worker")
-            with workers(server.url, 2):
-                rows |= await throughput(client, server.url, num_jobs, "two workers")
+                rows |= await throughput(client, server.url, num_jobs, "one worker", hosts)
+                rows |= await drain(client, server.url, num_jobs, "one worker", hosts)
+            with workers(server.url, 2) as hosts:
+                rows |= await throughput(client, server.url, num_jobs, "two workers", hosts)
+                rows |= await drain(client, server.url, num_jobs, "two workers", hosts)
             for name, with_parent in (("the parent alive", True), ("the parent killed too", False)):
                 taken_s = []
                 for _ in range(NUM_KILLS):
@@ -107,9 +109,11 @@ async def idle(url: str, seconds: float = 5.0) -> dict[str, float]:
     return {"Redis commands a second, one idle worker": (await num_commands(url) - before) / seconds}
 
 
-async def throughput(client: Client, url: str, num_jobs: int, who: str) -> dict[str, float]:
+async def throughput(
+    client: Client, url: str, num_jobs: int, who: str, hosts: list[psutil.Process]
+) -> dict[str, float]:
     """Jobs a second from the first enqueued to the last answer read, and what they cost."""
-    before, started_s = await num_commands(url), time.perf_counter()
+    before, spent, started_s = await num_commands(url), await cpu_s(url, hosts), time.perf_counter()
     batches = ([f"{who} job {n}"] for n in range(num_jobs))
     num_answered = 0
     async for _ in client.embed_many(batches, max_in_flight=NUM_IN_FLIGHT):
@@ -118,6 +122,57 @@ async def throughput(client: Client, url: str, num_jobs: int, who: str) -> dict[
     return {
         f"jobs a second, {who}": num_answered / seconds,
         f"Redis commands a job, {who}": (await num_commands(url) - before) / num_answered,
+        **cpu_a_job(f"{who}", spent, await cpu_s(url, hosts), num_jobs),
+    }
+
+
+async def drain(
+    client: Client, url: str, num_jobs: int, who: str, hosts: list[psutil.Process]
+) -> dict[str, float]:
+    """Jobs a second from a queue that was filled while the workers stood still; nobody reads the answers."""
+    processes = [worker for one in hosts for worker in one.children()]
+    for worker in processes:
+        worker.suspend()
+    for start in range(0, num_jobs, NUM_IN_FLIGHT):
+        numbers = range(start, min(start + NUM_IN_FLIGHT, num_jobs))
+        await asyncio.gather(*(client.submit([f"{who} drains {n}"]) for n in numbers))
+    async with connect(url) as redis:
+        key = Keys(queue_name(MODEL)).totals
+        goal = int(await redis.hget(key, "done") or 0) + num_jobs
+        spent, started_s = await cpu_s(url, hosts), time.perf_counter()
+        for worker in processes:
+            worker.resume()
+        while True:
+            if int(await redis.hget(key, "done") or 0) >= goal:
+                break
+            await asyncio.sleep(0.01)
+        seconds = time.perf_counter() - started_s
+    costs = cpu_a_job(f"{who}, filled queue", spent, await cpu_s(url, hosts), num_jobs)
+    return {f"jobs a second, {who}, filled queue": num_jobs / seconds, **costs}
+
+
+async def cpu_s(url: str, hosts: list[psutil.Process]) -> dict[str, float]:
+    """Processor seconds so far of each side."""
+    async with connect(url) as redis:
+        server = psutil.Process((await redis.info("server"))["process_id"])
+    sides = {
+        "client": [psutil.Process()],
+        "server": [server],
+        "workers": [worker for one in hosts for worker in one.children()],
+    }
+    return {name: sum(_cpu_s(process) for process in processes) for name, processes in sides.items()}
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def cpu_a_job(who: str, before: dict[str, float], after: dict[str, float], num_jobs: int) -> dict[str, float]:
+    """Milliseconds of processor time, which a busy machine changes less than the clock's."""
+    return {
+        f"CPU of the {name} a job, {who}, ms": (after[name] - before[name]) / num_jobs * 1000
+        for name in before
     }
 
 

@@ -1,7 +1,7 @@
 """Texts for benchmarks: prose of a wished length mix, the same for the same seed."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,18 @@ def words() -> list[str]:
     """All words of the shipped corpus in their order."""
     with CORPUS.open(encoding="utf-8") as lines:
         return [word for line in lines for word in json.loads(line)["text"].split()]
+
+
+def write_texts(path: Path, texts: Iterable[str]) -> None:
+    """As JSON lines, which is what other processes of a benchmark read."""
+    with path.open("w", encoding="utf-8") as lines:
+        lines.writelines(json.dumps({"text": text}) + "\n" for text in texts)
+
+
+def read_texts(path: Path) -> list[str]:
+    """What `write_texts` wrote."""
+    with path.open(encoding="utf-8") as lines:
+        return [json.loads(line)["text"] for line in lines]
 
 
 def texts(count: int, *, mean_tokens: float, seed: int = 0) -> Iterator[str]:

@@ -2,15 +2,15 @@
 
 import asyncio
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, TypeVar
 
 from producer.contract import MAX_BYTES_PER_JOB, EmbedOptions, Provenance, Reply
-from producer.files import Output, Reader, Rows
+from producer.files import Output, Reader, Rows, Totals
 
 DEFAULT_BATCH_TEXTS = 512
 DEFAULT_MAX_IN_FLIGHT = 16
@@ -29,19 +29,24 @@ class Embedder(Protocol):
 
     async def num_workers(self) -> int: ...
 
+    @property
+    def num_withdrawn(self) -> int: ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
     """What has been done, of one run so far or of all of it.
 
-    `num_texts` counts all rows answered, failed ones too; `failed` counts those by code; `seconds` is the
-    time since the start. `estimated_texts` is the size of the whole input, None while nothing tells it.
+    `num_texts` counts all rows answered, failed ones too; `failed` counts those by code; `earlier` is what an
+    interrupted run had done of all that; `seconds` is the time since the start. `estimated_texts` is the size
+    of the whole input, None while nothing tells it.
     """
 
     num_texts: int
     num_tokens: int
     num_truncated: int
     failed: Mapping[str, int]
+    earlier: Totals
     seconds: float
     sources: tuple[Provenance, ...]
     estimated_texts: int | None
@@ -62,17 +67,18 @@ async def embed_file(
     max_in_flight: int = DEFAULT_MAX_IN_FLIGHT,
     on_progress: Callable[[Summary], None] = lambda summary: None,
 ) -> Summary:
-    """Embed every row of `reader` into `output`; a row that cannot be embedded fails alone.
+    """Embed every row of `reader` that `output` has not yet into it; one that cannot be embedded fails alone.
 
     Memory holds at most `max_in_flight` + 2 batches of `batch_texts` texts or 8 MiB, whatever the file's
     size. `output` is published by its own context, not here. Raises FileError from both ends, and what
     the client raises.
     """
     answered: deque[Rows] = deque()  # without their texts: what the next replies belong to
-    tally = _Tally()
+    started_s = time.monotonic()
 
     async def batches() -> AsyncGenerator[Sequence[object], None]:
-        rows = reader.batches(max_texts=batch_texts, max_bytes=MAX_BYTES_PER_JOB)
+        skip = output.earlier.num_texts
+        rows = reader.batches(max_texts=batch_texts, max_bytes=MAX_BYTES_PER_JOB, skip=skip)
         while (batch := await _in_thread(partial(next, rows, None), reader.stop)) is not None:
             answered.append(Rows(batch.first, batch.ids, []))
             yield batch.texts
@@ -83,35 +89,22 @@ async def embed_file(
     ):
         async for reply in replies:
             await _in_thread(partial(output.write, answered.popleft(), reply))
-            tally.add(reply)
-            on_progress(tally.summary(output, reader))
-    return tally.summary(output, reader)
+            on_progress(_summary(output, reader, started_s))
+    return _summary(output, reader, started_s)
 
 
-@dataclass(slots=True)
-class _Tally:
-    num_texts: int = 0
-    num_tokens: int = 0
-    num_truncated: int = 0
-    failed: Counter[str] = field(default_factory=Counter)
-    started: float = field(default_factory=time.monotonic)
-
-    def add(self, reply: Reply) -> None:
-        self.num_texts += len(reply.vectors)
-        self.num_tokens += int(reply.token_counts.sum())
-        self.num_truncated += len(reply.truncated)
-        self.failed.update(failure.code for failure in reply.failures)
-
-    def summary(self, output: Output, reader: Reader) -> Summary:
-        return Summary(
-            num_texts=self.num_texts,
-            num_tokens=self.num_tokens,
-            num_truncated=self.num_truncated,
-            failed=dict(self.failed),
-            seconds=time.monotonic() - self.started,
-            sources=output.sources,
-            estimated_texts=reader.estimated_rows(),
-        )
+def _summary(output: Output, reader: Reader, started_s: float) -> Summary:
+    totals = output.totals
+    return Summary(
+        num_texts=totals.num_texts,
+        num_tokens=totals.num_tokens,
+        num_truncated=totals.num_truncated,
+        failed=totals.failed,
+        earlier=output.earlier,
+        seconds=time.monotonic() - started_s,
+        sources=output.sources,
+        estimated_texts=reader.estimated_rows(),
+    )
 
 
 _Result = TypeVar("_Result")

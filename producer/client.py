@@ -9,12 +9,12 @@ from collections.abc import (
     Iterable,
     Sequence,
 )
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext, suppress
 from typing import Self
 
 from producer.answers import Answers
-from producer.cancellation import cancel
-from producer.connection import DEFAULT_URL, connect, end_tasks, redis_errors, subscribed
+from producer.cancellation import Cancellation, RunCancelled
+from producer.connection import DEFAULT_URL, OUTAGE_S, connect, end_tasks, redis_errors, subscribed
 from producer.contract import (
     DEFAULT_PREFIX,
     EmbedOptions,
@@ -23,11 +23,17 @@ from producer.contract import (
     Request,
     build_request,
     queue_name,
+    run_name,
 )
 from producer.dead import DeadLetter, DeadLetters
-from producer.errors import QueueFull, ResultNotFound
+from producer.errors import QueueError, QueueFull, ResultNotFound
 from producer.events import Events
+from producer.outbox import Outbox
+from producer.patience import Patience
 from producer.submission import Prepared, Priority, QueueLimits, Submission, prepare, submit
+
+_MAX_LOST = 3  # how often a job is enqueued again that Redis has lost
+_WITHDRAW_S = 5.0  # whoever leaves early waits no longer for a Redis that does not answer
 
 Batches = AsyncIterable[Sequence[object]] | Iterable[Sequence[object]]
 
@@ -35,8 +41,9 @@ Batches = AsyncIterable[Sequence[object]] | Iterable[Sequence[object]]
 class Client:
     """One model's queue, seen by a producer; use it as an async context manager.
 
-    Results stay for `keep_result_s` after the job is done. Everything that goes wrong with Redis is
-    QueueUnavailable with the address, after bounded retries.
+    Results stay for `keep_result_s` after the job is done. `run` names what the jobs belong to, so that they
+    can be cancelled together; any number of clients may share it. Everything that goes wrong with Redis is
+    QueueUnavailable with the address: on entering after 5 s, later when Redis was away for `outage_s`.
     """
 
     def __init__(
@@ -47,17 +54,25 @@ class Client:
         prefix: str = DEFAULT_PREFIX,
         limits: QueueLimits | None = None,
         keep_result_s: float = 600.0,
+        run: str | None = None,
+        outage_s: float = 60.0,
     ) -> None:
         self._url = redis_url
+        self._run = None if run is None else run_name(run)
         self._model = model
         self._keys = Keys(queue_name(model), prefix)
         self._limits = limits or QueueLimits()
         self._keep_result_s = keep_result_s
-        self._redis = connect(redis_url)
+        self._outage_s = outage_s
+        self._patience = Patience(min(OUTAGE_S, outage_s))
+        self._redis = connect(redis_url, patience=self._patience)
+        self._cancellation = Cancellation(self._redis, self._keys)
         self._dead = DeadLetters(self._redis, self._keys)
         self._events = Events()
-        self._answers = Answers(self._redis, self._keys, redis_url)
+        self._outbox = Outbox(self._redis)
+        self._answers = Answers(self._outbox, self._keys, redis_url)
         self._open = AsyncExitStack()
+        self.num_withdrawn = 0  #: jobs that were cancelled since `embed_many` was left early
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as opening:
@@ -65,6 +80,7 @@ class Client:
             with redis_errors(self._url):
                 listening = subscribed(self._redis, self._keys.channel, self._events.on_message)
                 await opening.enter_async_context(listening)
+            self._patience.outage_s = self._outage_s
             self._open = opening.pop_all()
         return self
 
@@ -79,8 +95,9 @@ class Client:
         timeout_s: float | None = None,
         priority: Priority | str = Priority.NORMAL,
     ) -> Reply:
-        """Submit up to 4,096 texts as one job and await its reply; the result is consumed.
+        """Submit up to 4,096 texts as one job and await its reply.
 
+        The result is deleted once read, unless an equal job was joined: then others may want it.
         A full queue is waited for. Raises RequestError for what cannot be sent, JobFailed, ResultTimeout.
         """
         return await self._embed(texts, options, priority, timeout_s=timeout_s)
@@ -115,7 +132,15 @@ class Client:
         False if it is not on the queue (any more).
         """
         with redis_errors(self._url):
-            return await cancel(self._redis, self._keys, job)
+            return await self._cancellation.cancel(job)
+
+    async def cancel_run(self, run: str) -> RunCancelled:
+        """End all waiting and running jobs of a run, each as `cancel` does, and say how many.
+
+        A job that another run wants too, or a caller without a run, goes on and is counted as left.
+        """
+        with redis_errors(self._url):
+            return await self._cancellation.cancel_run(run_name(run))
 
     async def dead_letters(self, *, max_letters: int = 100) -> list[DeadLetter]:
         """The newest jobs that were given up, newest first."""
@@ -158,17 +183,22 @@ class Client:
     ) -> AsyncGenerator[Reply, None]:
         """Embed batch after batch; replies come in the order of the batches.
 
-        At most `max_in_flight` jobs are unanswered or unread at a time, so memory is bounded by them;
-        a full queue is waited for. The first failed job raises and the ones behind it are abandoned.
+        With `consume` results are deleted once read, as by `embed`. At most `max_in_flight` jobs are
+        unanswered or unread at a time, so memory is bounded by them; a full queue is waited for. The first
+        failed job raises and the ones behind it are abandoned: if the client has a run, those that nobody
+        else wants are cancelled.
         """
         window: deque[asyncio.Task[Reply]] = deque()
+        abandoned: list[str] = []
         turn = asyncio.Lock()  # batches are enqueued in their order, and one waits for room at a time
 
         try:
             async for texts in _each(batches):
                 if len(window) >= max_in_flight:
                     yield await window.popleft()
-                answer = self._embed(texts, options, priority, turn=turn, consume=consume)
+                answer = self._embed(
+                    texts, options, priority, turn=turn, consume=consume, abandoned=abandoned
+                )
                 window.append(asyncio.create_task(answer))
                 while window and window[0].done():
                     yield await window.popleft()
@@ -176,6 +206,7 @@ class Client:
                 yield await window.popleft()
         finally:
             await end_tasks(*window)
+            await self._withdraw(abandoned)
 
     async def _embed(
         self,
@@ -186,22 +217,40 @@ class Client:
         turn: AbstractAsyncContextManager[None] | None = None,
         timeout_s: float | None = None,
         consume: bool = True,
+        abandoned: list[str] | None = None,
     ) -> Reply:
+        """One job from texts to reply; if this is cancelled, the job's id goes to `abandoned`."""
         prepared = prepare(build_request(self._model, texts, options or EmbedOptions()))
         # Watched from before it is enqueued: a worker may be faster than the reply to us.
         with self._events.watching(prepared.job) as done:
+            num_lost = 0
             while True:
-                async with turn or nullcontext():
-                    submission = await self._enqueue(prepared, priority, wait_if_full=True)
-                fresh = not submission.joined
                 try:
+                    async with turn or nullcontext():
+                        submission = await self._enqueue(prepared, priority, wait_if_full=True)
+                    fresh = not submission.joined
                     return await self._answers.wait(
                         prepared.job, done, timeout_s=timeout_s, consume=consume and fresh, fresh=fresh
                     )
                 except ResultNotFound:
-                    # The job we joined was consumed by whoever enqueued it; then it is ours to enqueue.
-                    if fresh:
+                    # The job we joined was consumed by whoever enqueued it; then it is ours to enqueue. A
+                    # job of ours Redis has lost: a new primary may lack the last moment of the old one.
+                    num_lost += fresh
+                    if num_lost > _MAX_LOST:
                         raise
+                except asyncio.CancelledError:
+                    if abandoned is not None:
+                        abandoned.append(prepared.job)
+                    raise
+
+    async def _withdraw(self, jobs: list[str]) -> None:
+        """Cancel what is left of our run; without Redis it stays where it is."""
+        if self._run is None or not jobs:
+            return
+        with suppress(QueueError, TimeoutError), redis_errors(self._url):
+            async with asyncio.timeout(_WITHDRAW_S):
+                cancelled = await self._cancellation.withdraw(self._run, jobs)
+                self.num_withdrawn += cancelled.num_ended
 
     async def _enqueue(
         self, prepared: Prepared, priority: Priority | str, *, wait_if_full: bool
@@ -211,12 +260,13 @@ class Client:
             try:
                 with redis_errors(self._url):
                     return await submit(
-                        self._redis,
+                        self._outbox,
                         self._keys,
                         prepared,
                         priority=priority,
                         limits=self._limits,
                         keep_result_s=self._keep_result_s,
+                        run=self._run,
                     )
             except QueueFull as full:
                 if not wait_if_full:

@@ -1,86 +1,60 @@
 """The one way to Redis: from a URL to a client with timeouts, retries and our errors."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
-from typing import Any, TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from typing import Any
 
 from arq.connections import ArqRedis
-from redis import ConnectionPool as BlockingPool
 from redis import Redis as BlockingRedis
-from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
-from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialWithJitterBackoff
+from redis.asyncio.sentinel import MasterNotFoundError as NoPrimary
 from redis.exceptions import (
     AuthenticationError,
-    ConnectionError,
+    AuthorizationError,
     NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
     RedisError,
     ResponseError,
-    TimeoutError,
 )
-from redis.retry import Retry as BlockingRetry
+from redis.sentinel import MasterNotFoundError as NoPrimaryForBlocking
 
-from producer.errors import QueueError, QueueUnavailable, SettingsError
+from producer.errors import QueueError, QueueUnavailable
+from producer.patience import TRANSIENT_ERRORS, Patience, tls_error
+from producer.pools import open_blocking_pool, open_pool
+from producer.redis_url import parse, redacted
 
 DEFAULT_URL = "redis://localhost:6379"
-# OSError: redis-py's retry sees the raw error of a refused connection before it is translated.
-TRANSIENT_ERRORS = (ConnectionError, TimeoutError, OSError)
+OUTAGE_S = 5.0
 _LISTEN_S = 5.0
+_SILENCE_S = 5.0  # so long after it was due, no answer to a health check means nobody is there
 _RECONNECT_S = 0.25
-_SCHEMES = ("redis", "rediss", "unix")
 
 
-def connect(url: str = DEFAULT_URL, *, timeout_s: float = 10.0, num_retries: int = 6) -> ArqRedis:
+def connect(url: str = DEFAULT_URL, *, timeout_s: float = 10.0, patience: Patience | None = None) -> ArqRedis:
     """A client for `url`; nothing is sent before its first command.
 
-    `redis://`, `rediss://` (TLS, certificate checked) and `unix://` with percent-encoded credentials and
-    redis-py's query options. A command gives up after `num_retries` tries with growing pauses, in all about
-    5 s when the connection is refused; a silent peer costs `timeout_s` a try. Raises SettingsError.
+    The forms of the URL are in docs/delivery.md. A silent peer is given up after `timeout_s`; a command is
+    tried again with growing pauses as long as the `patience` lasts, OUTAGE_S if none is given. Raises
+    SettingsError.
     """
-    redis = ArqRedis(_pool(ConnectionPool, url, Retry(_backoff(), num_retries), timeout_s))
+    pool = open_pool(parse(url), timeout_s=timeout_s, patience=patience or Patience(OUTAGE_S))
+    redis = ArqRedis(pool)
     redis.auto_close_connection_pool = True  # the pool is ours alone
     return redis
 
 
 def connect_blocking(
-    url: str = DEFAULT_URL, *, timeout_s: float = 10.0, num_retries: int = 6
+    url: str = DEFAULT_URL, *, timeout_s: float = 10.0, patience: Patience | None = None
 ) -> BlockingRedis:
     """The same for a thread of its own."""
-    retry = BlockingRetry(_backoff(), num_retries)
-    redis = BlockingRedis(connection_pool=_pool(BlockingPool, url, retry, timeout_s))
+    pool = open_blocking_pool(parse(url), timeout_s=timeout_s, patience=patience or Patience(OUTAGE_S))
+    redis = BlockingRedis(connection_pool=pool)
     redis.auto_close_connection_pool = True
     return redis
-
-
-def _backoff() -> ExponentialWithJitterBackoff:
-    return ExponentialWithJitterBackoff(base=0.1, cap=1.5)
-
-
-_Pool = TypeVar("_Pool", ConnectionPool, BlockingPool)
-
-
-def _pool(kind: type[_Pool], url: str, retry: object, timeout_s: float) -> _Pool:
-    scheme = urlsplit(url).scheme
-    if scheme not in _SCHEMES:
-        raise SettingsError(f"{redacted(url)!r} is no Redis URL; use one of {', '.join(_SCHEMES)} as scheme")
-    options: dict[str, object] = {
-        "socket_timeout": timeout_s,
-        "retry": retry,
-        "retry_on_error": list(TRANSIENT_ERRORS),
-        "max_connections": 64,
-        "health_check_interval": 15,
-    }
-    if scheme != "unix":
-        options["socket_connect_timeout"] = timeout_s
-    if scheme == "rediss":
-        options["ssl_check_hostname"] = True
-    try:
-        return kind.from_url(url, **options)
-    except ValueError as error:
-        raise SettingsError(f"{redacted(url)!r} is no Redis URL: {error}") from error
 
 
 @asynccontextmanager
@@ -111,6 +85,9 @@ async def end_tasks(*tasks: asyncio.Task[Any]) -> None:
         for task in pending:
             task.cancel()
         await asyncio.wait(pending, timeout=1.0)
+    for task in tasks:
+        if not task.cancelled():
+            task.exception()  # or asyncio would complain that nobody has looked
 
 
 async def _listen(pubsub: PubSub, on_message: Callable[[bytes], None]) -> None:
@@ -118,6 +95,8 @@ async def _listen(pubsub: PubSub, on_message: Callable[[bytes], None]) -> None:
         try:
             # Bounded, since a read without end counts as a silent peer and would reconnect.
             message = await pubsub.get_message(timeout=_LISTEN_S)
+            if message is None:
+                await _drop_if_silent(pubsub)
         except (RedisError, OSError):
             await asyncio.sleep(_RECONNECT_S)  # the next read reconnects and subscribes again
             continue
@@ -125,25 +104,77 @@ async def _listen(pubsub: PubSub, on_message: Callable[[bytes], None]) -> None:
             on_message(message["data"])
 
 
+async def _drop_if_silent(pubsub: PubSub) -> None:
+    """Nobody tells a listener that its server is gone; redis-py asks it, and does not mind no answer."""
+    connection: Any = pubsub.connection
+    if asyncio.get_running_loop().time() > connection.next_health_check + _SILENCE_S:
+        await connection.disconnect(nowait=True)
+
+
 @contextmanager
 def redis_errors(url: str) -> Iterator[None]:
-    """Translate what redis-py raises: QueueUnavailable with the address, never with the password."""
+    """Translate what redis-py raises: QueueUnavailable with the address, never with the password.
+
+    A cancellation that meets redis-py's work on it, such as that of `asyncio.timeout`, ends the block in any
+    case: before Python 3.12 redis-py may swallow it, as told at `end_tasks`.
+    """
+    task = asyncio.current_task()
+    num_cancellations = 0 if task is None else task.cancelling()
+    try:
+        with _translated(url):
+            yield
+    except QueueError:
+        if task is None or task.cancelling() == num_cancellations:
+            raise
+    if task is not None and task.cancelling() > num_cancellations:
+        raise asyncio.CancelledError
+
+
+@contextmanager
+def _translated(url: str) -> Iterator[None]:
+    where = f"Redis at {redacted(url)}"
     try:
         yield
-    except (AuthenticationError, NoPermissionError) as error:
-        raise QueueUnavailable(f"Redis at {redacted(url)} refuses us: {error}") from error
+    except (AuthenticationError, AuthorizationError, NoPermissionError) as error:
+        raise QueueUnavailable(f"{where} refuses us: {error}") from error
+    except (NoPrimary, NoPrimaryForBlocking) as error:
+        raise QueueUnavailable(f"{where}: no sentinel answers that knows a primary of that name") from error
     except TRANSIENT_ERRORS as error:
-        raise QueueUnavailable(
-            f"no Redis at {redacted(url)}: {str(error) or type(error).__name__}"
-        ) from error
+        if tls := tls_error(error):
+            raise QueueUnavailable(f"{where}: {_about_tls(tls)}") from error
+        reason = str(error) or type(error).__name__
+        hint = _TLS_HINTS.get(reason, "") if url.startswith("rediss") else ""
+        hint = hint or "; check the address, and that the server runs and can be reached from here"
+        raise QueueUnavailable(f"no {where} ({reason}){hint}") from error
+    except OutOfMemoryError as error:
+        raise QueueUnavailable(f"{where} has reached its maxmemory; give it more, or wait") from error
+    except ReadOnlyError as error:
+        raise QueueUnavailable(f"{where} is a replica and takes no writes") from error
     except ResponseError as error:
-        raise QueueError(f"Redis at {redacted(url)} answered: {error}") from error
+        raise QueueError(f"{where} answered: {error}") from error
     except RedisError as error:
-        raise QueueUnavailable(f"Redis at {redacted(url)}: {str(error) or type(error).__name__}") from error
+        raise QueueUnavailable(f"{where}: {str(error) or type(error).__name__}") from error
 
 
-def redacted(url: str) -> str:
-    """The URL without credentials and query, fit for logs."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+_OUR_CERTIFICATE = "it wants a certificate of ours; name one with ssl_certfile and ssl_keyfile"
+# What a server that does not like our greeting does without a word.
+_TLS_HINTS = {
+    "Timeout connecting to server": "; if it does not speak TLS the URL begins with redis, not rediss",
+    "Connection closed by server.": f"; perhaps {_OUR_CERTIFICATE}",
+}
+_HOST_MISMATCH = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+
+
+def _about_tls(error: ssl.SSLError) -> str:
+    """What is wrong, and what to do."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        if error.verify_code in _HOST_MISMATCH:
+            return f"its certificate is another host's: {error.verify_message}"
+        return (
+            f"its certificate is not trusted: {error.verify_message}; "
+            "name the authority that signed it with ssl_ca_certs"
+        )
+    reason = str(error.reason or error)
+    if "CERTIFICATE_REQUIRED" in reason:
+        return _OUR_CERTIFICATE
+    return f"it does not speak TLS as we do ({reason}); without TLS the URL begins with redis, not rediss"

@@ -27,9 +27,10 @@ local facts = redis.call('HMGET', job, 'bytes', 'score', 'enqueued')
 local score = now + (facts[2] or now) - (facts[3] or facts[2] or now)
 redis.call('HDEL', job, 'code', 'message', 'died')
 redis.call('HSET', job, 'tries', 0, 'enqueued', now, 'score', score)
+if redis.call('HSET', job, 'run:', 1) == 1 then redis.call('HINCRBY', job, 'wanted', 1) end
 redis.call('ZADD', root .. 'waiting', score, id)
 redis.call('HINCRBY', root .. 'totals', 'bytes', facts[1] or 0)
-redis.call('PUBLISH', root .. 'events', '+')
+redis.call('PUBLISH', root .. 'bell', '+')
 return 1
 """
 
@@ -85,7 +86,7 @@ class DeadLetters:
     async def requeue(self, job: str) -> bool:
         """Put the job on its queue again as if new, whatever the queue's limits; False if it is not there.
 
-        The answer that told of its failure goes.
+        The answer that told of its failure goes. A job that killed workers runs alone again, from the start.
         """
         return await self._eval(_REQUEUE, job)
 

@@ -82,15 +82,24 @@ class EmbeddedServer:
 class EmbeddedWorker:
     """`worker run` for one model on one queue; a context manager that is entered once the worker is ready.
 
-    Its settings are this process's environment with EMBEDMILL_REDIS_URL and EMBEDMILL_MODEL put right.
+    Its settings are this process's environment with EMBEDMILL_REDIS_URL, EMBEDMILL_MODEL and, if given,
+    EMBEDMILL_PREFIX put right.
     Entering raises WorkerError with the worker's last lines if it ends before, or takes `ready_timeout_s`.
     On leaving it has `grace_s` to finish before it is killed.
     """
 
     def __init__(
-        self, *, redis_url: str, model: str, ready_timeout_s: float = 600.0, grace_s: float = 20.0
+        self,
+        *,
+        redis_url: str,
+        model: str,
+        prefix: str | None = None,
+        ready_timeout_s: float = 600.0,
+        grace_s: float = 20.0,
     ) -> None:
         self._env = {**os.environ, "EMBEDMILL_REDIS_URL": redis_url, "EMBEDMILL_MODEL": model}
+        if prefix is not None:
+            self._env["EMBEDMILL_PREFIX"] = prefix
         self._ready_timeout_s = ready_timeout_s
         self._grace_s = grace_s
         self._child: Child | None = None
@@ -106,7 +115,11 @@ class EmbeddedWorker:
     def __enter__(self) -> Self:
         with ExitStack() as on_error:
             command = [sys.executable, "-m", "worker", "run"]
-            child = Child(lambda _: command, env=self._env, grace_s=self._grace_s)
+            env = {
+                **self._env,
+                "EMBEDMILL_METRICS_PORT": "",
+            }  # that port is for workers with a host of their own
+            child = Child(lambda _: command, env=env, grace_s=self._grace_s)
             on_error.callback(child.end)
             if not child.wait_until(lambda: child.logged(WORKER_READY), timeout_s=self._ready_timeout_s):
                 _check_worker(child)

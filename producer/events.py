@@ -18,7 +18,7 @@ class Events:
         self.count = 0  #: messages so far, of whatever job
 
     def on_message(self, data: bytes) -> None:
-        """A message of the channel: a job's id, or a sign that the queue has changed."""
+        """A message of the channel: the id of a job that is done."""
         self.count += 1
         self._changed.set()
         for event in self._waiting.get(data.decode(), ()):

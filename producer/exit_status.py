@@ -9,6 +9,7 @@ from enum import IntEnum
 import click
 
 from producer.errors import EmbedmillError, RequestError, SettingsError
+from producer.interrupts import Interrupted
 
 
 class ExitStatus(IntEnum):
@@ -34,7 +35,11 @@ def exit_status() -> Iterator[None]:
         is_callers = isinstance(error, RequestError | SettingsError)
         sys.exit(ExitStatus.USAGE if is_callers else ExitStatus.SERVICE)
     except KeyboardInterrupt:
-        click.echo("interrupted; nothing was written", err=True)
+        click.echo("interrupted", err=True)
         sys.exit(ExitStatus.INTERRUPTED)
+    except Interrupted as end:
+        is_terminated = end.number == signal.SIGTERM
+        click.echo("terminated" if is_terminated else "interrupted", err=True)
+        sys.exit(ExitStatus.TERMINATED if is_terminated else ExitStatus.INTERRUPTED)
     finally:
         signal.signal(signal.SIGTERM, previous)

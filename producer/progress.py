@@ -54,9 +54,11 @@ class ProgressDisplay:
 
 def summary_lines(summary: Summary, *, output: Path, errors: Path) -> list[str]:
     """What was done, for people; failed texts by code and where they are listed, if there are any."""
-    texts, tokens = _rate(summary, summary.num_texts), _rate(summary, summary.num_tokens)
+    earlier = summary.earlier.num_texts
+    texts, tokens = _text_rate(summary), _token_rate(summary)
     lines = [
-        f"texts      {summary.num_texts:,} in {summary.seconds:.1f} s, {texts} texts/s",
+        f"texts      {summary.num_texts - earlier:,} in {summary.seconds:.1f} s, {texts} texts/s",
+        *([f"earlier    {earlier:,}, in all {summary.num_texts:,}"] if earlier else []),
         f"tokens     {summary.num_tokens:,}, {tokens} tokens/s",
         f"truncated  {summary.num_truncated:,}",
         f"failed     {summary.num_failed:,}",
@@ -74,17 +76,22 @@ def summary_lines(summary: Summary, *, output: Path, errors: Path) -> list[str]:
 
 
 def _rates(summary: Summary) -> str:
-    rates = f"{_rate(summary, summary.num_texts)} texts/s, {_rate(summary, summary.num_tokens)} tokens/s"
+    rates = f"{_text_rate(summary)} texts/s, {_token_rate(summary)} tokens/s"
     return f"{rates}, {summary.num_failed:,} failed" if summary.num_failed else rates
 
 
-def _rate(summary: Summary, amount: int) -> str:
-    return f"{amount / max(summary.seconds, 1e-9):,.0f}"
+def _text_rate(summary: Summary) -> str:
+    return f"{(summary.num_texts - summary.earlier.num_texts) / max(summary.seconds, 1e-9):,.0f}"
+
+
+def _token_rate(summary: Summary) -> str:
+    return f"{(summary.num_tokens - summary.earlier.num_tokens) / max(summary.seconds, 1e-9):,.0f}"
 
 
 def _of_total(summary: Summary) -> str:
     total = summary.estimated_texts
-    if not total or not summary.num_texts:
+    num_now = summary.num_texts - summary.earlier.num_texts
+    if not total or not num_now:
         return ""
-    left_s = summary.seconds * max(0, total - summary.num_texts) / summary.num_texts
+    left_s = summary.seconds * max(0, total - summary.num_texts) / num_now
     return f" of about {total:,}, {left_s:,.0f} s left"

@@ -1,12 +1,14 @@
 """How the queues under one prefix stand: what waits and runs, who serves, what was given up."""
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from redis.asyncio import Redis
 
 from producer.contract import DEAD_KEPT_S, Keys, WorkerRecord, decode_record
+from producer.errors import PayloadError
 
 _SCAN_COUNT = 1000  # keys a round trip
 
@@ -17,7 +19,8 @@ class QueueStatus:
 
     `running` counts jobs that pause before their next try too; `num_bytes` is what waits or runs;
     `next_waited_s` the age of the job next in line, None if none waits. The other counts are since the
-    queue began.
+    queue began. `unread_workers` names live workers whose record is of another version or damaged, and says
+    why it cannot be read.
     """
 
     queue: str
@@ -31,11 +34,17 @@ class QueueStatus:
     lost_leases: int
     dead: int
     workers: tuple[WorkerRecord, ...]
+    unread_workers: Mapping[str, str]
+
+    @property
+    def num_workers(self) -> int:
+        """Live workers, those whose record cannot be read too."""
+        return len(self.workers) + len(self.unread_workers)
 
 
 async def read_status(redis: Redis, prefix: str) -> tuple[QueueStatus, ...]:
-    """All queues under the prefix, by name. Raises redis-py's errors, PayloadError for a foreign record."""
-    return tuple([await _queue(redis, Keys(name, prefix)) for name in await _queues(redis, prefix)])
+    """All queues under the prefix, by name. Raises redis-py's errors."""
+    return tuple([await read_queue(redis, Keys(name, prefix)) for name in await _queues(redis, prefix)])
 
 
 async def _queues(redis: Redis, prefix: str) -> list[str]:
@@ -47,7 +56,8 @@ async def _queues(redis: Redis, prefix: str) -> list[str]:
     return sorted({match[1] for match in found if match})
 
 
-async def _queue(redis: Redis, keys: Keys) -> QueueStatus:
+async def read_queue(redis: Redis, keys: Keys) -> QueueStatus:
+    """One queue by its keys. Raises as `read_status` does."""
     seconds, micros = await redis.time()
     now_ms = seconds * 1000 + micros // 1000
     async with redis.pipeline(transaction=True) as pipe:
@@ -58,9 +68,7 @@ async def _queue(redis: Redis, keys: Keys) -> QueueStatus:
         pipe.zcount(keys.dead, now_ms - int(DEAD_KEPT_S * 1000), "+inf")
         pipe.zrangebyscore(keys.workers, now_ms, "+inf")
         waiting, running, totals, head, dead, names = await pipe.execute()
-    records: list[bytes | None] = []
-    if names:
-        records = await redis.mget([keys.worker(name.decode()) for name in names])
+    workers, unread = await _workers(redis, keys, [name.decode(errors="replace") for name in names])
     counts = {name.decode(): int(count) for name, count in totals.items()}
     return QueueStatus(
         queue=keys.queue,
@@ -73,8 +81,23 @@ async def _queue(redis: Redis, keys: Keys) -> QueueStatus:
         cancelled=counts.get("cancelled", 0),
         lost_leases=counts.get("lost_leases", 0),
         dead=dead,
-        workers=tuple(decode_record(record) for record in records if record),
+        workers=workers,
+        unread_workers=unread,
     )
+
+
+async def _workers(
+    redis: Redis, keys: Keys, names: Sequence[str]
+) -> tuple[tuple[WorkerRecord, ...], dict[str, str]]:
+    workers, unread = [], {}
+    records = await redis.mget([keys.worker(name) for name in names]) if names else []
+    for name, record in zip(names, records, strict=True):
+        try:
+            if record is not None:  # it has just left
+                workers.append(decode_record(record))
+        except PayloadError as error:
+            unread[name] = str(error)
+    return tuple(workers), unread
 
 
 async def _waited_s(redis: Redis, keys: Keys, job: str, now_ms: int) -> float | None:

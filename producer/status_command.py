@@ -31,7 +31,11 @@ def status(redis_url: str, prefix: str, as_json: bool) -> None:
     elif queues:
         console = wide_console()
         console.print(_queue_table(queues))
-        console.print(*(_worker_lines(worker) for queue in queues for worker in queue.workers), sep="\n")
+        for queue in queues:
+            for worker in queue.workers:
+                console.print(_worker_lines(worker))
+            for name, why in queue.unread_workers.items():
+                console.print(Text(f"\nworker {name}\n  what it tells cannot be read: {why}"))
     else:
         click.echo(f"no queues under {prefix}:")
 
@@ -49,7 +53,7 @@ def _queue_table(queues: tuple[QueueStatus, ...]) -> Table:
         table.add_column(heading, justify="right")
     for one in queues:
         waited = "" if one.next_waited_s is None else spoken(one.next_waited_s)
-        counts = (one.running, one.num_bytes, one.done, one.failed, one.dead, len(one.workers))
+        counts = (one.running, one.num_bytes, one.done, one.failed, one.dead, one.num_workers)
         table.add_row(Text(one.queue), f"{one.waiting:,}", waited, *(f"{count:,}" for count in counts))
     return table
 

@@ -5,19 +5,34 @@ from enum import StrEnum
 from uuid import uuid4
 
 from redis.asyncio import Redis
+from redis.exceptions import OutOfMemoryError
 
+from producer.cancellation import CANCELLED
 from producer.contract import Keys, Request, encode_request, job_id
 from producer.errors import InvalidOption, QueueFull, QueueUnavailable
+from producer.outbox import Outbox
 
 STAGED_S = 60  # how long a payload may lie between its two commands
+FULL_RETRY_S = 1.0
+MEMORY_RETRY_S = 2.0  # memory comes back as answers are read or expire
 
 # KEYS[1] root of the queue's keys
-# ARGV job id, staging token, bytes, texts, head start in ms, most jobs, most bytes, keep result in ms
+# ARGV job id, staging token, bytes, texts, head start in ms, most jobs, most bytes, keep result in ms,
+# the run it belongs to or '', the answer of a cancelled job
+# A job's hash has a field for each run that wants it, `run:` for those without one, and counts them.
 _ENQUEUE = """
 local root = KEYS[1]
 local id, bytes = ARGV[1], tonumber(ARGV[3])
 local staged, job = root .. 'staged:' .. ARGV[2], root .. 'job:' .. id
-if redis.call('EXISTS', job, root .. 'result:' .. id) > 0 then
+local kept
+if redis.call('EXISTS', job) == 1 then
+  kept = job
+  if redis.call('HSET', job, 'run:' .. ARGV[9], 1) == 1 then redis.call('HINCRBY', job, 'wanted', 1) end
+else
+  kept = redis.call('GET', root .. 'result:' .. id)
+end
+-- Whoever asks again after a cancellation wants the job, not the news of it.
+if kept and kept ~= ARGV[10] then
   redis.call('UNLINK', staged)
   return {'joined', 0}
 end
@@ -36,14 +51,15 @@ redis.call('RENAME', staged, root .. 'request:' .. id)
 redis.call('PERSIST', root .. 'request:' .. id)
 local score = now - tonumber(ARGV[5])
 redis.call('HSET', job, 'bytes', bytes, 'texts', ARGV[4], 'score', score, 'tries', 0,
-  'enqueued', now, 'keep', ARGV[8])
+  'enqueued', now, 'keep', ARGV[8], 'run:' .. ARGV[9], 1, 'wanted', 1)
 redis.call('ZADD', root .. 'waiting', score, id)
+if kept then redis.call('UNLINK', root .. 'result:' .. id) end
 if redis.call('ZREM', root .. 'dead', id) == 1 then
   redis.call('UNLINK', root .. 'dead:' .. id, root .. 'dead-request:' .. id)
 end
 redis.call('HINCRBY', root .. 'totals', 'bytes', bytes)
 -- While others wait nobody is idle: whoever is done looks at the queue by itself.
-if depth == 0 then redis.call('PUBLISH', root .. 'events', '+') end
+if depth == 0 then redis.call('PUBLISH', root .. 'bell', '+') end
 return {'queued', depth + 1}
 """
 
@@ -97,41 +113,43 @@ def prepare(request: Request, *, job: str | None = None) -> Prepared:
 
 
 async def submit(
-    redis: Redis,
+    redis: Redis | Outbox,
     keys: Keys,
     prepared: Prepared,
     *,
     priority: Priority | str = Priority.NORMAL,
     limits: QueueLimits,
     keep_result_s: float,
+    run: str | None = None,
 ) -> Submission:
-    """Put the request on its queue unless a job of that id is there, or its result.
+    """Put the request on its queue unless a job of that id is there, or its result; the run wants it now.
 
-    Raises QueueFull over the limits, InvalidOption for an unknown priority, and redis-py's errors.
+    Raises QueueFull over the limits and where Redis has no memory left, InvalidOption for an unknown
+    priority, and redis-py's errors.
     """
     head_start_ms = _HEAD_START_MS[_priority(priority)]
     token = uuid4().hex
-    async with redis.pipeline(transaction=False) as pipe:
-        pipe.set(keys.staged(token), prepared.payload, ex=STAGED_S)
-        pipe.eval(
-            _ENQUEUE,
-            1,
-            keys.root,
-            prepared.job,
-            token,
-            str(prepared.num_bytes),
-            str(prepared.num_texts),
-            str(head_start_ms),
-            str(limits.max_jobs),
-            str(limits.max_bytes),
-            str(int(keep_result_s * 1000)),
+    sizes = (str(prepared.num_bytes), str(prepared.num_texts))
+    bounds = (str(limits.max_jobs), str(limits.max_bytes))
+    keep_ms = str(int(keep_result_s * 1000))
+    facts = (prepared.job, token, *sizes, str(head_start_ms), *bounds, keep_ms, run or "", CANCELLED)
+    outbox = redis if isinstance(redis, Outbox) else Outbox(redis)
+    try:
+        _, (state, depth) = await outbox.send(
+            ("SET", keys.staged(token), prepared.payload, "EX", str(STAGED_S)),
+            ("EVAL", _ENQUEUE, "1", keys.root, *facts),
         )
-        _, (state, depth) = await pipe.execute()
+    except OutOfMemoryError as error:
+        raise QueueFull(
+            f"Redis has reached its maxmemory, so the queue {keys.queue} takes nothing now; "
+            "try again later, or give Redis more",
+            retry_after_s=MEMORY_RETRY_S,
+        ) from error
     if state == b"full":
         raise QueueFull(
             f"the queue {keys.queue} is full ({depth} jobs waiting, limits {limits.max_jobs} jobs and "
             f"{limits.max_bytes} bytes); try again later",
-            retry_after_s=1.0,
+            retry_after_s=FULL_RETRY_S,
         )
     if state == b"lost":
         raise QueueUnavailable("Redis dropped the payload before it was accepted; check its memory policy")

@@ -5,6 +5,7 @@ import threading
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
 from typing import Any, Self, TypeVar
 
+from producer.cancellation import RunCancelled
 from producer.client import Client
 from producer.connection import DEFAULT_URL
 from producer.contract import EmbedOptions, Reply, Request
@@ -80,6 +81,10 @@ class SyncClient:
     def cancel(self, job: str) -> bool:
         """See `Client.cancel`."""
         return self._run(self._client.cancel(job))
+
+    def cancel_run(self, run: str) -> RunCancelled:
+        """See `Client.cancel_run`."""
+        return self._run(self._client.cancel_run(run))
 
     def dead_letters(self, *, max_letters: int = 100) -> list[DeadLetter]:
         """See `Client.dead_letters`."""

@@ -15,6 +15,7 @@ from producer.connection import connect
 from producer.contract import Keys, queue_name
 from producer.embedded import EmbeddedServer
 from producer.errors import JobFailed, QueueUnavailable
+from producer.patience import Patience
 
 KEYS = Keys(queue_name(MODEL))
 PAGE = Path(__file__).parents[1] / "docs" / "delivery.md"
@@ -43,6 +44,10 @@ async def test_the_rights_are_enough(url: str, redis: Redis) -> None:
         await redis.hset(KEYS.job(given_up), "tries", 3)
         cancelled = (await client.submit(["cancelled"])).job
         assert await client.cancel(cancelled)
+        async with Client(url, model=MODEL, run="mine") as mine:
+            await mine.submit(["of a run"])
+            assert (await client.cancel_run("mine")).num_ended == 1
+            assert not (await client.submit(["of a run"])).joined
         async with worker(url, lease_s=0.6):
             assert (await client.embed(["a text", 7])).vectors.shape == (2, 384)
             kept = (await client.submit(["kept"])).job
@@ -80,7 +85,7 @@ async def test_the_rights_are_enough(url: str, redis: Redis) -> None:
 )
 async def test_the_rights_are_no_more(url: str, redis: Redis, command: tuple[str, ...]) -> None:
     """Neither other keys nor commands that touch the server, inside a script or outside."""
-    async with connect(url, num_retries=0) as user:
+    async with connect(url, patience=Patience(0)) as user:
         with pytest.raises(ResponseError, match=r"permissions|ACL failure"):
             await user.execute_command(*command)
         assert await user.set(KEYS.totals, "ours")

@@ -72,17 +72,10 @@ job_of_texts = st.lists(st.lists(st.integers(0, 99), min_size=1, max_size=20), m
     padded=st.booleans(),
     max_batch_tokens=st.integers(20, 200),
     memory_tokens=st.integers(1, 200),
-    alone=st.booleans(),
     shared=st.booleans(),
 )
 def test_every_text_gets_its_own_vector(
-    jobs: list[list[list[int]]],
-    *,
-    padded: bool,
-    max_batch_tokens: int,
-    memory_tokens: int,
-    alone: bool,
-    shared: bool,
+    jobs: list[list[list[int]]], *, padded: bool, max_batch_tokens: int, memory_tokens: int, shared: bool
 ) -> None:
     """In any company, past poison and out-of-memory; only the texts at fault fail."""
 
@@ -100,8 +93,8 @@ def test_every_text_gets_its_own_vector(
             sent = [tokens(*texts) for texts in asked]
             got = await asyncio.gather(
                 *(
-                    batcher.embed(job, names=named(texts) if shared else None, alone=alone and at == 0)
-                    for at, (texts, job) in enumerate(zip(asked, sent, strict=True))
+                    batcher.embed(job, names=named(texts) if shared else None)
+                    for texts, job in zip(asked, sent, strict=True)
                 )
             )
             for texts, job, answer in zip(asked, sent, got, strict=True):
@@ -121,17 +114,24 @@ async def test_jobs_meet_in_a_batch() -> None:
     assert sum(event.num_texts for event in events) == 20
 
 
-async def test_a_job_that_killed_before_is_kept_apart() -> None:
-    """Neither its texts join others' batches nor others its own."""
-    events: list[BatchEvent] = []
-    async with running(FakeBackend(dim=DIM, delay_s=0.02), events=events) as (batcher, _):
-        await asyncio.gather(
-            batcher.embed(tokens([1])),
-            batcher.embed(tokens([2])),
-            batcher.embed(tokens([3, 4, 5], [6]), alone=True),
-            *(batcher.embed(tokens([n])) for n in range(7, 12)),
-        )
-    assert (2, 4) in [(event.num_texts, event.num_tokens) for event in events]
+async def test_a_drained_device_holds_nothing_of_a_cancelled_job() -> None:
+    """What runs next is then alone on it."""
+    collected: list[int] = []
+
+    class Noting(FakeBackend):
+        def collect(self, handle: Tokens) -> np.ndarray:
+            vectors = super().collect(handle)
+            collected.append(len(handle))
+            return vectors
+
+    async with running(Noting(dim=DIM, delay_s=0.1)) as (batcher, _):
+        await batcher.drained()
+        doomed = asyncio.create_task(batcher.embed(tokens([1])))
+        await asyncio.sleep(0.05)
+        doomed.cancel()
+        assert collected == []
+        await batcher.drained()
+        assert collected == [1]
 
 
 async def test_a_large_job_does_not_hold_the_device() -> None:
@@ -154,6 +154,8 @@ async def test_a_dead_device_answers_everybody() -> None:
         )
         assert any(isinstance(answer, BackendDead) for answer in got)
         assert len(deaths) == 1
+        with pytest.raises(BackendDead, match="told to fail"):
+            await batcher.drained()
         with pytest.raises(BackendDead, match="told to fail"):
             await batcher.embed(tokens([4]))
 

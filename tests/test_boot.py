@@ -9,6 +9,7 @@ import yaml
 from click.testing import CliRunner
 
 from producer.errors import ModelError, ProfileError
+from selection import probe
 from worker.boot import boot
 from worker.cli import main
 from worker.settings import Settings
@@ -22,8 +23,8 @@ FP32 = {
     "precision": "fp32",
     "min_cosine": 0.99999,
 }
-# The onnx backend has no int8 for CPUs, so this one ranks better and does not load.
-INT8 = {**FP32, "name": "cpu-int8-onnx", "precision": "int8", "min_cosine": 0.99}
+# The onnx backend has no fp16 for CPUs, so this one ranks better and does not load.
+FP16 = {**FP32, "name": "cpu-fp16-onnx", "precision": "fp16", "min_cosine": 0.9999}
 
 
 def manifest(folder: Path, *profiles: dict[str, object], golden: bool = True, **model: object) -> Path:
@@ -40,12 +41,23 @@ def manifest(folder: Path, *profiles: dict[str, object], golden: bool = True, **
     return path
 
 
-def test_the_shipped_profile_reproduces_its_golden_vectors() -> None:
-    """What is chosen here serves, and was compared."""
-    booted = boot(Settings(model="all-MiniLM-L6-v2"))
+def test_the_fp32_profile_reproduces_its_golden_vectors() -> None:
+    """It serves, and was compared."""
+    booted = boot(Settings(model="all-MiniLM-L6-v2", model_profile="cpu-fp32-onnx"))
     assert booted.profile.name == "cpu-fp32-onnx"
     assert booted.verified.golden_cosine is not None
     assert booted.verified.golden_cosine > 0.999999
+    assert booted.verified.company_cosine > 0.999999
+    booted.backend.close()
+
+
+@pytest.mark.skipif("avx512_vnni" not in probe({}).cpu.features, reason="needs a CPU with VNNI")
+def test_a_cpu_with_vnni_takes_int8_by_itself() -> None:
+    """It holds its cosine, and a text's vector does not depend on its company."""
+    booted = boot(Settings(model="all-MiniLM-L6-v2"))
+    assert booted.profile.name == "cpu-int8-onnx"
+    assert booted.verified.golden_cosine is not None
+    assert booted.profile.min_cosine < booted.verified.golden_cosine < 0.9999
     assert booted.verified.company_cosine > 0.999999
     booted.backend.close()
 
@@ -54,19 +66,21 @@ def test_a_profile_that_fails_is_told_and_the_next_one_taken(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With automatic choice."""
-    booted = boot(Settings(model="minilm", manifest_path=manifest(tmp_path, FP32, INT8)))
+    booted = boot(Settings(model="minilm", manifest_path=manifest(tmp_path, FP32, FP16)))
     booted.backend.close()
     assert booted.profile.name == "cpu-fp32-onnx"
-    assert "profile_failed name=cpu-int8-onnx reason=the onnx backend does cpu with fp32" in caplog.text
-    failed = [one for one in booted.survey.choice.verdicts if one.profile.name == "cpu-int8-onnx"]
-    assert "does cpu with fp32" in failed[0].reason
+    assert (
+        "profile_failed name=cpu-fp16-onnx reason=the onnx backend does cpu with fp32 or int8" in caplog.text
+    )
+    failed = [one for one in booted.survey.choice.verdicts if one.profile.name == "cpu-fp16-onnx"]
+    assert "does cpu with fp32 or int8" in failed[0].reason
 
 
 def test_a_pinned_profile_is_never_replaced(tmp_path: Path) -> None:
     """The worker ends with the reason instead."""
-    path = manifest(tmp_path, FP32, INT8)
-    with pytest.raises(ProfileError, match=r"pinned.*cpu-int8-onnx.*does cpu with fp32") as failed:
-        boot(Settings(model="minilm", manifest_path=path, model_profile="cpu-int8-onnx"))
+    path = manifest(tmp_path, FP32, FP16)
+    with pytest.raises(ProfileError, match=r"pinned.*cpu-fp16-onnx.*does cpu with fp32 or int8") as failed:
+        boot(Settings(model="minilm", manifest_path=path, model_profile="cpu-fp16-onnx"))
     assert failed.value.exit_code != 0
 
 
@@ -99,7 +113,7 @@ def test_damaged_weights_do_not_serve(tmp_path: Path) -> None:
         (["check", "--model", "minilm", "-m", "/no/such.yaml"], 1, "error [bad_settings]: "),
         (["list-profiles", "--model", "minilm"], 0, "Selected profile: "),
         (["list-model-profiles", "--model", "minilm"], 0, "MODEL PROFILES"),
-        (["explain", "--model", "minilm"], 0, "cpu-fp32-onnx serves"),
+        (["explain", "--model", "minilm"], 0, "-onnx serves"),
         (["run", "--no-such-option"], 2, "No such option"),
     ],
 )

@@ -26,6 +26,8 @@ OPTIONS = EmbedOptions()
 class FakeClient:
     """Answers like the real one, from nothing but the text; remembers how many jobs were under way."""
 
+    num_withdrawn = 0
+
     def __init__(self, *, dim=4, die_at_batch=None):
         self.dim = dim
         self.die_at_batch = die_at_batch

@@ -200,7 +200,7 @@ def test_incompatible_override() -> None:
     [
         ("precision=fp16,backend=onnx", "cuda-fp16-onnx"),
         (" type = torch , precision = BF16 ", "sm90-bf16-torch"),
-        ("device=cpu", "cpu-fp32-onnx"),
+        ("device=cpu", "cpu-int8-onnx"),
         ("", "sm90-fp16-torch"),
     ],
 )
@@ -296,7 +296,7 @@ def test_failure_moves_to_the_next() -> None:
     """A failed profile is reported as failed and the next one selected; the last one ends in exit code 4."""
     choice = auto(FACTS["h100-sxm-onnx-only"], MODELS["minilm"])
     names = [profile.name for profile in choice.candidates]
-    assert names == ["cuda-fp16-onnx", "cuda-fp32-onnx", "cpu-fp32-onnx"]
+    assert names == ["cuda-fp16-onnx", "cuda-fp32-onnx", "cpu-int8-onnx", "cpu-fp32-onnx"]
     for name in names[1:]:
         assert choice.selected is not None
         failed = choice.selected.id

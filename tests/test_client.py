@@ -1,26 +1,31 @@
 """Client and worker through a real server: what was asked is what is answered."""
 
 import asyncio
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import pytest
+from cut_connections import cut_once
 from redis.asyncio import Redis
+from redis.exceptions import TimeoutError as RedisTimeout
 from serving import MODEL, worker
 
 from producer import Client, EmbedOptions, QueueLimits, SyncClient
-from producer.connection import end_tasks
+from producer.connection import end_tasks, redis_errors
 from producer.contract import Keys, Truncate, build_request, encode_request, queue_name
 from producer.embedded import EmbeddedServer
 from producer.errors import (
     BackendDead,
     BackendError,
     EmptyRequest,
+    InvalidOption,
     JobFailed,
     QueueUnavailable,
     ResultNotFound,
     ResultTimeout,
+    SettingsError,
 )
 from worker.backends.fake import fake_vectors
 from worker.source import locate
@@ -139,6 +144,23 @@ async def test_a_job_can_be_fetched_later(url: str, redis: Redis) -> None:
             await client.result("never-there")
 
 
+async def test_results_go_once_read_if_asked(url: str, redis: Redis) -> None:
+    """By who enqueued the job; who joins it leaves the result to others, unless fetching it by its id."""
+    batches = [["a"], ["b"]]
+    async with worker(url), Client(url, model=MODEL, keep_result_s=50) as client:
+        [_ async for _ in client.embed_many(batches, consume=False)]
+        kept = await redis.keys(KEYS.result("*"))
+        assert len(kept) == 2
+        assert all([0 < await redis.ttl(key) <= 50 for key in kept])
+        [_ async for _ in client.embed_many(batches)]
+        assert await redis.exists(*kept) == 2
+        for text, *_ in batches:
+            await client.result((await client.submit([text])).job, consume=True)
+        assert await redis.exists(*kept) == 0
+        [_ async for _ in client.embed_many(batches)]
+        assert await redis.keys(KEYS.result("*")) == []
+
+
 async def test_two_clients_with_the_same_texts_are_both_answered(url: str) -> None:
     """One joins the other's job, and is not left alone when that is consumed."""
     async with worker(url), Client(url, model=MODEL) as one, Client(url, model=MODEL) as two:
@@ -202,10 +224,67 @@ async def test_a_poison_text_fails_alone_through_the_queue(url: str) -> None:
     assert good.ok
 
 
+async def test_a_deadline_of_the_callers_holds(url: str) -> None:
+    """Whenever it falls: before Python 3.12 one in ten met redis-py while it swallows cancellations."""
+
+    async def ask(client: Client, within_s: float) -> None:
+        async with asyncio.timeout(within_s):
+            await client.result("waits")
+
+    async with Client(url, model=MODEL) as client:
+        await client.submit(["a text"], job="waits")
+        for number in range(75):
+            asking = asyncio.create_task(ask(client, number * 40e-6))
+            await asyncio.wait({asking}, timeout=5)
+            assert isinstance(asking.exception(), TimeoutError)
+
+
+@pytest.mark.parametrize("ends_with", [None, RedisTimeout("late")])
+async def test_a_swallowed_cancellation_still_cancels(ends_with: Exception | None) -> None:
+    """Whatever came instead; what is done after a cancellation, to clean up, is left alone."""
+
+    async def swallow() -> None:
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(10)
+        if ends_with is not None:
+            raise ends_with
+
+    async def call() -> None:
+        async with asyncio.timeout(0.01):
+            try:
+                with redis_errors("redis://host"):
+                    await swallow()
+            finally:
+                with redis_errors("redis://host"):
+                    cleaned_up.append(await asyncio.sleep(0, "to the end"))
+
+    cleaned_up: list[str] = []
+    with pytest.raises(TimeoutError):
+        await call()
+    assert cleaned_up == ["to the end"]
+
+
+@pytest.mark.parametrize(
+    "url", ["", "localhost:6379", "http://localhost", "redis://localhost:port", "redis://localhost/texts"]
+)
+async def test_an_address_that_is_none_is_refused(url: str) -> None:
+    """Before anything is sent, and without taking another database than was meant."""
+    with pytest.raises(SettingsError, match=r"is no Redis URL|must be the number of a database"):
+        Client(url, model=MODEL)
+
+
+async def test_a_model_has_a_name(url: str) -> None:
+    """An empty one, as an unset variable gives, is refused."""
+    with pytest.raises(InvalidOption, match="name is empty"):
+        Client(url, model="")
+
+
 async def test_redis_absent_is_said_with_its_address(tmp_path: Path) -> None:
     """After bounded retries, without credentials in the message."""
     client = Client(f"unix://user:secret@{tmp_path}/none.sock", model=MODEL)
-    with pytest.raises(QueueUnavailable, match=r"none\.sock") as absent:
+    with pytest.raises(
+        QueueUnavailable, match=r"no Redis at unix:///.*none\.sock .*; check the address"
+    ) as absent:
         async with asyncio.timeout(20), client:
             pass
     assert "secret" not in str(absent.value)
@@ -240,25 +319,43 @@ async def test_live_workers_are_counted(url: str) -> None:
         assert await client.num_workers() == 0
 
 
-async def test_a_dead_device_ends_the_worker_and_hands_its_jobs_back(url: str, redis: Redis) -> None:
-    """The try counts, since the job may have killed it; nothing stays leased."""
+async def test_a_dead_device_ends_the_worker_and_its_jobs_run_elsewhere(url: str, redis: Redis) -> None:
+    """Where there is no parent to hand them back, when their lease has run out."""
     token = int(tokenizer().encode(["poison"], Truncate.END).tokens.ids[1])
     async with Client(url, model=MODEL) as client:
         job = (await client.submit(["poison"])).job
 
         async def until_it_dies() -> None:
-            async with worker(url, backend={"failures": {token: BackendDead}}):
-                for _ in range(200):
-                    if await redis.hget(KEYS.job(job), "tries") == b"1" and await redis.zcard(KEYS.waiting):
-                        return
+            async with worker(url, backend={"failures": {token: BackendDead}}, lease_s=0.5):
+                for _ in range(500):
                     await asyncio.sleep(0.02)
+                    running = {task.get_name() for task in asyncio.all_tasks()}
+                    if await redis.hget(KEYS.job(job), "token") and "embedmill-main" not in running:
+                        return
 
         with pytest.raises(BackendDead, match="told to fail"):
             await until_it_dies()
-        assert await redis.zcard(KEYS.leases) == 0
-        assert await redis.hget(KEYS.job(job), "tries") == b"1"
+        assert await redis.zcard(KEYS.leases) == 1
         async with worker(url):
             assert (await client.result(job, timeout_s=10)).ok
+        assert await redis.hget(KEYS.totals, "lost_leases") == b"1"
+
+
+@pytest.mark.parametrize("command", [b"EVAL", b"GET", b"UNLINK"])
+async def test_a_connection_cut_before_the_reply_loses_no_answer(
+    command: bytes, url: str, redis: Redis, tmp_path: Path
+) -> None:
+    """The command was executed and is sent again: it must come to the same, also for a consumed answer."""
+    async with worker(url), cut_once(url, command, tmp_path) as way, Client(way, model=MODEL) as client:
+        job = (await client.submit(["text"])).job
+        for _ in range(500):
+            if await redis.exists(KEYS.result(job)):
+                break
+            await asyncio.sleep(0.01)
+        reply = await client.result(job, timeout_s=10, consume=True)
+        np.testing.assert_array_equal(reply.vectors, expected(["text"]))
+        assert await redis.hget(KEYS.totals, "done") == b"1"
+        assert not await redis.exists(KEYS.result(job))
 
 
 async def test_a_job_that_is_long_in_coming_is_not_polled(url: str, redis: Redis) -> None:

@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[1]
 BASE = "compose.yaml"
 CPU = "deploy/compose.cpu.yaml"
 GPUS = "deploy/compose.gpus.yaml"
+MONITORING = "deploy/compose.monitoring.yaml"
 DOCKERFILES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "deploy").glob("Dockerfile.*"))
 SCHEMA = json.loads((ROOT / "tests/compose_spec/compose-spec.json").read_text())
 RESET = object()
@@ -71,7 +72,11 @@ def spellings(field: FieldInfo) -> list[str]:
     return [str(choice) for choice in field.validation_alias.choices]
 
 
-@pytest.mark.parametrize("names", [(BASE,), (BASE, CPU), (BASE, GPUS)], ids=["gpu", "cpu", "gpus"])
+@pytest.mark.parametrize(
+    "names",
+    [(BASE,), (BASE, CPU), (BASE, GPUS), (BASE, MONITORING)],
+    ids=["gpu", "cpu", "gpus", "monitoring"],
+)
 def test_compose_files_follow_the_specification(names: tuple[str, ...]) -> None:
     """Every way to start it is valid by the Compose Specification's own schema."""
     jsonschema.Draft201909Validator(SCHEMA).validate(load(*names))
@@ -87,7 +92,7 @@ def test_the_schema_refuses_a_misspelled_key() -> None:
 
 def test_no_service_hides_behind_a_compose_profile() -> None:
     """The word profile is ours: the Compose key of that name is not used."""
-    for service in load(BASE, GPUS)["services"].values():
+    for service in load(BASE, GPUS, MONITORING)["services"].values():
         assert "profiles" not in service
 
 
@@ -116,6 +121,32 @@ def test_every_further_gpu_has_a_worker_like_the_first() -> None:
         assert device["device_ids"] == [name.removeprefix("worker-")]
 
 
+def test_what_is_probed_and_scraped_is_served() -> None:
+    """The images open one port: the health check asks it, Prometheus scrapes it on every worker."""
+    ports = {re.search(r"EMBEDMILL_METRICS_PORT=(\d+)", (ROOT / name).read_text()) for name in DOCKERFILES}
+    (port,) = {match[1] for match in ports if match}
+    services = load(BASE, GPUS)["services"]
+    workers = {name: service for name, service in services.items() if name.startswith("worker")}
+    for worker in workers.values():
+        assert f"http://localhost:{port}/health/ready" in worker["healthcheck"]["test"][-1]
+    [job] = yaml.safe_load((ROOT / "deploy/prometheus.yaml").read_text())["scrape_configs"]
+    [found] = job["dns_sd_configs"]
+    assert (str(found["port"]), set(found["names"])) == (port, set(workers))
+    assert "metrics_path" not in job
+
+
+def test_monitoring_mounts_what_is_there() -> None:
+    """Every file laid into Prometheus and Grafana exists, and the dashboard is where its provider looks."""
+    services = load(MONITORING)["services"]
+    mounts = [each.split(":") for one in services.values() for each in one["volumes"] if each.startswith(".")]
+    assert [path for path, *_ in mounts if not (ROOT / path).is_file()] == []
+    [provider] = yaml.safe_load((ROOT / "deploy/grafana/provider.yaml").read_text())["providers"]
+    [dashboard] = [inside for path, inside, _ in mounts if path.endswith(".json")]
+    assert Path(dashboard).parent == Path(provider["options"]["path"])
+    [source] = yaml.safe_load((ROOT / "deploy/grafana/datasource.yaml").read_text())["datasources"]
+    assert source["url"] == "http://prometheus:9090"
+
+
 def test_up_starts_no_producer() -> None:
     """The one-shot producer waits for `docker compose run`."""
     assert load(BASE)["services"]["producer"]["deploy"] == {"replicas": 0}
@@ -140,9 +171,10 @@ def test_installed_extras_exist() -> None:
     """The extras that Dockerfiles and Compose install are those of pyproject.toml."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     texts = [(ROOT / name).read_text() for name in (BASE, *DOCKERFILES)]
-    named = {match for text in texts for match in re.findall(r'EXTRA(?:=|: )(\w+)|"\.\[(\w+)\]"', text)}
-    assert {first or second for first, second in named} == {"cpu", "files", "torch"}
-    assert {"cpu", "files", "torch"} <= set(extras)
+    lists = [one for text in texts for one in re.findall(r'EXTRA(?:=|: )([\w,]+)|"\.\[([\w,]+)\]"', text)]
+    named = {name for pair in lists for some in pair if some for name in some.split(",")}
+    assert named == {"cpu", "fast", "files", "torch"}
+    assert named <= set(extras)
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES)
@@ -174,7 +206,7 @@ def test_the_model_cache_is_the_mounted_volume(dockerfile: str) -> None:
 
 def test_environment_variables_exist() -> None:
     """Every EMBEDMILL_ variable given to a container is one that the worker or the producer reads."""
-    texts = [(ROOT / name).read_text() for name in (BASE, CPU, GPUS, *DOCKERFILES)]
+    texts = [(ROOT / name).read_text() for name in (BASE, CPU, GPUS, MONITORING, *DOCKERFILES)]
     named = {match for text in texts for match in re.findall(r"EMBEDMILL_\w+", text)}
     assert named <= {name for field in Settings.model_fields.values() for name in spellings(field)}
 

@@ -184,6 +184,19 @@ def test_the_worker_is_awaited_with_its_settings(fake_worker):
         worker.check()
 
 
+def test_the_worker_takes_no_port(fake_worker, monkeypatch):
+    """The port in the environment is that of a worker beside it; our name, left empty, closes NIM's too."""
+    monkeypatch.setenv("EMBEDMILL_METRICS_PORT", "8000")
+    fake_worker(
+        "import os, time\n"
+        "print(repr(os.environ['EMBEDMILL_METRICS_PORT']))\n"
+        "print('worker ready', flush=True)\n"
+        "time.sleep(60)\n"
+    )
+    with EmbeddedWorker(redis_url="unix:///nowhere", model="m", grace_s=0.2) as worker:
+        assert worker.last_lines() == "''\nworker ready"
+
+
 def test_a_worker_that_cannot_start_shows_its_last_lines(fake_worker):
     """Its end before readiness is WorkerError with status and last words."""
     fake_worker("import sys; sys.exit('no profile runs here')")

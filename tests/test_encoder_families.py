@@ -1,4 +1,4 @@
-"""The PyTorch encoder against transformers in fp32, for every family, with random weights."""
+"""Both encoders, PyTorch and ONNX, against transformers in fp32, for every family, with random weights."""
 
 from pathlib import Path
 from typing import Any
@@ -107,23 +107,29 @@ def worst_cosine(left: Any, right: Any) -> float:
     return float(((left * right).sum(axis=1) / norms).min())
 
 
-def embedded(directory: Path, rows: list[list[int]], precision: str = "fp32") -> Any:
-    backend = load_backend("torch", read_model(directory), device="cpu", precision=precision)
-    return backend.collect(backend.launch(flat(rows)))
+def embedded(directory: Path, rows: list[list[int]], precision: str = "fp32", by: str = "torch") -> Any:
+    backend = load_backend(by, read_model(directory), device="cpu", precision=precision)
+    vectors = backend.collect(backend.launch(flat(rows)))
+    backend.close()
+    return vectors
 
 
+@pytest.mark.parametrize("backend", ["torch", "onnx"])
 @pytest.mark.parametrize("family", list(FAMILIES))
-def test_a_random_network_gives_the_vectors_of_transformers(tmp_path: Path, family: str) -> None:
+def test_a_random_network_gives_the_vectors_of_transformers(
+    tmp_path: Path, family: str, backend: str
+) -> None:
     """Mean-pooled hidden states agree on every text, from one token to the longest."""
     network = random_network(*FAMILIES[family], tmp_path)
     rows = random_rows(200)
     expected = [token_vectors(network, row).mean(axis=0) for row in rows]
-    found = embedded(tmp_path, rows)
+    found = embedded(tmp_path, rows, by=backend)
     assert worst_cosine(found, expected) > 0.999999
     np.testing.assert_allclose(found, expected, atol=2e-4)
 
 
-def test_a_bidirectional_llama_sees_both_ways(tmp_path: Path) -> None:
+@pytest.mark.parametrize("backend", ["torch", "onnx"])
+def test_a_bidirectional_llama_sees_both_ways(tmp_path: Path, backend: str) -> None:
     """The same weights under the model_type llama_bidirec attend without the causal mask."""
     import torch
 
@@ -134,7 +140,7 @@ def test_a_bidirectional_llama_sees_both_ways(tmp_path: Path) -> None:
     expected = [
         token_vectors(network, row, mask=torch.zeros(1, 1, len(row), len(row))).mean(axis=0) for row in rows
     ]
-    assert worst_cosine(embedded(tmp_path, rows), expected) > 0.999999
+    assert worst_cosine(embedded(tmp_path, rows, by=backend), expected) > 0.999999
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
@@ -147,9 +153,10 @@ def test_16_bit_stays_near_fp32(tmp_path: Path, family: str, precision: str) -> 
     assert worst_cosine(embedded(tmp_path, rows, precision), embedded(tmp_path, rows)) > 0.9999
 
 
+@pytest.mark.parametrize("backend", ["torch", "onnx"])
 @pytest.mark.parametrize("pooling", ["cls", "lasttoken", "max", "mean", "mean_sqrt_len_tokens"])
 @pytest.mark.parametrize("family", ["bert", "qwen3"])
-def test_every_pooling_takes_what_it_says(tmp_path: Path, family: str, pooling: str) -> None:
+def test_every_pooling_takes_what_it_says(tmp_path: Path, family: str, pooling: str, backend: str) -> None:
     """CLS and last token, whose last layer is computed for that row alone, and the others agree."""
     network = random_network(*FAMILIES[family], tmp_path)
     (tmp_path / "modules.json").write_text(
@@ -168,6 +175,6 @@ def test_every_pooling_takes_what_it_says(tmp_path: Path, family: str, pooling: 
     }[pooling]
     rows = random_rows(200)
     expected = np.array([take(token_vectors(network, row)) for row in rows])
-    found = embedded(tmp_path, rows)
+    found = embedded(tmp_path, rows, by=backend)
     np.testing.assert_allclose(np.linalg.norm(found, axis=1), 1, atol=1e-5)
     assert worst_cosine(found, expected) > 0.999999

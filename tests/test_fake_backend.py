@@ -1,5 +1,8 @@
 """The backend without a network."""
 
+import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -43,6 +46,19 @@ def test_memory_runs_out_above_a_size() -> None:
     assert FakeBackend(dim=5, memory_tokens=4).collect(TOKENS).shape == (2, 5)
     with pytest.raises(BackendOutOfMemory, match="4 tokens do not fit 3"):
         FakeBackend(dim=5, memory_tokens=3).collect(TOKENS)
+
+
+def test_a_deadly_token_kills_the_process() -> None:
+    """As a driver would: no exception, no status of our own; without that token nothing happens."""
+    program = (
+        "import numpy as np\nfrom worker.backends.contract import Tokens\n"
+        "from worker.backends.fake import FakeBackend\n"
+        "for ids in ([1, 2], [1, 7]):\n"
+        "    tokens = Tokens(np.array(ids, np.int32), np.array([0, 2], np.int32))\n"
+        "    print(len(FakeBackend(dim=5, deadly={7}).collect(tokens)), flush=True)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (-signal.SIGKILL, "1\n")
 
 
 def test_collecting_takes_the_delay() -> None:

@@ -24,10 +24,11 @@ from producer.embedded import EmbeddedServer
 from producer.submission import QueueLimits, prepare, submit
 from worker.host import environs, keep_all
 from worker.leases import Leases
-from worker.owner import hand_back, new_owner
+from worker.owner import Left, hand_back, new_owner
 from worker.settings import Settings
 from worker.slot import Slot
 from worker.survey import survey
+from worker.trial import NOTHING, Trial
 
 KEYS = Keys(queue_name(MODEL))
 READY = "import os, signal, sys, time; os.write(0, b'r');"
@@ -41,9 +42,14 @@ class Programs:
         self.programs = programs
         self.owners: list[str] = []
         self.handed_back: list[str] = []
+        self.on_trial = False
 
     def slot(self) -> Slot:
-        return Slot(os.environ, command=self._command, hand_back=self.handed_back.append)
+        return Slot(os.environ, command=self._command, hand_back=self._hand_back)
+
+    def _hand_back(self, owner: str) -> bool:
+        self.handed_back.append(owner)
+        return self.on_trial
 
     def _command(self, owner: str) -> list[str]:
         program = self.programs[min(len(self.owners), len(self.programs) - 1)]
@@ -74,6 +80,29 @@ def test_what_is_restarted_and_what_is_final(programs: list[str], status: int) -
     assert worker.slot().keep() == status
     assert len(worker.owners) == len(set(worker.owners)) == len(programs)
     assert worker.handed_back == worker.owners
+
+
+DIE = "os.kill(os.getpid(), 9)"
+
+
+@pytest.mark.parametrize(
+    ("programs", "on_trial", "pauses"),
+    [
+        ([READY + DIE] * 2, False, ["0.5", "1.0"]),
+        ([READY + DIE] * 2, True, ["0.0", "0.0"]),
+        (["import os;" + DIE] * 2, False, ["0.5", "1.0"]),
+        ([READY + DIE, READY + "time.sleep(2);" + DIE], False, ["0.5", "0.0"]),
+    ],
+)
+def test_who_dies_too_soon_is_restarted_after_a_pause(
+    programs: list[str], on_trial: bool, pauses: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Before it is ready, or sooner after that than it took to boot; but not for a job on trial."""
+    worker = Programs(*programs, "raise SystemExit(3)")
+    worker.on_trial = on_trial
+    assert worker.slot().keep() == 3
+    told = [one.getMessage() for one in caplog.records if "worker_died" in one.getMessage()]
+    assert [line.rpartition("=")[2] for line in told] == pauses
 
 
 def test_a_slot_that_is_stopped_starts_nothing_more() -> None:
@@ -113,7 +142,7 @@ def test_every_signal_reaches_the_worker(number: signal.Signals) -> None:
     parent = (
         "import os, sys; from worker.host import keep_all; from worker.slot import Slot\n"
         "slot = Slot(os.environ, command=lambda _: [sys.executable, '-c', sys.argv[1]],"
-        " hand_back=lambda _: None)\n"
+        " hand_back=lambda _: False)\n"
         "sys.exit(keep_all([slot]))\n"
     )
     running = subprocess.Popen([sys.executable, "-c", parent, child], stdout=subprocess.PIPE, text=True)
@@ -159,7 +188,7 @@ def test_a_worker_does_not_outlive_its_parent(server: EmbeddedServer, tmp_path: 
 async def test_only_the_dead_one_s_jobs_are_handed_back(
     redis: Redis, keys: Keys, server: EmbeddedServer
 ) -> None:
-    """With their try burned, to their old place; another's lease and a pausing job stay as they are."""
+    """As suspects, to their old place; another's lease and a pausing job stay as they are."""
     name = new_owner()
     dead, alive = (Leases(redis, keys, worker=one, lease_s=30) for one in (name, new_owner()))
     claims = []
@@ -172,25 +201,42 @@ async def test_only_the_dead_one_s_jobs_are_handed_back(
     await alive.release(paused, pause_s=30, burn_try=True)
     score = await redis.hget(keys.job(lost.job), "score")
     with connect_blocking(server.url) as blocking:
-        assert [hand_back(blocking, keys, name) for _ in range(2)] == [1, 0]
+        assert [hand_back(blocking, keys, name) for _ in range(2)] == [
+            Left(num_jobs=1, num_on_trial=0),
+            Left(num_jobs=0, num_on_trial=0),
+        ]
     assert await redis.zrange(keys.waiting, 0, -1, withscores=True) == [(lost.job.encode(), float(score))]
     assert set(await redis.zrange(keys.leases, 0, -1)) == {held.job.encode(), paused.job.encode()}
+    [(again, _)] = await dead.claim(1, 1)
+    assert (again.tries, again.trial) == (1, Trial())
+    assert await dead.mark(again, Trial(), NOTHING)
+    with connect_blocking(server.url) as blocking:
+        assert hand_back(blocking, keys, name) == Left(num_jobs=1, num_on_trial=1)
     [(again, _)] = await alive.claim(1, 1)
-    assert again.tries == 2
+    assert (again.tries, again.trial) == (1, Trial().died(NOTHING))
 
 
 @pytest.mark.parametrize(
-    ("machine", "num_gpus"),
-    [("cpu-x86", 0), ("h100-sxm", 1), ("h100-sxm-two", 2), ("a100-and-l4", 2), ("h100-sxm-cpu-builds", 0)],
+    ("machine", "names"),
+    [
+        ("cpu-x86", []),
+        ("h100-sxm", ["0"]),
+        ("h100-sxm-two", ["0", "1"]),
+        ("h100-sxm-two-first-full", ["1"]),
+        ("a100-and-l4", ["0", "1"]),
+        ("h100-sxm-mig-3g", ["0:0", "0:1"]),
+        ("h100-sxm-cpu-builds", []),
+    ],
 )
-def test_one_worker_for_each_gpu_that_can_serve(machine: str, num_gpus: int) -> None:
-    """Each sees its own GPU alone; without a GPU that a profile can use there is one worker."""
+def test_one_worker_for_each_gpu_that_can_serve(machine: str, names: list[str]) -> None:
+    """Each sees its GPU alone and is named after it; without one that a profile can use it is one worker."""
     settings = Settings()
     seen = survey(settings, facts_file=MACHINES / f"{machine}.json")
     found = environs(seen, settings, {"A": "b"})
-    uuids = [one["CUDA_VISIBLE_DEVICES"] for one in found if "CUDA_VISIBLE_DEVICES" in one]
-    assert (len(uuids), len(set(uuids)), len(found)) == (num_gpus, num_gpus, max(1, num_gpus))
-    assert all(one["A"] == "b" for one in found)
+    assert list(found) == (names or ["cpu"])
+    uuids = [one["CUDA_VISIBLE_DEVICES"] for one in found.values() if "CUDA_VISIBLE_DEVICES" in one]
+    assert len(set(uuids)) == len(uuids) == len(names)
+    assert all(one["A"] == "b" for one in found.values())
 
 
 def test_the_parent_loads_no_inference_library() -> None:

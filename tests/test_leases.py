@@ -10,9 +10,10 @@ from producer.contract import EmbedOptions, Failure, Keys, build_request, decode
 from producer.embedded import EmbeddedServer
 from producer.errors import InvalidOption, QueueFull
 from producer.submission import Priority, QueueLimits, prepare, submit
-from worker.leases import Claim, Leases
+from worker.leases import Answer, Claim, Leases
+from worker.trial import NOTHING, Trial
 
-ANSWER = encode_failure(Failure(code="test", message="an answer"))
+ANSWER = Answer(encode_failure(Failure(code="test", message="an answer")))
 MANY = 1 << 30
 
 
@@ -79,30 +80,73 @@ async def test_an_expired_lease_is_claimed_again_and_fenced(redis: Redis, keys: 
     lost = await claim_one(slow)
     await asyncio.sleep(0.1)
     claim = await claim_one(other)
-    assert (claim.job, claim.tries) == (job, 2)
-    assert not await slow.finish(lost, b"wrong")
+    assert (claim.job, claim.tries, claim.trial) == (job, 1, Trial())
+    assert not await slow.finish(lost, Answer(b"wrong"))
+    assert not await slow.mark(lost, Trial(), NOTHING)
     assert not await slow.release(lost, burn_try=True)
     assert await redis.get(keys.result(job)) is None
     assert await other.finish(claim, ANSWER)
-    assert await redis.get(keys.result(job)) == ANSWER
+    assert await redis.get(keys.result(job)) == ANSWER.payload
     assert not await redis.keys(keys.staged("*"))
     assert await redis.hget(keys.totals, "lost_leases") == b"1"
 
 
+async def test_a_token_is_never_given_twice(redis: Redis, keys: Keys) -> None:
+    """Not even to one worker that hands a job back and claims it again within a millisecond."""
+    await enqueue(redis, keys)
+    owner = leases(redis, keys)
+    tokens = []
+    for _ in range(200):
+        claim = await claim_one(owner)
+        assert claim.tries == 1
+        tokens.append(claim.token)
+        await owner.release(claim, burn_try=False)
+    assert len(set(tokens)) == 200
+
+
 async def test_a_renewed_lease_is_kept(server: EmbeddedServer, redis: Redis, keys: Keys) -> None:
-    """Beyond its first term; and losing it is told."""
+    """Beyond its first term; and losing it, while another worker is heard, is told."""
     await enqueue(redis, keys)
     owner = leases(redis, keys, "a", lease_s=0.2)
     claim = await claim_one(owner)
+    other = leases(redis, keys, "b", lease_s=0.2)
     blocking = connect_blocking(server.url)
     for _ in range(4):
         await asyncio.sleep(0.1)
         assert await asyncio.to_thread(owner.renew, blocking, [claim]) == set()
-    assert await leases(redis, keys, "b").claim(1, MANY) == []
-    await asyncio.sleep(0.25)
-    assert len(await leases(redis, keys, "b").claim(1, MANY)) == 1
+    assert await other.claim(1, MANY) == []
+    for _ in range(5):
+        await asyncio.sleep(0.05)
+        await asyncio.to_thread(other.renew, blocking, [])
+    assert len(await other.claim(1, MANY)) == 1
     assert await asyncio.to_thread(owner.renew, blocking, [claim]) == {claim.job}
     blocking.close()
+
+
+@pytest.mark.parametrize("first", ["claim", "renew"])
+async def test_after_a_silence_of_all_leases_are_spared(
+    server: EmbeddedServer, redis: Redis, keys: Keys, first: str
+) -> None:
+    """Redis was away: whoever comes back first takes nothing; a worker that does not come back loses its."""
+    await enqueue(redis, keys)
+    owner, other = (leases(redis, keys, name, lease_s=0.2) for name in "ab")
+    claim = await claim_one(owner)
+    with connect_blocking(server.url) as blocking:
+        owner.renew(blocking, [claim])
+        await asyncio.sleep(0.3)
+        if first == "renew":
+            other.renew(blocking, [])
+        assert await other.claim(1, MANY) == []
+        assert owner.renew(blocking, [claim]) == set()
+        await asyncio.sleep(0.3)
+        assert await other.claim(1, MANY) == []
+        for _ in range(10):
+            other.renew(blocking, [])
+            await asyncio.sleep(0.05)
+        [(again, _)] = await other.claim(1, MANY)
+    assert (again.tries, again.trial) == (1, Trial())
+    assert not await owner.finish(claim, ANSWER)
+    assert await redis.hget(keys.totals, "lost_leases") == b"1"
 
 
 async def test_a_released_job_pauses_and_counts_its_try(redis: Redis, keys: Keys) -> None:

@@ -62,19 +62,33 @@ def same(
     *,
     no_room: bool = False,
     cpu_runs: bool = True,
+    small: str | None = None,
 ) -> Row:
+    small_chosen = small or chosen
     return Row(
         machine,
         sku,
         capability,
         chosen,
+        small_chosen,
         chosen,
-        chosen,
-        chosen,
+        small_chosen,
         libraries=libraries,
         no_room=no_room,
         cpu_runs=cpu_runs,
     )
+
+
+def on_cpu(
+    machine: str,
+    sku: str | None = None,
+    capability: tuple[int, int] | None = None,
+    libraries: frozenset[str] = ONNX,
+    *,
+    no_room: bool = False,
+) -> Row:
+    """On a CPU with VNNI: the small model has an int8 profile for it, the large one has none."""
+    return same(machine, sku, capability, "cpu-fp32-onnx", libraries, no_room=no_room, small="cpu-int8-onnx")
 
 
 ROWS = [
@@ -109,10 +123,10 @@ ROWS = [
         libraries=frozenset({"onnx", "torch"}),
     ),
     same("h100-sxm-onnx-only", "h100-hbm3-80gb", (9, 0), "cuda-fp16-onnx"),
-    same("h100-sxm-full", "h100-hbm3-80gb", (9, 0), "cpu-fp32-onnx", EVERYTHING, no_room=True),
-    same("h100-sxm-old-driver", "h100-hbm3-80gb", (9, 0), "cpu-fp32-onnx", NOTHING),
-    same("h100-sxm-cpu-builds", "h100-hbm3-80gb", (9, 0), "cpu-fp32-onnx", NOTHING),
-    same("h100-sxm-hidden", None, None, "cpu-fp32-onnx"),
+    on_cpu("h100-sxm-full", "h100-hbm3-80gb", (9, 0), EVERYTHING, no_room=True),
+    on_cpu("h100-sxm-old-driver", "h100-hbm3-80gb", (9, 0), NOTHING),
+    on_cpu("h100-sxm-cpu-builds", "h100-hbm3-80gb", (9, 0), NOTHING),
+    on_cpu("h100-sxm-hidden"),
     other("a100-sxm4-40gb", "a100-sxm4-40gb", (8, 0)),
     other("a100-sxm4-80gb", "a100-sxm4-80gb", (8, 0)),
     other("a100-pcie-40gb", "a100-pcie-40gb", (8, 0)),
@@ -153,14 +167,15 @@ ROWS = [
     other("gb10", None, (12, 1)),
     other("t4", None, (7, 5)),
     same("v100", None, (7, 0), "cuda-fp16-onnx", frozenset({"onnx", "torch"})),
-    same("v100-cuda-13-libraries", None, (7, 0), "cpu-fp32-onnx", NOTHING),
+    on_cpu("v100-cuda-13-libraries", None, (7, 0), NOTHING),
     same("gtx-1080", None, (6, 1), "cuda-fp32-onnx"),
     same("capability-13", None, (13, 0), "cuda-fp16-onnx", EVERYTHING),
-    same("cpu-x86", None, None, "cpu-fp32-onnx"),
+    on_cpu("cpu-x86"),
+    same("cpu-x86-avx2", None, None, "cpu-fp32-onnx"),
     same("cpu-aarch64", None, None, "cpu-fp32-onnx"),
-    same("cpu-only-asked", None, None, "cpu-fp32-onnx"),
-    same("gpu-without-driver", None, None, "cpu-fp32-onnx"),
-    same("gpu-broken-driver", None, None, "cpu-fp32-onnx"),
+    on_cpu("cpu-only-asked"),
+    on_cpu("gpu-without-driver"),
+    on_cpu("gpu-broken-driver"),
     same("cpu-tight-cgroup", None, None, 4, no_room=True),
     same("cpu-no-libraries", None, None, 4, NOTHING, cpu_runs=False),
     same("cpu-torch-only", None, None, "cpu-fp32-torch", NOTHING, cpu_runs=False),

@@ -178,10 +178,18 @@ def test_shipped_ids_are_unique() -> None:
 
 def test_shipped_tolerances_follow_the_precision() -> None:
     """Every shipped profile asks for the cosine its precision promises."""
-    promised = {"fp32": 0.99999, "fp16": 0.9999, "bf16": 0.9999, "fp8": 0.995}
+    promised = {"fp32": 0.99999, "fp16": 0.9999, "bf16": 0.9999, "fp8": 0.995, "int8": 0.98}
     for manifest in manifests():
         for profile in manifest.profiles:
             assert profile.min_cosine == promised[profile.precision], profile.name
+
+
+def test_int8_only_where_products_of_bytes_are_exact() -> None:
+    """Without VNNI their sums saturate, so every such profile asks for it."""
+    shipped = [profile for manifest in manifests() for profile in manifest.profiles]
+    found = [profile for profile in shipped if profile.precision == "int8"]
+    assert found
+    assert all("avx512_vnni" in profile.requires.cpu_features for profile in found)
 
 
 def test_fp8_only_where_it_pays() -> None:

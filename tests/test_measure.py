@@ -18,7 +18,7 @@ from worker.settings import Settings, read_settings
 from worker.survey import measurement_keys, survey
 
 FAKE = {"name": "one", "backend": "fake", "device": "cpu", "precision": "fp32", "min_cosine": 0.99}
-FAILING = {**FAKE, "name": "failing", "backend": "onnx", "precision": "int8"}
+FAILING = {**FAKE, "name": "failing", "backend": "onnx", "precision": "bf16"}
 CRASH = (
     "import os, signal, sys\nif 'worker.measuring' in sys.orig_argv: os.kill(os.getpid(), signal.SIGSEGV)\n"
 )

@@ -1,8 +1,10 @@
 """ONNX Runtime on the CPU: the vectors of sentence-transformers, and how a batch is cut."""
 
 import importlib.resources
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +13,17 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnxruntime import get_available_providers
 from tokenizers import Tokenizer
 
-from producer.errors import BackendError, ModelError
+from producer.errors import BackendDead, BackendError, BackendOutOfMemory, ModelError
 from worker.backends.contract import Backend, Tokens
 from worker.backends.cpu_threads import usable_cpus
-from worker.backends.flat_inputs import portions
-from worker.backends.onnx_backend import load_onnx, open_session
+from worker.backends.flat_inputs import num_slots, portions
+from worker.backends.onnx_backend import load_onnx
+from worker.backends.onnx_errors import onnx_errors
+from worker.backends.onnx_session import CPU, CUDA, open_session, refuse_fallback
+from worker.build.onnx_linear import quantise_rows
 from worker.build.onnx_nodes import Graph
 from worker.model import read_model
 
@@ -74,16 +80,8 @@ def test_a_text_alone_has_the_same_vector(backend: Backend, golden: Any) -> None
 def test_what_it_cannot_do_is_refused() -> None:
     """Another device or precision is a BackendError, not a silent change."""
     model = read_model(MINILM)
-    with pytest.raises(BackendError, match="cpu with fp32, not cuda with fp16"):
-        load_onnx(model, device="cuda", precision="fp16")
-
-
-def test_a_rotary_network_is_left_to_torch() -> None:
-    """The graph has no rotary positions yet; the next profile is told about it."""
-    model = read_model(MINILM)
-    rotary = replace(model, architecture=replace(model.architecture, kind="modernbert", positions="rotary"))
-    with pytest.raises(BackendError, match="does not build modernbert networks yet"):
-        load_onnx(rotary)
+    with pytest.raises(BackendError, match=r"cpu with fp32 or int8; .*, not cuda with bf16"):
+        load_onnx(model, device="cuda", precision="bf16")
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
@@ -101,29 +99,73 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
 def test_a_graph_that_is_none_is_refused() -> None:
     """What ONNX Runtime cannot load is a BackendError."""
     with pytest.raises(BackendError, match="cannot load the network"):
-        open_session(Graph(b"\x08no graph", {}), "CPUExecutionProvider")
+        open_session(Graph(b"\x08no graph", {}), CPU)
 
 
-def test_another_provider_than_asked_for_is_refused(recwarn: pytest.WarningsRecorder) -> None:
+def test_another_provider_than_asked_for_is_refused() -> None:
     """ONNX Runtime falls back to the CPU by itself; that is an error here."""
     from onnx import TensorProto, helper
 
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in "xy")
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [x], [y])
     proto = helper.make_model(graph, ir_version=9, opset_imports=[helper.make_opsetid("", 18)])
+    session = open_session(Graph(proto.SerializeToString(), {}), CPU)
     with pytest.raises(BackendError, match="chose CPUExecutionProvider in place of CUDAExecutionProvider"):
-        open_session(Graph(proto.SerializeToString(), {}), "CUDAExecutionProvider")
+        refuse_fallback(session, CUDA)
+
+
+@pytest.mark.skipif(CUDA in get_available_providers(), reason="is there")
+def test_a_provider_that_is_not_there_is_refused() -> None:
+    """What there is, is named."""
+    with pytest.raises(
+        BackendError, match=r"has no CUDAExecutionProvider, only .*CPUExecutionProvider; install"
+    ):
+        load_onnx(read_model(MINILM), device="cuda", precision="fp16")
 
 
 @given(st.lists(st.integers(1, 700), min_size=1, max_size=200))
 def test_portions_hold_every_text_once_within_the_limit(lengths: list[int]) -> None:
-    """Each text is in one portion; longest x count stays within the limit unless one text is longer."""
+    """Each text is in one portion, of texts with as many slots; more than 256 slots are a text's alone."""
     array = np.array(lengths, np.int32)
+    slots = num_slots(array)
     cut = portions(array, 512)
     assert sorted(np.concatenate(cut).tolist()) == list(range(len(lengths)))
     for texts in cut:
-        assert len(texts) == 1 or int(array[texts].max()) * len(texts) <= 512
-    assert len(cut) <= 1 + sum(lengths) / 128 + sum(length > 128 for length in lengths)
+        assert len(set(slots[texts])) == 1
+        assert len(texts) == 1 or int(slots[texts].sum()) <= 512
+        assert len(texts) == 1 or slots[texts[0]] <= 256
+    # No two portions could have been one.
+    sizes = [int(slots[texts[0]]) for texts in cut]
+    unfilled = [s for s, texts in zip(sizes, cut, strict=True) if s <= 256 and (len(texts) + 1) * s <= 512]
+    assert len(unfilled) == len(set(unfilled))
+
+
+def test_slots_depend_on_a_text_alone() -> None:
+    """In steps of 16 up to 256, then exactly its length."""
+    found = num_slots(np.array([1, 16, 17, 250, 256, 257, 700], np.int32))
+    assert found.tolist() == [16, 16, 32, 256, 256, 257, 700]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_company_changes_no_bit_of_the_token_vectors(golden: Any, precision: str) -> None:
+    """Alone and among 199 others a vector differs by the rounding of its norm at most, in int8 as well."""
+    tokens, _ = golden
+    loaded = load_onnx(read_model(MINILM), precision=precision, max_batch_tokens=16_384, num_threads=2)
+    together = loaded.collect(loaded.launch(tokens))
+    for index in range(0, 200, 23):
+        found = loaded.collect(loaded.launch(one(tokens, index)))
+        np.testing.assert_allclose(found[0], together[index], atol=3e-7)
+    loaded.close()
+
+
+def test_bytes_and_scales_stand_for_the_weights() -> None:
+    """Every weight is within half a step, the largest of a row exact, and a row of zeros stays one."""
+    weight = np.random.default_rng(3).standard_normal((7, 40)).astype(np.float32)
+    weight[2] = 0
+    quantised, scales = quantise_rows(weight)
+    assert (quantised.dtype, scales.dtype) == (np.int8, np.float32)
+    assert (np.abs(weight - quantised * scales[:, None]) <= scales[:, None] * 0.5001).all()
+    assert np.abs(quantised).max(axis=1).tolist() == [127, 127, 0, 127, 127, 127, 127]
 
 
 @pytest.mark.parametrize(
@@ -139,3 +181,63 @@ def test_threads_follow_the_quota_of_the_container(
     unbounded = usable_cpus(tmp_path / "absent")
     assert unbounded >= 1
     assert usable_cpus(path) == min(expected or unbounded, unbounded)
+
+
+_OUT_OF_MEMORY = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from producer.errors import BackendOutOfMemory
+from worker.backends.contract import Tokens
+from worker.backends.onnx_backend import load_onnx
+from worker.model import read_model
+
+model = read_model(Path(sys.argv[1]), revision="any")
+backend = load_onnx(model, precision=sys.argv[2], num_threads=1)
+small = Tokens(np.array([101, 102], np.int32), np.array([0, 2], np.int32))
+before = backend.collect(backend.launch(small))
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 2**20, -1))
+large = Tokens(np.full(512, 101, np.int32), np.array([0, 256, 512], np.int32))
+try:
+    backend.collect(backend.launch(large))
+except BackendOutOfMemory as error:
+    print(error)
+resource.setrlimit(resource.RLIMIT_AS, (-1, -1))
+print(np.array_equal(backend.collect(backend.launch(small)), before))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits memory as Linux does")
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_out_of_memory_is_told_and_the_next_batch_works(precision: str) -> None:
+    """A process that may take one more MiB cannot compute 512 tokens; freed of the limit, it goes on."""
+    ran = subprocess.run(
+        [sys.executable, "-c", _OUT_OF_MEMORY, str(MINILM), precision],
+        cwd=Path(__file__).parents[1],
+        # One heap: a thread's own would have reserved more than is asked for.
+        env={**os.environ, "MALLOC_ARENA_MAX": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    said, same = ran.stdout.split("\n")[-3:-1]
+    assert (said, same) == ("no memory left to compute a batch; send less at once", "True")
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("Failed to allocate memory for requested buffer of size 99", BackendOutOfMemory),
+        ("CUDNN failure: CUDA error: out of memory", BackendOutOfMemory),
+        ("CUDA failure 700: an illegal memory access was encountered", BackendDead),
+        ("indices element out of data bounds", BackendError),
+    ],
+)
+def test_errors_of_the_runtime_become_ours(said: str, kind: type[BackendError]) -> None:
+    """Memory, a GPU that is lost to the process, and everything else."""
+    from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
+
+    with pytest.raises(BackendError) as raised, onnx_errors("compute a batch"):
+        raise RuntimeException(said)
+    assert type(raised.value) is kind

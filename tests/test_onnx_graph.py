@@ -9,15 +9,17 @@ import numpy.typing as npt
 import pytest
 from safetensors.numpy import save_file
 
+from selection import probe
 from worker.architecture import Architecture
 from worker.backends.contract import Tokens
 from worker.backends.flat_inputs import graph_inputs
-from worker.backends.onnx_backend import open_session
+from worker.backends.onnx_session import open_session
 from worker.backends.positions import token_positions
 from worker.build.onnx_graph import build_graph
 from worker.dense import Dense
 from worker.head import PLAIN_HEAD, Head
 from worker.model import Model
+from worker.rope import Rope
 from worker.weights import Weights, tensor_shapes
 
 Array = npt.NDArray[Any]
@@ -78,8 +80,8 @@ def random_tokens() -> Tokens:
     return Tokens(random.integers(2, 50, offsets[-1]).astype(np.int32), offsets)
 
 
-def by_onnx(model: Model, weights: Weights, tokens: Tokens) -> Array:
-    session = open_session(build_graph(model, weights), "CPUExecutionProvider")
+def by_onnx(model: Model, weights: Weights, tokens: Tokens, precision: str = "fp32") -> Array:
+    session = open_session(build_graph(model, weights, precision=precision), "CPUExecutionProvider")
     texts = np.arange(len(tokens))
     inputs = graph_inputs(tokens, texts, model.architecture.position_offset)
     vectors: Array = session.run(["vectors"], inputs)[0]
@@ -225,3 +227,76 @@ def test_a_written_out_padding_token_takes_the_padding_row() -> None:
     tokens = Tokens(np.array([0, 5, 1, 6, 0, 1, 1, 7], np.int32), np.array([0, 4, 8], np.int32))
     assert token_positions(tokens, 2).tolist() == [2, 3, 1, 4, 2, 1, 1, 3]
     assert token_positions(tokens, 0).tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
+
+
+def rotary(**changes: Any) -> Architecture:
+    """A small decoder with grouped heads and rotary positions, changed as asked."""
+    layers = 2
+    fields = {
+        "kind": "decoder",
+        "kv_heads": 2,
+        "gated": True,
+        "activation": "silu",
+        "biased": (),
+        "norm": "rms",
+        "norm_bias": False,
+        "post_norm": False,
+        "embedding_norm": False,
+        "positions": "rotary",
+        "token_types": 0,
+        "ropes": (Rope(theta=1e4),) * layers,
+        "windows": (0,) * layers,
+    }
+    return architecture(**(fields | changes))
+
+
+def first_token_vectors(network: Architecture, *texts: Array) -> Array:
+    offsets = np.concatenate(([0], np.cumsum([len(text) for text in texts]))).astype(np.int32)
+    tokens = Tokens(np.concatenate(texts).astype(np.int32), offsets)
+    return by_onnx(model_of(network, head("cls")), random_weights(network), tokens)
+
+
+@pytest.mark.parametrize(
+    ("changes", "seen"),
+    [
+        ({"causal": True}, 1),
+        ({"windows": (4, 4)}, 9),  # two layers of four tokens
+        ({"windows": (4, 0)}, 30),
+        ({"causal": False}, 30),
+    ],
+    ids=["causal", "window", "window in one layer", "everything"],
+)
+def test_a_token_sees_as_far_as_its_layers_let_it(changes: dict[str, Any], seen: int) -> None:
+    """What lies out of reach of the first token may change without a change of its vector; else it shows."""
+    text = np.random.default_rng(6).integers(2, 50, 30)
+    beyond, within = text.copy(), text.copy()
+    beyond[seen:] = 7
+    within[seen - 1 :] = 7
+    plain, far, near = first_token_vectors(rotary(**changes), text, beyond, within)
+    np.testing.assert_allclose(far, plain, atol=1e-6)
+    assert np.abs(near - plain).max() > 1e-4
+
+
+def test_rotary_positions_begin_again_with_every_text() -> None:
+    """A text has the same vector wherever it stands in the batch."""
+    text = np.random.default_rng(6).integers(2, 50, 21)
+    found = first_token_vectors(rotary(head_norm=True), text, text[:5], text)
+    np.testing.assert_allclose(found[2], found[0], atol=1e-6)
+
+
+@pytest.mark.skipif("avx512_vnni" not in probe({}).cpu.features, reason="needs a CPU with VNNI")
+@pytest.mark.parametrize("kind", ["encoder", "decoder"])
+def test_bytes_stay_near_fp32_in_every_kind_of_network(kind: str) -> None:
+    """Biases, gates and RMS norms included; every linear layer's weights take a byte an element."""
+    network = architecture() if kind == "encoder" else rotary(causal=True, head_norm=True)
+    model, tokens = model_of(network, head("mean", normalize=True)), random_tokens()
+    weights = {name: array / 3 for name, array in random_weights(network).items()}
+    exact, small = (by_onnx(model, weights, tokens, precision) for precision in ("fp32", "int8"))
+    assert (exact * small).sum(axis=1).min() > 0.999
+    assert np.abs(exact - small).max() > 1e-6
+    tensors = build_graph(model, weights, precision="int8").tensors
+    linear = [
+        name for name in tensors if name.endswith(("qkv.weight", "out.weight", "up.weight", "down.weight"))
+    ]
+    assert len(linear) == 8
+    assert {tensors[name].dtype for name in linear} == {np.dtype(np.int8)}

@@ -23,6 +23,7 @@ INFERENCE = {
     "safetensors",
     "sentence-transformers",
     "tensorrt",
+    "tensorrt-rtx",
     "tokenizers",
     "torch",
     "transformers",

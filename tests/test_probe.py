@@ -133,14 +133,15 @@ def test_this_machine_has_facts() -> None:
     assert facts.gpus or facts.gpu_note
 
 
-def test_cpu_only_serves_minilm_in_fp32() -> None:
-    """With NIM_CPU_ONLY=1 a machine with onnxruntime takes cpu-fp32-onnx, GPUs left alone and said so."""
+def test_cpu_only_serves_minilm_on_the_cpu() -> None:
+    """With NIM_CPU_ONLY=1 a machine with onnxruntime takes int8 or fp32, GPUs left alone and said so."""
     facts = probe({"NIM_CPU_ONLY": "1"})
     assert (facts.gpus, facts.cpu_only) == ((), True)
     assert "NIM_CPU_ONLY" in facts.gpu_note
     choice = choose(facts, manifest_for("all-MiniLM-L6-v2"), policy="rules")
     assert choice.selected is not None
-    assert choice.selected.name == "cpu-fp32-onnx"
+    precision = "int8" if "avx512_vnni" in facts.cpu.features else "fp32"
+    assert choice.selected.name == f"cpu-{precision}-onnx"
 
 
 def test_gpu(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from producer.contract import Provenance, Reply, TextFailure
 from producer.contract.request import check_text
 from producer.embedded import EmbeddedServer
 from producer.errors import JobFailed, QueueUnavailable
+from producer.files import Totals
 from producer.progress import ProgressDisplay, summary_lines
 
 ROOT = str(Path(__file__).parent.parent)
@@ -32,6 +33,8 @@ SECRET_URL = "redis://:hunter2@localhost:1/0"
 
 class FakeClient:
     """Embeds every text as its length; a text "die" fails its job."""
+
+    num_withdrawn = 0
 
     async def num_workers(self):
         return 1
@@ -53,7 +56,7 @@ class FakeClient:
 
 
 @asynccontextmanager
-async def connect(redis_url, model):
+async def connect(redis_url, **_):
     if redis_url == SECRET_URL:
         raise QueueUnavailable("no Redis at localhost:1")
     yield FakeClient()
@@ -93,7 +96,7 @@ def test_all_embedded_is_0(tmp_path):
     ):
         assert part in result.stdout
     assert re.search(r"output     .*out\.parquet \([\d,]+ bytes\)", result.stdout)
-    assert result.stderr == ""
+    assert re.fullmatch(r"run \d{8}-\d{6}-[0-9a-f]{4}\n", result.stderr)
 
 
 def test_failed_texts_are_1(tmp_path):
@@ -123,6 +126,10 @@ def test_quiet_says_nothing(tmp_path):
         (["in.jsonl", "-o", "out.npy", "--truncate", "MIDDLE"], "MIDDLE"),
         (["in.jsonl", "-o", "out.npy", "--batch-texts", "5000"], "5000"),
         (["in.jsonl", "-o", "out.npy", "--embedded", "--redis-url", "redis://x"], "--redis-url"),
+        (["in.jsonl", "-o", "out.npy", "--run", "a b"], "'a b' is no name of a run"),
+        (["in.jsonl", "-o", "out.npy", "--run", ""], "'' is no name of a run"),
+        (["in.jsonl", "-o", "out.npy", "--embedded", "--run", "mine"], "--run"),
+        (["in.jsonl", "-o", "/dev/null", "--output-format", "jsonl"], "is no ordinary file"),
         (["in.jsonl"], "--output"),
         (["empty.jsonl", "-o", "out.npy"], "no rows"),
     ],
@@ -145,7 +152,7 @@ def test_service_trouble_is_3(tmp_path):
     for more in ([], ["--redis-url", SECRET_URL]):
         result = embed(source, "-o", tmp_path / "out.npy", *more)
         assert result.exit_code == 3
-        assert re.fullmatch(r"error \[(job_failed|queue_unavailable)\]: .*\n", result.stderr)
+        assert re.fullmatch(r"run .*\nerror \[(job_failed|queue_unavailable)\]: .*\n", result.stderr)
         assert "hunter2" not in result.output
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
@@ -207,14 +214,17 @@ def test_an_embedded_worker_that_dies_is_3(tmp_path):
     (tmp_path / "worker" / "__main__.py").write_text(
         "import os, sys, time\n"
         "print('worker ready', flush=True); time.sleep(1)\n"
-        "print('directory', os.environ['EMBEDMILL_REDIS_URL']); sys.exit('the device is lost')\n"
+        "print('directory', os.environ['EMBEDMILL_REDIS_URL'], os.environ['EMBEDMILL_PREFIX'])\n"
+        "sys.exit('the device is lost')\n"
     )
-    with start("in.jsonl", "-o", "out.npy", "--embedded", cwd=tmp_path) as run:
+    with start("in.jsonl", "-o", "out.npy", "--embedded", "--prefix", "mine", cwd=tmp_path) as run:
         stderr = run.stderr.read()
     assert run.returncode == 3
     assert stderr.startswith("error [worker_error]: the embedded worker has ended with status 1:")
     assert "the device is lost" in stderr
-    directory = Path(re.search(r"unix://(.*)/redis.sock", stderr).group(1))
+    directory, prefix = re.search(r"unix://(.*)/redis.sock (\w+)", stderr).groups()
+    directory = Path(directory)
+    assert prefix == "mine"
     assert not directory.exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "worker"]
 
@@ -222,7 +232,7 @@ def test_an_embedded_worker_that_dies_is_3(tmp_path):
 def progress(**more):
     standard = {
         "num_texts": 1000, "num_tokens": 9000, "num_truncated": 4, "failed": {}, "seconds": 2.0,
-        "sources": (SOURCE,), "estimated_texts": None,
+        "sources": (SOURCE,), "estimated_texts": None, "earlier": Totals(),
     }  # fmt: skip
     return Summary(**{**standard, **more})
 

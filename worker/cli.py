@@ -1,4 +1,4 @@
-"""The `worker` command: run, list-profiles, check."""
+"""The `worker` command: run, list-profiles, check, build-engines."""
 
 import asyncio
 import os
@@ -10,7 +10,7 @@ import click
 
 from producer.errors import EmbedmillError, ProfileError
 from worker import log
-from worker.parent import end_with_parent, tell_ready
+from worker.parent import ParentLine
 from worker.settings import Settings, read_settings
 
 _MODEL = click.option("--model", help="Model to serve (EMBEDMILL_MODEL).")
@@ -50,12 +50,12 @@ def run(**options: Any) -> None:
 def run_one(owner: str) -> None:
     """What `run` starts for each device: choose, load and verify a profile, then take jobs until stopped."""
     settings = _settings({})
-    end_with_parent(settings.grace_s)
+    line = ParentLine(settings.grace_s)
     with _errors_as_exit_codes():
         from worker.app import serve
         from worker.boot import boot
 
-        asyncio.run(serve(settings, boot(settings), owner=owner, on_ready=tell_ready))
+        asyncio.run(serve(settings, boot(settings), owner=owner, on_ready=line.tell_ready))
 
 
 @main.command()
@@ -78,6 +78,21 @@ def check(**options: Any) -> None:
             )
         finally:
             booted.backend.close()
+
+
+@main.command()
+@click.option("--redis-url", help="Redis to look at (EMBEDMILL_REDIS_URL).")
+@click.option("--prefix", help="What its keys begin with (EMBEDMILL_PREFIX).")
+@click.option("--once", is_flag=True, help="Show it once; so it is where output is no terminal.")
+@click.option("--json", "as_json", is_flag=True, help="The same once, as JSON.")
+@click.option("--interval", "interval_s", type=click.FloatRange(min=0.2), default=1.0, show_default=True)
+def top(once: bool, as_json: bool, interval_s: float, **options: Any) -> None:
+    """Show queues and workers live, from what they tell in Redis; `q` ends it."""
+    settings = _settings(options)
+    with _errors_as_exit_codes():
+        from worker.top_command import run_top
+
+        run_top(settings, once=once, as_json=as_json, interval_s=interval_s)
 
 
 _FACTS = click.option(
@@ -134,6 +149,30 @@ def measure(layout: str, **options: Any) -> None:
         from worker.measure import as_json, measured, table
 
         click.echo((as_json if layout == "json" else table)(measured(settings)))
+
+
+@main.command("build-engines")
+@_MODEL
+@_PROFILE
+@_MANIFEST
+@click.option(
+    "--capability",
+    "capabilities",
+    multiple=True,
+    help="Build for GPUs of this compute capability, such as 8.9, wherever they are; may be repeated.",
+)
+def build_engines(capabilities: tuple[str, ...], **options: Any) -> None:
+    """Build the TensorRT plans that a worker on this machine would use, and keep them in the cache."""
+    settings = _settings(options)
+    with _errors_as_exit_codes():
+        from worker.engine_command import build_engines as build
+        from worker.engine_progress import bar_for_each
+
+        with bar_for_each() as on_start:
+            outcomes = list(build(settings, capabilities, on_start=on_start))
+    for outcome in outcomes:
+        click.echo(outcome.line)
+    sys.exit(any(outcome.plan is None for outcome in outcomes))
 
 
 main.add_command(list_profiles, "list-model-profiles")

@@ -18,12 +18,18 @@ GROW_AFTER_BATCHES = 64  # good batches after which a budget that was cut grows 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BatchEvent:
-    """One batch as it was computed; `cost_tokens` counts padding, `seconds` runs from launch to vectors."""
+    """One batch as it was computed.
+
+    `cost_tokens` counts padding, `budget_tokens` is what it might have cost. `seconds` runs from launch to
+    vectors; of those, `busy_s` are in no earlier batch's, so that they add up to the device's busy time.
+    """
 
     num_texts: int
     num_tokens: int
     cost_tokens: int
+    budget_tokens: int
     seconds: float
+    busy_s: float
 
 
 class Device:
@@ -48,6 +54,7 @@ class Device:
         self._on_death = on_death
         self._full_budget = batcher.budget
         self._num_good_batches = 0
+        self._last_end_s = 0.0
         self._in_flight: deque[tuple[Batch, Handle, float]] = deque()
         self._thread = threading.Thread(target=self._run, name="embedmill-device", daemon=True)
         self._thread.start()
@@ -61,8 +68,9 @@ class Device:
         try:
             self._loop()
         except BaseException as error:  # the batch edge: whatever ended the thread, somebody is told
-            self._batcher.close(error)
-            self._on_death(error)
+            dead = error if isinstance(error, BackendDead) else BackendDead(f"the backend failed: {error!r}")
+            self._batcher.close(dead)
+            self._on_death(dead)
 
     def _loop(self) -> None:
         while True:
@@ -94,18 +102,23 @@ class Device:
     def _deliver(self, batch: Batch, vectors: FloatArray, started_s: float) -> None:
         if len(vectors) != len(batch):
             raise BackendDead(f"the backend gave {len(vectors)} vectors for {len(batch)} texts")
+        budget_tokens = self._batcher.budget.max_tokens
         self._batcher.deliver(batch, vectors)
         self._num_good_batches += 1
         if self._num_good_batches % GROW_AFTER_BATCHES == 0:
             self._set_budget(min(self._full_budget.max_tokens, self._batcher.budget.max_tokens * 5 // 4))
         lengths = batch.tokens.lengths
         num_tokens = int(lengths.sum())
+        now_s = time.perf_counter()
+        busy_s, self._last_end_s = now_s - max(started_s, self._last_end_s), now_s
         self._on_batch(
             BatchEvent(
                 num_texts=len(batch),
                 num_tokens=num_tokens,
                 cost_tokens=int(lengths.max()) * len(batch) if self._backend.padded else num_tokens,
-                seconds=time.perf_counter() - started_s,
+                budget_tokens=budget_tokens,
+                seconds=now_s - started_s,
+                busy_s=busy_s,
             )
         )
 

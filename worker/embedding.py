@@ -80,9 +80,17 @@ class Embedding:
             names=_names(different, to_encode, encoded, truncate),
         )
 
-    async def embed(self, prepared: Prepared, *, alone: bool = False) -> Embedded:
-        """The vectors of the texts that have tokens; see `Batcher.embed`."""
-        return await self._batcher.embed(prepared.encoded.tokens, names=prepared.names, alone=alone)
+    async def embed(self, prepared: Prepared, *, shared: bool = True) -> Embedded:
+        """The vectors of the texts that have tokens; see `Batcher.embed`.
+
+        Texts of other jobs are computed for it, and its own for them, unless it is not `shared`.
+        """
+        names = prepared.names if shared else None
+        return await self._batcher.embed(prepared.encoded.tokens, names=names)
+
+    async def drained(self) -> None:
+        """Wait until the device has nothing of ours; see `Batcher.drained`."""
+        await self._batcher.drained()
 
     def outcome(self, prepared: Prepared, embedded: Embedded) -> Outcome:
         """Everything about every text given to `prepare`; what was computed goes into the cache."""

@@ -8,7 +8,9 @@ import os
 import signal
 import sys
 import threading
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from queue import Empty, SimpleQueue
 
@@ -38,23 +40,36 @@ def run_host(settings: Settings, environ: Environ) -> int:
     keys = Keys(queue_name(settings.name), settings.prefix)
     redis = connect_blocking(settings.redis_url)
 
-    def give_back(owner: str) -> None:
+    def give_back(owner: str) -> bool:
         try:
-            held = hand_back(redis, keys, owner)
+            left = hand_back(redis, keys, owner)
         except (RedisError, OSError) as error:  # its leases run out by themselves
             log.warning("not_handed_back name=%s error=%s", owner, error)
-        else:
-            if held:
-                log.warning("handed_back name=%s jobs=%d", owner, held)
+            return False
+        if left.num_jobs:
+            log.warning("handed_back name=%s jobs=%d on_trial=%d", owner, left.num_jobs, left.num_on_trial)
+        return left.num_on_trial > 0
 
-    slots = [Slot(one, command=_command, hand_back=give_back) for one in devices]
-    with redis:
-        return keep_all(slots)
+    slots = {name: Slot(one, command=_command, hand_back=give_back) for name, one in devices.items()}
+    with ExitStack() as on_exit:
+        on_exit.enter_context(redis)
+        if settings.metrics_port is not None:
+            from worker.endpoint import endpoint
+            from worker.vitals import Vitals
+
+            vitals = Vitals(settings.name, slots, redis_url=settings.redis_url, keys=keys)
+            host, port = settings.metrics_host, settings.metrics_port
+            on_exit.enter_context(endpoint(vitals, host=host, port=port))
+        return keep_all(list(slots.values()))
 
 
-def environs(seen: Survey, settings: Settings, environ: Environ) -> list[Environ]:
-    """The environment of each worker process: one for each GPU that a profile can use, else one in all."""
-    uuids = []
+def environs(seen: Survey, settings: Settings, environ: Environ) -> dict[str, Environ]:
+    """The environment of each worker process: one for each GPU that a profile can use, else one in all.
+
+    By the device's name in metrics: the GPU's index, `index:n` for its n-th MIG slice, `cpu`, or `0` for a
+    GPU without a UUID.
+    """
+    gpus = []
     for gpu in seen.facts.gpus:
         choice = choose(
             replace(seen.facts, gpus=(gpu,)),
@@ -63,10 +78,19 @@ def environs(seen: Survey, settings: Settings, environ: Environ) -> list[Environ
             tags=settings.tags_selector,
             allow_unsafe=settings.manifest_allow_unsafe,
             max_batch_tokens=settings.max_batch_tokens,
+            build_engines=settings.build_engines == "missing",
         )
         if gpu.uuid and choice.selected is not None and choice.selected.device != "cpu":
-            uuids.append(gpu.uuid)
-    return [{**environ, "CUDA_VISIBLE_DEVICES": uuid} for uuid in uuids] or [environ]
+            gpus.append(gpu)
+    seen_slices: Counter[int] = Counter()
+    named: dict[str, Environ] = {}
+    for gpu in gpus:
+        name = f"{gpu.index}:{seen_slices[gpu.index]}" if gpu.mig_slice else str(gpu.index)
+        seen_slices[gpu.index] += 1
+        named[name] = {**environ, "CUDA_VISIBLE_DEVICES": gpu.uuid}
+    selected = seen.choice.selected
+    alone = "0" if selected is not None and selected.device != "cpu" else "cpu"
+    return named or {alone: environ}
 
 
 def keep_all(slots: Sequence[Slot]) -> int:

@@ -2,53 +2,41 @@
 
 import asyncio
 import logging
-import time
 from collections import Counter
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any, ParamSpec, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
-from producer.contract import (
-    EmbedOptions,
-    Failure,
-    Provenance,
-    Reply,
-    Request,
-    TextFailure,
-    decode_request,
-    encode_failure,
-    encode_reply,
-)
-from producer.errors import EmbedmillError, InvalidOption, PayloadError, RequestError
-from worker.embedding import Embedding, Outcome, Prepared
-from worker.leases import Claim
-from worker.prompts import Prompts
-from worker.vectors import cast, shorten
+from producer.contract import Failure, Reply, Request, TextFailure, encode_failure, encode_reply
+from producer.errors import EmbedmillError, PayloadError, RequestError
+from worker import part
+from worker.embedding import Embedding
+from worker.gate import Gate
+from worker.leases import Answer, Claim
+from worker.part import Computed, Part, Serving
+from worker.stopwatch import Stopwatch
+from worker.trial import NOTHING, Range, Trial
+from worker.verdicts import letter_of, text_failures
 from worker.waiting import Embedded
 
 log = logging.getLogger(__name__)
 
+# Tells, before some texts of a claim are touched, that they are on trial; False if the lease was lost.
+Mark = Callable[[Claim, Trial, Range], Awaitable[bool]]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Serving:
-    """What this worker serves and how it answers."""
-
-    names: frozenset[str]
-    provenance: Provenance
-    prompts: Prompts
-    dim: int
-    matryoshka: bool
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobEvent:
-    """One job as it was answered; `failures` counts the failed texts by code.
+    """One job as it was ended; `failures` counts the failed texts by code.
 
     `num_repeated` texts had their vector from an equal text in flight, `num_cache_hits` from the cache;
     with the cache off there are neither hits nor misses.
+    `waited_s` is the time on the queue, `seconds` the time from the claim to the answer; of those `prepare_s`
+    to its tokens, `device_s` to its vectors, the turn it waited for included, and `answer_s` to the bytes.
     """
 
     job: str
@@ -59,9 +47,13 @@ class JobEvent:
     waited_s: float
     seconds: float
     code: str
+    tries: int = 1
     num_repeated: int = 0
     num_cache_hits: int = 0
     num_cache_misses: int = 0
+    prepare_s: float = 0.0
+    device_s: float = 0.0
+    answer_s: float = 0.0
 
     @property
     def num_failed(self) -> int:
@@ -70,18 +62,19 @@ class JobEvent:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Texts:
-    """The texts of a request that were not refused, by their index in it, intp (k,)."""
+class _Done:
+    """An answer, as it is sent, and what it was made of."""
 
-    request: Request
-    rows: npt.NDArray[np.intp]
-    prepared: Prepared
+    reply: Reply
+    payload: bytes
+    parts: list[Computed]
 
 
 class EmbedJobs:
     """The function that runs each claimed job; it answers every text and raises only for the device's death.
 
-    CPU work runs in `executor`, never on the event loop.
+    A job that was held by a worker when that died runs alone in this process, range by range, each marked
+    before anything but the decoder has seen it. CPU work runs in `executor`, never on the event loop.
     """
 
     def __init__(
@@ -90,84 +83,127 @@ class EmbedJobs:
         embedding: Embedding,
         *,
         executor: ThreadPoolExecutor,
+        mark: Mark,
         on_job: Callable[[JobEvent], None],
     ) -> None:
         self._serving = serving
         self._embedding = embedding
         self._executor = executor
+        self._mark = mark
         self._on_job = on_job
+        self._gate = Gate()
+        self._at_work: set[Future[Any]] = set()
 
-    async def __call__(self, claim: Claim, payload: bytes | None) -> bytes:
-        """The encoded answer; a request that cannot be served is answered with its error's code."""
-        started_s = time.perf_counter()
-        loop = asyncio.get_running_loop()
+    async def __call__(self, claim: Claim, payload: bytes | None) -> Answer | None:
+        """The encoded answer, None if the lease was lost meanwhile.
+
+        A request that cannot be served is answered with its error's code.
+        """
+        watch = Stopwatch()
         try:
-            texts = await loop.run_in_executor(self._executor, self._prepare, payload)
+            if claim.trial is None:
+                async with self._gate.together():
+                    return await self._run(claim, payload, watch)
+            async with self._gate.alone():
+                await self._quiet()
+                return await self._try(claim, payload, claim.trial, watch)
         except (RequestError, PayloadError) as error:
-            self._tell(claim, started_s, error=error)
-            return encode_failure(Failure(code=error.code, message=str(error)))
-        # A job that was running when a worker died is kept away from others' batches.
-        embedded = await self._embedding.embed(texts.prepared, alone=claim.tries > 1)
-        reply, outcome, answer = await loop.run_in_executor(self._executor, self._answer, texts, embedded)
-        self._tell(claim, started_s, reply=reply, outcome=outcome)
-        return answer
+            self._tell(claim, watch, error=error)
+            return Answer(encode_failure(Failure(code=error.code, message=str(error))))
 
-    def _prepare(self, payload: bytes | None) -> _Texts:
-        if payload is None:
-            raise PayloadError("the job has no request; it was removed or has expired")
-        request = decode_request(payload)
-        self._check(request)
-        prompt = self._serving.prompts.for_input(request.options.input_type)
-        rows = [index for index, text in enumerate(request.texts) if text is not None]
-        texts = [prompt + text for text in request.texts if text is not None]
-        prepared = self._embedding.prepare(texts, request.options.truncate)
-        return _Texts(request, np.array(rows, dtype=np.intp), prepared)
+    async def _run(self, claim: Claim, payload: bytes | None, watch: Stopwatch) -> Answer:
+        request, some = await self._off_loop(self._read, payload)
+        watch.lap("prepare")
+        embedded = await self._embedding.embed(some.prepared)
+        watch.lap("device")
+        done = await self._off_loop(self._finish, request, some, embedded)
+        return Answer(self._told(claim, watch, done))
 
-    def _check(self, request: Request) -> None:
-        serving = self._serving
-        if request.model not in serving.names:
-            raise InvalidOption(f"this queue serves {serving.provenance.model!r}, not {request.model!r:.80}")
-        _check_dimensions(request.options, serving)
+    async def _try(
+        self, claim: Claim, payload: bytes | None, trial: Trial, watch: Stopwatch
+    ) -> Answer | None:
+        if not await self._mark(claim, trial, NOTHING):
+            return None
+        request = await self._off_loop(part.read, payload, self._serving)
+        trial = trial.over(len(request.texts))
+        log.warning("trial job=%s %s", claim.job, trial)
+        parts: list[Computed] = []
+        for some in trial.ranges:
+            if not await self._mark(claim, trial, some):
+                return None
+            parts.append(await self._compute_alone(request, some, watch))
+            trial = trial.survived(some)
+        if not await self._mark(claim, trial, NOTHING):
+            return None
+        killed = text_failures(claim.job, trial.killers)
+        payload = self._told(claim, watch, await self._off_loop(self._reply, request, parts, killed))
+        if not killed:
+            return Answer(payload)
+        letter = letter_of(claim.job, request, trial)
+        log.error("killers_found job=%s texts=%d letter=%s", claim.job, len(killed), letter.job)
+        return Answer(payload, letter)
 
-    def _answer(self, texts: _Texts, embedded: Embedded) -> tuple[Reply, Outcome, bytes]:
-        request, rows = texts.request, texts.rows
-        outcome = self._embedding.outcome(texts.prepared, embedded)
-        count = len(request.texts)
-        vectors = outcome.vectors
-        if len(rows) < count:
-            vectors = np.full((count, self._serving.dim), np.nan, dtype=np.float32)
-            vectors[rows] = outcome.vectors
-        counts = np.zeros(count, dtype=np.int32)
-        counts[rows] = outcome.lengths
+    async def _compute_alone(self, request: Request, some: Range, watch: Stopwatch) -> Computed:
+        """From tokens to what the cache keeps, so that nothing touches these texts after their trial."""
+        texts = await self._off_loop(self._prepare, request, some)
+        watch.lap("prepare")
+        embedded = await self._embedding.embed(texts.prepared, shared=False)
+        watch.lap("device")
+        computed = await self._off_loop(self._computed, texts, embedded)
+        watch.lap("answer")
+        return computed
+
+    async def _quiet(self) -> None:
+        """Wait for what jobs that were cancelled have left to the threads and to the device."""
+        left = map(asyncio.wrap_future, list(self._at_work))
+        await asyncio.gather(*left, return_exceptions=True)
+        await self._embedding.drained()
+
+    async def _off_loop(
+        self,
+        work: Callable[_Parameters, _Result],
+        *arguments: _Parameters.args,
+        **options: _Parameters.kwargs,
+    ) -> _Result:
+        future = self._executor.submit(work, *arguments, **options)
+        self._at_work.add(future)
+        future.add_done_callback(self._at_work.discard)
+        return await asyncio.wrap_future(future)
+
+    def _read(self, payload: bytes | None) -> tuple[Request, Part]:
+        request = part.read(payload, self._serving)
+        return request, self._prepare(request, Range(0, len(request.texts)))
+
+    def _prepare(self, request: Request, some: Range) -> Part:
+        return part.prepare(request, some, serving=self._serving, embedding=self._embedding)
+
+    def _computed(self, some: Part, embedded: Embedded) -> Computed:
+        return Computed(some.rows, self._embedding.outcome(some.prepared, embedded))
+
+    def _finish(self, request: Request, some: Part, embedded: Embedded) -> _Done:
+        return self._reply(request, [self._computed(some, embedded)], [])
+
+    def _reply(self, request: Request, parts: list[Computed], killed: list[TextFailure]) -> _Done:
         max_tokens = self._embedding.max_tokens
-        failures = [
-            *request.refused,
-            *(_too_long(int(rows[at]), size, max_tokens) for at, size in outcome.too_long.items()),
-            *(_without_vector(int(rows[one.index]), one) for one in outcome.failures),
-        ]
-        failed = [one.index for one in failures]
-        counts[failed] = 0
-        truncated = rows[outcome.truncated].astype(np.int32)
-        final, scale = cast(shorten(vectors, request.options.dimensions), request.options.embedding_type)
-        reply = Reply(
-            vectors=final,
-            failures=tuple(sorted(failures, key=lambda one: one.index)),
-            token_counts=counts,
-            truncated=truncated,
-            scale=scale,
-            provenance=self._serving.provenance,
-        )
-        return reply, outcome, encode_reply(reply)
+        reply = part.reply(request, parts, killed, serving=self._serving, max_tokens=max_tokens)
+        return _Done(reply, encode_reply(reply), parts)
+
+    def _told(self, claim: Claim, watch: Stopwatch, done: _Done) -> bytes:
+        """The answer, after `on_job` has heard of it."""
+        watch.lap("answer")
+        self._tell(claim, watch, done=done)
+        return done.payload
 
     def _tell(
         self,
         claim: Claim,
-        started_s: float,
+        watch: Stopwatch,
         *,
-        reply: Reply | None = None,
-        outcome: Outcome | None = None,
+        done: _Done | None = None,
         error: EmbedmillError | None = None,
     ) -> None:
+        reply = None if done is None else done.reply
+        outcomes = [] if done is None else [one.outcome for one in done.parts]
         event = JobEvent(
             job=claim.job,
             num_texts=claim.num_texts if reply is None else len(reply.token_counts),
@@ -175,11 +211,15 @@ class EmbedJobs:
             num_truncated=0 if reply is None else len(reply.truncated),
             num_tokens=0 if reply is None else int(reply.token_counts.sum()),
             waited_s=claim.waited_s,
-            seconds=time.perf_counter() - started_s,
+            seconds=watch.seconds,
             code="ok" if error is None else error.code,
-            num_repeated=0 if outcome is None else outcome.num_repeated,
-            num_cache_hits=0 if outcome is None else outcome.num_hits,
-            num_cache_misses=0 if outcome is None else outcome.num_misses,
+            tries=claim.tries,
+            num_repeated=sum(one.num_repeated for one in outcomes),
+            num_cache_hits=sum(one.num_hits for one in outcomes),
+            num_cache_misses=sum(one.num_misses for one in outcomes),
+            prepare_s=watch["prepare"],
+            device_s=watch["device"],
+            answer_s=watch["answer"],
         )
         self._on_job(event)
 
@@ -188,30 +228,3 @@ def _count_by_code(claim: Claim, reply: Reply | None, error: EmbedmillError | No
     if error is not None:
         return {error.code: claim.num_texts}
     return Counter(one.code for one in reply.failures) if reply is not None else {}
-
-
-def _check_dimensions(options: EmbedOptions, serving: Serving) -> None:
-    dims, model = options.dimensions, serving.provenance.model
-    if dims is None or dims == serving.dim:
-        return
-    if not serving.matryoshka:
-        raise InvalidOption(
-            f"This model does not support 'dimensions', but a value of '{dims}' was provided. "
-            f"{model} gives {serving.dim}."
-        )
-    if dims > serving.dim:
-        raise InvalidOption(f"dimensions is {dims}, but {model} has {serving.dim}")
-
-
-def _without_vector(index: int, failure: TextFailure) -> TextFailure:
-    return TextFailure(index, failure.code, f"text {index}: {failure.message}")
-
-
-def _too_long(index: int, num_tokens: int, max_tokens: int) -> TextFailure:
-    """NIM's sentence, since clients match on it."""
-    return TextFailure(
-        index,
-        "text_too_long",
-        f"Input length {num_tokens} exceeds maximum allowed token size {max_tokens} "
-        f"(text {index}; truncate START or END cuts it)",
-    )

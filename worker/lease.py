@@ -17,12 +17,14 @@ from producer.connection import end_tasks, subscribed
 from producer.contract import Failure, Keys
 from producer.errors import BackendDead
 from worker.heartbeat import Heartbeat
-from worker.leases import Claim, Leases
+from worker.leases import Answer, Claim, Leases
+from worker.persistence import until_written
+from worker.verdicts import given_up
 
 log = logging.getLogger(__name__)
 
-# What a job is: its claim and its payload, None if the payload is gone; answered with encoded bytes.
-JobFunction = Callable[[Claim, bytes | None], Awaitable[bytes]]
+# What a job is: its claim and its payload, None if that is gone. Answered with None if the lease was lost.
+JobFunction = Callable[[Claim, bytes | None], Awaitable[Answer | None]]
 
 MIN_HELD_BYTES = 64 * 1024  # small jobs are taken many at a time, however slow the last ones were
 STOP_S = 5.0  # a claim takes milliseconds unless Redis is gone
@@ -97,7 +99,7 @@ class LeaseWorker(Worker):
 
         If `died` fails first, since a stage of the worker is gone, the same happens and its error is raised.
         """
-        async with subscribed(self.pool, self._keys.channel, self._on_message):
+        async with subscribed(self.pool, self._keys.bell, self._on_message):
             main = asyncio.create_task(self.async_run(), name="embedmill-main")
             try:
                 await asyncio.wait({main, died}, return_when=asyncio.FIRST_COMPLETED)
@@ -174,25 +176,28 @@ class LeaseWorker(Worker):
 
     async def _end(self, claim: Claim, payload: bytes | None) -> None:
         """The job edge: whatever happens to the job, its owner writes exactly one ending."""
-        if claim.tries > self.max_tries:
-            tries = claim.tries - 1
-            reason = f"given up after {tries} tries that ended without an answer"
-            await self._fail(claim, Failure(code="tries_exhausted", message=reason), tries=tries)
+        if (failure := given_up(claim, max_tries=self.max_tries)) is not None:
+            await self._fail(claim, failure, tries=claim.num_deaths or claim.tries - 1)
             return
         try:
             answer = await self._run_job(claim, payload)
-            if await self._leases.finish(claim, answer):
+            if answer is not None and await until_written(
+                lambda: self._leases.finish(claim, answer), claim.job
+            ):
                 self.jobs_complete += 1
             else:
                 log.warning("answer_dropped job=%s reason=lease_lost", claim.job)
-        except (asyncio.CancelledError, BackendDead) as error:
-            # A cancellation is no fault of the job; the device's death may be.
-            burn_try = isinstance(error, BackendDead)
-            await asyncio.shield(self._leases.release(claim, burn_try=burn_try))
+        except asyncio.CancelledError:
+            await asyncio.shield(self._leases.release(claim, burn_try=False))
             raise
+        except BackendDead:
+            raise  # what the job held is left to the parent, or to the end of the lease, as after any death
         except (RedisError, OSError, MemoryError) as error:
             log.warning("job_retried job=%s try=%d error=%s", claim.job, claim.tries, error)
-            await self._leases.release(claim, pause_s=_pause_s(claim.tries), burn_try=True)
+            pause_s = _pause_s(claim.tries)
+            await until_written(
+                lambda: self._leases.release(claim, pause_s=pause_s, burn_try=True), claim.job
+            )
             self.jobs_retried += 1
         except Exception as error:
             log.exception("job_failed job=%s", claim.job)
@@ -203,7 +208,7 @@ class LeaseWorker(Worker):
         log.error("job_failed job=%s code=%s", claim.job, failure.code)
         self.jobs_failed += 1
         self._on_failure(claim, failure)
-        await self._leases.bury(claim, failure, tries=tries)
+        await until_written(lambda: self._leases.bury(claim, failure, tries=tries), claim.job)
 
     def _measure(self, claim: Claim) -> None:
         """Smoothed bytes of text a second, the measure of how much work to hold."""

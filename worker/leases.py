@@ -15,7 +15,18 @@ from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 
 from producer.contract import DEAD_KEPT_S, FAILURE_KEPT_S, Failure, Keys, encode_failure
-from worker.lease_scripts import BURY, CLAIM, FINISH, RELEASE, RENEW
+from producer.outbox import Outbox
+from worker.lease_scripts import (
+    BURY,
+    CLAIM,
+    FINISH,
+    FINISH_WITH_LETTER,
+    MARK,
+    RELEASE,
+    RENEW,
+    RETURN_STRAYS,
+)
+from worker.trial import Range, Trial
 
 _PRESENCE_LEASES = 4  # a worker counts as alive so many leases after its last sign of life
 STAGED_S = 60  # how long an answer may lie between its two commands
@@ -26,7 +37,10 @@ MAX_REASON_CHARS = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A job that is ours until its lease runs out; `tries` counts this one."""
+    """A job that is ours until its lease runs out; `tries` counts this one, but none that a death ended.
+
+    `trial` is what is known of a job that was held by a worker when that died; None for all others.
+    """
 
     job: str
     token: str
@@ -34,6 +48,32 @@ class Claim:
     num_bytes: int
     num_texts: int
     waited_s: float
+    trial: Trial | None = None
+
+    @property
+    def num_deaths(self) -> int:
+        """How many workers died while the job was on trial."""
+        return 0 if self.trial is None else self.trial.num_deaths
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Letter:
+    """Some texts of a job as a dead letter of their own: under which id, their encoded request, and why."""
+
+    job: str
+    request: bytes
+    num_bytes: int
+    num_texts: int
+    failure: Failure
+    tries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A job's encoded reply or failure, and the letter that is to be kept of it, if any."""
+
+    payload: bytes
+    letter: Letter | None = None
 
 
 class Leases:
@@ -49,46 +89,68 @@ class Leases:
         describe: Callable[[], bytes] = bytes,
     ) -> None:
         self._redis = redis
+        self._outbox = Outbox(redis)
         self._keys = keys
         self._worker = worker
         self._lease_ms = int(lease_s * 1000)
         self._describe = describe
+        self._held: set[str] = set()
+        self._claim_failed = False
 
     async def claim(self, max_jobs: int, max_bytes: int) -> list[tuple[Claim, bytes | None]]:
         """The next jobs in order with their requests; at least one if any waits, however large."""
-        rows = await self._eval(CLAIM, self._worker, str(max_jobs), str(max_bytes), str(self._lease_ms))
-        claims = [self._read_claim(row) for row in rows]
-        if not claims:
-            return []
-        payloads = await self._redis.mget([self._keys.request(claim.job) for claim in claims])
+        # Redis may have done what we got no reply to: then jobs are leased to us that we know nothing of.
+        if self._claim_failed:
+            await self._eval(RETURN_STRAYS, self._worker, *self._held)
+        self._claim_failed = True
+        lease = (str(self._lease_ms), str(_PRESENCE_LEASES * self._lease_ms))
+        rows = await self._eval(CLAIM, self._worker, str(max_jobs), str(max_bytes), *lease)
+        claims = [_read_claim(row) for row in rows]
+        payloads = []
+        if claims:
+            payloads = await self._redis.mget([self._keys.request(claim.job) for claim in claims])
+        self._claim_failed = False
+        self._held.update(claim.token for claim in claims)
         return list(zip(claims, payloads, strict=True))
 
-    async def finish(self, claim: Claim, answer: bytes) -> bool:
-        """Make the answer visible and forget the job, in one step; False if the lease was lost."""
-        return await self._answer(FINISH, claim, answer, "", "done")
+    async def mark(self, claim: Claim, trial: Trial, some: Range) -> bool:
+        """Let it be known, before these texts are touched, that they run alone; False if it was lost."""
+        return bool(await self._eval(MARK, claim.job, claim.token, trial.encode(), str(some)))
+
+    async def finish(self, claim: Claim, answer: Answer) -> bool:
+        """Make the answer visible, keep its letter, and forget the job, in one step; False if it was lost."""
+        letter = answer.letter
+        if letter is None:
+            return await self._answer(FINISH, claim, answer.payload, "", "done")
+        content = f"{letter.job}:{claim.token}:letter"
+        await self._redis.set(self._keys.staged(content), letter.request, ex=STAGED_S)
+        sizes = (str(letter.num_bytes), str(letter.num_texts))
+        terms = (*_terms(letter.failure, letter.tries), letter.job, content, *sizes)
+        return await self._answer(FINISH_WITH_LETTER, claim, answer.payload, "", "done", *terms)
 
     async def bury(self, claim: Claim, failure: Failure, *, tries: int) -> bool:
         """Answer the job with its failure and keep it as a dead letter, in one step; False if it was lost.
 
         The oldest dead letters go where there are more than may be, in number, bytes or age.
         """
-        reason = (failure.code, failure.message[:MAX_REASON_CHARS], str(tries))
-        bounds = (str(int(DEAD_KEPT_S * 1000)), str(MAX_DEAD), str(MAX_DEAD_BYTES))
         keep_ms = str(int(FAILURE_KEPT_S * 1000))
-        return await self._answer(BURY, claim, encode_failure(failure), keep_ms, "failed", *reason, *bounds)
+        terms = _terms(failure, tries)
+        return await self._answer(BURY, claim, encode_failure(failure), keep_ms, "failed", *terms)
 
     async def _answer(self, script: str, claim: Claim, answer: bytes, *arguments: str) -> bool:
         staging = f"{claim.job}:{claim.token}"
-        async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.set(self._keys.staged(staging), answer, ex=STAGED_S)
-            pipe.eval(script, 1, self._keys.root, claim.job, claim.token, staging, *arguments)
-            _, finished = await pipe.execute()
+        _, finished = await self._outbox.send(
+            ("SET", self._keys.staged(staging), answer, "EX", str(STAGED_S)),
+            ("EVAL", script, "1", self._keys.root, claim.job, claim.token, staging, *arguments),
+        )
+        self._held.discard(claim.token)
         return bool(finished)
 
     async def release(self, claim: Claim, *, pause_s: float = 0.0, burn_try: bool) -> bool:
         """Hand the job back for anybody to claim after the pause; False if the lease was lost."""
         pause_ms, refund = str(int(pause_s * 1000)), "0" if burn_try else "1"
         released = await self._eval(RELEASE, claim.job, claim.token, pause_ms, refund)
+        self._held.discard(claim.token)
         return bool(released)
 
     def renew(self, redis: SyncRedis, claims: Iterable[Claim]) -> set[str]:
@@ -111,14 +173,29 @@ class Leases:
         answer: Any = self._redis.eval(script, 1, self._keys.root, *arguments)
         return await answer
 
-    def _read_claim(self, row: Sequence[bytes | int]) -> Claim:
-        job, tries, num_bytes, num_texts, enqueued, now = row
-        name = job.decode() if isinstance(job, bytes) else str(job)
-        return Claim(
-            job=name,
-            token=f"{self._worker}:{int(tries)}:{int(now)}",
-            tries=int(tries),
-            num_bytes=int(num_bytes),
-            num_texts=int(num_texts),
-            waited_s=(int(now) - int(enqueued)) / 1000,
-        )
+
+def _read_claim(row: Sequence[Any]) -> Claim:
+    job, token, tries, num_bytes, num_texts, waited_ms, *trial = row
+    return Claim(
+        job=job.decode(),
+        token=token.decode(),
+        tries=int(tries),
+        num_bytes=int(num_bytes),
+        num_texts=int(num_texts),
+        waited_s=waited_ms / 1000,
+        trial=_read_trial(*trial),
+    )
+
+
+def _read_trial(line: bytes | None = None) -> Trial | None:
+    """A line that no worker of this version wrote is as if nothing was known of the suspect."""
+    try:
+        return None if line is None else Trial.decode(line.decode())
+    except ValueError:
+        return Trial()
+
+
+def _terms(failure: Failure, tries: int) -> tuple[str, ...]:
+    """What the scripts that keep a dead letter ask for: why, and the bounds on all letters."""
+    why = (failure.code, failure.message[:MAX_REASON_CHARS], str(tries))
+    return (*why, str(int(DEAD_KEPT_S * 1000)), str(MAX_DEAD), str(MAX_DEAD_BYTES))

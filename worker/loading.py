@@ -7,9 +7,12 @@ from pathlib import Path
 
 from producer.errors import ModelError
 from selection import Manifest, Profile
-from selection.facts import Gpu
+from selection.facts import Facts, Gpu
 from worker.backends import load_backend
 from worker.backends.contract import Backend
+from worker.build.engine_spec import engine_spec
+from worker.build.engines import ensure_plan, find_plan
+from worker.build.plan_file import KeptPlan
 from worker.model import Model, read_model
 from worker.settings import Settings
 from worker.source import locate
@@ -41,10 +44,12 @@ def read_loadable(manifest: Manifest, settings: Settings) -> Loadable:
     return Loadable(model=model, tokenizer=tokenizer, fingerprint=_fingerprint(model))
 
 
-def load_profile(profile: Profile, loadable: Loadable, settings: Settings, *, gpu: Gpu | None) -> Backend:
+def load_profile(
+    profile: Profile, loadable: Loadable, settings: Settings, *, facts: Facts, gpu: Gpu | None
+) -> Backend:
     """The profile on its device, the only GPU this process sees from then on.
 
-    Raises BackendError or ModelError.
+    A TensorRT plan that is missing is built if the settings say so. Raises BackendError or ModelError.
     """
     # By its id, because the driver and CUDA count GPUs in different orders.
     if gpu is not None and gpu.uuid:
@@ -56,7 +61,26 @@ def load_profile(profile: Profile, loadable: Loadable, settings: Settings, *, gp
         precision=profile.precision,
         max_batch_tokens=settings.max_batch_tokens or profile.max_batch_tokens,
         num_threads=settings.num_threads,
+        plan=_plan(profile, loadable, settings, facts=facts, gpu=gpu),
     )
+
+
+def _plan(
+    profile: Profile, loadable: Loadable, settings: Settings, *, facts: Facts, gpu: Gpu | None
+) -> KeptPlan | None:
+    if profile.backend != "tensorrt":
+        return None
+    spec = engine_spec(
+        profile,
+        loadable.model,
+        loadable.fingerprint,
+        facts,
+        gpu=gpu,
+        max_batch_tokens=settings.max_batch_tokens,
+    )
+    if settings.build_engines == "never":
+        return find_plan(settings.plans_path, spec)
+    return ensure_plan(settings.plans_path, spec, loadable.model, loadable.tokenizer)
 
 
 def _fingerprint(model: Model) -> str:

@@ -28,7 +28,7 @@ from worker.proof import golden_for
 from worker.settings import Settings
 from worker.survey import survey
 from worker.token_batches import take
-from worker.verify import verify
+from worker.verify import owed_in_company, verify
 
 _NUM_BATCHES = 4  # about, in a round over them all
 _MIN_ROUNDS, _MIN_S, _MAX_S = 3, 2.0, 60.0
@@ -65,11 +65,14 @@ def measure_here(settings: Settings, profile_id: str) -> Measurement:
     loadable = read_loadable(seen.manifest, settings)
     golden = golden_for(profile, loadable, seen.manifest, settings)
     started_s = time.perf_counter()
-    backend = load_profile(profile, loadable, settings, gpu=gpu)
+    backend = load_profile(profile, loadable, settings, facts=seen.facts, gpu=gpu)
     load_s = time.perf_counter() - started_s
     try:
-        # How near is near enough is for `choose` to say.
-        seen_cosines = verify(backend, loadable.tokenizer, golden, min_cosine=-1.0)
+        # How near to fp32 is near enough is for `choose` to say.
+        company_cosine = owed_in_company(profile.min_cosine)
+        seen_cosines = verify(
+            backend, loadable.tokenizer, golden, min_cosine=-1.0, company_cosine=company_cosine
+        )
         batches = _batches(backend, loadable.model, settings)
         round_s = _round_s(backend, batches)
         memory_bytes = _memory_bytes(gpu)

@@ -13,7 +13,7 @@ from worker.golden import Golden, kept_golden, make_golden, read_golden
 from worker.loading import Loadable
 from worker.settings import Settings
 from worker.survey import Survey
-from worker.verify import Verified, run_full_batch, verify
+from worker.verify import Verified, owed_in_company, run_full_batch, verify
 
 # Besides the inference libraries, which are facts: what else lies between a text and its vector.
 _LIBRARIES = ("embedmill", "numpy", "onnx", "tokenizers", "triton")
@@ -34,7 +34,10 @@ def prove(
         run_full_batch(backend, loadable.tokenizer, golden, min_cosine=profile.min_cosine)
         return known
     golden = golden_for(profile, loadable, seen.manifest, settings)
-    verified = verify(backend, loadable.tokenizer, golden, min_cosine=profile.min_cosine)
+    owed = profile.min_cosine
+    verified = verify(
+        backend, loadable.tokenizer, golden, min_cosine=owed, company_cosine=owed_in_company(owed)
+    )
     keep_cached(path, asdict(verified))
     return verified
 

@@ -3,59 +3,72 @@
 import os
 import socket
 import time
-from collections import Counter
-from dataclasses import replace
 
-from producer.contract import Failure, WorkerRecord, encode_record
+from producer.contract import WorkerRecord, encode_record
 from selection import Choice, Profile, Standing
-from worker.jobs import JobEvent
-from worker.leases import Claim
+from worker.report import Report, State
+from worker.tally import Tally
 
 
 class Registration:
-    """The worker's record: fixed at its start but for what it counts. Written by the event loop alone."""
+    """The worker as it was at its start, with the tally as it is when somebody asks; for any thread."""
 
-    def __init__(self, *, name: str, model: str, revision: str, profile: Profile, choice: Choice) -> None:
+    def __init__(
+        self, *, name: str, model: str, revision: str, profile: Profile, choice: Choice, tally: Tally
+    ) -> None:
         verdict = choice.verdict(profile.id)
-        self._record = WorkerRecord(
-            name=name,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            device=verdict.gpu.name if verdict.gpu is not None else profile.device,
-            model=model,
-            revision=revision,
-            profile=profile.name,
-            profile_id=profile.id,
-            precision=profile.precision,
-            reason="pinned" if choice.pinned else verdict.reason,
-            ready_for_s=0.0,
-            jobs_done=0,
-            texts_done=0,
-            tokens_done=0,
-            failures={},
-            profiles_failed={
-                each.profile.name: each.reason for each in choice.verdicts if each.standing is Standing.FAILED
-            },
-        )
+        self._name = name
+        self._model = model
+        self._revision = revision
+        self._profile = profile
+        self._device = verdict.gpu.name if verdict.gpu is not None else profile.device
+        self._reason = "pinned" if choice.pinned else verdict.reason
+        self._profiles_failed = {
+            each.profile.name: each.reason for each in choice.verdicts if each.standing is Standing.FAILED
+        }
+        self._tally = tally
         self._ready_s = time.monotonic()
-        self._failures: Counter[str] = Counter()
-
-    def count(self, event: JobEvent) -> None:
-        """A job was answered, text by text or as a whole."""
-        self._failures.update(event.failures)
-        self._record = replace(
-            self._record,
-            jobs_done=self._record.jobs_done + 1,
-            texts_done=self._record.texts_done + event.num_texts - event.num_failed,
-            tokens_done=self._record.tokens_done + event.num_tokens,
-            failures=dict(self._failures),
-        )
-
-    def count_given_up(self, claim: Claim, failure: Failure) -> None:
-        """A job was given up without an answer of its own."""
-        self._failures[failure.code] += claim.num_texts
-        self._record = replace(self._record, failures=dict(self._failures))
 
     def encoded(self) -> bytes:
-        """The record as it is now, from any thread."""
-        return encode_record(replace(self._record, ready_for_s=time.monotonic() - self._ready_s))
+        """The record for Redis."""
+        tally = self._tally
+        record = WorkerRecord(
+            name=self._name,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            device=self._device,
+            model=self._model,
+            revision=self._revision,
+            profile=self._profile.name,
+            profile_id=self._profile.id,
+            precision=self._profile.precision,
+            reason=self._reason,
+            ready_for_s=time.monotonic() - self._ready_s,
+            jobs_done=sum(dict(tally.jobs).values()),
+            texts_done=tally.texts,
+            tokens_done=tally.tokens,
+            failures=dict(tally.texts_failed),
+            profiles_failed=self._profiles_failed,
+            batches=tally.batches,
+            batch_texts=tally.batch_texts,
+            batch_tokens=tally.batch_tokens,
+            batch_cost_tokens=tally.batch_cost_tokens,
+            batch_budget_tokens=tally.batch_budget_tokens,
+            busy_s=tally.busy_s,
+        )
+        return encode_record(record)
+
+    def report(self, state: State) -> Report:
+        """The same for the parent process, with every number."""
+        return Report(
+            state=state,
+            profile={
+                "device_name": self._device,
+                "profile": self._profile.name,
+                "profile_id": self._profile.id,
+                "backend": self._profile.backend,
+                "precision": self._profile.precision,
+            },
+            profiles_failed=tuple(self._profiles_failed),
+            numbers=self._tally.numbers(),
+        )

@@ -18,20 +18,25 @@ def _named(field: str, *nim: str) -> AliasChoices:
 class Settings(BaseSettings):
     """What a worker is told; every field is read from `EMBEDMILL_<FIELD>` or the NIM name beside it."""
 
-    model_config = SettingsConfigDict(frozen=True, populate_by_name=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        frozen=True, populate_by_name=True, extra="forbid", hide_input_in_errors=True
+    )
 
     model: str = Field(default="all-MiniLM-L6-v2", validation_alias=_named("model"))
     model_dir: Path | None = Field(default=None, validation_alias=_named("model_dir"))
     served_model_name: str | None = Field(
         default=None, validation_alias=_named("served_model_name", "NIM_SERVED_MODEL_NAME")
     )
-    redis_url: str = Field(default="redis://localhost:6379", validation_alias=_named("redis_url"))
+    redis_url: str = Field(default="redis://localhost:6379", validation_alias=_named("redis_url"), repr=False)
     prefix: str = Field(default=DEFAULT_PREFIX, min_length=1, validation_alias=_named("prefix"))
 
     model_profile: str = Field(default="", validation_alias=_named("model_profile", "NIM_MODEL_PROFILE"))
     tags_selector: str = Field(default="", validation_alias=_named("tags_selector", "NIM_TAGS_SELECTOR"))
     policy: Literal["rules", "measured"] = Field(
         default="rules", validation_alias=_named("policy", "EMBEDMILL_SELECTION_POLICY")
+    )
+    build_engines: Literal["never", "missing"] = Field(
+        default="never", validation_alias=_named("build_engines")
     )
     mean_tokens: int = Field(default=177, ge=1, validation_alias=_named("mean_tokens"))
     lengths: Path | None = Field(default=None, validation_alias=_named("lengths"))
@@ -58,6 +63,11 @@ class Settings(BaseSettings):
     lease_s: float = Field(default=2.5, ge=0.3, validation_alias=_named("lease_s"))
     grace_s: float = Field(default=20.0, ge=1, validation_alias=_named("grace_s"))
 
+    metrics_port: int | None = Field(
+        default=None, ge=0, le=65535, validation_alias=_named("metrics_port", "NIM_HTTP_API_PORT")
+    )
+    metrics_host: str = Field(default="0.0.0.0", validation_alias=_named("metrics_host"))
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
         default="INFO", validation_alias=_named("log_level", "NIM_LOG_LEVEL")
     )
@@ -72,6 +82,11 @@ class Settings(BaseSettings):
     @classmethod
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
+
+    @field_validator("metrics_port", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return None if value == "" else value
 
     @field_validator("cache_path", "model_dir", "manifest_path", "lengths", mode="after")
     @classmethod
@@ -91,6 +106,11 @@ class Settings(BaseSettings):
     def name(self) -> str:
         """The name producers ask for, after which the queue is named."""
         return self.served_model_name or self.model
+
+    @property
+    def plans_path(self) -> Path:
+        """The folder of the cache that holds TensorRT plans; `selection.probe` looks there too."""
+        return self.cache_path / "plans"
 
     @property
     def profile_source(self) -> str:

@@ -91,6 +91,7 @@ def _choose(
         allow_unsafe=settings.manifest_allow_unsafe,
         measurements=measurements,
         max_batch_tokens=settings.max_batch_tokens,
+        build_engines=settings.build_engines == "missing",
         override_source=settings.profile_source,
     )
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from producer.connection import connect_blocking
 from producer.contract import Keys
 from producer.errors import SettingsError
+from producer.patience import Patience
 from worker.boot import Booted
 from worker.disk_vectors import DiskVectors
 from worker.redis_vectors import RedisVectors
@@ -21,8 +22,8 @@ def open_cache(settings: Settings, booted: Booted, keys: Keys) -> VectorCache | 
     max_entries = max_records(settings.vector_cache_mb, dim)
     store: Store
     if settings.vector_cache == "redis":
-        # Few retries: an answer must not wait long for what is only a saving.
-        redis = connect_blocking(settings.redis_url, timeout_s=2.0, num_retries=1)
+        # Little patience: an answer must not wait long for what is only a saving.
+        redis = connect_blocking(settings.redis_url, timeout_s=2.0, patience=Patience(0.2))
         store = RedisVectors(redis, keys.root, max_entries=max_entries)
     else:
         path = Path(settings.vector_cache).expanduser() / f"{booted.fingerprint[:16]}-{precision}.sqlite"

@@ -13,8 +13,9 @@ from worker.golden_texts import golden_texts
 from worker.token_batches import embed_one_by_one, full_batch, take
 from worker.tokenizer import Tokenizer
 
-# A text alone and the same text among others may differ by float rounding, never by more.
-COMPANY_COSINE = 0.9999
+# A text alone and the same text among others may differ by the rounding of 16 bit, or by what a profile of
+# fewer bits may differ from fp32: there a rounding decides which of two coarse values an element gets.
+_COMPANY_COSINE = 0.9999
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +31,19 @@ class Verified:
     cached: bool = False
 
 
-def verify(backend: Backend, tokenizer: Tokenizer, golden: Golden | None, *, min_cosine: float) -> Verified:
+def owed_in_company(min_cosine: float) -> float:
+    """The least cosine of a vector in company to the same alone, where the profile owes `min_cosine`."""
+    return min(_COMPANY_COSINE, min_cosine)
+
+
+def verify(
+    backend: Backend,
+    tokenizer: Tokenizer,
+    golden: Golden | None,
+    *,
+    min_cosine: float,
+    company_cosine: float,
+) -> Verified:
     """Embed known texts one by one and in one full batch; BackendError if a vector is not what it must be."""
     texts = golden_texts(tokenizer.max_tokens) if golden is None else golden.texts
     tokens = tokenizer.encode(texts, Truncate.END).tokens
@@ -40,8 +53,11 @@ def verify(backend: Backend, tokenizer: Tokenizer, golden: Golden | None, *, min
     together = backend.collect(backend.launch(take(tokens, picked)))
     _refuse_infinite(together)
     company = float(_cosines(together, alone[picked]).min())
-    if company < COMPANY_COSINE:
-        raise BackendError(f"a text's vector depends on its company: cosine {company:.6f} to itself alone")
+    if company < company_cosine:
+        raise BackendError(
+            f"a text's vector depends on its company: cosine {company:.6f} to itself alone, "
+            f"the profile owes {company_cosine}"
+        )
     if golden is None:
         return Verified(golden_cosine=None, mean_cosine=None, company_cosine=company)
     found = _golden_cosines(alone, golden.vectors, min_cosine=min_cosine)

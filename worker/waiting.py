@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,8 @@ from worker.packing import Indices
 
 # The position in a job of each text, by something hashable that is equal only for texts with equal ids.
 Names = Mapping[Any, int]
+
+_Outcome = TypeVar("_Outcome")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,7 +44,6 @@ class Waiting:
     vectors: FloatArray
     unpacked: Indices
     num_unanswered: int
-    alone: bool
     future: asyncio.Future[Embedded]
     names: Names = field(default_factory=dict)
     taken: npt.NDArray[np.bool_]
@@ -51,6 +52,58 @@ class Waiting:
     twins: dict[int, "Twins"] = field(default_factory=dict)
     failures: list[TextFailure] = field(default_factory=list)
     num_shared: int = 0
+
+    @classmethod
+    def of(cls, tokens: Tokens, *, dim: int, names: Names | None) -> Self:
+        """All of it to do, for the running event loop."""
+        count = len(tokens)
+        return cls(
+            tokens=tokens,
+            lengths=tokens.lengths.astype(np.intp),
+            vectors=np.empty((count, dim), dtype=np.float32),  # each row is written when it is answered
+            unpacked=np.arange(count),
+            num_unanswered=count,
+            future=asyncio.get_running_loop().create_future(),
+            names=names or {},
+            taken=np.zeros(count, dtype=np.bool_),
+            answered=np.zeros(count, dtype=np.bool_),
+        )
+
+    def give(self, positions: Indices, rows: FloatArray) -> None:
+        """Answer these texts; a row that is not finite fails its text."""
+        self.vectors[positions] = rows
+        for position in positions[~np.isfinite(rows).all(axis=1)].tolist():
+            self._fail(position, "not_finite", "its vector is not finite")
+        self._less(len(positions))
+
+    def refuse(self, position: int, code: str, reason: str) -> None:
+        """Answer this text with a failure."""
+        self._fail(position, code, reason)
+        self._less(1)
+
+    def _fail(self, position: int, code: str, reason: str) -> None:
+        self.vectors[position] = np.nan
+        self.failures.append(TextFailure(position, code, reason))
+
+    def _less(self, count: int) -> None:
+        self.num_unanswered -= count
+        if self.num_unanswered == 0:
+            failures = tuple(sorted(self.failures, key=lambda one: one.index))
+            settle(self.future, Embedded(self.vectors, failures, self.num_shared))
+
+
+def settle(future: asyncio.Future[_Outcome], outcome: _Outcome | BaseException) -> None:
+    """Answer the waiting coroutine from any thread, unless it has gone."""
+
+    def answer() -> None:
+        if future.done():
+            return
+        if isinstance(outcome, BaseException):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
+
+    future.get_loop().call_soon_threadsafe(answer)
 
 
 @dataclass(slots=True, eq=False)

@@ -1,6 +1,14 @@
 """What crosses Redis: frozen request and reply, their bytes, key names, limits and version."""
 
-from producer.contract.keys import DEAD_KEPT_S, DEFAULT_PREFIX, FAILURE_KEPT_S, Keys, job_id, queue_name
+from producer.contract.keys import (
+    DEAD_KEPT_S,
+    DEFAULT_PREFIX,
+    FAILURE_KEPT_S,
+    Keys,
+    job_id,
+    queue_name,
+    run_name,
+)
 from producer.contract.record import WorkerRecord
 from producer.contract.reply import Failure, Provenance, Reply
 from producer.contract.request import (
@@ -56,5 +64,6 @@ __all__ = [
     "encode_request",
     "job_id",
     "queue_name",
+    "run_name",
     "text_bytes",
 ]

@@ -4,14 +4,30 @@ import hashlib
 import re
 from dataclasses import dataclass
 
+from producer.errors import InvalidOption
+
 DEFAULT_PREFIX = "embedmill"
 FAILURE_KEPT_S = 60.0  # so that enqueueing a failed job again soon tries it again
 DEAD_KEPT_S = 7 * 24 * 3600.0
 
 
 def queue_name(model: str) -> str:
-    """The queue of a model: lower case, everything but letters and digits `_`, as NIM names models."""
+    """The queue of a model: lower case, everything but letters and digits `_`, as NIM names models.
+
+    Raises InvalidOption for an empty name.
+    """
+    if not model.strip():
+        raise InvalidOption("the model's name is empty; name the one that the workers serve")
     return re.sub(r"[^a-z0-9]", "_", model.lower())
+
+
+def run_name(name: str) -> str:
+    """The name of a run, checked. Raises InvalidOption."""
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):
+        raise InvalidOption(
+            f"run {name!r:.80} is no name of a run; use 1 to 64 letters, digits, dots, dashes and underscores"
+        )
+    return name
 
 
 def job_id(payload: bytes) -> str:
@@ -70,11 +86,16 @@ class Keys:
 
     @property
     def channel(self) -> str:
-        """Channel of wake-ups (`+`), finished jobs (the id), and cancelled ones (the id behind `-`)."""
+        """Channel that clients hear: the id of each job that is done."""
         return self.root + "events"
 
+    @property
+    def bell(self) -> str:
+        """Channel that workers hear: `+` when there is work again, `-` and the id of a cancelled job."""
+        return self.root + "bell"
+
     def job(self, job: str) -> str:
-        """hash: the job's owner token, tries, bytes and score."""
+        """hash: the job's owner token, tries, bytes and score, and the runs that want it."""
         return f"{self.root}job:{job}"
 
     def request(self, job: str) -> str:

@@ -32,6 +32,12 @@ _RECORD: dict[str, type] = {
     **dict.fromkeys(("pid", "jobs_done", "texts_done", "tokens_done"), int),
     "ready_for_s": float,
 }
+# Workers of two releases serve one queue while a fleet is upgraded.
+_RECORD_OPTIONAL: dict[str, type] = {
+    **dict.fromkeys(("batches", "batch_texts", "batch_tokens"), int),
+    **dict.fromkeys(("batch_cost_tokens", "batch_budget_tokens"), int),
+    "busy_s": float,
+}
 
 
 def encode_request(request: Request) -> bytes:
@@ -144,6 +150,7 @@ def _record_from(payload: bytes) -> WorkerRecord:
     fields = _unpack(payload)
     return WorkerRecord(
         **{key: kind(fields[key]) for key, kind in _RECORD.items()},
+        **{key: kind(fields[key]) for key, kind in _RECORD_OPTIONAL.items() if key in fields},
         failures={str(code): int(count) for code, count in dict(fields["failures"]).items()},
         profiles_failed={str(name): str(why) for name, why in dict(fields["profiles_failed"]).items()},
     )

@@ -1,9 +1,21 @@
 """What a file of vectors says about itself."""
 
 import json
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from producer.contract import EmbedOptions, Provenance, Reply
 from producer.errors import WorkerError
+
+
+class _Kind(NamedTuple):
+    """What must be the same for vectors to be compared."""
+
+    model: str
+    revision: str
+    width: int
+    dtype: str
+    scale: float | None
 
 
 class Description:
@@ -11,17 +23,18 @@ class Description:
 
     def __init__(self, options: EmbedOptions) -> None:
         self._options = options
-        self._first: Reply | None = None
+        self._kind: _Kind | None = None
         self._sources: dict[Provenance, None] = {}
 
     def add(self, reply: Reply) -> None:
         """Raises WorkerError if the reply's model, revision, scale, width or element type is another one."""
-        if self._first is None:
-            self._first = reply
-        elif _comparable(reply) != _comparable(self._first):
+        kind = _kind(reply)
+        if self._kind is None:
+            self._kind = kind
+        elif kind != self._kind:
             raise WorkerError(
-                f"workers answered with different vectors, {_comparable(self._first)} and "
-                f"{_comparable(reply)}; let all workers of the queue serve one model revision, then run again"
+                f"workers answered with different vectors, {tuple(self._kind)} and {tuple(kind)}; "
+                "let all workers of the queue serve one model revision, then run again"
             )
         self._sources[reply.provenance] = None
 
@@ -30,20 +43,31 @@ class Description:
         """Everything that computed a part, in the order of appearance; mostly one."""
         return tuple(self._sources)
 
+    def state(self) -> dict[str, Any]:
+        """What `restore` needs, fit for JSON."""
+        fields = Provenance.__slots__
+        sources = [{name: getattr(source, name) for name in fields} for source in self._sources]
+        return {"kind": self._kind, "sources": sources}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from there."""
+        self._kind = _Kind(*state["kind"])
+        self._sources = {Provenance(**source): None for source in state["sources"]}
+
     def as_json(self) -> str:
         """The description, complete once every reply was added."""
-        first = self._first
+        kind = self._kind
         options = self._options
         return json.dumps(
             {
-                "model": None if first is None else first.provenance.model,
-                "revision": None if first is None else first.provenance.revision,
+                "model": None if kind is None else kind.model,
+                "revision": None if kind is None else kind.revision,
                 "profiles": [
                     {"id": item.profile_id, "name": item.profile_name, "precision": item.precision}
                     for item in self._sources
                 ],
-                "dimensions": None if first is None else first.vectors.shape[1],
-                "scale": None if first is None else first.scale,
+                "dimensions": None if kind is None else kind.width,
+                "scale": None if kind is None else kind.scale,
                 "options": {
                     "input_type": options.input_type,
                     "truncate": options.truncate,
@@ -54,6 +78,6 @@ class Description:
         )
 
 
-def _comparable(reply: Reply) -> tuple[str, str, int, str, float | None]:
+def _kind(reply: Reply) -> _Kind:
     source = reply.provenance
-    return source.model, source.revision, reply.vectors.shape[1], reply.vectors.dtype.name, reply.scale
+    return _Kind(source.model, source.revision, reply.vectors.shape[1], reply.vectors.dtype.name, reply.scale)

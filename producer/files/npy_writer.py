@@ -1,5 +1,6 @@
 """Vectors as one two-dimensional .npy array, ids line by line beside it."""
 
+import io
 import json
 import struct
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ _HEADER_BYTES = 128  # a fixed size, so that the number of rows can be filled in
 class NpyWriter:
     """Rows of failed texts are NaN in float types, 0 in the others; `ids` gets one JSON value a line."""
 
+    appends = True
+
     def __init__(self, stream: BinaryIO, ids: BinaryIO) -> None:
         self._stream = stream
         self._ids = ids
@@ -33,6 +36,16 @@ class NpyWriter:
         self._stream.write(rows.tobytes())
         self._ids.write("".join(f"{json.dumps(row_id)}\n" for row_id in ids).encode())
         self._num_rows += len(rows)
+
+    def resume(self, earlier: BinaryIO) -> None:
+        """Take width and type from the header, and the number of rows from the size. Raises OSError."""
+        np.lib.format.read_magic(earlier)
+        (_, self._dim), _, self._dtype = np.lib.format.read_array_header_1_0(earlier)
+        num_bytes = earlier.seek(0, io.SEEK_END) - _HEADER_BYTES
+        self._num_rows = num_bytes // (self._dim * self._dtype.itemsize)
+
+    def pause(self) -> None:
+        """Nothing more: a run may go on behind any row."""
 
     def finish(self, description: str) -> None:
         """Fill in the number of rows; the format holds no description. Raises OSError."""

@@ -2,28 +2,45 @@
 
 import json
 import re
-from collections.abc import Sequence
-from contextlib import ExitStack
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import BinaryIO, Protocol, Self
 
 from producer.contract import EmbedOptions, Provenance, Reply
 from producer.errors import FileError
 from producer.files.description import Description
 from producer.files.formats import OutputFormat, output_format
 from producer.files.jsonl_writer import JsonLinesWriter
+from producer.files.ledger import Ledger
 from producer.files.npy_writer import NpyWriter
 from producer.files.parquet_writer import ParquetWriter
-from producer.files.part_file import PartFile, writable
+from producer.files.part_file import writable
+from producer.files.parts import Parts
 from producer.files.pyarrow_edge import import_pyarrow
 from producer.files.rows import Id, IdType, Rows
+from producer.files.totals import Totals
+
+SAVE_EVERY_S = 5.0  # what a killed run has to do again at most
+_ERRORS, _META, _IDS = ".errors.jsonl", ".meta.json", ".ids.jsonl"
 
 
 class Writer(Protocol):
-    """One output format, writing to a stream it does not own."""
+    """One output format, writing to a stream it does not own.
+
+    `appends` says that what was written stays as it is, so that a run may go on behind it at any time;
+    otherwise `pause` must have been called.
+    """
+
+    appends: bool
 
     def write(self, ids: Sequence[Id], reply: Reply) -> None: ...
+
+    def resume(self, earlier: BinaryIO) -> None: ...
+
+    def pause(self) -> None: ...
 
     def finish(self, description: str) -> None: ...
 
@@ -31,28 +48,55 @@ class Writer(Protocol):
 
 
 class Output:
-    """Where the vectors go; a context manager that publishes on a clean exit and else leaves nothing.
+    """Where the vectors go; a context manager that publishes on a clean exit.
 
     Beside OUT it publishes OUT.errors.jsonl with the failed texts, if there are any (an older one goes),
     OUT.meta.json for the formats that cannot describe themselves, and OUT.ids.jsonl for npy.
+    With an `identity`, all that decides what the rows will be, an exit by an error keeps what was written,
+    and the next output of the same identity goes on behind its `earlier` rows; so it does after the process
+    was killed, except for Parquet. Without one, or with `restart`, nothing of the kind is used, and an
+    error leaves nothing.
     Raises FileError whenever the disk refuses.
     """
 
     def __init__(
-        self, path: Path, kind: OutputFormat | None = None, *, id_type: IdType, options: EmbedOptions
+        self,
+        path: Path,
+        kind: OutputFormat | None = None,
+        *,
+        id_type: IdType,
+        options: EmbedOptions,
+        identity: Mapping[str, str | int | None] | None = None,
+        restart: bool = False,
+        save_every_s: float = SAVE_EVERY_S,
     ) -> None:
         self.path = path
+        self.totals = self.earlier = Totals()
+        self.num_kept = 0  #: rows that a later run need not do again, if this one ended early
         self._kind = kind or output_format(path)
         self._description = Description(options)
-        self._parts: list[PartFile] = []
-        self._errors: PartFile | None = None
+        self._identity = identity
+        self._parts = Parts(path)
+        self._is_torn = False  # true while a batch is written, and for good if that fails
+        self._save_every_s = save_every_s
+        self._next_save_s = time.monotonic() + save_every_s
         if self._kind is OutputFormat.PARQUET:
             import_pyarrow(str(path))
         if path.is_dir():
             raise FileError(f"{path}: is a directory; name a file in it")
+        if path.exists() and not path.is_file():  # the last step would put a file in a device's place
+            raise FileError(f"{path}: is no ordinary file, and only such a one can be replaced; name another")
         with ExitStack() as on_error, writable(path):
-            on_error.callback(self._discard)
-            self._writer = self._open_writer(id_type)
+            on_error.callback(self._parts.leave)
+            self._parts.open()
+            ledger = None if restart or identity is None else self._parts.ledger(identity)
+            if ledger is None:
+                on_error.callback(self._parts.discard)
+                self._parts.start_over((_ERRORS, _META, _IDS))
+            if ledger is None:
+                self._writer = self._open_writer(id_type)
+            else:
+                self._writer = self._go_on(ledger, id_type)
             on_error.pop_all()
 
     @property
@@ -63,20 +107,29 @@ class Output:
     @property
     def errors_path(self) -> Path:
         """Where failed texts are listed."""
-        return self._beside(".errors.jsonl")
+        return self.path.with_name(self.path.name + _ERRORS)
+
+    @property
+    def lost(self) -> str:
+        """Why what an earlier run left is not used; empty if nothing was left, or it is."""
+        return self._parts.lost
 
     def write(self, rows: Rows, reply: Reply) -> None:
         """Add one answered batch. Raises FileError, or WorkerError where replies do not belong together."""
         self._description.add(reply)
         with writable(self.path):
+            self._is_torn = True
             self._writer.write(rows.ids, reply)
             for failure in reply.failures:
                 # The client counts within the batch, a reader of this file within the input.
                 row = rows.first + failure.index
                 message = re.sub(rf"\btext {failure.index}\b", f"row {row}", failure.message, count=1)
-                self._write_error(
-                    {"id": rows.ids[failure.index], "row": row, "code": failure.code, "message": message}
-                )
+                error = {"id": rows.ids[failure.index], "row": row, "code": failure.code, "message": message}
+                self._parts.open(_ERRORS).write(json.dumps(error).encode() + b"\n")
+            self.totals = self.totals.plus(reply)
+            self._is_torn = False
+            if self._writer.appends and time.monotonic() >= self._next_save_s:
+                self._save()
 
     def __enter__(self) -> Self:
         return self
@@ -88,47 +141,58 @@ class Output:
             if error is None:
                 with writable(self.path):
                     self._publish()
+            else:
+                with suppress(OSError):  # then what was saved last counts
+                    self._keep()
         finally:
             self._writer.abandon()
-            self._discard()
+            if self.num_kept:
+                self._parts.leave()
+            else:
+                self._parts.discard()
 
     def _publish(self) -> None:
         if not self.sources:
             raise FileError(f"{self.path}: not written, for the input has no rows")
         self._writer.finish(self._description.as_json())
         if self._kind is not OutputFormat.PARQUET:
-            self._open(self._beside(".meta.json")).stream.write(self._description.as_json().encode() + b"\n")
-        for part in self._parts:
-            part.seal()
-        if self._errors is None:
+            self._parts.open(_META).write(self._description.as_json().encode() + b"\n")
+        self._parts.seal()
+        self.num_kept = 0
+        if not self._parts.has(_ERRORS):
             self.errors_path.unlink(missing_ok=True)
-        # Last the vectors themselves: who sees them may trust what stands beside them.
-        for part in reversed(self._parts):
-            part.publish()
+        self._parts.publish()
 
-    def _discard(self) -> None:
-        for part in self._parts:
-            part.discard()
+    def _keep(self) -> None:
+        """Leave what was written for a later run."""
+        if self._identity is not None and self.totals.num_texts and not self._is_torn:
+            self._writer.pause()
+            self._save()
+
+    def _save(self) -> None:
+        if self._identity is not None:
+            self._parts.save(self._identity, totals=self.totals, description=self._description.state())
+            self.num_kept = self.totals.num_texts
+            self._next_save_s = time.monotonic() + self._save_every_s
+
+    def _go_on(self, ledger: Ledger, id_type: IdType) -> Writer:
+        with self._parts.go_on(ledger.sizes, renew=self._kind is OutputFormat.PARQUET) as earlier:
+            writer = self._open_writer(id_type)
+            try:
+                writer.resume(earlier)
+                self._description.restore(ledger.description)
+            except (ValueError, TypeError, KeyError) as error:
+                raise FileError(f"{self.path}: what an earlier run left of it is damaged: {error}") from error
+        self.totals = self.earlier = ledger.totals
+        self.num_kept = ledger.totals.num_texts if writer.appends else 0
+        return writer
 
     def _open_writer(self, id_type: IdType) -> Writer:
-        stream = self._open(self.path).stream
+        stream = self._parts.open()
         match self._kind:
             case OutputFormat.PARQUET:
                 return ParquetWriter(stream, id_type)
             case OutputFormat.JSONL:
                 return JsonLinesWriter(stream)
             case OutputFormat.NPY:
-                return NpyWriter(stream, self._open(self._beside(".ids.jsonl")).stream)
-
-    def _write_error(self, line: dict[str, object]) -> None:
-        if self._errors is None:
-            self._errors = self._open(self.errors_path)
-        self._errors.stream.write(json.dumps(line).encode() + b"\n")
-
-    def _open(self, path: Path) -> PartFile:
-        part = PartFile(path)
-        self._parts.append(part)
-        return part
-
-    def _beside(self, suffix: str) -> Path:
-        return self.path.with_name(self.path.name + suffix)
+                return NpyWriter(stream, self._parts.open(_IDS))

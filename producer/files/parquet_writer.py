@@ -20,6 +20,8 @@ class ParquetWriter:
     The description is the value of METADATA_KEY in the footer: `parquet.read_metadata(path).metadata`.
     """
 
+    appends = False  # pyarrow writes at a file's beginning only, and nothing is readable before the footer
+
     def __init__(self, stream: BinaryIO, id_type: IdType) -> None:
         self._stream = stream
         self._id_type = id_type
@@ -38,6 +40,21 @@ class ParquetWriter:
         self._group_bytes += reply.vectors.nbytes
         if self._group_rows >= _MAX_GROUP_ROWS or self._group_bytes >= _MAX_GROUP_BYTES:
             self._flush()
+
+    def resume(self, earlier: BinaryIO) -> None:
+        """Copy the row groups of a file that was paused. Raises OSError."""
+        from pyarrow import parquet
+
+        with parquet.ParquetFile(earlier) as file:
+            self._file = _open(self._stream, file.schema_arrow)
+            for number in range(file.num_row_groups):
+                group = file.read_row_group(number)
+                self._file.write_table(group, row_group_size=max(1, group.num_rows))
+
+    def pause(self) -> None:
+        """Write what is left and a footer, for `resume` to read; nothing can be added. Raises OSError."""
+        self._flush()
+        self._file.close()
 
     def finish(self, description: str) -> None:
         """Write what is left and the footer with `description`, a JSON text. Raises OSError."""

@@ -1,6 +1,7 @@
 """One reader for all input formats."""
 
 from collections.abc import Iterator
+from itertools import islice
 from types import TracebackType
 from typing import Self
 
@@ -22,12 +23,16 @@ class Reader:
         self._table = table
         self._num_rows = 0
 
-    def batches(self, *, max_texts: int, max_bytes: int) -> Iterator[Rows]:
-        """The rows in order, never more of them in memory than one batch and one piece of the file.
+    def batches(self, *, max_texts: int, max_bytes: int, skip: int = 0) -> Iterator[Rows]:
+        """The rows behind the first `skip` in order.
 
+        Never more of them are in memory than one batch and one piece of the file.
         Raises FileError where the file turns out to be damaged.
         """
-        for rows in in_batches(self._table.rows, max_texts=max_texts, max_bytes=max_bytes):
+        for _ in islice(self._table.rows, skip):
+            self._num_rows += 1
+        behind = in_batches(self._table.rows, first=skip, max_texts=max_texts, max_bytes=max_bytes)
+        for rows in behind:
             self._num_rows += len(rows.texts)
             yield rows
 

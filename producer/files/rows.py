@@ -37,9 +37,14 @@ class Table:
     close: Callable[[], None]
 
 
-def in_batches(rows: Iterable[tuple[Id, object]], *, max_texts: int, max_bytes: int) -> Iterator[Rows]:
-    """Cut rows into batches within both bounds, in order; a text above `max_bytes` makes a batch alone."""
-    first, num_bytes = 0, 0
+def in_batches(
+    rows: Iterable[tuple[Id, object]], *, first: int = 0, max_texts: int, max_bytes: int
+) -> Iterator[Rows]:
+    """Cut rows, of which the first has the number `first`, into batches within both bounds, in order.
+
+    A text above `max_bytes` makes a batch alone.
+    """
+    num_bytes = 0
     ids: list[Id] = []
     texts: list[object] = []
     for row_id, text in rows:

@@ -1,7 +1,9 @@
 """A backend without a network: its vectors can be computed by hand, and it fails on request."""
 
+import os
+import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import cast
 
 import numpy as np
@@ -18,7 +20,8 @@ class FakeBackend:
     """Token i of a text (from 1) adds i to element `id % dim` of its vector, which then gets unit length.
 
     A batch that holds a token of `failures` raises that error when it is collected, one with more than
-    `memory_tokens` tokens BackendOutOfMemory. Collecting takes `delay_s`.
+    `memory_tokens` tokens BackendOutOfMemory. One with a token of `deadly` kills the process as a driver or
+    the out-of-memory killer would. Collecting takes `delay_s`.
     """
 
     def __init__(
@@ -29,6 +32,7 @@ class FakeBackend:
         max_text_tokens: int = 512,
         padded: bool = False,
         failures: Mapping[int, type[BackendError]] | None = None,
+        deadly: Collection[int] = (),
         memory_tokens: int | None = None,
         delay_s: float = 0.0,
     ) -> None:
@@ -38,6 +42,7 @@ class FakeBackend:
         self.max_batch_texts = max_batch_tokens
         self.max_text_tokens = max_text_tokens
         self._failures = failures or {}
+        self._deadly = np.array(sorted(deadly), dtype=np.int32)
         self._memory_tokens = max_batch_tokens if memory_tokens is None else memory_tokens
         self._delay_s = delay_s
         self._closed = False
@@ -53,6 +58,8 @@ class FakeBackend:
         """See `Backend`."""
         tokens = cast("Tokens", handle)
         time.sleep(self._delay_s)
+        if np.isin(self._deadly, tokens.ids).any():
+            os.kill(os.getpid(), signal.SIGKILL)
         if len(tokens.ids) > self._memory_tokens:
             raise BackendOutOfMemory(
                 f"{len(tokens.ids)} tokens do not fit {self._memory_tokens}; send less at once"

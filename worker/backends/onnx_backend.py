@@ -6,7 +6,9 @@ each portion runs on one thread from end to end.
 """
 
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import nullcontext
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, cast
 
 import numpy as np
@@ -18,13 +20,15 @@ from worker.backends.contract import Backend, FloatArray, Handle, Tokens
 from worker.backends.cpu_threads import usable_cpus
 from worker.backends.flat_inputs import graph_inputs, portions
 from worker.backends.onnx_errors import onnx_errors
+from worker.backends.onnx_session import CPU, open_session
 from worker.build.onnx_graph import build_graph
 from worker.build.onnx_nodes import Graph
 from worker.model import Model
 from worker.weights import read_weights
 
-_PROVIDERS = {"cpu": "CPUExecutionProvider"}
+_PRECISIONS = {"cpu": ("fp32", "int8"), "cuda": ("fp16", "fp32")}
 _PORTION_SLOTS = 512  # best of 128 to 8192 for texts of 20, 177 and 256 tokens
+_LARGE_SLOTS = 1024
 _PORTIONS_PER_THREAD = 8  # so that threads end a batch at about the same time
 
 
@@ -36,47 +40,28 @@ def load_onnx(
     max_batch_tokens: int | None = None,
     num_threads: int | None = None,
 ) -> Backend:
-    """The model on ONNX Runtime, `num_threads` (None: all CPUs this process may use) computing at once.
+    """The model on ONNX Runtime; on the CPU `num_threads` (None: all it may use) compute at once.
 
     Raises BackendError if ONNX Runtime cannot do what is asked or would do it somewhere else, ModelError if
     the weights do not fit the network.
     """
-    if device not in _PROVIDERS or precision != "fp32":
-        raise BackendError(f"the onnx backend does cpu with fp32, not {device} with {precision}")
-    if model.architecture.positions != "absolute":
-        raise BackendError(
-            f"the onnx backend does not build {model.architecture.kind} networks yet; take a torch profile"
-        )
+    if precision not in _PRECISIONS.get(device, ()):
+        known = "; ".join(f"{name} with {' or '.join(kinds)}" for name, kinds in _PRECISIONS.items())
+        raise BackendError(f"the onnx backend does {known}, not {device} with {precision}")
+    weights = read_weights(model.transformer, model.architecture)
+    if device == "cuda":
+        from worker.backends.onnx_cuda import load_cuda
+
+        return load_cuda(model, weights, precision=precision, max_batch_tokens=max_batch_tokens)
     threads = num_threads or usable_cpus()
-    graph = build_graph(model, read_weights(model.transformer, model.architecture))
-    return _OnnxBackend(
-        open_session(graph, _PROVIDERS[device]),
+    graph = build_graph(model, weights, precision=precision)
+    return OnnxCpuBackend(
+        open_session(graph, CPU),
         graph,
         model,
         num_threads=threads,
         max_batch_tokens=max_batch_tokens or _PORTION_SLOTS * _PORTIONS_PER_THREAD * threads,
     )
-
-
-def open_session(graph: Graph, provider: str) -> Any:
-    """A session on the graph with its tensors; BackendError if it would run on another provider."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    # The graph is written with the fused operators we want; more fusing would undo some of it.
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.enable_mem_pattern = False  # it would keep a plan for every shape ever seen
-    options.log_severity_level = 3
-    options.add_external_initializers(
-        list(graph.tensors),
-        [onnxruntime.OrtValue.ortvalue_from_numpy(tensor) for tensor in graph.tensors.values()],
-    )
-    with onnx_errors("load the network"):
-        session = onnxruntime.InferenceSession(graph.proto, options, providers=[provider])
-    if session.get_providers()[0] != provider:
-        raise BackendError(f"onnxruntime chose {session.get_providers()[0]} in place of {provider}")
-    return session
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,7 +70,7 @@ class _Launched:
     parts: list[tuple[npt.NDArray[np.intp], "Future[FloatArray]"]]
 
 
-class _OnnxBackend:
+class OnnxCpuBackend:
     """See `Backend`."""
 
     padded = False
@@ -100,10 +85,13 @@ class _OnnxBackend:
         self._session = session
         self._graph = graph  # the session reads its tensors where they lie
         self._architecture = model.architecture
+        self._walled = model.architecture.causal or any(model.architecture.windows)
+        self._large = Lock()
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="onnx")
         self._closed = False
 
     def launch(self, tokens: Tokens) -> Handle:
+        """See `Backend`."""
         if self._closed:
             raise BackendError("the backend was closed; load it again")
         check_batch(tokens, self, vocab_size=self._architecture.vocab_size)
@@ -111,6 +99,7 @@ class _OnnxBackend:
         return _Launched(len(tokens), [(texts, self._pool.submit(self._run, tokens, texts)) for texts in cut])
 
     def collect(self, handle: Handle) -> FloatArray:
+        """See `Backend`."""
         launched = cast("_Launched", handle)
         wait([part for _, part in launched.parts])  # a failed batch leaves nothing running behind
         vectors = np.empty((launched.num_texts, self.dim), dtype=np.float32)
@@ -119,11 +108,15 @@ class _OnnxBackend:
         return vectors
 
     def close(self) -> None:
+        """See `Backend`."""
         self._closed = True
         self._pool.shutdown(cancel_futures=True)
 
     def _run(self, tokens: Tokens, texts: npt.NDArray[np.intp]) -> FloatArray:
         inputs = graph_inputs(tokens, texts, self._architecture.position_offset)
-        with onnx_errors("compute a batch"):
+        num_slots = inputs["slots"].shape[1]
+        # Attention with walls holds every score: gigabytes for such a text, so never two at once.
+        turn = self._large if self._walled and num_slots > _LARGE_SLOTS else nullcontext()
+        with turn, onnx_errors("compute a batch"):
             found: FloatArray = self._session.run(["vectors"], inputs)[0]
         return found

@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from producer.errors import BackendError, BackendOutOfMemory
+from producer.errors import BackendDead, BackendError, BackendOutOfMemory
 
 
 @contextmanager
 def onnx_errors(action: str) -> Iterator[None]:
-    """Raise BackendOutOfMemory or BackendError for what ONNX Runtime raises while doing `action`."""
+    """Raise BackendOutOfMemory, BackendDead or BackendError for what ONNX Runtime raises in the block."""
     from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
     # They have no common ancestor but Exception.
@@ -26,6 +26,10 @@ def onnx_errors(action: str) -> Iterator[None]:
     except MemoryError as error:
         raise BackendOutOfMemory(f"no memory left to {action}; send less at once") from error
     except kinds as error:
-        if "allocate memory" in str(error):
+        text = str(error)
+        if "allocate memory" in text or "out of memory" in text:
             raise BackendOutOfMemory(f"no memory left to {action}; send less at once") from error
+        if "CUDA failure" in text or "CUDA error" in text:
+            # An error of the device stays with the process.
+            raise BackendDead(f"the GPU failed to {action}: {text:.200}; restart the worker") from error
         raise BackendError(f"onnxruntime cannot {action}: {error!s:.200}") from error

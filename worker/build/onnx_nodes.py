@@ -28,11 +28,33 @@ class Nodes:
 
     def op(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
         """Append a node with one output and return the output's name; an input "" is left out."""
+        return self.ops(kind, *inputs, num_outputs=1, domain=domain, **attributes)[0]
+
+    def ops(
+        self,
+        kind: str,
+        *inputs: str,
+        num_outputs: int,
+        unread: Sequence[int] = (),
+        domain: str = "",
+        **attributes: Any,
+    ) -> list[str]:
+        """Append a node and return the names of its outputs; those `unread` are "" and not asked for."""
         from onnx import helper
 
-        output = f"{kind}_{len(self._nodes)}"
-        self._nodes.append(helper.make_node(kind, list(inputs), [output], domain=domain, **attributes))
-        return output
+        names = [f"{kind}_{len(self._nodes)}_{index}" for index in range(num_outputs)]
+        outputs = ["" if index in unread else name for index, name in enumerate(names)]
+        self._nodes.append(helper.make_node(kind, list(inputs), outputs, domain=domain, **attributes))
+        return outputs
+
+    def split(self, value: str, sizes: Sequence[int], *, axis: int) -> tuple[str, ...]:
+        """The value cut along an axis into parts of these sizes."""
+        from onnx import helper
+
+        outputs = [f"Split_{len(self._nodes)}_{index}" for index in range(len(sizes))]
+        inputs = [value, self.constant(sizes, np.int64)]
+        self._nodes.append(helper.make_node("Split", inputs, outputs, axis=axis))
+        return tuple(outputs)
 
     def constant(self, value: float | Sequence[int] | npt.NDArray[Any], dtype: type[np.generic]) -> str:
         """A small tensor that is kept in the graph itself."""

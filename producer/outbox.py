@@ -1,0 +1,87 @@
+"""Commands of many coroutines in one pipeline: what is asked while one is on its way goes with the next."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+MAX_COMMANDS = 128
+MAX_BYTES = 256 * 1024  # nobody waits for more of other people's bytes than that
+
+Command = Sequence[str | bytes]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Letter:
+    commands: Sequence[Sequence[bytes]]
+    num_bytes: int
+    replies: asyncio.Future[list[Any]]
+
+
+class Outbox:
+    """Sends commands through one connection after the other of `redis`, without waiting to fill up.
+
+    A pipeline costs a client and its server about as much as a command, so that a busy process saves most of
+    both; an idle one sends at once.
+    """
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._waiting: list[_Letter] = []
+        self._task: asyncio.Task[None] | None = None
+
+    async def send(self, *commands: Command) -> list[Any]:
+        """The replies, in order; raises redis-py's error of the first command that failed."""
+        # Encoded here, so that what cannot be fails its sender and not the whole pipeline.
+        encoded = [[part.encode() if isinstance(part, str) else part for part in one] for one in commands]
+        num_bytes = sum(len(part) for one in encoded for part in one)
+        replies: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        self._waiting.append(_Letter(encoded, num_bytes, replies))
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._empty(), name="embedmill-outbox")
+        return await replies
+
+    async def _empty(self) -> None:
+        while self._waiting:
+            letters = self._take()
+            try:
+                await self._deliver(letters)
+            except (RedisError, OSError) as error:
+                for letter in letters:
+                    if not letter.replies.done():
+                        letter.replies.set_exception(error)
+            finally:
+                for letter in letters:
+                    letter.replies.cancel()  # of those that nobody answered, since we were cancelled
+
+    def _take(self) -> list[_Letter]:
+        """The next letters within the bounds, at least one; those nobody waits for are dropped."""
+        waiting = [letter for letter in self._waiting if not letter.replies.done()]
+        count = num_commands = num_bytes = 0
+        for letter in waiting:
+            num_commands += len(letter.commands)
+            num_bytes += letter.num_bytes
+            if count and (num_commands > MAX_COMMANDS or num_bytes > MAX_BYTES):
+                break
+            count += 1
+        self._waiting = waiting[count:]
+        return waiting[:count]
+
+    async def _deliver(self, letters: Sequence[_Letter]) -> None:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            for letter in letters:
+                for command in letter.commands:
+                    pipe.execute_command(*command)
+            found = await pipe.execute(raise_on_error=False)
+        for letter in letters:
+            replies, found = found[: len(letter.commands)], found[len(letter.commands) :]
+            if letter.replies.done():
+                continue
+            error = next((reply for reply in replies if isinstance(reply, Exception)), None)
+            if error is None:
+                letter.replies.set_result(replies)
+            else:
+                letter.replies.set_exception(error)

@@ -1,0 +1,89 @@
+"""ONNX Runtime on a CUDA GPU: one session, batches one behind the other on a thread of their own."""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, cast
+
+import numpy as np
+
+from producer.errors import BackendError
+from worker.backends.batch_check import check_batch
+from worker.backends.contract import Backend, FloatArray, Handle, Tokens
+from worker.backends.onnx_errors import onnx_errors
+from worker.backends.onnx_session import CUDA, open_session
+from worker.backends.packed_inputs import packed_inputs, shelves
+from worker.build.onnx_nodes import Graph
+from worker.build.onnx_packed import build_packed_graph
+from worker.model import Model
+from worker.weights import Weights
+
+_BATCH_TOKENS = 16_384
+_SLOTS_PER_TOKEN = 2  # pooling sees slots: a long text among short ones would blow them up
+
+
+def load_cuda(model: Model, weights: Weights, *, precision: str, max_batch_tokens: int | None) -> Backend:
+    """The model on the first GPU that this process sees, in fp16 or fp32.
+
+    Raises BackendError where ONNX Runtime has no CUDA provider or no kernel for the network's attention.
+    """
+    graph = build_packed_graph(model, weights, precision=precision)
+    session = open_session(graph, CUDA)
+    return OnnxCudaBackend(
+        session, graph, model, device="cuda", max_batch_tokens=max_batch_tokens or _BATCH_TOKENS
+    )
+
+
+class OnnxCudaBackend:
+    """See `Backend`. `device` is ONNX Runtime's name of the memory that inputs are copied to."""
+
+    padded = False
+
+    def __init__(
+        self, session: Any, graph: Graph, model: Model, *, device: str, max_batch_tokens: int
+    ) -> None:
+        self.dim = model.dim
+        self.max_text_tokens = model.max_text_tokens
+        self.max_batch_tokens = max(max_batch_tokens, model.max_text_tokens)
+        self.max_batch_texts = self.max_batch_tokens
+        self._session = session
+        self._graph = graph  # the session reads its tensors where they lie
+        self._architecture = model.architecture
+        self._device = device
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="onnx-cuda")
+        self._closed = False
+
+    def launch(self, tokens: Tokens) -> Handle:
+        """See `Backend`."""
+        if self._closed:
+            raise BackendError("the backend was closed; load it again")
+        check_batch(tokens, self, vocab_size=self._architecture.vocab_size)
+        return self._pool.submit(self._run, tokens)
+
+    def collect(self, handle: Handle) -> FloatArray:
+        """See `Backend`."""
+        return cast("Future[FloatArray]", handle).result()
+
+    def close(self) -> None:
+        """See `Backend`."""
+        self._closed = True
+        self._pool.shutdown(cancel_futures=True)
+        self._session = None
+
+    def _run(self, tokens: Tokens) -> FloatArray:
+        vectors = np.empty((len(tokens), self.dim), dtype=np.float32)
+        for texts in shelves(tokens.lengths, _SLOTS_PER_TOKEN * self.max_batch_tokens):
+            inputs = packed_inputs(tokens, texts, self._architecture.position_offset)
+            with onnx_errors("compute a batch"):
+                vectors[texts] = self._bound(inputs)
+        return vectors
+
+    def _bound(self, inputs: dict[str, Any]) -> FloatArray:
+        """Inputs copied to the device once, the vectors back once."""
+        from onnxruntime import OrtValue
+
+        binding = self._session.io_binding()
+        for name, array in inputs.items():
+            binding.bind_ortvalue_input(name, OrtValue.ortvalue_from_numpy(array, self._device, 0))
+        binding.bind_output("vectors", self._device, 0)
+        self._session.run_with_iobinding(binding)
+        found: FloatArray = binding.copy_outputs_to_cpu()[0]
+        return found

@@ -1,0 +1,152 @@
+"""TensorRT as a backend: padded batches cut into buckets, each bucket a CUDA graph on one stream."""
+
+import logging
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from producer.errors import BackendError
+from worker.backends.batch_check import check_batch
+from worker.backends.buckets import Portion, portions
+from worker.backends.contract import Backend, FloatArray, Handle, Tokens
+from worker.backends.cuda_driver import Bytes, Cuda, open_cuda
+from worker.backends.padded_inputs import padded_inputs
+from worker.backends.tensorrt_engine import TensorrtEngine
+from worker.build.plan_file import KeptPlan, read_plan
+from worker.build.shapes import Shape
+from worker.build.tensorrt_library import open_library
+from worker.model import Model
+
+log = logging.getLogger(__name__)
+
+_IN_FLIGHT = 2
+
+
+def load_tensorrt(model: Model, plan: KeptPlan, *, library: Any = None, cuda: Cuda | None = None) -> Backend:
+    """The plan on the first GPU that this process sees, every bucket run once and captured.
+
+    Its limits are those it was built with. `library` and `cuda` stand in for TensorRT and the driver. Raises
+    BackendError if the plan is damaged, or was built for another GPU, library or version.
+    """
+    content = read_plan(plan.path, plan.spec)
+    library = library or open_library(plan.spec.plan.library)
+    device = cuda or open_cuda()
+    try:
+        engine = TensorrtEngine(
+            content,
+            plan.spec.shapes,
+            dim=model.dim,
+            library=library,
+            cuda=device,
+            runtime_cache=plan.path.with_suffix(".kernels"),
+        )
+        return TensorrtBackend(engine, plan.spec.shapes, model, device)
+    except BaseException:
+        device.close()
+        raise
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Staging:
+    """Host memory of one batch in flight, and the event after which the batch is done with it."""
+
+    inputs: Bytes
+    output: Bytes
+    done: int
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Launched:
+    num_texts: int
+    portions: list[Portion]
+    staging: _Staging
+
+
+class TensorrtBackend:
+    """See `Backend`."""
+
+    padded = True
+
+    def __init__(self, engine: TensorrtEngine, shapes: tuple[Shape, ...], model: Model, cuda: Cuda) -> None:
+        self.dim = model.dim
+        self.max_text_tokens = shapes[-1].num_tokens
+        self.max_batch_tokens = max(shape.max_texts * shape.num_tokens for shape in shapes)
+        self.max_batch_texts = shapes[0].max_texts
+        self._architecture = model.architecture
+        self._shapes = shapes
+        self._engine: TensorrtEngine | None = engine
+        self._cuda = cuda
+        # A batch's buckets together have at most three times its slots: see `portions`.
+        in_bytes = 4 * 3 * (3 * self.max_batch_tokens)
+        out_bytes = 4 * self.dim * self.max_batch_texts
+        self._free = [
+            _Staging(
+                inputs=cuda.allocate_host(in_bytes), output=cuda.allocate_host(out_bytes), done=cuda.event()
+            )
+            for _ in range(_IN_FLIGHT)
+        ]
+
+    def launch(self, tokens: Tokens) -> Handle:
+        engine = self._engine
+        if engine is None:
+            raise BackendError("the tensorrt backend is closed; load another one")
+        if not self._free:
+            raise BackendError(f"{_IN_FLIGHT} batches are in flight; collect one before the next")
+        check_batch(tokens, self, vocab_size=self._architecture.vocab_size)
+        self._cuda.enter()
+        staging = self._free.pop()
+        try:
+            cut = portions(tokens.lengths, self._shapes)
+            self._send(engine, tokens, cut, staging)
+        except BaseException:
+            self._cuda.synchronize()  # nothing may still read what the next batch overwrites
+            self._free.append(staging)
+            raise
+        return _Launched(num_texts=len(tokens), portions=cut, staging=staging)
+
+    def collect(self, handle: Handle) -> FloatArray:
+        launched = cast("_Launched", handle)
+        self._cuda.enter()
+        self._cuda.wait(launched.staging.done)
+        rows = launched.staging.output.view(np.float32)[: launched.num_texts * self.dim]
+        vectors = np.empty((launched.num_texts, self.dim), dtype=np.float32)
+        order = np.concatenate([portion.texts for portion in launched.portions])
+        vectors[order] = rows.reshape(-1, self.dim)
+        self._free.append(launched.staging)
+        return vectors
+
+    def close(self) -> None:
+        if self._engine is not None:
+            self._cuda.enter()
+            self._cuda.synchronize()
+            self._engine.close()
+            self._engine = None
+            self._cuda.close()
+
+    def _send(self, engine: TensorrtEngine, tokens: Tokens, cut: list[Portion], staging: _Staging) -> None:
+        """Copy in, run and copy out, a portion after the other; the stream keeps the order."""
+        read, written = 0, 0
+        for portion in cut:
+            arrays = padded_inputs(
+                tokens,
+                portion.texts,
+                self._architecture.position_offset,
+                num_texts=portion.bucket.num_texts,
+                num_tokens=portion.bucket.num_tokens,
+            )
+            for name, array in arrays.items():
+                place = staging.inputs[read : read + array.nbytes]
+                place[:] = _bytes(array)
+                self._cuda.copy_in(engine.inputs[name], place)
+                read += array.nbytes
+            engine.run(portion.bucket)
+            num_bytes = 4 * self.dim * len(portion.texts)
+            self._cuda.copy_out(staging.output[written : written + num_bytes], engine.output)
+            written += num_bytes
+        self._cuda.record(staging.done)
+
+
+def _bytes(array: npt.NDArray[Any]) -> Bytes:
+    return array.reshape(-1).view(np.uint8)

@@ -1,0 +1,61 @@
+"""The counter of a queue's bytes put right: a job whose hash was lost never gave back its own."""
+
+import logging
+import time
+from typing import Any
+
+from redis import Redis
+
+from producer.contract import Keys
+
+log = logging.getLogger(__name__)
+
+RECOUNT_S = 60.0
+MAX_JOBS = 20_000  # to count more would hold up everybody for more than some milliseconds
+
+# KEYS[1] root of the queue's keys, ARGV worker, most jobs to look at
+# -> how many bytes the counter had too many; 0 if another worker does it, or there are too many jobs
+_RECOUNT = """
+local root = KEYS[1]
+for _, name in ipairs(redis.call('ZRANGE', root .. 'workers', 0, -1)) do
+  if name < ARGV[1] then return 0 end
+end
+local sets = {root .. 'waiting', root .. 'leases'}
+if redis.call('ZCARD', sets[1]) + redis.call('ZCARD', sets[2]) > tonumber(ARGV[2]) then return 0 end
+local bytes = 0
+for _, set in ipairs(sets) do
+  for _, id in ipairs(redis.call('ZRANGE', set, 0, -1)) do
+    bytes = bytes + tonumber(redis.call('HGET', root .. 'job:' .. id, 'bytes') or '0')
+  end
+end
+local counted = tonumber(redis.call('HGET', root .. 'totals', 'bytes') or '0')
+if counted ~= bytes then
+  redis.call('HDEL', root .. 'totals', 'bytes')
+  redis.call('HSET', root .. 'totals', 'bytes', bytes)
+end
+return counted - bytes
+"""
+
+
+class Recount:
+    """Sets the counter to the bytes of all jobs that wait or run; the first live worker by name does it.
+
+    To be called often; it looks once every `interval_s`, the first time at once. redis-py's errors pass
+    through.
+    """
+
+    def __init__(self, keys: Keys, worker: str, *, interval_s: float = RECOUNT_S) -> None:
+        self._keys = keys
+        self._worker = worker
+        self._interval_s = interval_s
+        self._due_s = 0.0
+
+    def __call__(self, redis: Redis) -> None:
+        """Through a blocking connection, if it is time."""
+        now_s = time.monotonic()
+        if now_s < self._due_s:
+            return
+        self._due_s = now_s + self._interval_s
+        excess: Any = redis.eval(_RECOUNT, 1, self._keys.root, self._worker, str(MAX_JOBS))
+        if excess:
+            log.warning("recounted queue=%s bytes_too_many=%d", self._keys.queue, excess)
