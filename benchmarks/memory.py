@@ -2,7 +2,8 @@
 
     python -m benchmarks.memory [--texts 1000000] [--model fake/echo] [--mean-tokens 20] [--plot FILE]
 
-Samples the resident memory of the three processes and prints, for each, its median over tenths of the run.
+Samples the resident memory of the three processes and prints, for each, its median over tenths of the run,
+and the processor time it took for a text, which other work on the machine changes less than texts a second.
 The first tenth is left out of the slope: pools and caches fill in it.
 """
 
@@ -37,13 +38,14 @@ def main() -> None:
         with source.open("w", encoding="utf-8") as lines:
             for text in texts(arguments.texts, mean_tokens=arguments.mean_tokens):
                 lines.write(json.dumps({"text": text}) + "\n")
-        samples, seconds = run(arguments.model, source, output)
+        samples, used_s, seconds = run(arguments.model, source, output)
         size = output.stat().st_size
     report = {
         "texts": arguments.texts,
         "model": arguments.model,
         "seconds": round(seconds, 1),
         "texts_per_s": round(arguments.texts / seconds),
+        "cpu_us_per_text": {name: round(used / arguments.texts * 1e6, 1) for name, used in used_s.items()},
         "output_bytes": size,
         "resident_mb_by_tenth": {name: tenths(rows) for name, rows in samples.items()},
         "slope_mb_per_million_texts": {
@@ -57,8 +59,8 @@ def main() -> None:
         plot(samples, arguments.plot, f"{arguments.texts:,} texts, {arguments.model}")
 
 
-def run(model: str, source: Path, output: Path) -> tuple[dict[str, np.ndarray], float]:
-    """Samples (seconds, MB) of each process, and how long the command took."""
+def run(model: str, source: Path, output: Path) -> tuple[dict[str, np.ndarray], dict[str, float], float]:
+    """Samples (seconds, MB) of each process, its processor time, and how long the command took."""
     with EmbeddedServer() as server, tempfile.TemporaryFile() as log:
         env = {**os.environ, "EMBEDMILL_REDIS_URL": server.url, "EMBEDMILL_MODEL": model}
         worker = subprocess.Popen([sys.executable, "-m", "worker", "run"], env=env, stderr=log)
@@ -82,11 +84,14 @@ def run(model: str, source: Path, output: Path) -> tuple[dict[str, np.ndarray], 
                 "server": server_pid(server.url),
             }
             rows: dict[str, list[tuple[float, float]]] = {name: [] for name in watched}
+            before_s = {name: cpu_s(pid) for name, pid in watched.items()}
+            used_s = dict.fromkeys(watched, 0.0)
             while producer.poll() is None:
                 for name, pid in watched.items():
                     resident = psutil.Process(pid).memory_info().rss / 1e6
                     if resident:  # 0 is a process that has just ended
                         rows[name].append((time.perf_counter() - started_s, resident))
+                        used_s[name] = cpu_s(pid) - before_s[name]
                 time.sleep(SAMPLE_S)
             if producer.returncode != 0:
                 raise SystemExit(f"producer embed ended with {producer.returncode}")
@@ -94,7 +99,13 @@ def run(model: str, source: Path, output: Path) -> tuple[dict[str, np.ndarray], 
         finally:
             worker.terminate()
             worker.wait()
-    return {name: np.array(found) for name, found in rows.items()}, seconds
+    return {name: np.array(found) for name, found in rows.items()}, used_s, seconds
+
+
+def cpu_s(pid: int) -> float:
+    """Processor time of a process so far."""
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
 
 
 def child_pid(parent: int) -> int:

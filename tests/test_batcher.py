@@ -1,7 +1,7 @@
 """Batcher and device together: every text gets its own answer, whatever happens to its batch."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
 
 import numpy as np
@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from producer.errors import BackendDead, BackendError
 from worker.backends.contract import Tokens
 from worker.backends.fake import FakeBackend, fake_vectors
-from worker.batcher import Batcher, Embedded
+from worker.batcher import MAX_SHARED_TURNS, Batcher
 from worker.device import BatchEvent, Device
 from worker.packing import Budget
+from worker.waiting import Embedded
 
 DIM = 8
 POISON = 13
@@ -23,6 +24,15 @@ POISON = 13
 def tokens(*texts: list[int]) -> Tokens:
     offsets = np.cumsum([0] + [len(text) for text in texts], dtype=np.int32)
     return Tokens(np.array([token for text in texts for token in text], dtype=np.int32), offsets)
+
+
+def distinct(texts: list[list[int]]) -> list[list[int]]:
+    return [list(text) for text in dict.fromkeys(map(tuple, texts))]
+
+
+def named(texts: list[list[int]]) -> dict[Hashable, int]:
+    """Each text by its ids."""
+    return {tuple(text): at for at, text in enumerate(texts)}
 
 
 def check(job: Tokens, got: Embedded, *, failed: set[int] = frozenset()) -> None:
@@ -52,6 +62,7 @@ async def running(
         device.close()
 
 
+job_of_like_texts = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=3), max_size=30)
 job_of_texts = st.lists(st.lists(st.integers(0, 99), min_size=1, max_size=20), max_size=30)
 
 
@@ -61,9 +72,10 @@ job_of_texts = st.lists(st.lists(st.integers(0, 99), min_size=1, max_size=20), m
     padded=st.booleans(),
     max_batch_tokens=st.integers(20, 200),
     memory_tokens=st.integers(1, 200),
+    shared=st.booleans(),
 )
 def test_every_text_gets_its_own_vector(
-    jobs: list[list[list[int]]], padded: bool, max_batch_tokens: int, memory_tokens: int
+    jobs: list[list[list[int]]], *, padded: bool, max_batch_tokens: int, memory_tokens: int, shared: bool
 ) -> None:
     """In any company, past poison and out-of-memory; only the texts at fault fail."""
 
@@ -77,9 +89,15 @@ def test_every_text_gets_its_own_vector(
             failures={POISON: BackendError},
         )
         async with running(backend) as (batcher, deaths):
-            sent = [tokens(*texts) for texts in jobs]
-            got = await asyncio.gather(*map(batcher.embed, sent))
-            for texts, job, answer in zip(jobs, sent, got, strict=True):
+            asked = [distinct(texts) if shared else texts for texts in jobs]
+            sent = [tokens(*texts) for texts in asked]
+            got = await asyncio.gather(
+                *(
+                    batcher.embed(job, names=named(texts) if shared else None)
+                    for texts, job in zip(asked, sent, strict=True)
+                )
+            )
+            for texts, job, answer in zip(asked, sent, got, strict=True):
                 bad = {at for at, text in enumerate(texts) if POISON in text or len(text) > memory_tokens}
                 check(job, answer, failed=bad)
             assert deaths == []
@@ -196,3 +214,96 @@ async def test_the_budget_shrinks_out_of_memory_and_creeps_back() -> None:
         for _ in range(70):
             await batcher.embed(tokens([1]))
         assert batcher.budget.max_tokens > shrunk
+
+
+async def test_a_text_that_several_jobs_want_is_computed_once() -> None:
+    """Whether it waits in all of them or the device has it already; everybody gets the vector."""
+    events: list[BatchEvent] = []
+    first = [[n, n + 1] for n in range(30)]
+    second = first[20:] + [[n] for n in range(40, 50)]
+    async with running(FakeBackend(dim=DIM, delay_s=0.05), events=events, max_texts=16) as (batcher, _):
+        jobs = [first, first, second]
+        asked = [asyncio.create_task(batcher.embed(tokens(*job), names=named(job))) for job in jobs[:2]]
+        await asyncio.sleep(0.02)  # the device has the first batch
+        asked.append(asyncio.create_task(batcher.embed(tokens(*second), names=named(second))))
+        for job, answer in zip(jobs, await asyncio.gather(*asked), strict=True):
+            check(tokens(*job), answer)
+            assert answer.num_shared <= len(job)
+    assert sum(event.num_texts for event in events) == 40
+    assert sum(task.result().num_shared for task in asked) == 30 + 30 + 20 - 40
+
+
+async def test_a_shared_text_that_fails_fails_in_every_job() -> None:
+    """And only it."""
+    backend = FakeBackend(dim=DIM, delay_s=0.02, failures={POISON: BackendError})
+    job = [[1, 2], [POISON], [3]]
+    async with running(backend) as (batcher, deaths):
+        got = await asyncio.gather(*(batcher.embed(tokens(*job), names=named(job)) for _ in range(3)))
+        for answer in got:
+            check(tokens(*job), answer, failed={1})
+        assert deaths == []
+
+
+async def test_what_a_cancelled_job_had_on_the_device_is_computed_again() -> None:
+    """For the job that waited for it, which had nothing else to wait for."""
+    events: list[BatchEvent] = []
+    job = [[1, 2], [3]]
+    async with running(FakeBackend(dim=DIM, delay_s=0.05), events=events) as (batcher, _):
+        asked = [asyncio.create_task(batcher.embed(tokens(*job), names=named(job)))]
+        await asyncio.sleep(0.02)  # the device has it
+        asked.append(asyncio.create_task(batcher.embed(tokens(*job), names=named(job))))
+        await asyncio.sleep(0)
+        asked[0].cancel()
+        check(tokens(*job), await asyncio.wait_for(asked[1], 10))
+    assert sum(event.num_texts for event in events) == 4
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(
+    jobs=st.lists(job_of_like_texts.map(distinct), min_size=2, max_size=6),
+    cancelled=st.sets(st.integers(0, 5)),
+    cancelled_after_s=st.sampled_from([0, 0.001, 0.003, 0.01]),
+)
+def test_who_shares_with_a_cancelled_job_is_answered(
+    jobs: list[list[list[int]]], cancelled: set[int], cancelled_after_s: float
+) -> None:
+    """Its texts are computed for those that still want them."""
+
+    async def scenario() -> None:
+        backend = FakeBackend(dim=DIM, max_batch_tokens=40, max_text_tokens=20, delay_s=0.001)
+        async with running(backend) as (batcher, deaths):
+            asked = [asyncio.create_task(batcher.embed(tokens(*job), names=named(job))) for job in jobs]
+            await asyncio.sleep(cancelled_after_s)
+            for at in cancelled:
+                if at < len(asked):
+                    asked[at].cancel()
+            got = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 10)
+            for job, answer in zip(jobs, got, strict=True):
+                if not isinstance(answer, asyncio.CancelledError):
+                    check(tokens(*job), answer)
+            assert deaths == []
+            # Nothing of it is left behind: the same texts are computed again.
+            check(tokens(*jobs[0]), await batcher.embed(tokens(*jobs[0]), names=named(jobs[0])))
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("padded", [False, True])
+async def test_a_job_that_others_push_aside_is_done_in_time(padded: bool) -> None:
+    """Its own texts come first after MAX_SHARED_TURNS turns; the batches are full all the same."""
+    batcher = Batcher(Budget(max_tokens=100, max_texts=64, padded=padded), dim=DIM)
+    # A batch is filled downwards from its oldest text, here with the crowd's.
+    jobs = [asyncio.create_task(batcher.embed(tokens(*[[1] * 19] * 2000))) for _ in range(9)]
+    jobs.append(asyncio.create_task(batcher.embed(tokens(*[[2] * 20] * 40))))
+    await asyncio.sleep(0)
+    num_batches, num_left = 0, 40
+    while num_left:
+        batch = batcher.take(block=False)
+        assert batch is not None
+        assert len(batch) == 5
+        num_batches += 1
+        num_left -= int(np.count_nonzero(batch.tokens.ids[batch.tokens.offsets[:-1]] == 2))
+    own_batches = 40 // 5
+    assert num_batches <= len(jobs) * (MAX_SHARED_TURNS + own_batches + 1)
+    for task in jobs:
+        task.cancel()

@@ -171,9 +171,10 @@ def test_installed_extras_exist() -> None:
     """The extras that Dockerfiles and Compose install are those of pyproject.toml."""
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     texts = [(ROOT / name).read_text() for name in (BASE, *DOCKERFILES)]
-    named = {match for text in texts for match in re.findall(r'EXTRA(?:=|: )(\w+)|"\.\[(\w+)\]"', text)}
-    assert {first or second for first, second in named} == {"cpu", "files", "torch"}
-    assert {"cpu", "files", "torch"} <= set(extras)
+    lists = [one for text in texts for one in re.findall(r'EXTRA(?:=|: )([\w,]+)|"\.\[([\w,]+)\]"', text)]
+    named = {name for pair in lists for some in pair if some for name in some.split(",")}
+    assert named == {"cpu", "fast", "files", "torch"}
+    assert named <= set(extras)
 
 
 @pytest.mark.parametrize("dockerfile", DOCKERFILES)

@@ -20,15 +20,25 @@ from serving import MODEL, booted, worker
 
 from producer import Client
 from producer.connection import connect_blocking, end_tasks
-from producer.contract import EmbedOptions, Failure, Keys, Reply, Truncate, build_request, queue_name
+from producer.contract import (
+    EmbedOptions,
+    Failure,
+    Keys,
+    Reply,
+    Truncate,
+    build_request,
+    decode_answer,
+    queue_name,
+)
 from producer.embedded import EmbeddedServer
-from producer.errors import BackendDead, JobFailed
+from producer.errors import BackendDead, BackendError, JobFailed
 from producer.submission import QueueLimits, prepare, submit
 from worker.app import serve, serving
 from worker.backends.fake import FakeBackend, fake_vectors
 from worker.batcher import Batcher
 from worker.boot import Booted
 from worker.device import Device
+from worker.embedding import Embedding
 from worker.gate import Gate
 from worker.jobs import EmbedJobs, Mark
 from worker.leases import Answer, Claim, Leases, Letter
@@ -37,6 +47,7 @@ from worker.packing import Budget
 from worker.settings import Settings
 from worker.slot import Slot
 from worker.trial import MAX_DEATHS, NOTHING, Range, Trial
+from worker.vector_cache import VectorCache
 
 log = logging.getLogger(__name__)
 KEYS = Keys(queue_name(MODEL))
@@ -284,16 +295,78 @@ async def test_who_lost_the_lease_touches_no_text(fake) -> None:
     assert seen == [NOTHING, Range(0, 1), Range(1, 2)]
 
 
+async def test_the_cache_sees_texts_only_while_they_are_on_trial(fake) -> None:
+    """Nothing is looked up before the mark of its range, nor kept after that of the next one."""
+    seen: list[str] = []
+
+    class Noting:
+        """A store that says when it is used."""
+
+        def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
+            seen.append(f"looked up {len(keys)}")
+            return [None] * len(keys)
+
+        def put(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+            seen.append(f"kept {len(keys)}")
+
+        def close(self) -> None:
+            """Nothing is held."""
+
+    async def mark(claim: Claim, trial: Trial, some: Range) -> bool:
+        seen.append(f"marked {some}")
+        return True
+
+    known = Trial(num_deaths=1, suspects=(Range(0, 1), Range(1, 3)))
+    cache = VectorCache(Noting(), identity="model", dim=fake.model.dim)
+    async with jobs(fake, mark, cache=cache) as run:
+        assert await run(claimed("a", known), payload("a", "b", "c")) is not None
+    assert seen == [
+        *("marked 0-0", "marked 0-1", "looked up 1", "kept 1"),
+        *("marked 1-3", "looked up 2", "kept 2", "marked 0-0"),
+    ]
+
+
+async def test_a_trial_answers_every_text_at_its_place(fake) -> None:
+    """Repeated, refused, too long, cut and poisonous ones too, as without a trial."""
+    texts = ["a", None, "word " * 1000, "a", KILLS_DEVICE, "word " * 1000]
+
+    async def mark(claim: Claim, trial: Trial, some: Range) -> bool:
+        return True
+
+    known = Trial(num_deaths=1, suspects=(Range(0, 3), Range(3, 6)))
+    for truncate in Truncate:
+        request = prepare(build_request(MODEL, texts, EmbedOptions(truncate=truncate))).payload
+        async with jobs(fake, mark, poison=KILLS_DEVICE) as run:
+            tried = await run(claimed("a", known), request)
+            plain = await run(claimed("a"), request)
+        assert tried is not None
+        assert plain is not None
+        one, other = decode_answer(tried.payload), decode_answer(plain.payload)
+        assert isinstance(one, Reply)
+        assert isinstance(other, Reply)
+        np.testing.assert_array_equal(one.vectors, other.vectors)
+        np.testing.assert_array_equal(one.token_counts, other.token_counts)
+        np.testing.assert_array_equal(one.truncated, other.truncated)
+        assert one.failures == other.failures
+        too_long = {2, 5} if truncate is Truncate.NONE else set()
+        assert {failure.index for failure in one.failures} == {1, 4} | too_long
+        assert all(f"text {failure.index}" in failure.message for failure in one.failures)
+
+
 @asynccontextmanager
-async def jobs(found: Booted, mark: Mark) -> AsyncIterator[EmbedJobs]:
+async def jobs(
+    found: Booted, mark: Mark, *, cache: VectorCache | None = None, poison: str | None = None
+) -> AsyncIterator[EmbedJobs]:
     """What runs claims, with a device of its own."""
-    backend = FakeBackend(dim=found.model.dim)
+    failures = {token_of(found.tokenizer, poison): BackendError} if poison else None
+    backend = FakeBackend(dim=found.model.dim, failures=failures)
     budget = Budget(max_tokens=1000, max_texts=1000, padded=False)
     batcher = Batcher(budget, dim=backend.dim)
     device = Device(backend, batcher, on_batch=lambda _: None, on_death=lambda _: None)
     told = serving(Settings(model=MODEL), found)
     with ThreadPoolExecutor() as executor:
-        yield EmbedJobs(told, found.tokenizer, batcher, executor=executor, mark=mark, on_job=lambda _: None)
+        embedding = Embedding(found.tokenizer, batcher, cache=cache)
+        yield EmbedJobs(told, embedding, executor=executor, mark=mark, on_job=lambda _: None)
         batcher.close(BackendDead("the test is over"))
         device.close()
 

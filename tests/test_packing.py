@@ -47,6 +47,21 @@ def test_no_neighbour_in_length_is_left_while_there_is_room(lengths: np.ndarray,
     assert cost(grown, padded=budget.padded) > budget.max_tokens
 
 
+@given(lengths=lengths_of_texts, budget=budgets, num_first=st.integers(1, 300))
+def test_texts_that_come_first_are_only_joined(lengths: np.ndarray, budget: Budget, num_first: int) -> None:
+    """By others as far as there is room: the batch they make alone is in it, and costs no more per text."""
+    own = pack(lengths[:num_first], budget=budget)
+    chosen = pack(lengths, budget=budget, num_first=num_first)
+    assert chosen[: len(own)].tolist() == own.tolist()
+    assert len(set(chosen.tolist())) == len(chosen)
+    assert set(chosen[len(own) :].tolist()) <= set(range(num_first, len(lengths)))
+    assert len(chosen) <= budget.max_texts
+    if len(chosen) > 1:
+        assert cost(lengths[chosen], padded=budget.padded) <= budget.max_tokens
+    if budget.padded:
+        assert lengths[chosen].max() == lengths[own].max()
+
+
 def test_like_lengths_meet() -> None:
     """Around the oldest text the nearest in length, not the next in the line."""
     lengths = np.array([100, 5, 300, 98, 6, 99, 290], dtype=np.int32)

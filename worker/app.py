@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 
 from arq.connections import ArqRedis
 
@@ -16,6 +16,7 @@ from producer.redis_url import redacted
 from worker.batcher import Batcher
 from worker.boot import Booted
 from worker.device import BatchEvent, Device
+from worker.embedding import Embedding
 from worker.events import given_up, log_batch, log_job, to_all
 from worker.heartbeat import Heartbeat
 from worker.jobs import EmbedJobs, JobEvent, Mark
@@ -30,6 +31,7 @@ from worker.registration import Registration
 from worker.report import Report
 from worker.settings import Settings
 from worker.tally import Tally
+from worker.vector_stores import open_cache
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +64,7 @@ async def serve(
         record = registration(name, settings, booted, tally)
         leases = Leases(redis, keys, worker=name, lease_s=settings.lease_s, describe=record.encoded)
         with _pipeline(
-            settings, booted, mark=leases.mark, on_job=on_job, on_batch=on_batch, on_death=on_death
+            settings, booted, keys, mark=leases.mark, on_job=on_job, on_batch=on_batch, on_death=on_death
         ) as jobs:
             worker = LeaseWorker(
                 jobs,
@@ -107,30 +109,31 @@ async def _redis(settings: Settings, keys: Keys) -> ArqRedis:
 def _pipeline(
     settings: Settings,
     booted: Booted,
+    keys: Keys,
     *,
     mark: Mark,
     on_job: Callable[[JobEvent], None],
     on_batch: Callable[[BatchEvent], None],
     on_death: Callable[[BaseException], None],
 ) -> Iterator[EmbedJobs]:
-    """From a job's payload to its answer: tokenizer threads, batcher, device thread."""
+    """From a job's payload to its answer: tokenizer threads, cache, batcher, device thread."""
     backend = booted.backend
     budget = Budget(
         max_tokens=backend.max_batch_tokens, max_texts=backend.max_batch_texts, padded=backend.padded
     )
+    cache = open_cache(settings, booted, keys)
     batcher = Batcher(budget, dim=backend.dim)
+    embedding = Embedding(booted.tokenizer, batcher, cache=cache)
     device = Device(backend, batcher, on_batch=on_batch, on_death=on_death)
 
-    with ThreadPoolExecutor(max_workers=4, thread_name_prefix="embedmill-cpu") as executor:
+    with ExitStack() as on_exit:
+        if cache is not None:
+            on_exit.callback(cache.close)
+        executor = on_exit.enter_context(
+            ThreadPoolExecutor(max_workers=4, thread_name_prefix="embedmill-cpu")
+        )
         try:
-            yield EmbedJobs(
-                serving(settings, booted),
-                booted.tokenizer,
-                batcher,
-                executor=executor,
-                mark=mark,
-                on_job=on_job,
-            )
+            yield EmbedJobs(serving(settings, booted), embedding, executor=executor, mark=mark, on_job=on_job)
         finally:
             batcher.close(BackendDead("the worker is shutting down"))
             device.close()

@@ -24,11 +24,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Booted:
-    """A profile that serves: everything loaded and verified, and its part of the cache held."""
+    """A profile that serves: everything loaded and verified, and its part of the cache held.
+
+    `fingerprint` is that of the model's files.
+    """
 
     survey: Survey
     profile: Profile
     model: Model
+    fingerprint: str
     tokenizer: Tokenizer
     backend: Backend
     verified: Verified
@@ -60,6 +64,7 @@ def boot(settings: Settings) -> Booted:
             survey=replace(seen, choice=choice),
             profile=profile,
             model=loadable.model,
+            fingerprint=loadable.fingerprint,
             tokenizer=loadable.tokenizer,
             backend=backend,
             verified=verified,

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 from producer.errors import BackendDead, BackendError, BackendOutOfMemory
 from worker.backends.contract import Backend, FloatArray, Handle
-from worker.batcher import Batch, Batcher
+from worker.batcher import Batcher
 from worker.packing import Budget
+from worker.waiting import Batch
 
 MAX_IN_FLIGHT = 2
 GROW_AFTER_BATCHES = 64  # good batches after which a budget that was cut grows again

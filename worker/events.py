@@ -54,13 +54,16 @@ def log_batch(event: BatchEvent) -> None:
 def log_job(event: JobEvent) -> None:
     """One line a job."""
     log.info(
-        "job id=%s code=%s texts=%d failed=%d truncated=%d tokens=%d tries=%d waited_s=%.3f seconds=%.3f",
+        "job id=%s code=%s texts=%d failed=%d truncated=%d tokens=%d repeated=%d cached=%d tries=%d "
+        "waited_s=%.3f seconds=%.3f",
         event.job,
         event.code,
         event.num_texts,
         event.num_failed,
         event.num_truncated,
         event.num_tokens,
+        event.num_repeated,
+        event.num_cache_hits,
         event.tries,
         event.waited_s,
         event.seconds,

@@ -11,14 +11,14 @@ from typing import Any, ParamSpec, TypeVar
 from producer.contract import Failure, Reply, Request, TextFailure, encode_failure, encode_reply
 from producer.errors import EmbedmillError, PayloadError, RequestError
 from worker import part
-from worker.batcher import Batcher, Embedded
+from worker.embedding import Embedding
 from worker.gate import Gate
 from worker.leases import Answer, Claim
-from worker.part import Part, Serving
+from worker.part import Computed, Part, Serving
 from worker.stopwatch import Stopwatch
-from worker.tokenizer import Tokenizer
 from worker.trial import NOTHING, Range, Trial
 from worker.verdicts import letter_of, text_failures
+from worker.waiting import Embedded
 
 log = logging.getLogger(__name__)
 
@@ -27,13 +27,14 @@ Mark = Callable[[Claim, Trial, Range], Awaitable[bool]]
 
 _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
-_Parts = list[tuple[Part, Embedded]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobEvent:
     """One job as it was ended; `failures` counts the failed texts by code.
 
+    `num_repeated` texts had their vector from an equal text in flight, `num_cache_hits` from the cache;
+    with the cache off there are neither hits nor misses.
     `waited_s` is the time on the queue, `seconds` the time from the claim to the answer; of those `prepare_s`
     to its tokens, `device_s` to its vectors, the turn it waited for included, and `answer_s` to the bytes.
     """
@@ -47,6 +48,9 @@ class JobEvent:
     seconds: float
     code: str
     tries: int = 1
+    num_repeated: int = 0
+    num_cache_hits: int = 0
+    num_cache_misses: int = 0
     prepare_s: float = 0.0
     device_s: float = 0.0
     answer_s: float = 0.0
@@ -55,6 +59,15 @@ class JobEvent:
     def num_failed(self) -> int:
         """Texts without a vector."""
         return sum(self.failures.values())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Done:
+    """An answer, as it is sent, and what it was made of."""
+
+    reply: Reply
+    payload: bytes
+    parts: list[Computed]
 
 
 class EmbedJobs:
@@ -67,16 +80,14 @@ class EmbedJobs:
     def __init__(
         self,
         serving: Serving,
-        tokenizer: Tokenizer,
-        batcher: Batcher,
+        embedding: Embedding,
         *,
         executor: ThreadPoolExecutor,
         mark: Mark,
         on_job: Callable[[JobEvent], None],
     ) -> None:
         self._serving = serving
-        self._tokenizer = tokenizer
-        self._batcher = batcher
+        self._embedding = embedding
         self._executor = executor
         self._mark = mark
         self._on_job = on_job
@@ -92,8 +103,7 @@ class EmbedJobs:
         try:
             if claim.trial is None:
                 async with self._gate.together():
-                    request, parts = await self._run(payload, watch)
-                    return await self._answer(claim, watch, request, parts)
+                    return await self._run(claim, payload, watch)
             async with self._gate.alone():
                 await self._quiet()
                 return await self._try(claim, payload, claim.trial, watch)
@@ -101,9 +111,13 @@ class EmbedJobs:
             self._tell(claim, watch, error=error)
             return Answer(encode_failure(Failure(code=error.code, message=str(error))))
 
-    async def _run(self, payload: bytes | None, watch: Stopwatch) -> tuple[Request, _Parts]:
-        request, tokens = await self._off_loop(self._prepare, payload)
-        return request, [await self._embed(tokens, watch)]
+    async def _run(self, claim: Claim, payload: bytes | None, watch: Stopwatch) -> Answer:
+        request, some = await self._off_loop(self._read, payload)
+        watch.lap("prepare")
+        embedded = await self._embedding.embed(some.prepared)
+        watch.lap("device")
+        done = await self._off_loop(self._finish, request, some, embedded)
+        return Answer(self._told(claim, watch, done))
 
     async def _try(
         self, claim: Claim, payload: bytes | None, trial: Trial, watch: Stopwatch
@@ -113,42 +127,37 @@ class EmbedJobs:
         request = await self._off_loop(part.read, payload, self._serving)
         trial = trial.over(len(request.texts))
         log.warning("trial job=%s %s", claim.job, trial)
-        parts: _Parts = []
+        parts: list[Computed] = []
         for some in trial.ranges:
             if not await self._mark(claim, trial, some):
                 return None
-            tokens = await self._off_loop(self._tokenize, request, some)
-            parts.append(await self._embed(tokens, watch))
+            parts.append(await self._compute_alone(request, some, watch))
             trial = trial.survived(some)
         if not await self._mark(claim, trial, NOTHING):
             return None
-        return await self._answer(claim, watch, request, parts, trial)
-
-    async def _embed(self, tokens: Part, watch: Stopwatch) -> tuple[Part, Embedded]:
-        watch.lap("prepare")
-        embedded = await self._batcher.embed(tokens.encoded.tokens)
-        watch.lap("device")
-        return tokens, embedded
-
-    async def _answer(
-        self, claim: Claim, watch: Stopwatch, request: Request, parts: _Parts, trial: Trial | None = None
-    ) -> Answer:
-        killers = () if trial is None else trial.killers
-        killed = text_failures(claim.job, killers)
-        reply, payload = await self._off_loop(self._encode, request, parts, killed)
-        watch.lap("answer")
-        self._tell(claim, watch, reply=reply)
-        if trial is None or not killers:
+        killed = text_failures(claim.job, trial.killers)
+        payload = self._told(claim, watch, await self._off_loop(self._reply, request, parts, killed))
+        if not killed:
             return Answer(payload)
         letter = letter_of(claim.job, request, trial)
-        log.error("killers_found job=%s texts=%d letter=%s", claim.job, len(killers), letter.job)
+        log.error("killers_found job=%s texts=%d letter=%s", claim.job, len(killed), letter.job)
         return Answer(payload, letter)
+
+    async def _compute_alone(self, request: Request, some: Range, watch: Stopwatch) -> Computed:
+        """From tokens to what the cache keeps, so that nothing touches these texts after their trial."""
+        texts = await self._off_loop(self._prepare, request, some)
+        watch.lap("prepare")
+        embedded = await self._embedding.embed(texts.prepared, shared=False)
+        watch.lap("device")
+        computed = await self._off_loop(self._computed, texts, embedded)
+        watch.lap("answer")
+        return computed
 
     async def _quiet(self) -> None:
         """Wait for what jobs that were cancelled have left to the threads and to the device."""
         left = map(asyncio.wrap_future, list(self._at_work))
         await asyncio.gather(*left, return_exceptions=True)
-        await self._batcher.drained()
+        await self._embedding.drained()
 
     async def _off_loop(
         self,
@@ -161,26 +170,40 @@ class EmbedJobs:
         future.add_done_callback(self._at_work.discard)
         return await asyncio.wrap_future(future)
 
-    def _prepare(self, payload: bytes | None) -> tuple[Request, Part]:
+    def _read(self, payload: bytes | None) -> tuple[Request, Part]:
         request = part.read(payload, self._serving)
-        return request, self._tokenize(request, Range(0, len(request.texts)))
+        return request, self._prepare(request, Range(0, len(request.texts)))
 
-    def _tokenize(self, request: Request, some: Range) -> Part:
-        return part.tokenize(request, some, serving=self._serving, tokenizer=self._tokenizer)
+    def _prepare(self, request: Request, some: Range) -> Part:
+        return part.prepare(request, some, serving=self._serving, embedding=self._embedding)
 
-    def _encode(self, request: Request, parts: _Parts, killed: list[TextFailure]) -> tuple[Reply, bytes]:
-        max_tokens = self._tokenizer.max_tokens
+    def _computed(self, some: Part, embedded: Embedded) -> Computed:
+        return Computed(some.rows, self._embedding.outcome(some.prepared, embedded))
+
+    def _finish(self, request: Request, some: Part, embedded: Embedded) -> _Done:
+        return self._reply(request, [self._computed(some, embedded)], [])
+
+    def _reply(self, request: Request, parts: list[Computed], killed: list[TextFailure]) -> _Done:
+        max_tokens = self._embedding.max_tokens
         reply = part.reply(request, parts, killed, serving=self._serving, max_tokens=max_tokens)
-        return reply, encode_reply(reply)
+        return _Done(reply, encode_reply(reply), parts)
+
+    def _told(self, claim: Claim, watch: Stopwatch, done: _Done) -> bytes:
+        """The answer, after `on_job` has heard of it."""
+        watch.lap("answer")
+        self._tell(claim, watch, done=done)
+        return done.payload
 
     def _tell(
         self,
         claim: Claim,
         watch: Stopwatch,
         *,
-        reply: Reply | None = None,
+        done: _Done | None = None,
         error: EmbedmillError | None = None,
     ) -> None:
+        reply = None if done is None else done.reply
+        outcomes = [] if done is None else [one.outcome for one in done.parts]
         event = JobEvent(
             job=claim.job,
             num_texts=claim.num_texts if reply is None else len(reply.token_counts),
@@ -191,6 +214,9 @@ class EmbedJobs:
             seconds=watch.seconds,
             code="ok" if error is None else error.code,
             tries=claim.tries,
+            num_repeated=sum(one.num_repeated for one in outcomes),
+            num_cache_hits=sum(one.num_hits for one in outcomes),
+            num_cache_misses=sum(one.num_misses for one in outcomes),
             prepare_s=watch["prepare"],
             device_s=watch["device"],
             answer_s=watch["answer"],

@@ -17,13 +17,17 @@ class Budget:
     padded: bool
 
 
-def pack(lengths: npt.NDArray[np.int32], *, budget: Budget) -> Indices:
+def pack(lengths: npt.NDArray[np.int32], *, budget: Budget, num_first: int = 0) -> Indices:
     """Positions of the texts of the next batch among `lengths`, int32 (n,), in order of arrival; n > 0.
 
     The batch always has the text that waits longest, so none starves, and around it the texts nearest in
-    length, so little is padding. Its cost never exceeds the budget, except that a text larger than the
-    whole budget goes alone.
+    length, so little is padding. With `num_first` it is made of that many texts at the start, and the
+    others only fill it up. Its cost never exceeds the budget, except that a text larger than the whole
+    budget goes alone.
     """
+    if 0 < num_first < len(lengths):
+        first = pack(lengths[:num_first], budget=budget)
+        return np.concatenate([first, _fill(lengths.astype(np.int64), first, num_first, budget)])
     order = np.argsort(lengths, kind="stable")
     sorted_lengths = lengths[order].astype(np.int64)
     oldest = int(np.flatnonzero(order == 0)[0])
@@ -51,3 +55,17 @@ def _grow_flat(lengths: npt.NDArray[np.int64], oldest: int, budget: Budget) -> t
     count_above = int(np.searchsorted(above, budget.max_tokens - spent, side="right"))
     count_above = min(count_above, budget.max_texts - count_below)
     return oldest - count_below + 1, oldest + max(0, count_above)
+
+
+def _fill(lengths: npt.NDArray[np.int64], first: Indices, start: int, budget: Budget) -> Indices:
+    """Those from `start` on that fit beside `first`: by arrival, or where padding counts, the longest."""
+    rest = np.arange(start, len(lengths))
+    longest, room_texts = int(lengths[first].max()), budget.max_texts - len(first)
+    if budget.padded:
+        rest = rest[lengths[rest] <= longest]
+        rest = rest[np.argsort(-lengths[rest], kind="stable")]
+        room_texts = min(room_texts, budget.max_tokens // max(1, longest) - len(first))
+    else:
+        room_tokens = budget.max_tokens - int(lengths[first].sum())
+        room_texts = min(room_texts, int(np.searchsorted(np.cumsum(lengths[rest]), room_tokens, "right")))
+    return rest[: max(0, room_texts)]

@@ -1,4 +1,4 @@
-"""What of a request is computed at once: texts as tokens, and after that their vectors."""
+"""What of a request is computed at once: texts made ready, and after that their vectors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,9 +8,9 @@ import numpy.typing as npt
 
 from producer.contract import Provenance, Reply, Request, TextFailure, decode_request
 from producer.errors import InvalidOption, PayloadError
-from worker.batcher import Embedded
+from worker.backends.contract import FloatArray
+from worker.embedding import Embedding, Outcome, Prepared
 from worker.prompts import Prompts
-from worker.tokenizer import Encoded, Tokenizer
 from worker.trial import Range
 from worker.vectors import cast, shorten
 
@@ -28,15 +28,18 @@ class Serving:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """Some texts of a request, by their index in it, intp (k,), and their tokens."""
+    """Texts of a request that were not refused, by their index in it, intp (k,), ready for the device."""
 
-    texts: npt.NDArray[np.intp]
-    encoded: Encoded
+    rows: npt.NDArray[np.intp]
+    prepared: Prepared
 
-    @property
-    def rows(self) -> npt.NDArray[np.intp]:
-        """Index in the request of each text that has tokens."""
-        return self.texts[self.encoded.kept]
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Computed:
+    """What became of the texts of a part."""
+
+    rows: npt.NDArray[np.intp]
+    outcome: Outcome
 
 
 def read(payload: bytes | None, serving: Serving) -> Request:
@@ -51,18 +54,18 @@ def read(payload: bytes | None, serving: Serving) -> Request:
     return request
 
 
-def tokenize(request: Request, some: Range, *, serving: Serving, tokenizer: Tokenizer) -> Part:
-    """The tokens of the texts in the range; the refused ones among them have none."""
+def prepare(request: Request, some: Range, *, serving: Serving, embedding: Embedding) -> Part:
+    """The texts in the range, without the refused ones among them."""
     prompt = serving.prompts.for_input(request.options.input_type)
     texts = [(at, request.texts[at]) for at in range(some.start, some.end)]
     kept = [(at, prompt + text) for at, text in texts if text is not None]
-    encoded = tokenizer.encode([text for _, text in kept], request.options.truncate)
-    return Part(np.array([at for at, _ in kept], dtype=np.intp), encoded)
+    prepared = embedding.prepare([text for _, text in kept], request.options.truncate)
+    return Part(np.array([at for at, _ in kept], dtype=np.intp), prepared)
 
 
 def reply(
     request: Request,
-    parts: Sequence[tuple[Part, Embedded]],
+    parts: Sequence[Computed],
     killed: Sequence[TextFailure],
     *,
     serving: Serving,
@@ -70,20 +73,19 @@ def reply(
 ) -> Reply:
     """The answer to all texts of the request: those of the parts, those that killed, and the refused."""
     count = len(request.texts)
-    vectors = np.full((count, serving.dim), np.nan, dtype=np.float32)
     counts = np.zeros(count, dtype=np.int32)
     truncated = np.zeros(count, dtype=bool)
     failures = [*request.refused, *killed]
-    for part, embedded in parts:
-        rows, encoded = part.rows, part.encoded
-        vectors[rows] = embedded.vectors
-        counts[rows] = encoded.tokens.lengths
-        truncated[part.texts[encoded.truncated]] = True
-        too_long = encoded.too_long.items()
-        failures += [_too_long(int(part.texts[at]), size, max_tokens) for at, size in too_long]
-        failures += [TextFailure(int(rows[one.index]), one.code, one.message) for one in embedded.failures]
+    for part in parts:
+        rows, outcome = part.rows, part.outcome
+        counts[rows] = outcome.lengths
+        truncated[rows[outcome.truncated]] = True
+        too_long = outcome.too_long.items()
+        failures += [_too_long(int(rows[at]), size, max_tokens) for at, size in too_long]
+        failures += [_without_vector(int(rows[one.index]), one) for one in outcome.failures]
     counts[[one.index for one in failures]] = 0
-    final, scale = cast(shorten(vectors, request.options.dimensions), request.options.embedding_type)
+    vectors = shorten(_vectors(count, parts, serving.dim), request.options.dimensions)
+    final, scale = cast(vectors, request.options.embedding_type)
     return Reply(
         vectors=final,
         failures=tuple(sorted(failures, key=lambda one: one.index)),
@@ -92,6 +94,16 @@ def reply(
         scale=scale,
         provenance=serving.provenance,
     )
+
+
+def _vectors(count: int, parts: Sequence[Computed], dim: int) -> FloatArray:
+    """Those of all texts, NaN where there is none."""
+    if len(parts) == 1 and len(parts[0].rows) == count:
+        return parts[0].outcome.vectors  # nothing to move: the usual case
+    vectors = np.full((count, dim), np.nan, dtype=np.float32)
+    for part in parts:
+        vectors[part.rows] = part.outcome.vectors
+    return vectors
 
 
 def _check_dimensions(request: Request, serving: Serving) -> None:
@@ -105,6 +117,10 @@ def _check_dimensions(request: Request, serving: Serving) -> None:
         )
     if dims > serving.dim:
         raise InvalidOption(f"dimensions is {dims}, but {model} has {serving.dim}")
+
+
+def _without_vector(index: int, failure: TextFailure) -> TextFailure:
+    return TextFailure(index, failure.code, f"text {index}: {failure.message}")
 
 
 def _too_long(index: int, num_tokens: int, max_tokens: int) -> TextFailure:

@@ -71,6 +71,9 @@ class Settings(BaseSettings):
     num_threads: int | None = Field(default=None, ge=1, validation_alias=_named("num_threads"))
     max_jobs: int = Field(default=64, ge=2, validation_alias=_named("max_jobs"))
     max_tries: int = Field(default=3, ge=1, validation_alias=_named("max_tries"))
+    # off, redis (the queue's server), or a directory
+    vector_cache: str = Field(default="off", min_length=1, validation_alias=_named("vector_cache"))
+    vector_cache_mb: int = Field(default=1024, ge=1, validation_alias=_named("vector_cache_mb"))
     lease_s: float = Field(default=2.5, ge=0.3, validation_alias=_named("lease_s"))
     grace_s: float = Field(default=20.0, ge=1, validation_alias=_named("grace_s"))
 

@@ -87,9 +87,9 @@ class Tally:
         self.texts_failed.update(event.failures)
         self.texts_truncated += event.num_truncated
         self.tokens += event.num_tokens
-        self.texts_repeated += getattr(event, "num_repeated", 0)
-        self.cache_hits += getattr(event, "num_cache_hits", 0)
-        self.cache_misses += getattr(event, "num_cache_misses", 0)
+        self.texts_repeated += event.num_repeated
+        self.cache_hits += event.num_cache_hits
+        self.cache_misses += event.num_cache_misses
         self.job_s.observe(event.waited_s + event.seconds)
         self.job_stage_s["queue"].observe(event.waited_s)
         if event.code == "ok":
