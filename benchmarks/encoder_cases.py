@@ -55,7 +55,7 @@ def model_of(architecture: Architecture) -> Model:
         directory=nowhere,
         transformer=nowhere,
         revision="random",
-        architecture=architecture,
+        network=architecture,
         head=PLAIN_HEAD,
         max_text_tokens=min(MAX_TEXT_TOKENS, architecture.max_tokens),
         do_lower_case=False,

@@ -11,7 +11,7 @@ from selection.facts import Capability
 
 #: Better first. An order, not a bit width: what NIM calls "lower precision".
 PRECISIONS = ("fp8", "int8", "fp16", "bf16", "fp32")
-BACKENDS = ("tensorrt", "onnx", "torch", "fake")
+BACKENDS = ("tensorrt", "onnx", "torch", "transformers", "fake")
 DEVICES = ("cuda", "cpu")
 
 
@@ -88,7 +88,8 @@ class Profile:
     """One way to run a model: backend, precision, what it needs and how exact it must be.
 
     `id` is 64 hex digits over its content (but `why`) and the model's identity. `min_cosine` is the least
-    cosine to the fp32 golden vectors at which it may serve. `why` says what it is for where not plain.
+    cosine to the fp32 golden vectors at which it may serve. `keep_16bit` names layers that fp8 leaves in 16
+    bit, as "layers.<i>.qkv". `why` says what it is for where not plain.
     """
 
     id: str
@@ -100,6 +101,7 @@ class Profile:
     tags: Mapping[str, str] = field(default_factory=_frozen)
     max_batch_tokens: int | None = None
     max_text_tokens: int | None = None
+    keep_16bit: tuple[str, ...] = ()
     requires: Requirements = Requirements()
     why: str = ""
 
@@ -121,6 +123,8 @@ class Manifest:
 def with_id(profile: Profile, model: ModelCard) -> Profile:
     """The same profile under its id: SHA-256 of its content and the model's name, revision and weights."""
     content = asdict(replace(profile, id="", why="", tags={}))
+    if not profile.keep_16bit:
+        del content["keep_16bit"]  # the ids of all other profiles stay what they were
     content["tags"] = dict(profile.tags)
     content["model"] = [model.name, model.revision, model.weights_sha256]
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))

@@ -142,12 +142,24 @@ def _profile(value: Value) -> Profile:
         min_cosine=given["min_cosine"].fraction(),
         max_batch_tokens=given.count("max_batch_tokens"),
         max_text_tokens=given.count("max_text_tokens"),
+        keep_16bit=_keep_16bit(given),
         requires=_requirements(given["requires"]) if "requires" in given else Requirements(),
         why=given.text("why") or "",
     )
     own = given["tags"].fields() if "tags" in given else {}
     tags = dict(profile_tags(profile)) | {key: each.text() for key, each in own.items()}
     return replace(profile, tags=MappingProxyType(tags))
+
+
+def _keep_16bit(given: Fields) -> tuple[str, ...]:
+    """Sorted, because the order means nothing and must not make another id."""
+    layers = list(given["keep_16bit"].items()) if "keep_16bit" in given else []
+    for layer in layers:
+        if not re.fullmatch(r"layers\.\d+\.(qkv|up|down)", layer.text()):
+            layer.fail(f"must be layers.<i>.qkv, .up or .down, not {layer.text()!r:.60}")
+    if layers and (given["backend"].text(), given["precision"].text()) != ("torch", "fp8"):
+        given["keep_16bit"].fail("is for the torch backend in fp8; other profiles leave it out")
+    return tuple(sorted({layer.text() for layer in layers}))
 
 
 def _requirements(value: Value) -> Requirements:

@@ -14,7 +14,7 @@ _ACTIVATION_BYTES = {"fp8": 2, "int8": 4, "fp16": 2, "bf16": 2, "fp32": 4}
 #: A precision of a foreign manifest that we do not know counts as the largest.
 _BYTES_ELSE = 4
 #: CUDA context, library code and the workspace of its matrix products.
-_FIXED_BYTES = {"tensorrt": GIB, "onnx": GIB, "torch": 3 * GIB // 2, "fake": 0}
+_FIXED_BYTES = {"tensorrt": GIB, "onnx": GIB, "torch": 3 * GIB // 2, "transformers": 3 * GIB // 2, "fake": 0}
 _FIXED_BYTES_CPU = GIB // 4
 
 
@@ -69,6 +69,6 @@ def _bytes_per_token(profile: Profile, model: ModelCard) -> int | None:
     size = _ACTIVATION_BYTES.get(profile.precision, _BYTES_ELSE)
     # Alive at the peak: residual, its normalised copy, Q, K, V, attention's output, two of the wide layer.
     live = 6 * model.hidden + 2 * (model.intermediate or 4 * model.hidden)
-    # Only ONNX Runtime without fused attention writes out scores: a head's row of the longest text.
+    # Without fused attention scores are written out: a head's row of the longest text.
     scores = (model.heads or 0) * (profile.max_text_tokens or model.max_text_tokens or 0)
-    return size * (live + (scores if profile.backend == "onnx" else 0))
+    return size * (live + (scores if profile.backend in ("onnx", "transformers") else 0))

@@ -11,6 +11,7 @@ _LIBRARIES = {
     "onnxruntime": (("onnxruntime",), ""),
     "onnxruntime-gpu": (("onnxruntime-gpu",), "onnxruntime/capi/build_and_package_info.py"),
     "torch": (("torch",), "torch/version.py"),
+    "transformers": (("transformers",), ""),
     "tensorrt": (("tensorrt", "tensorrt-cu13", "tensorrt-cu12"), ""),
     "tensorrt_rtx": (("tensorrt-rtx", "tensorrt_rtx"), ""),
 }

@@ -17,12 +17,19 @@ _LIBRARIES: dict[tuple[str, str], tuple[tuple[str, ...], str]] = {
     ("onnx", "cpu"): (("onnxruntime", "onnxruntime-gpu"), "cpu"),
     ("torch", "cuda"): (("torch",), "torch"),
     ("torch", "cpu"): (("torch",), "torch"),
+    ("transformers", "cuda"): (("torch",), "transformers"),
+    ("transformers", "cpu"): (("torch",), "transformers"),
 }
+#: backend -> a library that it needs beside the one above
+_BESIDE = {"transformers": "transformers"}
 
 
 def library_for(profile: Profile, facts: Facts, *, gpu: Gpu | None) -> Runtime | None:
     """The installed library that runs the profile on that device, or None."""
     names = _LIBRARIES.get((profile.backend, profile.device), ((), ""))[0]
+    beside = _BESIDE.get(profile.backend)
+    if beside is not None and facts.runtime(beside) is None:
+        return None
     installed = [runtime for name in names if (runtime := facts.runtime(name))]
     return next((each for each in installed if not _refusal(each, facts, gpu=gpu)), None)
 
@@ -36,7 +43,8 @@ def missing_library(profile: Profile, facts: Facts, *, gpu: Gpu | None) -> Obsta
         reason = f"no backend of ours is called {profile.backend} on {profile.device}"
         return Obstacle(Cause.LIBRARY, reason)
     refusals = [_refusal(runtime, facts, gpu=gpu) for name in names if (runtime := facts.runtime(name))]
-    absent = f"{names[0]} is not installed (pip install 'embedmill[{extra}]')"
+    first = next((name for name in names if facts.runtime(name) is None), _BESIDE.get(profile.backend))
+    absent = f"{first} is not installed (pip install 'embedmill[{extra}]')"
     return Obstacle(Cause.LIBRARY, "; ".join(refusals) or absent)
 
 

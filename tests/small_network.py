@@ -47,7 +47,7 @@ def small_model(
         directory=Path(),
         transformer=Path(),
         revision="none",
-        architecture=network,
+        network=network,
         head=head,
         max_text_tokens=network.max_tokens,
         do_lower_case=False,

@@ -26,6 +26,7 @@ KINDS = [
     pytest.param(("onnx", "int8"), marks=pytest.mark.skipif(not HAS_VNNI, reason="needs a CPU with VNNI")),
     ("fake", "fp32"),
     pytest.param(("torch", "fp32"), marks=pytest.mark.peers),
+    pytest.param(("transformers", "fp32"), marks=pytest.mark.peers),
 ]
 #: Worst cosine to sentence-transformers in fp32.
 MIN_COSINE = {"fp32": 0.99999, "int8": 0.98}

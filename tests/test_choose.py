@@ -20,7 +20,7 @@ from selection import (
     manifest_for,
     with_failure,
 )
-from selection.facts import Gpu
+from selection.facts import Gpu, Runtime
 from selection.manifest import Requirements
 from selection.ranking import rank
 
@@ -333,3 +333,35 @@ def test_fake_runs_everywhere_and_for_its_own_model_only() -> None:
         assert selected is not None
         assert (selected.backend, selected.generic) == ("fake", True)
     assert all(profile.backend != "fake" for profile in manifest_for("any/model").profiles)
+
+
+@pytest.mark.parametrize(
+    ("runtimes", "reason"),
+    [
+        (("torch",), "transformers is not installed (pip install 'embedmill[transformers]')"),
+        (("transformers",), "torch is not installed (pip install 'embedmill[transformers]')"),
+        (("torch", "transformers"), ""),
+    ],
+    ids=["torch alone", "transformers alone", "both"],
+)
+def test_transformers_needs_torch_beside_it(runtimes: tuple[str, ...], reason: str) -> None:
+    """A padded profile says which of its two libraries is missing."""
+    installed = tuple(Runtime(name=name, version="1.0") for name in runtimes)
+    facts = replace(FACTS["cpu-no-libraries"], runtimes=installed)
+    verdicts = auto(facts, manifest_for("org/unknown")).verdicts
+    (found,) = [each for each in verdicts if each.profile.name == "cpu-fp32-transformers"]
+    assert (found.standing is Standing.RUNNABLE, found.reason) == (not reason, reason)
+
+
+@pytest.mark.parametrize("machine", ["h100-sxm", "cpu-x86"])
+def test_transformers_comes_behind_ours_on_its_device(machine: str) -> None:
+    """Where all libraries are installed, no padded profile stands before one of ours on the same device."""
+    facts = FACTS[machine]
+    more = tuple(Runtime(name=name, version="5.0") for name in ("torch", "transformers"))
+    facts = replace(facts, runtimes=(*facts.runtimes, *more))
+    candidates = auto(facts, manifest_for("org/unknown")).candidates
+    for device in {profile.device for profile in candidates}:
+        padded = [each.backend == "transformers" for each in candidates if each.device == device]
+        assert padded == sorted(padded)
+        assert padded[-1]
+        assert not padded[0]

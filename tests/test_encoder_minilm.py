@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 
 from producer.errors import BackendError
+from selection import load_manifest, probe
 from worker.backends.contract import Tokens
+from worker.loading import load_profile, read_loadable
 from worker.model import read_model
+from worker.settings import Settings
 from worker.weights import read_weights
 
 pytestmark = pytest.mark.peers
@@ -62,6 +65,21 @@ def test_layers_kept_in_16_bit_bring_fp8_nearer(golden: Any) -> None:
         backend = load("fp8", keep_16bit=kept)
         cosines.append((backend.collect(backend.launch(tokens)) * expected).sum(axis=1).mean())
     assert cosines[1] > cosines[0]
+
+
+def test_the_profile_says_what_is_kept(tmp_path: Path) -> None:
+    """A manifest's keep_16bit reaches the network: a layer that the model lacks is refused by its name."""
+    path = tmp_path / "manifest.yaml"
+    path.write_text(
+        "schema: 1\nmodel: {name: org/model}\nprofiles:\n"
+        "  - {name: one, backend: torch, device: cpu, precision: fp8, min_cosine: 0.99, "
+        "keep_16bit: [layers.9.down]}\n"
+    )
+    settings = Settings(model="org/model", model_dir=MINILM, cache_path=tmp_path)
+    manifest = load_manifest(path)
+    loadable = read_loadable(manifest, settings)
+    with pytest.raises(BackendError, match=r"keep_16bit names 'layers\.9\.down'"):
+        load_profile(manifest.profiles[0], loadable, settings, facts=probe({}), gpu=None)
 
 
 @pytest.mark.parametrize(

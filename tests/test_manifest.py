@@ -80,6 +80,18 @@ def test_minimal_manifest(tmp_path: Path) -> None:
             7,
             "compute capability",
         ),
+        (
+            "    backend: onnx",
+            "    keep_16bit: [layers.0.out]\n    backend: onnx",
+            7,
+            "keep_16bit[0]: must be layers.<i>.qkv, .up or .down",
+        ),
+        (
+            "    backend: onnx",
+            "    keep_16bit: [layers.0.up]\n    backend: onnx",
+            7,
+            "keep_16bit: is for the torch backend in fp8",
+        ),
         ("schema: 1", "schema: 1\ninclude: [nothing]", 2, "include[0]: there is no set 'nothing'"),
         ("schema: 1", "schema: 1\ninclude: [cpu", 3, "is no YAML"),
         ("profiles:\n", "profiles: []\nrest:\n", 6, "rest: is no key here"),
@@ -168,6 +180,20 @@ def test_id_follows_content_and_model() -> None:
     assert with_id(replace(profile, min_cosine=0.5), manifest.model).id != profile.id
     assert with_id(profile, replace(manifest.model, weights_sha256="0" * 64)).id != profile.id
     assert with_id(profile, replace(manifest.model, revision="main")).id != profile.id
+
+
+def test_layers_kept_in_16_bit_make_another_profile(tmp_path: Path) -> None:
+    """They are part of the id in whatever order they are named; without any, the id is that of the rest."""
+    fp8 = MINIMAL.replace("onnx", "torch").replace("fp32", "fp8")
+    ids = []
+    for line in ("", "[layers.1.up, layers.0.down]", "[layers.0.down, layers.1.up]", "[layers.0.down]"):
+        text = fp8 + (f"    keep_16bit: {line}\n" if line else "")
+        jsonschema.validate(yaml.safe_load(text), SCHEMA)
+        (profile,) = load_manifest(written(tmp_path, text)).profiles
+        ids.append(profile.id)
+    assert profile.keep_16bit == ("layers.0.down",)
+    assert ids[1] == ids[2]
+    assert len(set(ids)) == 3
 
 
 def test_shipped_ids_are_unique() -> None:

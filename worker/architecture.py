@@ -66,6 +66,15 @@ class Architecture:
         return self.max_positions - self.position_offset
 
 
+def is_listed(config: Mapping[str, Any]) -> bool:
+    """False if the config.json names a family that we have no description of.
+
+    Whatever else is wrong with it, `read_architecture` says.
+    """
+    kind = config.get("model_type")
+    return not isinstance(kind, str) or "auto_map" in config or kind in _FAMILIES or kind in ROTARY_FAMILIES
+
+
 def read_architecture(config: Mapping[str, Any]) -> Architecture:
     """The network that a parsed config.json describes.
 

@@ -26,7 +26,7 @@ from worker.token_batches import embed_one_by_one
 log = logging.getLogger(__name__)
 
 # Which backends make vectors where none are shipped, on the CPU in fp32: the first that builds the network.
-_REFERENCES = ("onnx", "torch")
+_REFERENCES = ("onnx", "torch", "transformers")
 
 
 @dataclass(frozen=True, slots=True, eq=False)

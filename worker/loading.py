@@ -66,6 +66,7 @@ def load_profile(
         precision=profile.precision,
         max_batch_tokens=settings.max_batch_tokens or profile.max_batch_tokens,
         num_threads=settings.num_threads,
+        keep_16bit=profile.keep_16bit,
         plan=_plan(profile, loadable, settings, facts=facts, gpu=gpu),
     )
 

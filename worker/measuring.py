@@ -97,7 +97,7 @@ def _batches(backend: Backend, model: Model, settings: Settings) -> list[Tokens]
     num_texts = 1 + int(_NUM_BATCHES * backend.max_batch_tokens / mix.mean())
     lengths = random.choice(mix, num_texts)
     offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
-    vocabulary = model.architecture.vocab_size
+    vocabulary = model.network.vocab_size
     # Special tokens come first in the vocabularies we know, and some models treat padding differently.
     ids = random.integers(min(1000, vocabulary // 2), vocabulary, int(offsets[-1]), dtype=np.int32)
     texts = Tokens(ids, offsets)

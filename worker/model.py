@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from producer.errors import ModelError
-from worker.architecture import Architecture, read_architecture
+from producer.errors import BackendError, ModelError
+from worker.architecture import Architecture, is_listed, read_architecture
 from worker.custom.graph_file import GraphFile
 from worker.head import Head, read_head
 from worker.json_file import read_object
 from worker.safetensors_dir import weight_files, weights_sha256
+from worker.unlisted import Unlisted, read_unlisted
 
 # Names under which sentence-transformers has kept the transformer's own settings.
 TRANSFORMER_SETTINGS = (
@@ -21,20 +22,23 @@ TRANSFORMER_SETTINGS = (
     "sentence_xlm-roberta_config.json",
 )
 
+_LONGEST_TEXT = 1 << 20  # what is above is no limit that anybody meant
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
     """Everything about a model but its weights.
 
-    `transformer` is where config.json, tokenizer and weights lie. `prompts` are by the model's own names;
+    `transformer` is where config.json, tokenizer and weights lie. `network` is Unlisted if only transformers
+    has code for its family: then one backend can run it. `prompts` are by the model's own names;
     `default_prompt` is one of them or None. `matryoshka_dims` is empty if the files state none. `graph` is
-    somebody else's, which is run in place of weights; then `architecture` is only as far as it can be told.
+    somebody else's, which is run in place of weights; then `network` is only as far as it can be told.
     """
 
     directory: Path
     transformer: Path
     revision: str
-    architecture: Architecture
+    network: Architecture | Unlisted
     head: Head
     max_text_tokens: int
     do_lower_case: bool
@@ -43,6 +47,16 @@ class Model:
     similarity: str
     matryoshka_dims: tuple[int, ...]
     graph: GraphFile | None = None
+
+    @property
+    def architecture(self) -> Architecture:
+        """The network as our own backends build it. Raises BackendError if it is of no family of ours."""
+        if isinstance(self.network, Unlisted):
+            raise BackendError(
+                f"there is no network of ours for model_type {self.network.kind!r:.60}; "
+                "choose a profile of the transformers backend"
+            )
+        return self.network
 
     @property
     def dim(self) -> int:
@@ -54,7 +68,7 @@ class Model:
     @property
     def pooled_dim(self) -> int:
         """Length of a vector as pooled, before the dense layers."""
-        return self.architecture.hidden * len(self.head.poolings)
+        return self.network.hidden * len(self.head.poolings)
 
 
 def read_model(directory: Path, *, revision: str | None = None, sha256: str | None = None) -> Model:
@@ -68,7 +82,7 @@ def read_model(directory: Path, *, revision: str | None = None, sha256: str | No
         raise ModelError(f"{directory} is no directory; give one that holds a model")
     transformer, head = read_head(directory)
     config = read_object(transformer / "config.json")
-    architecture = read_architecture(config)
+    network = read_architecture(config) if is_listed(config) else read_unlisted(config)
     weight_files(transformer)
     if revision is None or sha256 is not None:
         found = weights_sha256(transformer)
@@ -84,9 +98,9 @@ def read_model(directory: Path, *, revision: str | None = None, sha256: str | No
         directory=directory,
         transformer=transformer,
         revision=revision,
-        architecture=architecture,
+        network=network,
         head=head,
-        max_text_tokens=_max_text_tokens(settings, transformer, architecture),
+        max_text_tokens=_max_text_tokens(settings, transformer, network.max_tokens),
         do_lower_case=bool(settings.get("do_lower_case", False)),
         prompts=stated_prompts(whole),
         default_prompt=whole.get("default_prompt_name"),
@@ -107,17 +121,21 @@ def first_of(directory: Path, names: tuple[str, ...]) -> dict[str, Any]:
     return {}
 
 
-def _max_text_tokens(settings: Mapping[str, Any], transformer: Path, architecture: Architecture) -> int:
+def _max_text_tokens(settings: Mapping[str, Any], transformer: Path, num_positions: int | None) -> int:
     """Its own setting as in sentence-transformers, else the tokenizer's; never more than positions."""
     limit = settings.get("max_seq_length")
     if limit is None:
         limit = first_of(transformer, ("tokenizer_config.json",)).get("model_max_length")
     if limit is None:
-        return architecture.max_tokens
+        limit = num_positions
     # An unlimited tokenizer says 1e30, which JSON may give as a float.
     if isinstance(limit, bool) or not isinstance(limit, int | float) or limit < 1:
         raise ModelError(f"the model's longest text is {limit!r:.60}; a number of tokens is expected")
-    return int(min(limit, architecture.max_tokens))
+    if num_positions is None and limit > _LONGEST_TEXT:
+        raise ModelError(
+            "the model sets no limit to a text's length; write max_seq_length into sentence_bert_config.json"
+        )
+    return int(limit if num_positions is None else min(limit, num_positions))
 
 
 def stated_prompts(config: Mapping[str, Any]) -> dict[str, str]:

@@ -21,6 +21,7 @@ class _Wish:
     precision: str
     max_batch_tokens: int | None
     num_threads: int | None
+    keep_16bit: tuple[str, ...]
     plan: "KeptPlan | None"
 
 
@@ -32,13 +33,15 @@ def load_backend(
     precision: str,
     max_batch_tokens: int | None = None,
     num_threads: int | None = None,
+    keep_16bit: tuple[str, ...] = (),
     plan: "KeptPlan | None" = None,
 ) -> Backend:
-    """The model loaded by the backend `name` ("onnx", "torch", "tensorrt", "fake"); None: its own choice.
+    """The model loaded by the backend `name` ("onnx", "torch", "transformers", "tensorrt", "fake").
 
-    `plan` is what TensorRT runs, and says all the rest. Raises BackendError for an unknown name, a library
-    that is not installed (naming the extra that has it), and whatever the backend cannot do; ModelError if
-    the weights do not fit the network.
+    None stands for the backend's own choice. `keep_16bit` names layers that fp8 leaves bf16. `plan` is what
+    TensorRT runs, and says all the rest. Raises BackendError for an unknown name, a library that is not
+    installed (naming the extra that has it), and whatever the backend cannot do; ModelError if the weights do
+    not fit the network.
     """
     if name not in _BACKENDS:
         raise BackendError(f"there is no backend {name!r:.60}; known are " + ", ".join(_BACKENDS))
@@ -48,6 +51,7 @@ def load_backend(
         precision=precision,
         max_batch_tokens=max_batch_tokens,
         num_threads=num_threads,
+        keep_16bit=keep_16bit,
         plan=plan,
     )
     try:
@@ -98,6 +102,15 @@ def _torch(model: Model, wish: _Wish) -> Backend:
         device=wish.device,
         precision=wish.precision,
         max_batch_tokens=wish.max_batch_tokens,
+        keep_16bit=wish.keep_16bit,
+    )
+
+
+def _transformers(model: Model, wish: _Wish) -> Backend:
+    from worker.backends.transformers_backend import load_transformers
+
+    return load_transformers(
+        model, device=wish.device, precision=wish.precision, max_batch_tokens=wish.max_batch_tokens
     )
 
 
@@ -111,6 +124,7 @@ def _fake(model: Model, wish: _Wish) -> Backend:
 _BACKENDS: dict[str, tuple[Callable[[Model, _Wish], Backend], str]] = {
     "onnx": (_onnx, "cpu"),
     "torch": (_torch, "torch"),
+    "transformers": (_transformers, "transformers"),
     "tensorrt": (_tensorrt, "tensorrt"),
     "fake": (_fake, "worker"),
 }

@@ -32,7 +32,7 @@ def read_custom_model(found: FoundFiles) -> Model:
         directory=found.directory,
         transformer=transformer,
         revision=graph.sha256[:12],
-        architecture=architecture,
+        network=architecture,
         head=_head(found.directory, config, graph),
         max_text_tokens=_max_text_tokens(settings, transformer, architecture, graph),
         do_lower_case=bool(settings.get("do_lower_case", False)),

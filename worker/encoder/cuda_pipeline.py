@@ -8,6 +8,7 @@ import torch
 
 from producer.errors import BackendError
 from worker.backends.contract import FloatArray, Tokens
+from worker.backends.torch_errors import is_out_of_memory
 from worker.encoder.encoder import Encoder
 from worker.encoder.graphs import GraphedEncoder
 from worker.encoder.network import Tensor
@@ -49,6 +50,7 @@ class CudaPipeline:
         self.max_texts = _max_texts(self.max_tokens)
         self._slots = [self._slot(dim) for _ in range(_NUM_SLOTS)]
         self._next = 0
+        torch.cuda.synchronize(self._device)  # what was zeroed on another stream than it is used on
 
     def start(self, tokens: Tokens) -> Slot:
         """Send the batch on its way. Raises BackendError if all slots wait to be finished."""
@@ -56,21 +58,13 @@ class CudaPipeline:
         if slot.num_texts:
             raise BackendError(f"{_NUM_SLOTS} batches are in flight; collect one before the next launch")
         self._next = (self._next + 1) % _NUM_SLOTS
-        num_texts = slot.num_texts = len(tokens)
-        bucket = self._graphs.bucket(len(tokens.ids))
-        used = self._fill(slot, tokens, bucket)
-        with torch.cuda.stream(self._copying_in):
-            slot.device_in[:used].copy_(slot.pinned_in[:used], non_blocking=True)
-            slot.arrived.record()
-        with torch.cuda.stream(self._computing):
-            self._computing.wait_event(slot.arrived)
-            self._graphs.inputs[:used].copy_(slot.device_in[:used])
-            slot.device_out[:num_texts].copy_(self._graphs.replay(bucket)[:num_texts])
-            slot.computed.record()
-        with torch.cuda.stream(self._copying_out):
-            self._copying_out.wait_event(slot.computed)
-            slot.pinned_out[:num_texts].copy_(slot.device_out[:num_texts], non_blocking=True)
-            slot.done.record()
+        slot.num_texts = len(tokens)
+        try:
+            self._send(slot, tokens)
+        except BaseException:
+            torch.cuda.synchronize(self._device)  # nothing may still read what the next batch overwrites
+            slot.num_texts = 0
+            raise
         return slot
 
     def finish(self, slot: Slot) -> FloatArray:
@@ -89,6 +83,22 @@ class CudaPipeline:
             gc.collect()  # a graph that dies while another one is captured spoils the capture
             torch.cuda.empty_cache()
 
+    def _send(self, slot: Slot, tokens: Tokens) -> None:
+        num_texts, bucket = len(tokens), self._graphs.bucket(len(tokens.ids))
+        used = self._fill(slot, tokens, bucket)
+        with torch.cuda.stream(self._copying_in):
+            slot.device_in[:used].copy_(slot.pinned_in[:used], non_blocking=True)
+            slot.arrived.record()
+        with torch.cuda.stream(self._computing):
+            self._computing.wait_event(slot.arrived)
+            self._graphs.inputs[:used].copy_(slot.device_in[:used])
+            slot.device_out[:num_texts].copy_(self._graphs.replay(bucket)[:num_texts])
+            slot.computed.record()
+        with torch.cuda.stream(self._copying_out):
+            self._copying_out.wait_event(slot.computed)
+            slot.pinned_out[:num_texts].copy_(slot.device_out[:num_texts], non_blocking=True)
+            slot.done.record()
+
     def _fill(self, slot: Slot, tokens: Tokens, bucket: int) -> int:
         staging = slot.pinned_in.numpy()
         split, num_tokens = self.max_texts + 1, len(tokens.ids)
@@ -106,7 +116,9 @@ class CudaPipeline:
                 return GraphedEncoder(
                     encoder, max_tokens=budget, max_texts=_max_texts(budget), stream=self._computing
                 )
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
                 if budget <= smallest:
                     raise BackendError(
                         f"the GPU has no memory for a batch of {budget} tokens; free some, or choose a "

@@ -5,31 +5,13 @@ from dataclasses import dataclass
 
 import torch
 
-from worker.dense import dense_weights
 from worker.encoder.assembly import build_network
+from worker.encoder.dense_layers import DenseLayer, dense_layers
 from worker.encoder.forward import Kernels, token_vectors
 from worker.encoder.network import Flat, Network, Tensor
 from worker.head import Head
 from worker.model import Model
 from worker.weights import Weights
-
-_DENSE_ACTIVATIONS = {
-    "identity": lambda x: x,
-    "tanh": torch.tanh,
-    "relu": torch.relu,
-    "gelu": torch.nn.functional.gelu,
-    "silu": torch.nn.functional.silu,
-    "sigmoid": torch.sigmoid,
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class DenseLayer:
-    """A float32 layer behind the pooling."""
-
-    weight: Tensor
-    bias: Tensor | None
-    activation: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -46,8 +28,7 @@ class Encoder:
         flat = self.kernels.place(ids, offsets)
         pooled = self._pooled(flat)
         for dense in self.denses:
-            lifted = torch.nn.functional.linear(pooled, dense.weight, dense.bias)
-            pooled = _DENSE_ACTIVATIONS[dense.activation](lifted)
+            pooled = dense(pooled)
         return self.kernels.normalise(pooled, flat) if self.head.normalize else pooled
 
     def _pooled(self, flat: Flat) -> Tensor:
@@ -83,14 +64,7 @@ def build_encoder(
         max_text_tokens=model.max_text_tokens,
         keep_16bit=keep_16bit,
     )
-    denses = []
-    for dense in model.head.denses:
-        arrays = dense_weights(dense)
-        weight, bias = (
-            None if array is None else torch.from_numpy(array.copy()).to(device) for array in arrays
-        )
-        denses.append(DenseLayer(weight=weight, bias=bias, activation=dense.activation))
-    return Encoder(network=network, kernels=kernels, head=model.head, denses=tuple(denses))
+    return Encoder(network=network, kernels=kernels, head=model.head, denses=dense_layers(model.head, device))
 
 
 def _picked(flat: Flat, mode: str) -> Tensor:

@@ -44,6 +44,7 @@ class GraphedEncoder:
         self.inputs = torch.zeros(max_texts + 1 + max_tokens, dtype=torch.int32, device=device)
         self._captured: dict[int, _Captured] = {}
         pool = torch.cuda.graph_pool_handle()
+        stream.wait_stream(torch.cuda.current_stream(device))  # which made the inputs and the weights
         for size in reversed(self.sizes):  # the largest first: the others fit into its memory
             self._captured[size] = self._capture(encoder, size, pool, stream)
 
@@ -52,7 +53,7 @@ class GraphedEncoder:
         return self.sizes[bisect.bisect_left(self.sizes, num_tokens)]
 
     def replay(self, bucket: int) -> Tensor:
-        """Compute from `inputs`, on the current stream; (max_texts, dim), lasting until the next replay."""
+        """Compute from `inputs`, on the current stream; (texts, dim), lasting until the next replay."""
         captured = self._captured[bucket]
         captured.graph.replay()
         return captured.vectors
@@ -61,7 +62,9 @@ class GraphedEncoder:
         self, encoder: Encoder, size: int, pool: tuple[int, int], stream: torch.cuda.Stream
     ) -> _Captured:
         split = self._max_texts + 1
-        offsets, ids = self.inputs[:split], self.inputs[split : split + size]
+        # No more texts than tokens: what follows the picked rows of CLS models would compute for all others.
+        offsets = self.inputs[: min(self._max_texts, size) + 1]
+        ids = self.inputs[split : split + size]
         with torch.cuda.stream(stream):
             encoder.vectors(ids, offsets)  # compiles the kernels and lets libraries allocate what they keep
         stream.synchronize()

@@ -1,0 +1,135 @@
+"""Networks of families we have no code for, through the library transformers: padded, on a CPU or a GPU."""
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from producer.errors import BackendError
+from worker.backends.batch_check import check_batch
+from worker.backends.contract import FloatArray, Tokens
+from worker.backends.torch_errors import torch_errors
+from worker.backends.transformers_network import load_network
+from worker.encoder.dense_layers import DenseLayer, dense_layers
+from worker.encoder.network import Tensor
+from worker.encoder.padded_pooling import Padded, pooled
+from worker.model import Model
+
+GPU_BATCH_TOKENS = 16_384  #: slots, padding included
+CPU_BATCH_TOKENS = 4_096
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Launched:
+    vectors: Tensor
+    done: Any  # torch.cuda.Event, or None on the CPU
+
+
+class TransformersBackend:
+    """The contract's backend over a network of transformers and our own head; padded."""
+
+    padded = True
+
+    def __init__(
+        self, network: Any, denses: tuple[DenseLayer, ...], model: Model, *, max_batch_tokens: int
+    ) -> None:
+        self.dim = model.dim
+        self.max_text_tokens = model.max_text_tokens
+        self.max_batch_tokens = max_batch_tokens
+        self.max_batch_texts = max_batch_tokens
+        self._vocab_size = model.network.vocab_size
+        self._head = model.head
+        self._denses = denses
+        self._network = network
+        self._device = network.device
+        # Some networks count positions by what is no padding.
+        self._padding_id = _padding_id(network.config.pad_token_id, self._vocab_size)
+
+    def launch(self, tokens: Tokens) -> Any:
+        """Start the batch. Raises BackendError if it breaks the limits; see the contract for others."""
+        if self._network is None:
+            raise BackendError("the transformers backend is closed; load another one")
+        check_batch(tokens, self, vocab_size=self._vocab_size)
+        with torch_errors(), torch.inference_mode(), _on(self._device):
+            vectors = self._vectors(tokens)
+            if self._device.type == "cpu":
+                return _Launched(vectors, None)
+            arrived = torch.empty(vectors.shape, dtype=vectors.dtype, pin_memory=True)
+            arrived.copy_(vectors, non_blocking=True)
+            done = torch.cuda.Event(blocking=True)
+            done.record()
+            return _Launched(arrived, done)
+
+    def collect(self, handle: Any) -> FloatArray:
+        """The batch's vectors, float32 (n, dim)."""
+        with torch_errors():
+            if handle.done is not None:
+                handle.done.synchronize()
+            vectors: FloatArray = handle.vectors.numpy().copy()
+            return vectors
+
+    def close(self) -> None:
+        """Free the device; calling it twice is fine."""
+        if self._network is not None:
+            self._network, self._denses = None, ()
+            if self._device.type == "cuda":
+                with torch_errors():
+                    torch.cuda.synchronize(self._device)
+                    torch.cuda.empty_cache()
+
+    def _vectors(self, tokens: Tokens) -> Tensor:
+        ids, lengths = (
+            self._sent(array)
+            for array in (_padded(tokens, self._padding_id), tokens.lengths.astype(np.int64))
+        )
+        inside = torch.arange(ids.shape[1], device=self._device)[None, :] < lengths[:, None]
+        states = self._network(input_ids=ids, attention_mask=inside.long()).last_hidden_state
+        x = pooled(Padded(states, inside, lengths), self._head.poolings)
+        for dense in self._denses:
+            x = dense(x)
+        return torch.nn.functional.normalize(x, dim=1, eps=1e-12) if self._head.normalize else x
+
+    def _sent(self, array: npt.NDArray[np.int64]) -> Tensor:
+        host = torch.from_numpy(array)
+        return host if self._device.type == "cpu" else host.pin_memory().to(self._device, non_blocking=True)
+
+
+def load_transformers(
+    model: Model, *, device: str = "cpu", precision: str = "fp32", max_batch_tokens: int | None = None
+) -> TransformersBackend:
+    """The model on `device` ("cpu", "cuda" or "cuda:<i>") in fp32, fp16 or bf16, ready to serve.
+
+    Raises BackendError if the device, the precision, the memory or transformers does not do.
+    """
+    with torch_errors():
+        place = torch.device(device)
+        if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
+            raise BackendError(
+                f"PyTorch finds no GPU {place}; install a CUDA build, or choose another device"
+            )
+        default = CPU_BATCH_TOKENS if place.type == "cpu" else GPU_BATCH_TOKENS
+        return TransformersBackend(
+            load_network(model, place, precision),
+            dense_layers(model.head, place),
+            model,
+            max_batch_tokens=max(max_batch_tokens or default, model.max_text_tokens),
+        )
+
+
+def _padded(tokens: Tokens, padding_id: int) -> npt.NDArray[np.int64]:
+    """Ids (n, longest), the text at the left of each row."""
+    lengths = tokens.lengths
+    ids = np.full((len(lengths), int(lengths.max())), padding_id, dtype=np.int64)
+    ids[np.arange(ids.shape[1]) < lengths[:, None]] = tokens.ids
+    return ids
+
+
+def _padding_id(stated: object, vocab_size: int) -> int:
+    return stated if type(stated) is int and 0 <= stated < vocab_size else 0
+
+
+def _on(device: torch.device) -> Any:
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()

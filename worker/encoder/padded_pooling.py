@@ -1,0 +1,38 @@
+"""Pooling of texts that lie padded, a row each."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from worker.encoder.network import Tensor
+from worker.head import Pooling
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Padded:
+    """Token vectors (n, longest, hidden), True (n, longest) where a token is, and lengths int64 (n,)."""
+
+    values: Tensor
+    inside: Tensor
+    lengths: Tensor
+
+
+def pooled(texts: Padded, poolings: Sequence[Pooling]) -> Tensor:
+    """Float32 (n, hidden x poolings): the results of all poolings, joined; padding counts in none."""
+    return torch.cat([_pooled(texts, mode) for mode in poolings], dim=1)
+
+
+def _pooled(texts: Padded, mode: Pooling) -> Tensor:
+    if mode == "cls":
+        return texts.values[:, 0].float()
+    if mode == "lasttoken":
+        rows = torch.arange(len(texts.lengths), device=texts.lengths.device)
+        return texts.values[rows, texts.lengths - 1].float()
+    outside = ~texts.inside[:, :, None]
+    values = texts.values.float()
+    if mode == "max":
+        return values.masked_fill(outside, float("-inf")).amax(dim=1)
+    # Filled rather than multiplied by 0, which would keep a NaN of the padding.
+    total = values.masked_fill(outside, 0.0).sum(dim=1)
+    return total / texts.lengths[:, None].float() ** (1.0 if mode == "mean" else 0.5)
