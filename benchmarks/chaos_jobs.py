@@ -4,12 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from benchmarks.mortal_worker import KILLER
 from producer import EmbedOptions
 from producer.contract import Reply, Truncate
 from worker.backends.fake import fake_vectors
 from worker.boot import Booted
 
-MAX_TEXTS = 50
+MAX_TEXTS = 20
 POOL = [
     f"text {n} of the pool " * (1 + n % 9) for n in range(1000)
 ]  # so that they are embedded here only once
@@ -39,8 +40,24 @@ class Job:
         return [TOO_LONG, "lone \ud800 surrogate"] if self.n % 20 == 3 else []
 
     @property
+    def killers(self) -> list[str]:
+        """Texts that kill the worker that embeds them."""
+        return [f"{KILLER} {self.n}"] if self.n % 3000 == 99 else []
+
+    @property
+    def letter(self) -> str:
+        """The dead letter that holds the killers."""
+        return f"{self.name}-killers"
+
+    @property
     def texts(self) -> list[str]:
-        return [POOL[place] for place in self.places] + self.bad
+        return [POOL[place] for place in self.places] + self.bad + self.killers
+
+    @property
+    def codes(self) -> dict[int, str]:
+        """Why which text must fail, by its index; all others must not."""
+        codes = ["text_too_long", "invalid_unicode"] if self.bad else ["killed_worker"] * len(self.killers)
+        return dict(enumerate(codes, len(self.places)))
 
     @property
     def options(self) -> EmbedOptions:
@@ -73,8 +90,8 @@ class Expected:
 
     def check(self, job: Job, reply: Reply) -> None:
         """AssertionError if a vector is wrong, or a text failed that should not, or the other way round."""
+        codes = {failure.index: failure.code for failure in reply.failures}
+        assert codes == job.codes, (job, codes)
         expected = self._vectors[job.places]
         np.testing.assert_allclose(reply.vectors[: len(expected)], expected, atol=1e-6)
         assert len(reply.vectors) == len(job.texts), job
-        codes = [failure.code for failure in reply.failures]
-        assert codes == (["text_too_long", "invalid_unicode"] if job.bad else []), job

@@ -4,9 +4,8 @@ import asyncio
 import os
 import random
 import subprocess
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from producer.contract import Keys
 from producer.embedded import find_server
 
 SERVER_AWAY_S = 0.5
+ROOT = Path(__file__).parents[1]  # from where `python -m benchmarks.chaos` is found
 
 
 class Server:
@@ -50,11 +50,11 @@ class Server:
 
 
 @contextmanager
-def host(log: Path, settings: Mapping[str, str]) -> Iterator[psutil.Process]:
-    """`worker run` with these settings, ended in order; its log is shown if its status is not 0."""
+def host(command: Sequence[str], log: Path, settings: Mapping[str, str]) -> Iterator[psutil.Process]:
+    """The parent of a worker with these settings, ended in order; its log is shown if its status is not 0."""
     env = {**os.environ, **{f"EMBEDMILL_{name}": value for name, value in settings.items()}}
     with log.open("wb") as output:
-        started = subprocess.Popen([sys.executable, "-m", "worker", "run"], env=env, stderr=output)
+        started = subprocess.Popen(command, cwd=ROOT, env=env, stderr=output)
     try:
         yield psutil.Process(started.pid)
     finally:

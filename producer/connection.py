@@ -42,7 +42,7 @@ def connect(url: str = DEFAULT_URL, *, timeout_s: float = 10.0, patience: Patien
     SettingsError.
     """
     pool = open_pool(parse(url), timeout_s=timeout_s, patience=patience or Patience(OUTAGE_S))
-    redis = ArqRedis(pool)
+    redis = _Client(pool)
     redis.auto_close_connection_pool = True  # the pool is ours alone
     return redis
 
@@ -55,6 +55,17 @@ def connect_blocking(
     redis = BlockingRedis(connection_pool=pool)
     redis.auto_close_connection_pool = True
     return redis
+
+
+class _Client(ArqRedis):
+    """Leaves no connection open: redis-py forgets those that it was closing when it was cancelled."""
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:
+        closing = asyncio.ensure_future(super().aclose(close_connection_pool))
+        try:
+            await asyncio.shield(closing)
+        finally:
+            await asyncio.wait({closing})
 
 
 @asynccontextmanager

@@ -10,10 +10,10 @@ import pytest
 from cut_connections import cut_once
 from redis.asyncio import Redis
 from redis.exceptions import TimeoutError as RedisTimeout
-from serving import MODEL, worker
+from serving import MODEL, booted, worker
 
 from producer import Client, EmbedOptions, QueueLimits, SyncClient
-from producer.connection import end_tasks, redis_errors
+from producer.connection import connect, end_tasks, redis_errors
 from producer.contract import Keys, Truncate, build_request, encode_request, queue_name
 from producer.embedded import EmbeddedServer
 from producer.errors import (
@@ -27,7 +27,9 @@ from producer.errors import (
     ResultTimeout,
     SettingsError,
 )
+from worker.app import serve
 from worker.backends.fake import fake_vectors
+from worker.settings import Settings
 from worker.source import locate
 from worker.tokenizer import Tokenizer
 
@@ -324,21 +326,34 @@ async def test_a_dead_device_ends_the_worker_and_its_jobs_run_elsewhere(url: str
     token = int(tokenizer().encode(["poison"], Truncate.END).tokens.ids[1])
     async with Client(url, model=MODEL) as client:
         job = (await client.submit(["poison"])).job
-
-        async def until_it_dies() -> None:
-            async with worker(url, backend={"failures": {token: BackendDead}}, lease_s=0.5):
-                for _ in range(500):
-                    await asyncio.sleep(0.02)
-                    running = {task.get_name() for task in asyncio.all_tasks()}
-                    if await redis.hget(KEYS.job(job), "token") and "embedmill-main" not in running:
-                        return
-
+        settings = Settings(model=MODEL, redis_url=url, lease_s=0.5)
         with pytest.raises(BackendDead, match="told to fail"):
-            await until_it_dies()
+            await serve(settings, booted(settings, failures={token: BackendDead}))
         assert await redis.zcard(KEYS.leases) == 1
         async with worker(url):
             assert (await client.result(job, timeout_s=10)).ok
         assert await redis.hget(KEYS.totals, "lost_leases") == b"1"
+
+
+async def test_a_client_that_is_cancelled_while_it_closes_leaves_nothing_open(url: str, redis: Redis) -> None:
+    """The server has no connection of it any more."""
+    client = connect(f"{url}?client_name=closing")
+    await client.ping()
+    assert await num_connections(redis, "closing") == 1
+    task = asyncio.create_task(client.aclose())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    for _ in range(500):
+        if await num_connections(redis, "closing") == 0:
+            break
+        await asyncio.sleep(0.02)
+    assert await num_connections(redis, "closing") == 0
+
+
+async def num_connections(redis: Redis, name: str) -> int:
+    return sum(one["name"] == name for one in await redis.client_list())
 
 
 @pytest.mark.parametrize("command", [b"EVAL", b"GET", b"UNLINK"])

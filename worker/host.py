@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from queue import Empty, SimpleQueue
@@ -30,10 +30,16 @@ Environ = Mapping[str, str]
 _WAIT_S = 0.25
 
 
-def run_host(settings: Settings, environ: Environ) -> int:
+def _worker(owner: str) -> list[str]:
+    return [sys.executable, "-m", "worker", "run-one", "--owner", owner]
+
+
+def run_host(
+    settings: Settings, environ: Environ, *, command: Callable[[str], Sequence[str]] = _worker
+) -> int:
     """Serve on every usable device until a signal; the process's exit status.
 
-    `environ` is what the worker processes get; it must say what `settings` say.
+    `environ` is what the worker processes get; it must say what `settings` say. `command(owner)` starts one.
     """
     devices = environs(survey(settings), settings, environ)
     log.info("host pid=%d workers=%d", os.getpid(), len(devices))
@@ -50,7 +56,7 @@ def run_host(settings: Settings, environ: Environ) -> int:
             log.warning("handed_back name=%s jobs=%d on_trial=%d", owner, left.num_jobs, left.num_on_trial)
         return left.num_on_trial > 0
 
-    slots = {name: Slot(one, command=_command, hand_back=give_back) for name, one in devices.items()}
+    slots = {name: Slot(one, command=command, hand_back=give_back) for name, one in devices.items()}
     with ExitStack() as on_exit:
         on_exit.enter_context(redis)
         if settings.metrics_port is not None:
@@ -122,7 +128,3 @@ def keep_all(slots: Sequence[Slot]) -> int:
         else:
             statuses.append(event if event >= 0 else 128 - event)
     return next(filter(None, statuses), 0)
-
-
-def _command(owner: str) -> list[str]:
-    return [sys.executable, "-m", "worker", "run-one", "--owner", owner]

@@ -6,14 +6,14 @@ import pytest
 
 from benchmarks.chaos import DEPTH, chaos
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 async def test_chaos(tmp_path: Path) -> None:
-    """10,000 jobs on a full queue; `chaos` itself asserts that none was lost, doubled or wrong."""
+    """10,000 jobs on a full queue; `chaos` itself asserts that none was lost, doubled, wrong or condemned."""
     report = await chaos(10_000, tmp_path)
     assert report.answers.keys() == {"embedded", "cancelled", "invalid_option"}
-    assert report.given_up_and_requeued > 0
+    assert report.killers_found == 4
     assert report.median_wait_s["high"] < report.median_wait_s["normal"] < report.median_wait_s["low"]
     assert report.median_depth > DEPTH / 4, "the queue was not full"
     happened = report.havoc
