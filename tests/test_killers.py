@@ -129,13 +129,13 @@ async def test_a_dead_device_is_a_death_too(redis: Redis, server: EmbeddedServer
         check(fake, ["before"], replies[0])
         check(fake, texts, replies[1], killers={2})
         check(fake, ["after"], replies[2])
-        assert len(deaths) == 5  # beside others, all four, two, one, and that one again
+        assert len(deaths) == 6  # beside others, all four, two, one, and that one twice more
         [failure] = replies[1].failures
         assert f"dead letter {jobs[1]}-killers" in failure.message
         assert await redis.hget(KEYS.totals, "bytes") == b"0"
         [letter] = await client.dead_letters()
         assert (letter.job, letter.num_texts, letter.num_bytes) == (f"{jobs[1]}-killers", 1, len(texts[2]))
-        assert (letter.code, letter.tries) == ("killed_worker", 4)
+        assert (letter.code, letter.tries) == ("killed_worker", 5)
 
 
 async def test_a_requeued_killer_meets_no_innocent(redis: Redis, server: EmbeddedServer, fake) -> None:
@@ -145,11 +145,11 @@ async def test_a_requeued_killer_meets_no_innocent(redis: Redis, server: Embedde
         letter = f"{job}-killers"
         async with mortals(server.url, fake) as deaths:
             assert (await client.result(job, timeout_s=40)).failures[0].code == "killed_worker"
-            assert len(deaths) == 3
+            assert len(deaths) == 4
             assert await client.requeue(letter)
             assert await redis.hget(KEYS.job(letter), "trial") == b""
             assert (await client.result(letter, timeout_s=40)).failures[0].code == "killed_worker"
-            assert len(deaths) == 5
+            assert len(deaths) == 7
             assert [one.job for one in await client.dead_letters()] == [letter]
             assert await client.drop(letter)
         async with worker(server.url):  # the device can take it now
@@ -438,7 +438,7 @@ async def test_only_the_text_that_kills_fails(
         _, request = await client.dead_letter(letter.job)
         assert request is not None
         assert request.texts == tuple(texts[at] for at in sorted(killers))
-    assert num_deaths <= 1 + len(killers) * 14
+    assert num_deaths <= 1 + len(killers) * 15
     totals = await redis.hgetall(KEYS.totals)
     assert (totals[b"done"], totals[b"bytes"]) == (b"61", b"0")
     assert b"failed" not in totals

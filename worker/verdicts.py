@@ -30,7 +30,7 @@ def given_up(claim: Claim, *, max_tries: int) -> Failure | None:
 def text_failures(job: str, killers: Iterable[int]) -> list[TextFailure]:
     """Why the texts at these indices have no vector."""
     reason = (
-        "workers died of it, twice while it ran alone; "
+        "workers died of it, three times in a row while it ran alone; "
         f"it is kept as dead letter {_letter_id(job)}, change it or leave it out"
     )
     return [TextFailure(at, CODE, f"text {at}: {reason}") for at in killers]
