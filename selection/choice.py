@@ -1,5 +1,6 @@
 """What was chosen and why: the answer of `choose`, and how it changes when a profile fails here."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from selection.manifest import ModelCard, Profile
@@ -7,6 +8,7 @@ from selection.verdict import Cause, Standing, Verdict
 
 EXIT_UNKNOWN = 3
 EXIT_NONE_RUNNABLE = 4
+_TWIN = "is loaded just like"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,9 +73,7 @@ def with_failure(choice: Choice, profile_id: str, reason: str) -> Choice:
     failed = choice.verdict(profile_id)
     twins = {each.profile.id for each in choice.verdicts if _is_twin(each, failed)}
     name = failed.profile.name
-    reasons = {profile_id: reason} | dict.fromkeys(
-        twins, f"is loaded just like {name}, which failed: {reason}"
-    )
+    reasons = {profile_id: reason} | dict.fromkeys(twins, f"{_TWIN} {name}, which failed: {reason}")
     verdicts = tuple(
         replace(each, standing=Standing.FAILED, cause=Cause.FAILED, reason=reasons[each.profile.id])
         if each.profile.id in reasons
@@ -83,9 +83,20 @@ def with_failure(choice: Choice, profile_id: str, reason: str) -> Choice:
     left = tuple(each for each in choice.candidates if each.id not in reasons)
     if left:
         return replace(choice, candidates=left, verdicts=verdicts)
-    what = "The pinned profile" if choice.pinned else "Every runnable profile, the last being"
-    error = f"{what} {failed.profile.id} ({failed.profile.name}) did not load or verify here: {reason}"
+    if choice.pinned:
+        error = f"The pinned profile {failed.profile.id} ({name}) did not load or verify here: {reason}"
+    else:
+        error = f"No runnable profile loads and verifies here: {_why(verdicts)}"
     return replace(choice, candidates=(), verdicts=verdicts, error=error, exit_code=EXIT_NONE_RUNNABLE)
+
+
+def _why(verdicts: Sequence[Verdict]) -> str:
+    """Each reason once, behind the names of the profiles that failed for it, in the order of their ranks."""
+    names: dict[str, list[str]] = {}
+    for each in verdicts:
+        if each.cause is Cause.FAILED and not each.reason.startswith(_TWIN):
+            names.setdefault(each.reason, []).append(each.profile.name)
+    return "; ".join(f"{', '.join(some)}: {reason}" for reason, some in names.items())
 
 
 def _is_twin(verdict: Verdict, failed: Verdict) -> bool:

@@ -61,7 +61,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, int]] = {
     "modules are no JSON": (lambda at: (at / "modules.json").write_text("{"), "is no list of modules", 1),
     "unknown network": (
         lambda at: (at / "config.json").write_text('{"model_type": "t5"}'),
-        "config.json has model_type 't5'; supported are",
+        "config.json of model_type 't5' has no vocab_size; only networks for text can be served",
         1,
     ),
     "remote code": (

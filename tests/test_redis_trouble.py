@@ -71,6 +71,7 @@ async def test_an_answer_waits_for_memory_and_burns_no_try(
     server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Claimed and renewed without memory, the answer kept by the worker until Redis takes it."""
+    caplog.set_level("WARNING")  # whatever a command has set before
     async with Client(server.url, model=MODEL) as client:
         jobs = [(await client.submit([text])).job for text in TEXTS[:3]]
         with server.client() as redis:

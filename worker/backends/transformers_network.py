@@ -33,6 +33,7 @@ def load_network(model: Model, device: torch.device, precision: str) -> Any:
 
 def _from_directory(model: Model, dtype: torch.dtype) -> Any:
     import transformers
+    from safetensors import SafetensorError
 
     transformers.logging.disable_progress_bar()
     local = {"local_files_only": True, "trust_remote_code": False}
@@ -51,7 +52,15 @@ def _from_directory(model: Model, dtype: torch.dtype) -> Any:
             output_loading_info=True,
             **local,
         )
-    except (OSError, ValueError, KeyError, AttributeError, ImportError, RuntimeError) as error:
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        AttributeError,
+        ImportError,
+        RuntimeError,
+        SafetensorError,
+    ) as error:
         raise BackendError(
             f"transformers {transformers.__version__} cannot load the network ({type(error).__name__}: "
             f"{str(error).strip()[:200]}); a newer version may"
