@@ -3,8 +3,6 @@
 import asyncio
 from contextlib import suppress
 
-from redis.exceptions import RedisError
-
 from producer.connection import redis_errors
 from producer.contract import Failure, Keys, Reply, decode_answer
 from producer.errors import JobFailed, ResultNotFound, ResultTimeout
@@ -71,9 +69,9 @@ class Answers:
             )
         answer = decode_answer(payload)
         if consume:
-            # Only once it is here: with GETDEL a connection cut in the middle would lose it.
-            with suppress(RedisError, OSError):  # then it expires
-                await self._outbox.send(("UNLINK", key))
+            # Only once it is here: with GETDEL a connection cut in the middle would lose it. Without UNLINK it
+            # expires.
+            self._outbox.post(("UNLINK", key))
         return answer
 
     async def _is_pending(self, job: str) -> bool:

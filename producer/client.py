@@ -33,6 +33,7 @@ from producer.patience import Patience
 from producer.submission import Prepared, Priority, QueueLimits, Submission, prepare, submit
 
 _MAX_LOST = 3  # how often a job is enqueued again that Redis has lost
+_FLUSH_S = 1.0  # answers that were read are deleted by then, or expire
 _WITHDRAW_S = 5.0  # whoever leaves early waits no longer for a Redis that does not answer
 
 Batches = AsyncIterable[Sequence[object]] | Iterable[Sequence[object]]
@@ -85,6 +86,7 @@ class Client:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        await self._outbox.flush(timeout_s=_FLUSH_S)
         await self._open.aclose()
 
     async def embed(

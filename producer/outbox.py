@@ -35,6 +35,18 @@ class Outbox:
 
     async def send(self, *commands: Command) -> list[Any]:
         """The replies, in order; raises redis-py's error of the first command that failed."""
+        return await self._put(commands)
+
+    def post(self, *commands: Command) -> None:
+        """Send as well, before whatever is sent later; nobody waits for it, and an error is nobody's."""
+        self._put(commands).add_done_callback(_look_away)
+
+    async def flush(self, *, timeout_s: float) -> None:
+        """Wait until everything is sent, but no longer than that."""
+        if self._task is not None and not self._task.done():
+            await asyncio.wait([self._task], timeout=timeout_s)
+
+    def _put(self, commands: Sequence[Command]) -> asyncio.Future[list[Any]]:
         # Encoded here, so that what cannot be fails its sender and not the whole pipeline.
         encoded = [[part.encode() if isinstance(part, str) else part for part in one] for one in commands]
         num_bytes = sum(len(part) for one in encoded for part in one)
@@ -42,7 +54,7 @@ class Outbox:
         self._waiting.append(_Letter(encoded, num_bytes, replies))
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._empty(), name="embedmill-outbox")
-        return await replies
+        return replies
 
     async def _empty(self) -> None:
         while self._waiting:
@@ -85,3 +97,9 @@ class Outbox:
                 letter.replies.set_result(replies)
             else:
                 letter.replies.set_exception(error)
+
+
+def _look_away(replies: asyncio.Future[list[Any]]) -> None:
+    """Or asyncio would complain of an error that nobody has looked at."""
+    if not replies.cancelled():
+        replies.exception()
