@@ -69,8 +69,7 @@ class Answers:
             )
         answer = decode_answer(payload)
         if consume:
-            # Only once it is here: with GETDEL a connection cut in the middle would lose it. Without UNLINK it
-            # expires.
+            # Only once it is here: with GETDEL a connection cut in the middle would lose it.
             self._outbox.post(("UNLINK", key))
         return answer
 
