@@ -149,19 +149,20 @@ async def test_a_job_can_be_fetched_later(url: str, redis: Redis) -> None:
 async def test_results_go_once_read_if_asked(url: str, redis: Redis) -> None:
     """By who enqueued the job; who joins it leaves the result to others, unless fetching it by its id."""
     batches = [["a"], ["b"]]
-    async with worker(url), Client(url, model=MODEL, keep_result_s=50) as client:
-        [_ async for _ in client.embed_many(batches, consume=False)]
-        kept = await redis.keys(KEYS.result("*"))
-        assert len(kept) == 2
-        assert all([0 < await redis.ttl(key) <= 50 for key in kept])
-        [_ async for _ in client.embed_many(batches)]
+    async with worker(url):
+        async with Client(url, model=MODEL, keep_result_s=50) as client:
+            [_ async for _ in client.embed_many(batches, consume=False)]
+            kept = await redis.keys(KEYS.result("*"))
+            assert len(kept) == 2
+            assert all([0 < await redis.ttl(key) <= 50 for key in kept])
+            [_ async for _ in client.embed_many(batches)]
         assert await redis.exists(*kept) == 2
-        for text, *_ in batches:
-            await client.result((await client.submit([text])).job, consume=True)
-        async with asyncio.timeout(10):  # nobody waits for a deletion
-            while await redis.exists(*kept):
-                await asyncio.sleep(0.01)
-        [_ async for _ in client.embed_many(batches)]
+        async with Client(url, model=MODEL) as client:
+            for text, *_ in batches:
+                await client.result((await client.submit([text])).job, consume=True)
+        assert await redis.exists(*kept) == 0
+        async with Client(url, model=MODEL) as client:
+            [_ async for _ in client.embed_many(batches)]
         assert await redis.keys(KEYS.result("*")) == []
 
 
