@@ -14,7 +14,7 @@ from producer.errors import JobFailed, PayloadError
 from producer.status import read_status
 from selection import with_failure
 from worker.boot import survey
-from worker.jobs import JobEvent
+from worker.job_event import JobEvent
 from worker.registration import Registration
 from worker.settings import Settings
 from worker.tally import Tally

@@ -19,7 +19,8 @@ from worker.device import BatchEvent, Device
 from worker.embedding import Embedding
 from worker.events import given_up, log_batch, log_job, to_all
 from worker.heartbeat import Heartbeat
-from worker.jobs import EmbedJobs, JobEvent, Mark
+from worker.job_event import JobEvent
+from worker.jobs import EmbedJobs, Mark
 from worker.lease import LeaseWorker
 from worker.leases import Leases
 from worker.owner import new_owner

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from producer.contract import Failure
 from worker.device import BatchEvent
-from worker.jobs import JobEvent
+from worker.job_event import JobEvent
 from worker.leases import Claim
 
 log = logging.getLogger(__name__)

@@ -13,6 +13,7 @@ from producer.errors import EmbedmillError, PayloadError, RequestError
 from worker import part
 from worker.embedding import Embedding
 from worker.gate import Gate
+from worker.job_event import JobEvent
 from worker.leases import Answer, Claim
 from worker.part import Computed, Part, Serving
 from worker.stopwatch import Stopwatch
@@ -27,38 +28,6 @@ Mark = Callable[[Claim, Trial, Range], Awaitable[bool]]
 
 _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobEvent:
-    """One job as it was ended; `failures` counts the failed texts by code.
-
-    `num_repeated` texts had their vector from an equal text in flight, `num_cache_hits` from the cache;
-    with the cache off there are neither hits nor misses.
-    `waited_s` is the time on the queue, `seconds` the time from the claim to the answer; of those `prepare_s`
-    to its tokens, `device_s` to its vectors, the turn it waited for included, and `answer_s` to the bytes.
-    """
-
-    job: str
-    num_texts: int
-    failures: Mapping[str, int]
-    num_truncated: int
-    num_tokens: int
-    waited_s: float
-    seconds: float
-    code: str
-    tries: int = 1
-    num_repeated: int = 0
-    num_cache_hits: int = 0
-    num_cache_misses: int = 0
-    prepare_s: float = 0.0
-    device_s: float = 0.0
-    answer_s: float = 0.0
-
-    @property
-    def num_failed(self) -> int:
-        """Texts without a vector."""
-        return sum(self.failures.values())
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from worker.device import BatchEvent
-from worker.jobs import JobEvent
+from worker.job_event import JobEvent
 
 # Seconds: from a batch on a GPU to a queue that is fed overnight.
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600)
