@@ -82,11 +82,11 @@ class Client:
                 listening = subscribed(self._redis, self._keys.channel, self._events.on_message)
                 await opening.enter_async_context(listening)
             self._patience.outage_s = self._outage_s
+            opening.push_async_callback(self._outbox.flush, timeout_s=_FLUSH_S)
             self._open = opening.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._outbox.flush(timeout_s=_FLUSH_S)
         await self._open.aclose()
 
     async def embed(

@@ -4,8 +4,6 @@ Two sessions rather than one merged graph: nothing of theirs is rewritten, and w
 on the device.
 """
 
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
@@ -18,6 +16,7 @@ from worker.backends.cpu_threads import usable_cpus
 from worker.backends.custom_inputs import cut, padded_inputs, slot_inputs
 from worker.backends.onnx_errors import onnx_errors
 from worker.backends.onnx_session import open_session
+from worker.backends.portion_pool import Launched, PortionPool
 from worker.build.custom_head import custom_head
 from worker.build.onnx_nodes import Graph
 from worker.custom.custom_model import padding_id
@@ -71,12 +70,6 @@ def _open(graph: GraphFile, provider: str) -> Any:
     return session
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Launched:
-    num_texts: int
-    parts: list[tuple[npt.NDArray[np.intp], "Future[FloatArray]"]]
-
-
 class _CustomOnnxBackend:
     """See `Backend`."""
 
@@ -100,7 +93,7 @@ class _CustomOnnxBackend:
         self._session = session
         self._device = device
         self._portion_slots = max_batch_tokens if device == "cuda" else _PORTION_SLOTS
-        self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="onnx")
+        self._pool = PortionPool(self._run, num_threads=num_threads)
         self._closed = False
         self._padding_id = padding_id(model)
         self._head = self._seen_head()  # the session reads its tensors where they lie
@@ -111,22 +104,14 @@ class _CustomOnnxBackend:
         if self._closed:
             raise BackendError("the backend was closed; load it again")
         check_batch(tokens, self, vocab_size=self._model.architecture.vocab_size)
-        parts = cut(tokens.lengths, self._graph, max_slots=self._portion_slots)
-        return _Launched(
-            len(tokens), [(texts, self._pool.submit(self._run, tokens, texts)) for texts in parts]
-        )
+        return self._pool.launch(tokens, cut(tokens.lengths, self._graph, max_slots=self._portion_slots))
 
     def collect(self, handle: Handle) -> FloatArray:
-        launched = cast("_Launched", handle)
-        wait([part for _, part in launched.parts])  # a failed batch leaves nothing running behind
-        vectors = np.empty((launched.num_texts, self.dim), dtype=np.float32)
-        for texts, part in launched.parts:
-            vectors[texts] = part.result()
-        return vectors
+        return self._pool.collect(cast("Launched", handle), dim=self.dim)
 
     def close(self) -> None:
         self._closed = True
-        self._pool.shutdown(cancel_futures=True)
+        self._pool.close()
 
     def _seen_head(self) -> Graph:
         """The head for what the graph gives for a text of one token. Raises BackendError if there is none."""

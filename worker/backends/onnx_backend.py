@@ -5,9 +5,7 @@ waits for the slowest at each of a hundred steps. So a batch is cut into portion
 each portion runs on one thread from end to end.
 """
 
-from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import nullcontext
-from dataclasses import dataclass
 from threading import Lock
 from typing import Any, cast
 
@@ -21,6 +19,7 @@ from worker.backends.cpu_threads import usable_cpus
 from worker.backends.flat_inputs import graph_inputs, portions
 from worker.backends.onnx_errors import onnx_errors
 from worker.backends.onnx_session import CPU, open_session
+from worker.backends.portion_pool import Launched, PortionPool
 from worker.build.onnx_graph import build_graph
 from worker.build.onnx_nodes import Graph
 from worker.model import Model
@@ -64,12 +63,6 @@ def load_onnx(
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Launched:
-    num_texts: int
-    parts: list[tuple[npt.NDArray[np.intp], "Future[FloatArray]"]]
-
-
 class OnnxCpuBackend:
     """See `Backend`."""
 
@@ -87,7 +80,7 @@ class OnnxCpuBackend:
         self._architecture = model.architecture
         self._walled = model.architecture.causal or any(model.architecture.windows)
         self._large = Lock()
-        self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix="onnx")
+        self._pool = PortionPool(self._run, num_threads=num_threads)
         self._closed = False
 
     def launch(self, tokens: Tokens) -> Handle:
@@ -95,22 +88,16 @@ class OnnxCpuBackend:
         if self._closed:
             raise BackendError("the backend was closed; load it again")
         check_batch(tokens, self, vocab_size=self._architecture.vocab_size)
-        cut = portions(tokens.lengths, _PORTION_SLOTS)
-        return _Launched(len(tokens), [(texts, self._pool.submit(self._run, tokens, texts)) for texts in cut])
+        return self._pool.launch(tokens, portions(tokens.lengths, _PORTION_SLOTS))
 
     def collect(self, handle: Handle) -> FloatArray:
         """See `Backend`."""
-        launched = cast("_Launched", handle)
-        wait([part for _, part in launched.parts])  # a failed batch leaves nothing running behind
-        vectors = np.empty((launched.num_texts, self.dim), dtype=np.float32)
-        for texts, part in launched.parts:
-            vectors[texts] = part.result()
-        return vectors
+        return self._pool.collect(cast("Launched", handle), dim=self.dim)
 
     def close(self) -> None:
         """See `Backend`."""
         self._closed = True
-        self._pool.shutdown(cancel_futures=True)
+        self._pool.close()
 
     def _run(self, tokens: Tokens, texts: npt.NDArray[np.intp]) -> FloatArray:
         inputs = graph_inputs(tokens, texts, self._architecture.position_offset)
