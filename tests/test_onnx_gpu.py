@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from test_encoder_families import FAMILIES, flat, random_network, random_rows, worst_cosine
 
-from producer.errors import BackendError
+from producer.errors import BackendError, BackendOutOfMemory
 from worker.backends import load_backend
 from worker.backends.onnx_session import CUDA, misplaced
 from worker.model import read_model
@@ -70,3 +70,24 @@ def test_two_batches_in_flight_and_two_backends(tmp_path: Path) -> None:
     second.close()
     assert np.isfinite(embedded(first, rows)).all()
     first.close()
+
+
+def test_out_of_memory_is_said_and_passes(tmp_path: Path) -> None:
+    """A batch for which another program left no room fails as such, and is computed once there is room."""
+    import torch
+
+    random_network(*FAMILIES["bert"], tmp_path)
+    backend = load_backend(
+        "onnx", read_model(tmp_path), device="cuda", precision="fp32", max_batch_tokens=65_536
+    )
+    full, small = flat([[5] * 100] * 655), flat([[5] * 100])
+    before = embedded(backend, [[5] * 100])
+    free, _ = torch.cuda.mem_get_info()
+    other = torch.empty(free - 8 * 2**20, dtype=torch.uint8, device="cuda")
+    with pytest.raises(BackendOutOfMemory):
+        backend.collect(backend.launch(full))
+    assert worst_cosine(backend.collect(backend.launch(small)), before) > 0.9999
+    del other
+    torch.cuda.empty_cache()
+    assert np.isfinite(backend.collect(backend.launch(full))).all()
+    backend.close()
