@@ -4,10 +4,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 
 from producer.errors import BackendError
 from worker.backends.batch_check import check_batch
 from worker.backends.contract import Backend, FloatArray, Handle, Tokens
+from worker.backends.flat_inputs import Inputs
 from worker.backends.onnx_errors import onnx_errors
 from worker.backends.onnx_session import CUDA, open_session
 from worker.backends.packed_inputs import packed_inputs, shelves
@@ -16,7 +18,9 @@ from worker.build.onnx_packed import build_packed_graph
 from worker.model import Model
 from worker.weights import Weights
 
-_BATCH_TOKENS = 16_384
+_BATCH_TOKENS = (
+    65_536  # on an H100 MiniLM's rate is 1.4 times that of batches of 16,384, BERT-large's 1.1 times
+)
 _SLOTS_PER_TOKEN = 2  # pooling sees slots: a long text among short ones would blow them up
 
 
@@ -56,7 +60,11 @@ class OnnxCudaBackend:
         if self._closed:
             raise BackendError("the backend was closed; load it again")
         check_batch(tokens, self, vocab_size=self._architecture.vocab_size)
-        return self._pool.submit(self._run, tokens)
+        # Made here, while the thread waits for the batch before.
+        offset, parts = self._architecture.position_offset, []
+        for texts in shelves(tokens.lengths, _SLOTS_PER_TOKEN * self.max_batch_tokens):
+            parts.append((texts, packed_inputs(tokens, texts, offset)))
+        return self._pool.submit(self._run, len(tokens), parts)
 
     def collect(self, handle: Handle) -> FloatArray:
         """See `Backend`."""
@@ -68,15 +76,14 @@ class OnnxCudaBackend:
         self._pool.shutdown(cancel_futures=True)
         self._session = None
 
-    def _run(self, tokens: Tokens) -> FloatArray:
-        vectors = np.empty((len(tokens), self.dim), dtype=np.float32)
-        for texts in shelves(tokens.lengths, _SLOTS_PER_TOKEN * self.max_batch_tokens):
-            inputs = packed_inputs(tokens, texts, self._architecture.position_offset)
+    def _run(self, num_texts: int, parts: list[tuple[npt.NDArray[np.intp], Inputs]]) -> FloatArray:
+        vectors = np.empty((num_texts, self.dim), dtype=np.float32)
+        for texts, inputs in parts:
             with onnx_errors("compute a batch"):
                 vectors[texts] = self._bound(inputs)
         return vectors
 
-    def _bound(self, inputs: dict[str, Any]) -> FloatArray:
+    def _bound(self, inputs: Inputs) -> FloatArray:
         """Inputs copied to the device once, the vectors back once."""
         from onnxruntime import OrtValue
 

@@ -26,10 +26,15 @@ class Heads:
         self._positions = ""
 
     def split(self, qkv: str, layer: int) -> tuple[str, str, str]:
-        """Queries, keys and values, each with as many heads as there are queries."""
+        """The fused product in its parts, which are `ready`."""
         nodes, network = self._nodes, self._architecture
         sizes = np.array([network.heads, network.kv_heads, network.kv_heads]) * network.head_dim
         q, k, v = nodes.ops("Split", qkv, nodes.constant(sizes, np.int64), num_outputs=3, axis=1)
+        return self.ready(q, k, v, layer)
+
+    def ready(self, q: str, k: str, v: str, layer: int) -> tuple[str, str, str]:
+        """Queries, keys and values normed and turned, each with as many heads as there are queries."""
+        network = self._architecture
         if network.head_norm:
             q, k = self._normed(q, f"layers.{layer}.q_norm"), self._normed(k, f"layers.{layer}.k_norm")
         if network.ropes:

@@ -22,6 +22,7 @@ from worker.build.onnx_linear import ExactLinears, Linears
 from worker.build.onnx_nodes import MICROSOFT, Graph, Nodes
 from worker.build.onnx_norm import FusedSums, Norms
 from worker.build.onnx_scores import ScoreBiases
+from worker.build.qkv_apart import qkv_apart
 from worker.model import Model
 from worker.weights import Weights
 
@@ -48,7 +49,8 @@ def build_packed_graph(model: Model, weights: Weights, *, precision: str) -> Gra
         raise BackendError(
             "ONNX Runtime has no packed attention that is causal or has windows; take a torch profile"
         )
-    narrow = _in_fp16(weights) if precision == "fp16" else weights
+    parts = qkv_apart(network, weights)
+    narrow = _in_fp16(parts) if precision == "fp16" else parts
     norms, linears = Norms(nodes, network, narrow), ExactLinears(nodes, narrow)
     attention = PackedAttention(
         nodes,
@@ -66,7 +68,10 @@ def build_packed_graph(model: Model, weights: Weights, *, precision: str) -> Gra
 
 
 class PackedAttention:
-    """Attention over the tokens as they lie; see `Attention`."""
+    """Attention over the tokens as they lie; see `Attention`.
+
+    Three products instead of one, and no bias, are what the operator can read where they lie.
+    """
 
     def __init__(
         self,
@@ -87,14 +92,14 @@ class PackedAttention:
 
     def attend(self, x: str, layer: int) -> str:
         """See `Attention`."""
-        nodes, name = self._nodes, f"layers.{layer}.qkv"
-        biased, rotary = "qkv" in self._architecture.biased, self._architecture.positions == "rotary"
-        parts = self._heads.split(self._linears.linear(x, name, bias=biased and rotary), layer)
-        # Rotation comes behind the bias; elsewhere attention adds it.
-        bias = nodes.tensor(f"{name}.bias", self._weights[f"{name}.bias"]) if biased and not rotary else ""
-        inputs = [*parts, bias, "token_offset", "cumulative", self._biases.of_layer(layer)]
+        q, k, v = (self._part(x, f"layers.{layer}.{part}") for part in "qkv")
+        parts = self._heads.ready(q, k, v, layer)
+        inputs = [*parts, "", "token_offset", "cumulative", self._biases.of_layer(layer)]
         options: dict[str, Any] = {"num_heads": self._architecture.heads, "domain": MICROSOFT}
-        return nodes.op("PackedMultiHeadAttention", *inputs, **options)
+        return self._nodes.op("PackedMultiHeadAttention", *inputs, **options)
+
+    def _part(self, x: str, name: str) -> str:
+        return self._linears.linear(x, name, bias=f"{name}.bias" in self._weights)
 
 
 def _in_fp16(weights: Weights) -> Mapping[str, Any]:

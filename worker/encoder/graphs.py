@@ -39,6 +39,7 @@ class GraphedEncoder:
         self, encoder: Encoder, *, max_tokens: int, max_texts: int, stream: torch.cuda.Stream
     ) -> None:
         self.sizes = bucket_sizes(max_tokens)
+        self._encoder = encoder  # the graphs read its weights where they lie, and own none of them
         self._max_texts = max_texts
         device = encoder.network.embeddings.words.device
         self.inputs = torch.zeros(max_texts + 1 + max_tokens, dtype=torch.int32, device=device)
