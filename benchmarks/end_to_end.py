@@ -1,7 +1,7 @@
 """From texts in producers' processes to vectors received, through a real server; beside the backend alone.
 
     python -m benchmarks.end_to_end --model all-MiniLM-L6-v2 [--mean-tokens 20 177] [--texts 20000]
-        [--producers 2] [--batch-texts 512] [--in-flight 16] [--embedding-type float16]
+        [--producers 2] [--batch-texts 512] [--in-flight 16] [--embedding-type float16] [--peer-texts 20000]
         [--peers sentence-transformers infinity vllm] [--peer-python infinity=VENV/bin/python] [--tei URL]
         [--json FILE] [--plot FILE]
 
@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,11 @@ def main() -> None:
     cases = []
     for mean_tokens in arguments.mean_tokens:
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "texts.jsonl"
+            path, peers_path = Path(folder) / "texts.jsonl", Path(folder) / "peers.jsonl"
             write_texts(path, texts(arguments.texts, mean_tokens=mean_tokens))
-            cases.append(measure(arguments, path))
+            few = arguments.peer_texts or arguments.texts
+            write_texts(peers_path, islice(texts(arguments.texts, mean_tokens=mean_tokens), few))
+            cases.append(measure(arguments, path, peers_path))
             print(table(cases[-1]), flush=True)
     report = {"machine": machine(), "settings": {key: str(value) for key, value in vars(arguments).items()}}
     if arguments.json:
@@ -62,6 +65,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--embedding-type", default="float16", choices=["float16", "float32"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peers", nargs="*", default=[])
+    parser.add_argument("--peer-texts", type=int, help="peers get only so many, being slower; default: all")
     parser.add_argument("--peer-python", nargs="*", default=[], metavar="PEER=PYTHON")
     parser.add_argument("--tei")
     parser.add_argument("--json", type=Path)
@@ -69,7 +73,7 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def measure(arguments: argparse.Namespace, path: Path) -> Report:
+def measure(arguments: argparse.Namespace, path: Path, peers_path: Path) -> Report:
     """One length mix: the backend alone, the whole way, each peer."""
     env = {**os.environ, "EMBEDMILL_MODEL": arguments.model}
     if Path(arguments.model).is_dir():
@@ -78,11 +82,11 @@ def measure(arguments: argparse.Namespace, path: Path) -> Report:
     served = whole_way(arguments, path, env)
     pythons = dict(named.split("=", 1) for named in arguments.peer_python)
     peers = [
-        child(["benchmarks.peers", name, model_dir(env), str(path)], python=pythons.get(name))
+        child(["benchmarks.peers", name, model_dir(env), str(peers_path)], python=pythons.get(name))
         for name in arguments.peers
     ]
     if arguments.tei:
-        peers.append(child(["benchmarks.peers", "tei", arguments.tei, str(path)]))
+        peers.append(child(["benchmarks.peers", "tei", arguments.tei, str(peers_path)]))
     share = served["texts_per_s"] / alone["texts_per_s"]
     return {"alone": alone, "served": served, "share_of_alone": share, "peers": peers}
 

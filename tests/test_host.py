@@ -239,6 +239,16 @@ def test_one_worker_for_each_gpu_that_can_serve(machine: str, names: list[str]) 
     assert all(one["A"] == "b" for one in found.values())
 
 
+def test_several_workers_share_each_gpu_if_asked() -> None:
+    """Two a GPU have names of their own and see the same device; a CPU has one whatever is asked."""
+    settings = Settings(workers_per_gpu=2)
+    found = environs(survey(settings, facts_file=MACHINES / "h100-sxm-two.json"), settings, {})
+    assert list(found) == ["0/1", "0/2", "1/1", "1/2"]
+    uuids = [one["CUDA_VISIBLE_DEVICES"] for one in found.values()]
+    assert uuids[0] == uuids[1] != uuids[2] == uuids[3]
+    assert list(environs(survey(settings, facts_file=MACHINES / "cpu-x86.json"), settings, {})) == ["cpu"]
+
+
 def test_the_parent_loads_no_inference_library() -> None:
     """It must stay small and must not break with what it watches."""
     program = (

@@ -70,10 +70,10 @@ def run_host(
 
 
 def environs(seen: Survey, settings: Settings, environ: Environ) -> dict[str, Environ]:
-    """The environment of each worker process: one for each GPU that a profile can use, else one in all.
+    """The environment of each worker process: `workers_per_gpu` for each GPU a profile can use, else one.
 
-    By the device's name in metrics: the GPU's index, `index:n` for its n-th MIG slice, `cpu`, or `0` for a
-    GPU without a UUID.
+    By the device's name in metrics: the GPU's index, `index:n` for its n-th MIG slice, and `/k` behind it for
+    the k-th of several on one GPU; `cpu`, or `0` for a GPU without a UUID.
     """
     gpus = []
     for gpu in seen.facts.gpus:
@@ -93,7 +93,9 @@ def environs(seen: Survey, settings: Settings, environ: Environ) -> dict[str, En
     for gpu in gpus:
         name = f"{gpu.index}:{seen_slices[gpu.index]}" if gpu.mig_slice else str(gpu.index)
         seen_slices[gpu.index] += 1
-        named[name] = {**environ, "CUDA_VISIBLE_DEVICES": gpu.uuid}
+        one = {**environ, "CUDA_VISIBLE_DEVICES": gpu.uuid}
+        count = settings.workers_per_gpu
+        named |= {name: one} if count == 1 else {f"{name}/{k}": one for k in range(1, count + 1)}
     selected = seen.choice.selected
     alone = "0" if selected is not None and selected.device != "cpu" else "cpu"
     return named or {alone: environ}

@@ -69,6 +69,7 @@ class Settings(BaseSettings):
 
     max_batch_tokens: int | None = Field(default=None, ge=1, validation_alias=_named("max_batch_tokens"))
     num_threads: int | None = Field(default=None, ge=1, validation_alias=_named("num_threads"))
+    workers_per_gpu: int = Field(default=1, ge=1, le=8, validation_alias=_named("workers_per_gpu"))
     max_jobs: int = Field(default=64, ge=2, validation_alias=_named("max_jobs"))
     max_tries: int = Field(default=3, ge=1, validation_alias=_named("max_tries"))
     # off, redis (the queue's server), or a directory
