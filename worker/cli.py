@@ -10,6 +10,7 @@ import click
 
 from worker.cache_command import cache, download_to_cache
 from worker.command_edge import errors_as_exit_codes, settings_from
+from worker.near_gpu import stay_near
 from worker.parent import ParentLine
 
 _MODEL = click.option("--model", help="Model to serve (EMBEDMILL_MODEL).")
@@ -49,6 +50,8 @@ def run(**options: Any) -> None:
 def run_one(owner: str) -> None:
     """What `run` starts for each device: choose, load and verify a profile, then take jobs until stopped."""
     settings = settings_from({})
+    if uuid := os.environ.get("CUDA_VISIBLE_DEVICES", ""):
+        stay_near(uuid)
     line = ParentLine(settings.grace_s)
     with errors_as_exit_codes():
         from worker.app import serve
