@@ -373,7 +373,7 @@ async def test_a_connection_cut_before_the_reply_loses_no_answer(
         reply = await client.result(job, timeout_s=10, consume=True)
         np.testing.assert_array_equal(reply.vectors, expected(["text"]))
         assert await redis.hget(KEYS.totals, "done") == b"1"
-        assert not await redis.exists(KEYS.result(job))
+    assert not await redis.exists(KEYS.result(job))
 
 
 async def test_a_job_that_is_long_in_coming_is_not_polled(url: str, redis: Redis) -> None:
