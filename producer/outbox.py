@@ -8,6 +8,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 MAX_COMMANDS = 128
 MAX_BYTES = 256 * 1024  # nobody waits for more of other people's bytes than that
@@ -105,15 +106,35 @@ class Outbox:
 
 
 async def _exchange(connection: AbstractConnection, packed: Sequence[bytes], num_commands: int) -> list[Any]:
-    """The replies in order, an error in place of one that the server refused."""
-    await connection.send_packed_command(packed)
+    """The replies in order, an error in place of one that the server refused.
+
+    The connection's limit is how long nothing may come. redis-py sets it anew for every reply, and sends in a
+    task of its own for its sake, which costs as much as all the rest; here it is set when some of it is gone.
+    """
+    loop = asyncio.get_running_loop()
+    limit_s, connection.socket_timeout = connection.socket_timeout, None
     replies: list[Any] = []
-    for _ in range(num_commands):
-        try:
-            replies.append(await connection.read_response())
-        except ResponseError as error:
-            replies.append(error)
+    try:
+        async with asyncio.timeout(limit_s) as silence:
+            set_s = loop.time()
+            await connection.send_packed_command(packed)
+            while len(replies) < num_commands:
+                replies.append(await _reply(connection))
+                if limit_s and loop.time() > set_s + limit_s / 8:
+                    set_s = loop.time()
+                    silence.reschedule(set_s + limit_s)
+    except TimeoutError as error:
+        raise RedisTimeoutError(f"no answer within {limit_s} s") from error
+    finally:
+        connection.socket_timeout = limit_s
     return replies
+
+
+async def _reply(connection: AbstractConnection) -> Any:
+    try:
+        return await connection.read_response()
+    except ResponseError as error:
+        return error
 
 
 def _packed(commands: Sequence[Command]) -> bytes:
