@@ -175,8 +175,8 @@ class Leases:
         redis.unlink(self._keys.worker(self._worker))
 
     async def _eval(self, script: str, *arguments: str) -> Any:
-        answer: Any = self._redis.eval(script, 1, self._keys.root, *arguments)
-        return await answer
+        [answer] = await self._outbox.send(("EVAL", script, "1", self._keys.root, *arguments))
+        return answer
 
 
 def _read_claim(row: Sequence[Any]) -> Claim:
