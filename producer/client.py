@@ -9,7 +9,7 @@ from collections.abc import (
     Iterable,
     Sequence,
 )
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext, suppress
+from contextlib import AsyncExitStack, nullcontext, suppress
 from typing import Self
 
 from producer.answers import Answers
@@ -192,7 +192,7 @@ class Client:
         """
         window: deque[asyncio.Task[Reply]] = deque()
         abandoned: list[str] = []
-        turn = asyncio.Lock()  # batches are enqueued in their order, and one waits for room at a time
+        turn = asyncio.Lock()  # of a full queue: one waits for room at a time
 
         try:
             async for texts in _each(batches):
@@ -216,7 +216,7 @@ class Client:
         options: EmbedOptions | None,
         priority: Priority | str,
         *,
-        turn: AbstractAsyncContextManager[None] | None = None,
+        turn: asyncio.Lock | None = None,
         timeout_s: float | None = None,
         consume: bool = True,
         abandoned: list[str] | None = None,
@@ -228,8 +228,7 @@ class Client:
             num_lost = 0
             while True:
                 try:
-                    async with turn or nullcontext():
-                        submission = await self._enqueue(prepared, priority, wait_if_full=True)
+                    submission = await self._enqueue_in_turn(prepared, priority, turn)
                     fresh = not submission.joined
                     return await self._answers.wait(
                         prepared.job, done, timeout_s=timeout_s, consume=consume and fresh, fresh=fresh
@@ -244,6 +243,16 @@ class Client:
                     if abandoned is not None:
                         abandoned.append(prepared.job)
                     raise
+
+    async def _enqueue_in_turn(
+        self, prepared: Prepared, priority: Priority | str, turn: asyncio.Lock | None
+    ) -> Submission:
+        """Enqueue at once, beside others; once the queue is full, one after the other waits for room."""
+        if turn is not None and not turn.locked():
+            with suppress(QueueFull):
+                return await self._enqueue(prepared, priority, wait_if_full=False)
+        async with turn or nullcontext():
+            return await self._enqueue(prepared, priority, wait_if_full=True)
 
     async def _withdraw(self, jobs: list[str]) -> None:
         """Cancel what is left of our run; without Redis it stays where it is."""

@@ -27,6 +27,7 @@ from producer.errors import (
     ResultTimeout,
     SettingsError,
 )
+from producer.submission import prepare
 from worker.app import serve
 from worker.backends.fake import fake_vectors
 from worker.settings import Settings
@@ -127,6 +128,23 @@ async def test_many_batches_keep_their_order(url: str) -> None:
         replies = [reply async for reply in client.embed_many(batches, max_in_flight=8)]
     for texts, reply in zip(batches, replies, strict=True):
         np.testing.assert_array_equal(reply.vectors, expected(texts))
+
+
+async def test_batches_of_a_run_are_enqueued_together_in_their_order(url: str, redis: Redis) -> None:
+    """None waits for the reply to the one before: the server reads them from the socket in a few pieces."""
+    batches = [[f"text {n}"] for n in range(64)]
+    jobs = [prepare(build_request(MODEL, texts, EmbedOptions())).job.encode() for texts in batches]
+    async with Client(url, model=MODEL) as client:
+        before = (await redis.info("stats"))["total_reads_processed"]
+        run = asyncio.ensure_future(anext(client.embed_many(batches, max_in_flight=64)))
+        for _ in range(100):
+            await asyncio.sleep(0.1)
+            if await redis.zcard(KEYS.waiting) == 64:
+                break
+        assert (await redis.info("stats"))["total_reads_processed"] - before < 32
+        enqueued = await asyncio.gather(*(redis.hget(KEYS.job(job.decode()), "enqueued") for job in jobs))
+        assert enqueued == sorted(enqueued)
+        await end_tasks(run)
 
 
 async def test_a_job_can_be_fetched_later(url: str, redis: Redis) -> None:
@@ -373,7 +391,7 @@ async def test_a_connection_cut_before_the_reply_loses_no_answer(
         reply = await client.result(job, timeout_s=10, consume=True)
         np.testing.assert_array_equal(reply.vectors, expected(["text"]))
         assert await redis.hget(KEYS.totals, "done") == b"1"
-        assert not await redis.exists(KEYS.result(job))
+    assert not await redis.exists(KEYS.result(job))
 
 
 async def test_a_job_that_is_long_in_coming_is_not_polled(url: str, redis: Redis) -> None:

@@ -6,7 +6,15 @@ import pytest
 from redis.asyncio import Redis
 
 from producer.connection import connect_blocking
-from producer.contract import EmbedOptions, Failure, Keys, build_request, decode_answer, encode_failure
+from producer.contract import (
+    EmbedOptions,
+    Failure,
+    Keys,
+    build_request,
+    decode_answer,
+    decode_request,
+    encode_failure,
+)
 from producer.embedded import EmbeddedServer
 from producer.errors import InvalidOption, QueueFull
 from producer.submission import Priority, QueueLimits, prepare, submit
@@ -62,6 +70,26 @@ async def test_an_equal_job_is_joined_while_queued_running_and_kept(redis: Redis
     assert await owner.claim(10, MANY) == []
     await redis.delete(keys.result(job))
     assert await again() == (job, False)
+
+
+async def test_every_claim_has_its_request_however_large(redis: Redis, keys: Keys) -> None:
+    """Small ones come along, large ones are asked for; of one that is gone there is None."""
+    texts = {await enqueue(redis, keys, text): text for text in ("a", "b" * 100_000, "c", "d")}
+    gone = next(iter(texts))
+    await redis.delete(keys.request(gone))
+    rows = await leases(redis, keys).claim(10, MANY)
+    found = {claim.job: payload and decode_request(payload).texts[0] for claim, payload in rows}
+    assert found == {**texts, gone: None}
+
+
+async def test_a_claim_tells_whether_others_wait(redis: Redis, keys: Keys) -> None:
+    """Whether it was bounded by jobs or by bytes; who took them all need not look again."""
+    owner = leases(redis, keys)
+    for text in ("a", "bb", "cc"):
+        await enqueue(redis, keys, text)
+    for bounds, some_left in (((1, MANY), True), ((10, 1), True), ((10, MANY), False), ((10, MANY), False)):
+        await owner.claim(*bounds)
+        assert owner.some_left is some_left
 
 
 async def test_a_job_has_one_owner(redis: Redis, keys: Keys) -> None:

@@ -3,13 +3,13 @@
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from worker.backends.contract import FloatArray, Tokens
 from worker.packing import Budget, Indices, pack
-from worker.sharing import Sharing
+from worker.sharing import Shared, Sharing
 from worker.waiting import Batch, Embedded, Names, Waiting, gather, settle
 
 # Texts are chosen from this many batches' worth: enough for batches of like lengths, cheap to sort.
@@ -97,26 +97,25 @@ class Batcher:
     def deliver(self, batch: Batch, vectors: FloatArray) -> None:
         """Hand each text its row of `vectors` (n, dim); a row that is not finite fails its text."""
         row = 0
-        for job, positions in batch.parts:
+        done: list[Waiting] = []
+        for (job, positions), shared in zip(batch.parts, self._answered(batch), strict=True):
             rows = vectors[row : row + len(positions)]
             row += len(positions)
-            with self._changed:
-                shared = self._sharing.answered(job, positions)
-            job.give(positions, rows)
+            done += [job] if job.give(positions, rows) else []
             for one in shared:
                 one.job.num_shared += 1
-                one.job.give(np.array([one.position]), rows[one.place : one.place + 1])
-        self._given_back(batch)
+                last = one.job.give(np.array([one.position]), rows[one.place : one.place + 1])
+                done += [one.job] if last else []
+        self._given_back(batch, done)
 
     def fail(self, batch: Batch, code: str, reason: str) -> None:
         """Answer every text of the batch with a failure."""
-        for job, positions in batch.parts:
-            with self._changed:
-                shared = self._sharing.answered(job, positions)
+        done: list[Waiting] = []
+        for (job, positions), shared in zip(batch.parts, self._answered(batch), strict=True):
             owners = [(job, int(position)) for position in positions]
             for owner, position in [*owners, *((one.job, one.position) for one in shared)]:
-                owner.refuse(position, code, reason)
-        self._given_back(batch)
+                done += [owner] if owner.refuse(position, code, reason) else []
+        self._given_back(batch, done)
 
     def close(self, error: BaseException) -> None:
         """Give out no more batches; every unanswered job, and every later one, fails with `error`."""
@@ -124,8 +123,7 @@ class Batcher:
             self._closed = error
             self._jobs.clear()
             self._changed.notify_all()
-            for job in self._unanswered:
-                settle(job.future, error)
+            settle([(job.future, error) for job in self._unanswered])
             self._tell_idle(error)
 
     def _pack(self) -> Batch:
@@ -159,13 +157,18 @@ class Batcher:
             if num_tokens >= WINDOW_BATCHES * self.budget.max_tokens:
                 return
 
-    def _given_back(self, batch: Batch) -> None:
+    def _answered(self, batch: Batch) -> list[list[Shared]]:
+        """Who else gets the answers of each part."""
+        with self._changed:
+            return [self._sharing.answered(job, positions) for job, positions in batch.parts]
+
+    def _given_back(self, batch: Batch, done: Sequence[Waiting]) -> None:
+        settle([(job.future, job.embedded) for job in done])
         with self._changed:
             self._num_taken -= len(batch)
             if self._num_taken == 0:
                 self._tell_idle(None)
 
     def _tell_idle(self, outcome: BaseException | None) -> None:
-        for idle in self._idle:
-            settle(idle, outcome)
+        settle([(idle, outcome) for idle in self._idle])
         self._idle.clear()

@@ -58,6 +58,7 @@ class Embedding:
         self._tokenizer = tokenizer
         self._batcher = batcher
         self._cache = cache
+        self.cached = cache is not None  #: then `prepare` and `outcome` wait for Redis or a disk
 
     def prepare(self, texts: list[str], truncate: Truncate) -> Prepared:
         """Leave out repeats and what is known, tokenise the rest."""

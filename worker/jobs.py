@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 # Tells, before some texts of a claim are touched, that they are on trial; False if the lease was lost.
 Mark = Callable[[Claim, Trial, Range], Awaitable[bool]]
 
+MAX_QUICK_REQUEST = 1024  # bytes: some 250 tokens, 0.05 ms to read with nanotoken, 0.2 ms with tokenizers
+MAX_QUICK_VECTORS = 16 * 1024  # bytes
+
 _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
 
@@ -43,7 +46,8 @@ class EmbedJobs:
     """The function that runs each claimed job; it answers every text and raises only for the device's death.
 
     A job that was held by a worker when that died runs alone in this process, range by range, each marked
-    before anything but the decoder has seen it. CPU work runs in `executor`, never on the event loop.
+    before anything but the decoder has seen it. CPU work runs in `executor`, and on the event loop only what
+    is done sooner than a thread would begin it.
     """
 
     def __init__(
@@ -81,11 +85,14 @@ class EmbedJobs:
             return Answer(encode_failure(Failure(code=error.code, message=str(error))))
 
     async def _run(self, claim: Claim, payload: bytes | None, watch: Stopwatch) -> Answer:
-        request, some = await self._off_loop(self._read, payload)
+        small = self._is_quick(len(payload or b""), MAX_QUICK_REQUEST)
+        request, some = self._read(payload) if small else await self._off_loop(self._read, payload)
         watch.lap("prepare")
         embedded = await self._embedding.embed(some.prepared)
         watch.lap("device")
-        done = await self._off_loop(self._finish, request, some, embedded)
+        small = self._is_quick(embedded.vectors.nbytes, MAX_QUICK_VECTORS)
+        ending = (request, some, embedded)
+        done = self._finish(*ending) if small else await self._off_loop(self._finish, *ending)
         return Answer(self._told(claim, watch, done))
 
     async def _try(
@@ -127,6 +134,10 @@ class EmbedJobs:
         left = map(asyncio.wrap_future, list(self._at_work))
         await asyncio.gather(*left, return_exceptions=True)
         await self._embedding.drained()
+
+    def _is_quick(self, num_bytes: int, max_bytes: int) -> bool:
+        """Whether work on so many bytes costs less than the way to a thread and back."""
+        return num_bytes <= max_bytes and not self._embedding.cached
 
     async def _off_loop(
         self,

@@ -28,7 +28,7 @@ JobFunction = Callable[[Claim, bytes | None], Awaitable[Answer | None]]
 
 MIN_HELD_BYTES = 64 * 1024  # small jobs are taken many at a time, however slow the last ones were
 STOP_S = 5.0  # a claim takes milliseconds unless Redis is gone
-IDLE_S = 0.25  # how long a lost wake-up can go unnoticed
+IDLE_S = 0.25  # how long a lost bell, or a lease that has run out, can go unnoticed
 
 
 class LeaseWorker(Worker):
@@ -70,6 +70,8 @@ class LeaseWorker(Worker):
         self._horizon_s = horizon_s
         self._heartbeat: Heartbeat | None = None
         self._wake = asyncio.Event()
+        self._rung = True  # there may be jobs since the last look at the queue
+        self._look_s = 0.0  # when to look in any case
         self._claims: dict[str, Claim] = {}
         self._stopping = False
         self._bytes_per_s = 0.0
@@ -126,7 +128,10 @@ class LeaseWorker(Worker):
             self.tasks[job].cancel()
 
     async def _poll_iteration(self) -> None:
-        """One turn of arq's main loop: claim what there is room for, then sleep until something happens."""
+        """One turn of arq's main loop: claim what there is room for, then sleep until something happens.
+
+        A queue that was found empty is looked at again when its bell has rung: the end of a job is no reason.
+        """
         self._wake.clear()
         for job, task in list(self.tasks.items()):
             if task.done():
@@ -136,23 +141,30 @@ class LeaseWorker(Worker):
         if self._stopping or not (self.allow_pick_jobs or self.tasks):
             raise asyncio.CancelledError
         claimed = await self._claim() if self.allow_pick_jobs else 0
-        if not claimed:
+        if not (claimed and self._rung):
+            wait_s = self._look_s - self.loop.time()
             with suppress(TimeoutError):
-                async with asyncio.timeout(IDLE_S):
+                async with asyncio.timeout(wait_s if wait_s > 0 else IDLE_S):
                     await self._wake.wait()
 
     async def _claim(self) -> int:
+        if not self._rung and self.loop.time() < self._look_s:
+            return 0
         room = self.max_jobs - len(self.tasks)
         held_bytes = sum(claim.num_bytes for claim in self._claims.values())
         room_bytes = max(MIN_HELD_BYTES, self._bytes_per_s * self._horizon_s) - held_bytes
         if room <= 0 or (len(self.tasks) >= 2 and room_bytes <= 0):
             return 0
+        self._rung = False  # before the claim: a bell during it counts for the next
         try:
             claims = await self._leases.claim(room, max(0, int(room_bytes)))
         except (RedisError, OSError) as error:
             log.warning("claim_failed error=%s", error)
+            self._rung = True
             await asyncio.sleep(IDLE_S)
             return 0
+        self._rung |= self._leases.some_left
+        self._look_s = self.loop.time() + IDLE_S
         for claim, payload in claims:
             self._claims[claim.job] = claim
             if self._heartbeat is not None:
@@ -220,6 +232,7 @@ class LeaseWorker(Worker):
     def _on_message(self, data: bytes) -> None:
         """Wake the main loop when jobs are enqueued or handed back; end a job that was cancelled."""
         if data == b"+":
+            self._rung = True
             self._wake.set()
         elif data.startswith(b"-") and (task := self.tasks.get(data[1:].decode())):
             log.info("job_cancelled job=%s", task.get_name())

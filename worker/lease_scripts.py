@@ -44,9 +44,11 @@ local function spare(presence, lease)
 end
 """
 
-# ARGV worker, most jobs, most bytes, lease in ms, a worker's presence in ms
-# -> {id, token, tries, bytes, texts, waited in ms, trial or nil} each
-# A worker may claim a job twice within a millisecond, so its tokens tell the microsecond.
+# ARGV worker, most jobs, most bytes, lease in ms, a worker's presence in ms, most bytes of requests to tell
+# -> {1 if some may be left waiting, jobs}, of each {id, token, tries, bytes, texts, waited in ms,
+# request or nil, trial or nil}
+# A worker may claim a job twice within a millisecond, so its tokens tell the microsecond. Small requests come
+# along; of large ones a copy within the script would cost more than to ask for them.
 CLAIM = (
     _NOW
     + _DIED
@@ -57,21 +59,23 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', root .. 'leases', '-inf', now, '
   if died(id) > 0 then redis.call('HINCRBY', root .. 'totals', 'lost_leases', 1) end
 end
 local claimed, bytes = {}, 0
+local max_jobs, max_bytes, told = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[6])
 local ids = redis.call('ZRANGEBYSCORE', root .. 'waiting', '-inf', now + 3600000, 'LIMIT', 0, ARGV[2])
 for _, id in ipairs(ids) do
   local job = root .. 'job:' .. id
   local facts = redis.call('HMGET', job, 'bytes', 'texts', 'enqueued', 'trial')
   bytes = bytes + tonumber(facts[1] or '0')
-  if #claimed > 0 and bytes > tonumber(ARGV[3]) then break end
+  if #claimed > 0 and bytes > max_bytes then break end
   redis.call('ZREM', root .. 'waiting', id)
   local tries = redis.call('HINCRBY', job, 'tries', 1)
   local token = ARGV[1] .. ':' .. tries .. ':' .. time[1] .. string.format('%06d', time[2])
   redis.call('HSET', job, 'token', token)
   redis.call('ZADD', root .. 'leases', now + ARGV[4], id)
   local waited = now - (facts[3] or now)
-  claimed[#claimed + 1] = {id, token, tries, facts[1] or 0, facts[2] or 0, waited, facts[4]}
+  local request = bytes <= told and redis.call('GET', root .. 'request:' .. id)
+  claimed[#claimed + 1] = {id, token, tries, facts[1] or 0, facts[2] or 0, waited, request, facts[4]}
 end
-return claimed
+return {(#claimed < #ids or #ids == max_jobs) and 1 or 0, claimed}
 """
 )
 

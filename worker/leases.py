@@ -30,6 +30,8 @@ from worker.trial import Range, Trial
 
 _PRESENCE_LEASES = 4  # a worker counts as alive so many leases after its last sign of life
 STAGED_S = 60  # how long an answer may lie between its two commands
+_TOLD_BYTES = 64 * 1024  # of texts, whose requests come with their claims
+_REQUEST = 6  # its place in a claim's row
 MAX_DEAD = 1000
 MAX_DEAD_BYTES = 256 * 1024 * 1024
 MAX_REASON_CHARS = 1000
@@ -96,6 +98,7 @@ class Leases:
         self._describe = describe
         self._held: set[str] = set()
         self._claim_failed = False
+        self.some_left = True  #: False if the last claim left no job waiting
 
     async def claim(self, max_jobs: int, max_bytes: int) -> list[tuple[Claim, bytes | None]]:
         """The next jobs in order with their requests; at least one if any waits, however large."""
@@ -104,14 +107,16 @@ class Leases:
             await self._eval(RETURN_STRAYS, self._worker, *self._held)
         self._claim_failed = True
         lease = (str(self._lease_ms), str(_PRESENCE_LEASES * self._lease_ms))
-        rows = await self._eval(CLAIM, self._worker, str(max_jobs), str(max_bytes), *lease)
-        claims = [_read_claim(row) for row in rows]
-        payloads = []
-        if claims:
-            payloads = await self._redis.mget([self._keys.request(claim.job) for claim in claims])
+        bounds = (str(max_jobs), str(max_bytes))
+        some_left, rows = await self._eval(CLAIM, self._worker, *bounds, *lease, str(_TOLD_BYTES))
+        jobs = [(_read_claim(row), row[_REQUEST]) for row in rows]
+        if untold := [self._keys.request(claim.job) for claim, payload in jobs if payload is None]:
+            found = iter(await self._redis.mget(untold))
+            jobs = [(claim, next(found) if payload is None else payload) for claim, payload in jobs]
         self._claim_failed = False
-        self._held.update(claim.token for claim in claims)
-        return list(zip(claims, payloads, strict=True))
+        self.some_left = bool(some_left)
+        self._held.update(claim.token for claim, _ in jobs)
+        return jobs
 
     async def mark(self, claim: Claim, trial: Trial, some: Range) -> bool:
         """Let it be known, before these texts are touched, that they run alone; False if it was lost."""
@@ -170,12 +175,12 @@ class Leases:
         redis.unlink(self._keys.worker(self._worker))
 
     async def _eval(self, script: str, *arguments: str) -> Any:
-        answer: Any = self._redis.eval(script, 1, self._keys.root, *arguments)
-        return await answer
+        [answer] = await self._outbox.send(("EVAL", script, "1", self._keys.root, *arguments))
+        return answer
 
 
 def _read_claim(row: Sequence[Any]) -> Claim:
-    job, token, tries, num_bytes, num_texts, waited_ms, *trial = row
+    job, token, tries, num_bytes, num_texts, waited_ms, _, *trial = row
     return Claim(
         job=job.decode(),
         token=token.decode(),

@@ -1,7 +1,7 @@
 """A job that waits for its vectors, and batches of texts of such jobs."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self, TypeVar
 
@@ -69,41 +69,48 @@ class Waiting:
             answered=np.zeros(count, dtype=np.bool_),
         )
 
-    def give(self, positions: Indices, rows: FloatArray) -> None:
-        """Answer these texts; a row that is not finite fails its text."""
+    def give(self, positions: Indices, rows: FloatArray) -> bool:
+        """Answer these texts, a row that is not finite fails its text; True if they were the last."""
         self.vectors[positions] = rows
         for position in positions[~np.isfinite(rows).all(axis=1)].tolist():
             self._fail(position, "not_finite", "its vector is not finite")
-        self._less(len(positions))
+        self.num_unanswered -= len(positions)
+        return self.num_unanswered == 0
 
-    def refuse(self, position: int, code: str, reason: str) -> None:
-        """Answer this text with a failure."""
+    def refuse(self, position: int, code: str, reason: str) -> bool:
+        """Answer this text with a failure; True if it was the last."""
         self._fail(position, code, reason)
-        self._less(1)
+        self.num_unanswered -= 1
+        return self.num_unanswered == 0
+
+    @property
+    def embedded(self) -> Embedded:
+        """What its texts were answered with."""
+        failures = tuple(sorted(self.failures, key=lambda one: one.index))
+        return Embedded(self.vectors, failures, self.num_shared)
 
     def _fail(self, position: int, code: str, reason: str) -> None:
         self.vectors[position] = np.nan
         self.failures.append(TextFailure(position, code, reason))
 
-    def _less(self, count: int) -> None:
-        self.num_unanswered -= count
-        if self.num_unanswered == 0:
-            failures = tuple(sorted(self.failures, key=lambda one: one.index))
-            settle(self.future, Embedded(self.vectors, failures, self.num_shared))
 
+def settle(outcomes: Sequence[tuple[asyncio.Future[_Outcome], _Outcome | BaseException]]) -> None:
+    """Answer the waiting coroutines of one event loop from any thread, but for those that have gone.
 
-def settle(future: asyncio.Future[_Outcome], outcome: _Outcome | BaseException) -> None:
-    """Answer the waiting coroutine from any thread, unless it has gone."""
+    All in one step: each wakes the loop, and then the two threads take turns.
+    """
 
     def answer() -> None:
-        if future.done():
-            return
-        if isinstance(outcome, BaseException):
-            future.set_exception(outcome)
-        else:
-            future.set_result(outcome)
+        for future, outcome in outcomes:
+            if future.done():
+                continue
+            if isinstance(outcome, BaseException):
+                future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
 
-    future.get_loop().call_soon_threadsafe(answer)
+    if outcomes:
+        outcomes[0][0].get_loop().call_soon_threadsafe(answer)
 
 
 @dataclass(slots=True, eq=False)
