@@ -40,7 +40,6 @@ class Waiting:
     """
 
     tokens: Tokens
-    lengths: Indices
     vectors: FloatArray
     unpacked: Indices
     num_unanswered: int
@@ -59,7 +58,6 @@ class Waiting:
         count = len(tokens)
         return cls(
             tokens=tokens,
-            lengths=tokens.lengths.astype(np.intp),
             vectors=np.empty((count, dim), dtype=np.float32),  # each row is written when it is answered
             unpacked=np.arange(count),
             num_unanswered=count,
@@ -69,11 +67,17 @@ class Waiting:
             answered=np.zeros(count, dtype=np.bool_),
         )
 
-    def give(self, positions: Indices, rows: FloatArray) -> None:
-        """Answer these texts; a row that is not finite fails its text."""
+    @property
+    def lengths(self) -> npt.NDArray[np.int32]:
+        """Tokens of each text."""
+        return self.tokens.lengths
+
+    def give(self, positions: Indices, rows: FloatArray, finite: npt.NDArray[np.bool_]) -> None:
+        """Answer these texts; a row that is not `finite` fails its text."""
         self.vectors[positions] = rows
-        for position in positions[~np.isfinite(rows).all(axis=1)].tolist():
-            self._fail(position, "not_finite", "its vector is not finite")
+        if not finite.all():
+            for position in positions[~finite].tolist():
+                self._fail(position, "not_finite", "its vector is not finite")
         self._less(len(positions))
 
     def refuse(self, position: int, code: str, reason: str) -> None:
