@@ -91,9 +91,9 @@ class Batcher:
                 self._changed.wait()
             if self._closed is not None or not self._jobs:
                 return None
-            batch = self._pack()
-            self._num_taken += len(batch)
-            return batch
+            parts = self._pack()
+            self._num_taken += sum(len(positions) for _, positions in parts)
+        return gather(parts)  # without the lock, for which the event loop would wait
 
     def deliver(self, batch: Batch, vectors: FloatArray) -> None:
         """Hand each text its row of `vectors` (n, dim); a row that is not finite fails its text."""
@@ -131,7 +131,7 @@ class Batcher:
                 settle(job.future, error)
             self._tell_idle(error)
 
-    def _pack(self) -> Batch:
+    def _pack(self) -> list[Part]:
         head = self._jobs[0]
         head.num_turns += 1
         window = list(self._window())
@@ -147,10 +147,10 @@ class Batcher:
             if picked.any():
                 parts.append((job, job.unpacked[picked]))
                 job.unpacked = job.unpacked[~picked]
-        batch = gather(self._sharing.packed(parts))
+        parts = self._sharing.packed(parts)
         self._jobs.rotate(-1)
         self._jobs = deque(job for job in self._jobs if len(job.unpacked))
-        return batch
+        return parts
 
     def _window(self) -> Iterator[tuple[Waiting, npt.NDArray[np.int32]]]:
         """The next jobs, each with the lengths of its texts that are in no batch yet."""

@@ -154,7 +154,9 @@ def gather(parts: list[Part]) -> Batch:
 
 
 def _ids(job: Waiting, positions: Indices) -> npt.NDArray[np.int32]:
-    """The ids of some texts of a job, one after the other, without a loop over texts."""
+    """The ids of some texts of a job, in their order, one after the other, without a loop over texts."""
+    if len(positions) == len(job.tokens):
+        return job.tokens.ids
     lengths = job.lengths[positions]
     starts = job.tokens.offsets[positions].astype(np.intp)
     shift = np.repeat(starts - np.concatenate(([0], np.cumsum(lengths)[:-1])), lengths)
