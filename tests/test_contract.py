@@ -111,6 +111,23 @@ def test_a_bad_text_is_refused_alone(bad: object, code: str, says: str) -> None:
     assert says in got.refused[0].message
 
 
+@given(
+    st.lists(
+        st.one_of(st.text(max_size=3), st.sampled_from(["\ud800", "\udc00", 7, None, b""])),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_texts_are_judged_together_as_each_by_itself(texts: list[object]) -> None:
+    """What is refused, why, and the bytes of the rest do not depend on a text's company."""
+    together = build_request("m", texts, EmbedOptions())
+    alone = [build_request("m", [text], EmbedOptions()) for text in texts]
+    assert together.texts == tuple(one.texts[0] for one in alone)
+    refused = [(at, each.refused[0].code) for at, each in enumerate(alone) if each.refused]
+    assert [(one.index, one.code) for one in together.refused] == refused
+    assert together.num_bytes == sum(one.num_bytes for one in alone)
+
+
 def test_requests_over_the_limits_are_refused() -> None:
     """Too many texts, too many bytes, none at all, and one string where a list is meant."""
     with pytest.raises(EmptyRequest, match="at least one"):

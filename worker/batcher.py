@@ -6,11 +6,12 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
 from worker.backends.contract import FloatArray, Tokens
-from worker.packing import Budget, Indices, pack
+from worker.packing import Budget, pack
 from worker.sharing import Shared, Sharing
-from worker.waiting import Batch, Embedded, Names, Waiting, gather, settle
+from worker.waiting import Batch, Embedded, Names, Part, Waiting, gather, settle
 
 # Texts are chosen from this many batches' worth: enough for batches of like lengths, cheap to sort.
 WINDOW_BATCHES = 8
@@ -90,22 +91,23 @@ class Batcher:
                 self._changed.wait()
             if self._closed is not None or not self._jobs:
                 return None
-            batch = self._pack()
-            self._num_taken += len(batch)
-            return batch
+            parts = self._pack()
+            self._num_taken += sum(len(positions) for _, positions in parts)
+        return gather(parts)  # without the lock, for which the event loop would wait
 
     def deliver(self, batch: Batch, vectors: FloatArray) -> None:
         """Hand each text its row of `vectors` (n, dim); a row that is not finite fails its text."""
-        row = 0
+        finite, start = _finite_rows(vectors), 0
         done: list[Waiting] = []
         for (job, positions), shared in zip(batch.parts, self._answered(batch), strict=True):
-            rows = vectors[row : row + len(positions)]
-            row += len(positions)
-            done += [job] if job.give(positions, rows) else []
+            rows = slice(start, start + len(positions))
+            done += [job] if job.give(positions, vectors[rows], finite[rows]) else []
             for one in shared:
+                row = slice(start + one.place, start + one.place + 1)
                 one.job.num_shared += 1
-                last = one.job.give(np.array([one.position]), rows[one.place : one.place + 1])
+                last = one.job.give(np.array([one.position]), vectors[row], finite[row])
                 done += [one.job] if last else []
+            start = rows.stop
         self._given_back(batch, done)
 
     def fail(self, batch: Batch, code: str, reason: str) -> None:
@@ -126,34 +128,38 @@ class Batcher:
             settle([(job.future, error) for job in self._unanswered])
             self._tell_idle(error)
 
-    def _pack(self) -> Batch:
+    def _pack(self) -> list[Part]:
         head = self._jobs[0]
         head.num_turns += 1
         window = list(self._window())
-        lengths = np.concatenate([job.lengths[job.unpacked] for job in window])
+        lengths = np.concatenate([lengths for _, lengths in window])
         num_first = len(head.unpacked) if head.num_turns > MAX_SHARED_TURNS else 0
-        chosen = np.sort(pack(lengths, budget=self.budget, num_first=num_first))
-        starts = np.cumsum([0] + [len(job.unpacked) for job in window])
-        parts: list[tuple[Waiting, Indices]] = []
-        for job, start, end in zip(window, starts[:-1], starts[1:], strict=True):
-            picked = chosen[np.searchsorted(chosen, start) : np.searchsorted(chosen, end)] - start
-            if len(picked):
+        chosen = np.zeros(len(lengths), dtype=np.bool_)
+        chosen[pack(lengths, budget=self.budget, num_first=num_first)] = True
+        parts: list[Part] = []
+        start = 0
+        for job, its_lengths in window:
+            picked = chosen[start : start + len(its_lengths)]
+            start += len(its_lengths)
+            if picked.any():
                 parts.append((job, job.unpacked[picked]))
-                job.unpacked = np.delete(job.unpacked, picked)
-        batch = gather(self._sharing.packed(parts))
+                job.unpacked = job.unpacked[~picked]
+        parts = self._sharing.packed(parts)
         self._jobs.rotate(-1)
         self._jobs = deque(job for job in self._jobs if len(job.unpacked))
-        return batch
+        return parts
 
-    def _window(self) -> Iterator[Waiting]:
+    def _window(self) -> Iterator[tuple[Waiting, npt.NDArray[np.int32]]]:
+        """The next jobs, each with the lengths of its texts that are in no batch yet."""
         num_tokens = 0
         head = self._jobs[0]
         for job in self._jobs:
             # The head stays even if it was cancelled this moment: a batch has to have something.
             if job is not head and job.future.done():
                 continue
-            yield job
-            num_tokens += int(job.lengths[job.unpacked].sum())
+            lengths = job.lengths[job.unpacked]
+            yield job, lengths
+            num_tokens += int(lengths.sum())
             if num_tokens >= WINDOW_BATCHES * self.budget.max_tokens:
                 return
 
@@ -172,3 +178,11 @@ class Batcher:
     def _tell_idle(self, outcome: BaseException | None) -> None:
         settle([(idle, outcome) for idle in self._idle])
         self._idle.clear()
+
+
+def _finite_rows(vectors: FloatArray) -> npt.NDArray[np.bool_]:
+    """Which rows have no NaN and no infinity, bool (n,)."""
+    finite = np.isfinite(vectors)
+    if finite.all():  # looked at as a whole, for row by row takes as long again
+        return np.ones(len(vectors), dtype=np.bool_)
+    return np.asarray(finite.all(axis=1))

@@ -127,7 +127,9 @@ def _names(different: Distinct, texts: Sequence[str], encoded: Encoded, truncate
     """The position among the kept of each text, by what decides its ids: the text, and how it was cut."""
     if len(encoded.kept) == len(different.places) and len(encoded.truncated) == 0:
         return different.places
-    names: dict[Any, int] = {texts[at]: position for position, at in enumerate(encoded.kept.tolist())}
+    names: dict[Any, int] = dict(different.places)
+    if len(encoded.kept) < len(names):
+        names = {texts[at]: position for position, at in enumerate(encoded.kept.tolist())}
     for at in encoded.truncated.tolist():
         names[truncate, texts[at]] = names.pop(texts[at])
     return names
@@ -152,20 +154,18 @@ def _for_each_text(sources: Indices | None, of_different: Outcome) -> Outcome:
     """The outcome of all texts from that of the different ones."""
     if sources is None:
         return of_different
-    places = sources.tolist()
+    too_long = of_different.too_long
     failures = {one.index: one for one in of_different.failures}
+    # Few texts are either, and the others are not worth a step each.
+    odd = [(at, int(sources[at])) for at in np.flatnonzero(np.isin(sources, [*too_long, *failures])).tolist()]
     return Outcome(
         vectors=of_different.vectors[sources],
         lengths=of_different.lengths[sources],
         truncated=np.flatnonzero(np.isin(sources, of_different.truncated)).astype(np.int32),
-        too_long={
-            at: of_different.too_long[place]
-            for at, place in enumerate(places)
-            if place in of_different.too_long
-        },
+        too_long={at: too_long[place] for at, place in odd if place in too_long},
         failures=tuple(
             TextFailure(at, failures[place].code, failures[place].message)
-            for at, place in enumerate(places)
+            for at, place in odd
             if place in failures
         ),
         num_repeated=of_different.num_repeated,

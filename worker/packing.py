@@ -28,12 +28,19 @@ def pack(lengths: npt.NDArray[np.int32], *, budget: Budget, num_first: int = 0) 
     if 0 < num_first < len(lengths):
         first = pack(lengths[:num_first], budget=budget)
         return np.concatenate([first, _fill(lengths.astype(np.int64), first, num_first, budget)])
-    order = np.argsort(lengths, kind="stable")
+    order = _ascending(lengths)
     sorted_lengths = lengths[order].astype(np.int64)
     oldest = int(np.flatnonzero(order == 0)[0])
     grow = _grow_padded if budget.padded else _grow_flat
     start, end = grow(sorted_lengths, oldest, budget)
     return order[start : end + 1]
+
+
+def _ascending(lengths: npt.NDArray[np.int32]) -> Indices:
+    """The positions by length, those of equal length in their order."""
+    # NumPy has a radix sort for 16 bits only: ten times as fast for the texts of eight batches.
+    fits = lengths.max() <= np.iinfo(np.uint16).max
+    return np.argsort(lengths.astype(np.uint16) if fits else lengths, kind="stable")
 
 
 def _grow_padded(lengths: npt.NDArray[np.int64], oldest: int, budget: Budget) -> tuple[int, int]:

@@ -57,10 +57,12 @@ def read(payload: bytes | None, serving: Serving) -> Request:
 def prepare(request: Request, some: Range, *, serving: Serving, embedding: Embedding) -> Part:
     """The texts in the range, without the refused ones among them."""
     prompt = serving.prompts.for_input(request.options.input_type)
-    texts = [(at, request.texts[at]) for at in range(some.start, some.end)]
-    kept = [(at, prompt + text) for at, text in texts if text is not None]
-    prepared = embedding.prepare([text for _, text in kept], request.options.truncate)
-    return Part(np.array([at for at, _ in kept], dtype=np.intp), prepared)
+    texts = request.texts[some.start : some.end]
+    kept = [prompt + text for text in texts if text is not None]
+    rows = np.arange(some.start, some.end)
+    if len(kept) < len(texts):
+        rows = rows[[text is not None for text in texts]]
+    return Part(rows, embedding.prepare(kept, request.options.truncate))
 
 
 def reply(

@@ -98,9 +98,10 @@ class Tokenizer:
     def _uncut(self, texts: list[str], truncate: Truncate) -> Tokens:
         """The tokens of all texts, or of a part of them that has more than the model takes."""
         max_chars = CHARACTERS_A_TOKEN * self.max_tokens
-        long = [at for at, text in enumerate(texts) if len(text) > max_chars]
-        if not long or not self._separable or truncate is Truncate.NONE:  # NONE tells the whole length
+        any_long = max(map(len, texts), default=0) > max_chars
+        if not any_long or not self._separable or truncate is Truncate.NONE:  # NONE tells the whole length
             return self._encode(texts)
+        long = [at for at, text in enumerate(texts) if len(text) > max_chars]
         parts = texts.copy()
         for at in long:
             parts[at] = part_of(texts[at], max_chars, keep_end=truncate is Truncate.START)

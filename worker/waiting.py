@@ -40,7 +40,6 @@ class Waiting:
     """
 
     tokens: Tokens
-    lengths: Indices
     vectors: FloatArray
     unpacked: Indices
     num_unanswered: int
@@ -59,7 +58,6 @@ class Waiting:
         count = len(tokens)
         return cls(
             tokens=tokens,
-            lengths=tokens.lengths.astype(np.intp),
             vectors=np.empty((count, dim), dtype=np.float32),  # each row is written when it is answered
             unpacked=np.arange(count),
             num_unanswered=count,
@@ -69,11 +67,17 @@ class Waiting:
             answered=np.zeros(count, dtype=np.bool_),
         )
 
-    def give(self, positions: Indices, rows: FloatArray) -> bool:
-        """Answer these texts, a row that is not finite fails its text; True if they were the last."""
+    @property
+    def lengths(self) -> npt.NDArray[np.int32]:
+        """Tokens of each text."""
+        return self.tokens.lengths
+
+    def give(self, positions: Indices, rows: FloatArray, finite: npt.NDArray[np.bool_]) -> bool:
+        """Answer these texts, a row that is not `finite` fails its text; True if they were the last."""
         self.vectors[positions] = rows
-        for position in positions[~np.isfinite(rows).all(axis=1)].tolist():
-            self._fail(position, "not_finite", "its vector is not finite")
+        if not finite.all():
+            for position in positions[~finite].tolist():
+                self._fail(position, "not_finite", "its vector is not finite")
         self.num_unanswered -= len(positions)
         return self.num_unanswered == 0
 
@@ -157,7 +161,9 @@ def gather(parts: list[Part]) -> Batch:
 
 
 def _ids(job: Waiting, positions: Indices) -> npt.NDArray[np.int32]:
-    """The ids of some texts of a job, one after the other, without a loop over texts."""
+    """The ids of some texts of a job, in their order, one after the other, without a loop over texts."""
+    if len(positions) == len(job.tokens):
+        return job.tokens.ids
     lengths = job.lengths[positions]
     starts = job.tokens.offsets[positions].astype(np.intp)
     shift = np.repeat(starts - np.concatenate(([0], np.cumsum(lengths)[:-1])), lengths)

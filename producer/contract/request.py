@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
 from producer.errors import EmptyRequest, InvalidOption, RequestTooLarge
 
@@ -11,6 +11,7 @@ MAX_TEXTS_PER_JOB = 4096
 MAX_BYTES_PER_JOB = 8 * 1024 * 1024
 MAX_BYTES_PER_TEXT = 1024 * 1024
 MAX_DIMENSIONS = 65536
+_MAX_BYTES_A_CHARACTER = 4
 
 
 class InputType(StrEnum):
@@ -97,7 +98,7 @@ class Request:
     @property
     def num_bytes(self) -> int:
         """UTF-8 bytes of all texts, the measure of MAX_BYTES_PER_JOB."""
-        return sum(text_bytes(text) for text in self.texts if text is not None)
+        return text_bytes("".join(filter(None, self.texts)))
 
 
 def build_request(model: str, texts: Sequence[object], options: EmbedOptions) -> Request:
@@ -114,18 +115,34 @@ def build_request(model: str, texts: Sequence[object], options: EmbedOptions) ->
         raise RequestTooLarge(
             f"the job has {len(texts)} texts, the limit is {MAX_TEXTS_PER_JOB}; split it (embed_many does)"
         )
-    checked = [check_text(index, text) for index, text in enumerate(texts)]
-    request = Request(
-        model=model,
-        texts=tuple(item if isinstance(item, str) else None for item in checked),
-        options=options,
-        refused=tuple(item for item in checked if isinstance(item, TextFailure)),
-    )
-    if request.num_bytes > MAX_BYTES_PER_JOB:
+    kept, refused = _sorted_out(texts)
+    request = Request(model=model, texts=kept, options=options, refused=refused)
+    if (num_bytes := request.num_bytes) > MAX_BYTES_PER_JOB:
         raise RequestTooLarge(
-            f"the job's texts have {request.num_bytes} bytes, the limit is {MAX_BYTES_PER_JOB}; split it"
+            f"the job's texts have {num_bytes} bytes, the limit is {MAX_BYTES_PER_JOB}; split it"
         )
     return request
+
+
+def _sorted_out(texts: Sequence[object]) -> tuple[tuple[str | None, ...], tuple[TextFailure, ...]]:
+    """The texts with None for each that is refused, and why those are."""
+    if _all_fine(texts):
+        return tuple(texts), ()
+    checked = [check_text(index, text) for index, text in enumerate(texts)]
+    return (
+        tuple(item if isinstance(item, str) else None for item in checked),
+        tuple(item for item in checked if isinstance(item, TextFailure)),
+    )
+
+
+def _all_fine(texts: Sequence[object]) -> TypeGuard[Sequence[str]]:
+    """True only if `check_text` would refuse none: told of all at once, many times faster than of each."""
+    try:
+        whole = "".join(texts)  # type: ignore[arg-type]  # that is what is asked
+        text_bytes(whole)
+    except (TypeError, UnicodeEncodeError):
+        return False
+    return max(map(len, texts)) * _MAX_BYTES_A_CHARACTER <= MAX_BYTES_PER_TEXT  # type: ignore[arg-type]
 
 
 def check_text(index: int, text: object) -> str | TextFailure:
@@ -153,5 +170,5 @@ def check_text(index: int, text: object) -> str | TextFailure:
 
 
 def text_bytes(text: str) -> int:
-    """UTF-8 length of a valid text."""
+    """UTF-8 length of a text; raises UnicodeEncodeError if it has a lone surrogate."""
     return len(text) if text.isascii() else len(text.encode())

@@ -1,6 +1,7 @@
 """What a backend is: flat tokens in, pooled normalised vectors out, two batches in flight."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Tokens:
     """Many texts as one array: `ids` int32 (T,), `offsets` int32 (n + 1,).
 
@@ -22,7 +23,7 @@ class Tokens:
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    @property
+    @cached_property
     def lengths(self) -> npt.NDArray[np.int32]:
         """Tokens of each text, int32 (n,)."""
         return np.diff(self.offsets)
