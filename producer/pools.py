@@ -24,6 +24,7 @@ from producer.redis_url import RedisUrl
 
 _MAX_CONNECTIONS = 64
 _HEALTH_CHECK_S = 15
+_READ_BYTES = 256 * 1024  # what asyncio takes from a socket at once; an answer is often larger
 _SENTINEL_TIMEOUT_S = 1.0  # the next one is asked then; a host that is gone takes its sentinel along
 
 
@@ -111,6 +112,7 @@ def _options(url: RedisUrl, timeout_s: float, retry: object) -> dict[str, Any]:
     connect_timeout = {} if url.scheme == "unix" else {"socket_connect_timeout": timeout_s}
     return {
         "socket_timeout": timeout_s,
+        "socket_read_size": _READ_BYTES,
         **connect_timeout,
         "max_connections": _MAX_CONNECTIONS,
         "health_check_interval": _HEALTH_CHECK_S,
