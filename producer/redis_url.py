@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -108,6 +109,7 @@ def parse(url: str) -> RedisUrl:
         raise SettingsError(f"{redacted(url)!r}: {error}") from None
 
 
+@lru_cache
 def redacted(url: str) -> str:
     """The URL without credentials and query, fit for logs; only its scheme if it cannot be taken apart."""
     found = _match(url)

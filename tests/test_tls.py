@@ -1,5 +1,6 @@
 """TLS: certificates are checked, and what is wrong with one is said in a sentence."""
 
+import asyncio
 import ssl
 import subprocess
 import time
@@ -103,6 +104,10 @@ async def test_jobs_flow_by_tls(server: Proxy, certificates: Certificates) -> No
     url = url_of(server, ssl_ca_certs=certificates.path("ca.crt"))
     async with Client(url, model=MODEL) as client, worker(url):
         assert (await client.embed(["a text"], timeout_s=20)).ok
+        for _ in range(100):  # it counts within a second of being ready
+            if await client.num_workers() == 1:
+                break
+            await asyncio.sleep(0.02)
         assert await client.num_workers() == 1
         status, _, errors = await producer("status", redis_url=url)
         assert (status, errors) == (0, "")

@@ -71,6 +71,7 @@ class LeaseWorker(Worker):
         self._heartbeat: Heartbeat | None = None
         self._wake = asyncio.Event()
         self._rung = True  # there may be jobs since the last look at the queue
+        self._more = True  # there is no reason to sleep before the next look
         self._look_s = 0.0  # when to look in any case
         self._claims: dict[str, Claim] = {}
         self._stopping = False
@@ -128,10 +129,15 @@ class LeaseWorker(Worker):
             self.tasks[job].cancel()
 
     async def _poll_iteration(self) -> None:
-        """One turn of arq's main loop: claim what there is room for, then sleep until something happens.
+        """One turn of arq's main loop: sleep until something happens, then claim what there is room for.
 
         A queue that was found empty is looked at again when its bell has rung: the end of a job is no reason.
         """
+        if not self._more:
+            wait_s = self._look_s - self.loop.time()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_s if wait_s > 0 else IDLE_S):
+                    await self._wake.wait()
         self._wake.clear()
         for job, task in list(self.tasks.items()):
             if task.done():
@@ -141,11 +147,7 @@ class LeaseWorker(Worker):
         if self._stopping or not (self.allow_pick_jobs or self.tasks):
             raise asyncio.CancelledError
         claimed = await self._claim() if self.allow_pick_jobs else 0
-        if not (claimed and self._rung):
-            wait_s = self._look_s - self.loop.time()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(wait_s if wait_s > 0 else IDLE_S):
-                    await self._wake.wait()
+        self._more = claimed > 0 and self._rung
 
     async def _claim(self) -> int:
         if not self._rung and self.loop.time() < self._look_s:

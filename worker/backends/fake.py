@@ -58,7 +58,7 @@ class FakeBackend:
         """See `Backend`."""
         tokens = cast("Tokens", handle)
         time.sleep(self._delay_s)
-        if np.isin(self._deadly, tokens.ids).any():
+        if len(self._deadly) and np.isin(self._deadly, tokens.ids).any():
             os.kill(os.getpid(), signal.SIGKILL)
         if len(tokens.ids) > self._memory_tokens:
             raise BackendOutOfMemory(
