@@ -145,6 +145,21 @@ async def test_a_large_job_does_not_hold_the_device() -> None:
         await large
 
 
+async def test_without_padding_a_small_job_is_in_the_next_batch() -> None:
+    """Half of a batch is for the job whose turn it is, the rest for small jobs, then for the oldest."""
+    batcher = Batcher(Budget(max_tokens=100, max_texts=64, padded=False), dim=DIM)
+    large = [asyncio.create_task(batcher.embed(tokens(*[[n] * 10] * 1000))) for n in range(3)]
+    small = asyncio.create_task(batcher.embed(tokens([9] * 10, [9] * 10)))
+    await asyncio.sleep(0)
+    batch = batcher.take(block=False)
+    assert batch is not None
+    batcher.deliver(batch, np.zeros((len(batch), DIM), np.float32))
+    assert len((await small).vectors) == 2
+    assert batch.tokens.ids[batch.tokens.offsets[:-1]].tolist() == [0] * 5 + [9] * 2 + [1] * 3
+    for task in large:
+        task.cancel()
+
+
 async def test_a_dead_device_answers_everybody() -> None:
     """Waiting and later jobs fail with what killed it; nobody hangs."""
     backend = FakeBackend(dim=DIM, failures={POISON: BackendDead})
@@ -290,7 +305,7 @@ def test_who_shares_with_a_cancelled_job_is_answered(
 
 @pytest.mark.parametrize("padded", [False, True])
 async def test_a_job_that_others_push_aside_is_done_in_time(padded: bool) -> None:
-    """Its own texts come first after MAX_SHARED_TURNS turns; the batches are full all the same."""
+    """After MAX_SHARED_TURNS turns its texts come first, or half of each turn is its; batches are full."""
     batcher = Batcher(Budget(max_tokens=100, max_texts=64, padded=padded), dim=DIM)
     # A batch is filled downwards from its oldest text, here with the crowd's.
     jobs = [asyncio.create_task(batcher.embed(tokens(*[[1] * 19] * 2000))) for _ in range(9)]
@@ -304,6 +319,7 @@ async def test_a_job_that_others_push_aside_is_done_in_time(padded: bool) -> Non
         num_batches += 1
         num_left -= int(np.count_nonzero(batch.tokens.ids[batch.tokens.offsets[:-1]] == 2))
     own_batches = 40 // 5
-    assert num_batches <= len(jobs) * (MAX_SHARED_TURNS + own_batches + 1)
+    own_turns = MAX_SHARED_TURNS + own_batches if padded else 2 * own_batches
+    assert num_batches <= len(jobs) * (own_turns + 1)
     for task in jobs:
         task.cancel()

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.packing import Budget, pack
+from worker.packing import Budget, fill, pack
 
 lengths_of_texts = st.lists(st.integers(1, 600), min_size=1, max_size=300).map(
     lambda rows: np.array(rows, dtype=np.int32)
@@ -67,3 +67,27 @@ def test_like_lengths_meet() -> None:
     lengths = np.array([100, 5, 300, 98, 6, 99, 290], dtype=np.int32)
     budget = Budget(max_tokens=300, max_texts=8, padded=True)
     assert sorted(pack(lengths, budget=budget).tolist()) == [0, 3, 5]
+
+
+@given(
+    jobs=st.lists(lengths_of_texts, min_size=1, max_size=6),
+    max_tokens=st.integers(1, 2000),
+    max_texts=st.integers(1, 64),
+)
+def test_a_batch_in_order_of_arrival(jobs: list[np.ndarray], max_tokens: int, max_texts: int) -> None:
+    """It keeps the budget, the head has half of it or all it needs, and no next text would fit."""
+    budget = Budget(max_tokens=max_tokens, max_texts=max_texts, padded=False)
+    head, *others = jobs
+    counts = fill(head, others, budget=budget)
+    taken = [lengths[:count] for lengths, count in zip(jobs, counts, strict=False)]
+    num_tokens, num_texts = sum(int(part.sum()) for part in taken), sum(map(len, taken))
+    assert num_texts <= max_texts
+    assert num_tokens <= max_tokens or num_texts == counts[0] == 1
+    assert counts[0] >= 1
+    following = head[counts[0] :]
+    if len(following) and counts[0] < max_texts:
+        assert int(taken[0].sum() + following[0]) > max_tokens // 2
+    for lengths, count in zip(jobs, [*counts, *[0] * len(jobs)], strict=False):
+        if count < len(lengths) and num_texts < max_texts:
+            assert num_tokens + int(lengths[count]) > max_tokens
+            break

@@ -9,12 +9,14 @@ import numpy as np
 import numpy.typing as npt
 
 from worker.backends.contract import FloatArray, Tokens
-from worker.packing import Budget, pack
+from worker.packing import Budget, fill, pack
 from worker.sharing import Shared, Sharing
 from worker.waiting import Batch, Embedded, Names, Part, Waiting, gather, settle
 
-# Texts are chosen from this many batches' worth: enough for batches of like lengths, cheap to sort.
+# For a padded backend texts are chosen from this many batches' worth: enough for like lengths, cheap to sort.
 WINDOW_BATCHES = 8
+# Jobs with no more texts left go into the next batch whole, where nothing is padded.
+SMALL_TEXTS = 64
 # After so many turns a job's own texts come first in its batches; before, those of like length from all jobs.
 MAX_SHARED_TURNS = 4
 
@@ -24,8 +26,8 @@ class Batcher:
 
     Jobs take turns in being the one a batch is built around, so a large one cannot hold the device alone. Of
     J jobs, one whose texts fill B batches by themselves is done within J x (MAX_SHARED_TURNS + B + 1)
-    batches, whatever the others send. A text that several jobs want at the same time is computed once.
-    Memory is bounded by whoever submits.
+    batches on a padded backend, and within J x (2 B + 1) on another, whatever the others send. A text that
+    several jobs want at the same time is computed once. Memory is bounded by whoever submits.
     """
 
     def __init__(self, budget: Budget, *, dim: int) -> None:
@@ -34,6 +36,7 @@ class Batcher:
         self._jobs: deque[Waiting] = deque()  # those with texts that are in no batch yet
         self._unanswered: set[Waiting] = set()
         self._sharing = Sharing()
+        self._num_arrived = 0
         self._num_taken = 0  # texts that the device has and has not given back
         self._idle: list[asyncio.Future[None]] = []
         self._changed = threading.Condition()
@@ -52,6 +55,8 @@ class Batcher:
         with self._changed:
             if self._closed is not None:
                 raise self._closed
+            job.arrival = self._num_arrived
+            self._num_arrived += 1
             self._sharing.join(job)
             if len(job.unpacked):
                 self._jobs.append(job)
@@ -129,6 +134,28 @@ class Batcher:
             self._tell_idle(error)
 
     def _pack(self) -> list[Part]:
+        parts = self._like_lengths() if self.budget.padded else self._in_order()
+        parts = self._sharing.packed(parts)
+        self._jobs.rotate(-1)
+        self._jobs = deque(job for job in self._jobs if len(job.unpacked))
+        return parts
+
+    def _in_order(self) -> list[Part]:
+        """Texts from the front of jobs: beside the head's those of small jobs, then of the oldest."""
+        head = self._jobs[0]
+        others = [job for job in self._jobs if job is not head and not job.future.done()]
+        others.sort(key=lambda job: (len(job.unpacked) > SMALL_TEXTS, job.arrival))
+        waiting = (job.lengths[job.unpacked] for job in others)
+        counts = fill(head.lengths[head.unpacked], waiting, budget=self.budget)
+        parts: list[Part] = []
+        for job, count in zip([head, *others], counts, strict=False):
+            if count:
+                parts.append((job, job.unpacked[:count]))
+                job.unpacked = job.unpacked[count:]
+        return parts
+
+    def _like_lengths(self) -> list[Part]:
+        """Texts nearest in length to the head's oldest, so that little is padding."""
         head = self._jobs[0]
         head.num_turns += 1
         window = list(self._window())
@@ -144,9 +171,6 @@ class Batcher:
             if picked.any():
                 parts.append((job, job.unpacked[picked]))
                 job.unpacked = job.unpacked[~picked]
-        parts = self._sharing.packed(parts)
-        self._jobs.rotate(-1)
-        self._jobs = deque(job for job in self._jobs if len(job.unpacked))
         return parts
 
     def _window(self) -> Iterator[tuple[Waiting, npt.NDArray[np.int32]]]:

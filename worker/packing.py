@@ -1,5 +1,6 @@
 """Which waiting texts form the next batch. Pure: no clock, no lock, no future."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +35,33 @@ def pack(lengths: npt.NDArray[np.int32], *, budget: Budget, num_first: int = 0) 
     grow = _grow_padded if budget.padded else _grow_flat
     start, end = grow(sorted_lengths, oldest, budget)
     return order[start : end + 1]
+
+
+def fill(
+    head: npt.NDArray[np.int32], others: Iterable[npt.NDArray[np.int32]], *, budget: Budget
+) -> list[int]:
+    """How many texts, from the front, of the job whose turn it is and of each following one: a batch.
+
+    For backends that pay for tokens and not for padding, so that texts may stay in their order. The head has
+    half of the tokens, or all it needs; what the others leave over is its as well, and it always gets a text,
+    if larger than the budget then alone. Others are asked one by one until one does not fit whole.
+    """
+    counts = [max(1, _fitting(head, budget.max_tokens // 2, budget.max_texts))]
+    room_tokens = budget.max_tokens - int(head[: counts[0]].sum())
+    room_texts = budget.max_texts - counts[0]
+    for lengths in others:
+        count = _fitting(lengths, room_tokens, room_texts)
+        counts.append(count)
+        room_tokens -= int(lengths[:count].sum())
+        room_texts -= count
+        if count < len(lengths):
+            break
+    counts[0] += _fitting(head[counts[0] :], room_tokens, room_texts)
+    return counts
+
+
+def _fitting(lengths: npt.NDArray[np.int32], max_tokens: int, max_texts: int) -> int:
+    return int(np.searchsorted(np.cumsum(lengths[:max_texts]), max_tokens, side="right"))
 
 
 def _ascending(lengths: npt.NDArray[np.int32]) -> Indices:

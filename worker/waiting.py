@@ -36,7 +36,7 @@ class Waiting:
 
     `names` gives the position of each text by what identifies it; empty if the job keeps to itself. `taken`
     are the positions that a batch of its own has, `twins` those whose text other jobs want too.
-    `num_turns` counts the batches that were built around it.
+    `num_turns` counts the batches that were built around it, `arrival` the jobs that came before.
     """
 
     tokens: Tokens
@@ -48,6 +48,7 @@ class Waiting:
     taken: npt.NDArray[np.bool_]
     answered: npt.NDArray[np.bool_]
     num_turns: int = 0
+    arrival: int = 0
     twins: dict[int, "Twins"] = field(default_factory=dict)
     failures: list[TextFailure] = field(default_factory=list)
     num_shared: int = 0
@@ -74,7 +75,7 @@ class Waiting:
 
     def give(self, positions: Indices, rows: FloatArray, finite: npt.NDArray[np.bool_]) -> bool:
         """Answer these texts, a row that is not `finite` fails its text; True if they were the last."""
-        self.vectors[positions] = rows
+        self.vectors[_span(positions)] = rows
         if not finite.all():
             for position in positions[~finite].tolist():
                 self._fail(position, "not_finite", "its vector is not finite")
@@ -162,10 +163,17 @@ def gather(parts: list[Part]) -> Batch:
 
 def _ids(job: Waiting, positions: Indices) -> npt.NDArray[np.int32]:
     """The ids of some texts of a job, in their order, one after the other, without a loop over texts."""
-    if len(positions) == len(job.tokens):
-        return job.tokens.ids
+    offsets, span = job.tokens.offsets, _span(positions)
+    if isinstance(span, slice):
+        return job.tokens.ids[offsets[span.start] : offsets[span.stop]]
     lengths = job.lengths[positions]
-    starts = job.tokens.offsets[positions].astype(np.intp)
+    starts = offsets[positions].astype(np.intp)
     shift = np.repeat(starts - np.concatenate(([0], np.cumsum(lengths)[:-1])), lengths)
     ids: npt.NDArray[np.int32] = job.tokens.ids[np.arange(len(shift)) + shift]
     return ids
+
+
+def _span(positions: Indices) -> slice | Indices:
+    """Ascending positions as a slice if none is missing between the first and the last: copied at once."""
+    first, count = int(positions[0]), len(positions)
+    return slice(first, first + count) if int(positions[-1]) - first == count - 1 else positions
