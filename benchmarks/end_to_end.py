@@ -28,7 +28,7 @@ import numpy as np
 import psutil
 import redis
 
-from benchmarks.serving import cpu_s, gpu_busy, host
+from benchmarks.serving import cpu_s, gpu_busy, host, mean_between
 from benchmarks.texts import texts, write_texts
 from producer.embedded import EmbeddedServer
 
@@ -103,7 +103,8 @@ def whole_way(arguments: argparse.Namespace, path: Path, env: dict[str, str]) ->
                 found = one_round(arguments, path, server.url, env["EMBEDMILL_MODEL"])
             used = {role: cpu_s(processes) - before[role] for role, processes in watched.items()}
             found["cpu_s"] = {"producers": found.pop("producers_cpu_s"), **used}
-            rounds.append(found | {"gpu_busy": busy[0] if busy else None})
+            seen = mean_between(busy, found.pop("started_s"), found.pop("ended_s"))
+            rounds.append(found | {"gpu_busy": seen})
     rounds = sorted(rounds[1:], key=lambda one: one["texts_per_s"])
     return rounds[len(rounds) // 2] | {"rounds_texts_per_s": [one["texts_per_s"] for one in rounds]}
 
@@ -129,17 +130,19 @@ def one_round(arguments: argparse.Namespace, path: Path, url: str, model: str) -
         if one.stdout is None or one.stdout.readline() != "ready\n":
             raise SystemExit("a producer did not come up")
     found = [json.loads(one.communicate("go\n")[0]) for one in start_all(producers)]
-    seconds = max(one["ended_s"] for one in found) - min(one["started_s"] for one in found)
+    ended_s, started_s = max(one["ended_s"] for one in found), min(one["started_s"] for one in found)
     jobs_ms = np.concatenate([one["jobs_s"] for one in found]) * 1000
     num_vectors = sum(one["num_vectors"] for one in found)
     if num_vectors != arguments.texts:
         raise SystemExit(f"{num_vectors} vectors came for {arguments.texts} texts")
     return {
-        "texts_per_s": num_vectors / seconds,
+        "texts_per_s": num_vectors / (ended_s - started_s),
         "job_p50_ms": float(np.percentile(jobs_ms, 50)),
         "job_p99_ms": float(np.percentile(jobs_ms, 99)),
         "producers_cpu_s": sum(one["cpu_s"] for one in found),
-        "seconds": seconds,
+        "seconds": ended_s - started_s,
+        "started_s": started_s,
+        "ended_s": ended_s,
     }
 
 

@@ -54,27 +54,31 @@ def cpu_s(processes: list[psutil.Process]) -> float:
 
 
 @contextmanager
-def gpu_busy() -> Iterator[list[float]]:
-    """A list that holds after the block the share of time in which GPU 0 was busy; empty without one."""
-    found: list[float] = []
-    samples: list[float] = []
+def gpu_busy() -> Iterator[list[tuple[float, float]]]:
+    """A list that fills in the block: times of the monotonic clock, each with how busy GPU 0 was, 0 to 1."""
+    samples: list[tuple[float, float]] = []
     ended = threading.Event()
     thread = threading.Thread(target=_sample, args=(samples, ended), daemon=True)
     thread.start()
     try:
-        yield found
+        yield samples
     finally:
         ended.set()
         thread.join()
-        if samples:
-            found.append(sum(samples) / len(samples))
 
 
-def _sample(samples: list[float], ended: threading.Event) -> None:
+def mean_between(samples: list[tuple[float, float]], started_s: float, ended_s: float) -> float | None:
+    """The mean of the samples of that time; None without any."""
+    found = [share for at_s, share in samples if started_s <= at_s <= ended_s]
+    return sum(found) / len(found) if found else None
+
+
+def _sample(samples: list[tuple[float, float]], ended: threading.Event) -> None:
     import pynvml
 
     with suppress(pynvml.NVMLError):
         pynvml.nvmlInit()
         gpu = pynvml.nvmlDeviceGetHandleByIndex(0)
         while not ended.wait(_SAMPLE_S):
-            samples.append(pynvml.nvmlDeviceGetUtilizationRates(gpu).gpu / 100)
+            share = pynvml.nvmlDeviceGetUtilizationRates(gpu).gpu / 100
+            samples.append((time.monotonic(), share))
