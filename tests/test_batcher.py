@@ -204,6 +204,22 @@ async def test_a_vector_that_is_not_finite_fails_its_text() -> None:
     assert got.failures[0].code == "not_finite"
 
 
+async def test_one_text_s_overflow_is_not_its_neighbours() -> None:
+    """Where it spoils the vectors of the whole batch, each is computed alone."""
+
+    class Spreading(FakeBackend):
+        def collect(self, handle: Tokens) -> np.ndarray:
+            vectors = super().collect(handle)
+            return vectors * np.nan if POISON in handle.ids else vectors
+
+    job = tokens([1, 2], [POISON], [3])
+    async with running(Spreading(dim=DIM)) as (batcher, deaths):
+        others = asyncio.create_task(batcher.embed(tokens([4], [5])))
+        check(job, await batcher.embed(job), failed={1})
+        check(tokens([4], [5]), await others)
+        assert deaths == []
+
+
 async def test_a_cancelled_job_leaves_its_mates_alone() -> None:
     """Its texts are dropped, the others are answered."""
     async with running(FakeBackend(dim=DIM, delay_s=0.02, max_batch_tokens=20, max_text_tokens=20)) as (

@@ -1,16 +1,22 @@
 """One thread owns one device: takes batches, keeps two in flight, and answers for every text."""
 
+import logging
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from producer.errors import BackendDead, BackendError, BackendOutOfMemory
 from worker.backends.contract import Backend, FloatArray, Handle
 from worker.batcher import Batcher
 from worker.packing import Budget
+from worker.token_batches import embed_one_by_one, take
 from worker.waiting import Batch
+
+log = logging.getLogger(__name__)
 
 MAX_IN_FLIGHT = 2
 GROW_AFTER_BATCHES = 64  # good batches after which a budget that was cut grows again
@@ -35,7 +41,8 @@ class BatchEvent:
 class Device:
     """Runs the batcher's batches on a backend until the batcher is closed.
 
-    A batch that fails is halved until the text at fault is alone, and only that text fails. Out of memory
+    A batch that fails is halved until the text at fault is alone, and only that text fails; as does one whose
+    vector is not finite even when it is computed alone. Out of memory
     halves the budget too; it grows back after a while. BackendDead, or anything unforeseen, ends the thread,
     fails all waiting jobs and is handed to `on_death`.
     """
@@ -97,7 +104,22 @@ class Device:
         except BackendError as error:
             self._recover(batch, error)
             return
-        self._deliver(batch, vectors, started_s)
+        self._deliver(batch, self._finite(batch, vectors), started_s)
+
+    def _finite(self, batch: Batch, vectors: FloatArray) -> FloatArray:
+        """The vectors; texts without a finite one are computed alone, since their company may be at fault."""
+        if len(batch) == 1 or np.isfinite(vectors.sum()):
+            return vectors
+        strange = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        while self._in_flight:  # what was launched before is collected before
+            self._collect_oldest()
+        try:
+            vectors[strange] = embed_one_by_one(self._backend, take(batch.tokens, strange))
+        except BackendDead:
+            raise
+        except BackendError as error:
+            log.warning("texts without a finite vector stay so: %s", error)
+        return vectors
 
     def _deliver(self, batch: Batch, vectors: FloatArray, started_s: float) -> None:
         if len(vectors) != len(batch):
