@@ -1,6 +1,7 @@
 """Client and worker through a real server: what was asked is what is answered."""
 
 import asyncio
+import time
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -30,6 +31,7 @@ from producer.errors import (
 from producer.submission import prepare
 from worker.app import serve
 from worker.backends.fake import fake_vectors
+from worker.lease import IDLE_S
 from worker.settings import Settings
 from worker.source import locate
 from worker.tokenizer import Tokenizer
@@ -119,6 +121,21 @@ async def test_an_empty_list_is_refused_before_it_travels(url: str) -> None:
     async with Client(url, model=MODEL) as client:
         with pytest.raises(EmptyRequest):
             await client.embed([])
+
+
+async def test_a_job_costs_its_worker_one_look_at_the_queue(url: str, redis: Redis) -> None:
+    """The bell's, which finds all that waits; neither that nor the job's end is a reason for another."""
+
+    async def num_scripts() -> int:
+        return int((await redis.info("commandstats"))["cmdstat_eval"]["calls"])
+
+    async with worker(url, lease_s=60.0), Client(url, model=MODEL) as client:
+        await client.embed(["first"])
+        before, started_s = await num_scripts(), time.monotonic()
+        for n in range(50):
+            await client.embed([f"text {n}"])
+        num_idle_looks = (time.monotonic() - started_s) / IDLE_S + 1
+        assert await num_scripts() - before <= 50 * 3 + num_idle_looks  # enqueued, claimed, ended
 
 
 async def test_many_batches_keep_their_order(url: str) -> None:
