@@ -106,7 +106,7 @@ def whole_way(arguments: argparse.Namespace, path: Path, env: dict[str, str]) ->
             seen = mean_between(busy, found.pop("started_s"), found.pop("ended_s"))
             rounds.append(found | {"gpu_busy": seen})
     rounds = sorted(rounds[1:], key=lambda one: one["texts_per_s"])
-    return rounds[len(rounds) // 2] | {"rounds_texts_per_s": [one["texts_per_s"] for one in rounds]}
+    return rounds[(len(rounds) - 1) // 2] | {"rounds_texts_per_s": [one["texts_per_s"] for one in rounds]}
 
 
 def one_round(arguments: argparse.Namespace, path: Path, url: str, model: str) -> Report:
