@@ -79,7 +79,9 @@ def measure(arguments: argparse.Namespace, path: Path, peers_path: Path) -> Repo
     if Path(arguments.model).is_dir():
         env |= {"EMBEDMILL_MODEL": "benchmark", "EMBEDMILL_MODEL_DIR": arguments.model}
     alone = child(["benchmarks.alone", str(path)], env)
+    say("backend alone", alone)
     served = whole_way(arguments, path, env)
+    say("Embedmill, end to end", served)
     pythons = dict(named.split("=", 1) for named in arguments.peer_python)
     peers = [
         child(["benchmarks.peers", name, model_dir(env), str(peers_path)], python=pythons.get(name))
@@ -87,8 +89,15 @@ def measure(arguments: argparse.Namespace, path: Path, peers_path: Path) -> Repo
     ]
     if arguments.tei:
         peers.append(child(["benchmarks.peers", "tei", arguments.tei, str(peers_path)]))
+    for peer in peers:
+        say(peer["peer"], peer)
     share = served["texts_per_s"] / alone["texts_per_s"]
     return {"alone": alone, "served": served, "share_of_alone": share, "peers": peers}
+
+
+def say(name: str, found: Report) -> None:
+    """A rate as soon as it is known, so that a run that is cut short has told something."""
+    print(f"  {name:<24}{found['texts_per_s']:>12,.0f} texts/s", file=sys.stderr, flush=True)
 
 
 def whole_way(arguments: argparse.Namespace, path: Path, env: dict[str, str]) -> Report:
@@ -218,7 +227,10 @@ def plot(cases: list[Report], path: Path) -> None:
     import matplotlib as mpl
 
     mpl.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
+
+    def num_bars(case: Report) -> int:
+        return 2 + len(case["peers"])
 
     figure, panels = pyplot.subplots(1, len(cases), figsize=(4.5 * len(cases), 3.2), squeeze=False)
     for axes, case in zip(panels[0], cases, strict=True):
@@ -229,6 +241,9 @@ def plot(cases: list[Report], path: Path) -> None:
         axes.bar_label(drawn, labels=[f"{value:,.0f}" for value in list(bars.values())[::-1]], padding=3)
         axes.set(title=f"mean {case['alone']['mean_tokens']:.0f} tokens", xlabel="texts a second")
         axes.set_xlim(0, max(bars.values()) * 1.25)
+        axes.set_ylim(-0.6, max(map(num_bars, cases)) - 0.4)  # bars as thick in every panel
+        axes.xaxis.set_major_locator(ticker.MaxNLocator(4))
+        axes.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
         axes.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     figure.savefig(path, dpi=130)
