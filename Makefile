@@ -21,7 +21,7 @@ demo: $(VENV)/demo.stamp  ## embed 4,000 definitions on the CPU, then ask: make 
 	@$(BIN)/python examples/dictionary.py $(if $(value QUERY),"$$QUERY")
 
 test: lint  ## lint, types, import rules and the fast tests; no torch, no GPU, no Redis needed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4
 
 test-all: test $(VENV)/peers.stamp $(VENV)/tensorrt.stamp  ## make test, then the slow tests and those with torch or TensorRT
 	$(BIN)/python -m pytest -m "slow or peers or tensorrt"

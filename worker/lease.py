@@ -156,7 +156,7 @@ class LeaseWorker(Worker):
         held_bytes = sum(claim.num_bytes for claim in self._claims.values())
         room_bytes = max(MIN_HELD_BYTES, self._bytes_per_s * self._horizon_s) - held_bytes
         # Several at a time: a claim costs as much for one job as for many.
-        if room < max(1, self.max_jobs // 4) or (len(self.tasks) >= 2 and room_bytes <= 0):
+        if room < max(1, self.max_jobs // 8) or (len(self.tasks) >= 2 and room_bytes <= 0):
             return 0
         self._rung = False  # before the claim: a bell during it counts for the next
         try:
