@@ -24,7 +24,8 @@ redis.call('PERSIST', job)
 redis.call('RENAME', request, root .. 'request:' .. id)
 redis.call('PERSIST', root .. 'request:' .. id)
 local facts = redis.call('HMGET', job, 'bytes', 'score', 'enqueued')
-local score = now + (facts[2] or now) - (facts[3] or facts[2] or now)
+-- A death put it behind others; more than the head start of the last may not be left of that.
+local score = math.min(now + (facts[2] or now) - (facts[3] or facts[2] or now), now + 3600000)
 redis.call('HDEL', job, 'code', 'message', 'died')
 redis.call('HSET', job, 'tries', 0, 'enqueued', now, 'score', score)
 if redis.call('HSET', job, 'run:', 1) == 1 then redis.call('HINCRBY', job, 'wanted', 1) end

@@ -147,10 +147,10 @@ class Model:
         self.keep(name, letter)
 
     def keep(self, name: str, letter: Letter) -> None:
-        """Among the newest letters."""
+        """Among the newest letters, the last."""
+        self.letters.pop(name, None)
         self.letters[name] = letter
-        newest = sorted(self.letters, key=lambda one: (self.letters[one].died_ms, one), reverse=True)
-        for old in newest[MAX_LETTERS:]:
+        for old in list(self.letters)[:-MAX_LETTERS]:
             del self.letters[old]
 
     def requeue(self, name: str, *, score: int) -> None:

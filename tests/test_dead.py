@@ -1,6 +1,5 @@
 """Dead letters: kept with their reason, bounded, tried again or dropped."""
 
-import asyncio
 import json
 from dataclasses import replace
 
@@ -29,7 +28,6 @@ async def give_up(redis: Redis, *texts: str, failure: Failure = FAILURE) -> str:
     owner = Leases(redis, KEYS, worker="a", lease_s=30)
     [(claim, _)] = await owner.claim(1, 1 << 30)
     assert await owner.bury(claim, failure, tries=claim.tries)
-    await asyncio.sleep(0.002)  # letters are ordered by the millisecond
     return claim.job
 
 
@@ -82,6 +80,18 @@ async def test_a_requeued_job_keeps_its_priority(redis: Redis) -> None:
     await submit(redis, KEYS, normal, limits=QueueLimits(), keep_result_s=60)
     claims = await owner.claim(2, 1 << 30)
     assert [(claim.job, claim.tries) for claim, _ in claims] == [(normal.job, 1), (low.job, 1)]
+
+
+async def test_a_requeued_job_can_be_claimed_at_once(redis: Redis) -> None:
+    """Even a low one that a death had put behind others, long after it was enqueued."""
+    prepared = prepare(build_request(MODEL, ["low"], EmbedOptions()))
+    await submit(redis, KEYS, prepared, limits=QueueLimits(), keep_result_s=60, priority="low")
+    await redis.hincrby(KEYS.job(prepared.job), "enqueued", -600_000)
+    owner = Leases(redis, KEYS, worker="a", lease_s=30)
+    [(claim, _)] = await owner.claim(1, 1 << 30)
+    await owner.bury(claim, FAILURE, tries=1)
+    assert await DeadLetters(redis, KEYS).requeue(claim.job)
+    assert [again.job for again, _ in await owner.claim(1, 1 << 30)] == [claim.job]
 
 
 async def test_enqueueing_the_same_again_takes_its_letter(redis: Redis, server: EmbeddedServer) -> None:

@@ -146,7 +146,8 @@ local function keep(id)
   redis.call('HSET', letter, 'code', ARGV[6], 'message', ARGV[7], 'tries', ARGV[8], 'died', now)
   redis.call('PEXPIRE', letter, ARGV[9])
   redis.call('PEXPIRE', root .. 'dead-request:' .. id, ARGV[9])
-  redis.call('ZADD', letters, now, id)
+  -- To the microsecond: of two in one millisecond the first is the older.
+  redis.call('ZADD', letters, string.format('%.3f', time[1] * 1000 + time[2] / 1000), id)
   redis.call('PEXPIRE', letters, ARGV[9])
   redis.call('ZREMRANGEBYSCORE', letters, '-inf', now - ARGV[9])
   local bytes = 0
