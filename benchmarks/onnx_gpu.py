@@ -56,13 +56,13 @@ def measure(name: str, folder: Path, arguments: argparse.Namespace) -> None:
             )
         except BackendError as error:
             print(f"{name}: {backend} does not load: {error}", flush=True)
-    plain = {f"plain {count}": PlainOnnx(folder, batch_texts=count) for count in (64, 256)}
+    plain = PlainOnnx(folder)
     for mean_tokens in arguments.mean_tokens if loaded else []:
         work = batches(model, next(iter(loaded.values())), mean_tokens, TEXTS.get(mean_tokens, 2_000))
         whole = joined(work)
         runs: dict[str, Callable[[], object]] = {
             **{name: partial(embed, backend, work) for name, backend in loaded.items()},
-            **{name: partial(graph.embed, whole) for name, graph in plain.items()},
+            **{f"plain {count}": partial(plain.embed, whole, batch_texts=count) for count in (64, 256)},
         }
         rates = in_turns(runs, num_tokens=len(whole.ids), rounds=arguments.rounds)
         print(f"{name} {arguments.precision}, mean {mean_tokens}: M tokens/s {rates}", flush=True)

@@ -14,24 +14,23 @@ from worker.backends.contract import Tokens
 
 
 class PlainOnnx:
-    """Embeds batches one after the other; texts of like length go together, `batch_texts` at a time."""
+    """Embeds batches one after the other; texts of like length go together."""
 
-    def __init__(self, directory: Path, *, batch_texts: int, provider: str = "CUDAExecutionProvider") -> None:
+    def __init__(self, directory: Path, *, provider: str = "CUDAExecutionProvider") -> None:
         import onnxruntime
 
-        self._batch_texts = batch_texts
         self._device = "cuda" if provider.startswith("CUDA") else "cpu"
         with tempfile.TemporaryDirectory() as folder:
             graph = Path(folder) / "plain.onnx"
             _export(directory, graph, half=self._device == "cuda")
             self._session = onnxruntime.InferenceSession(str(graph), providers=[provider])
 
-    def embed(self, tokens: Tokens) -> np.ndarray:
-        """Vectors float32 (n, dim) of all texts."""
+    def embed(self, tokens: Tokens, *, batch_texts: int) -> np.ndarray:
+        """Vectors float32 (n, dim) of all texts, so many at a time."""
         lengths, parts = tokens.lengths, []
         order = np.argsort(-lengths, kind="stable")
-        for start in range(0, len(order), self._batch_texts):
-            parts.append(self._run(tokens, order[start : start + self._batch_texts]))
+        for start in range(0, len(order), batch_texts):
+            parts.append(self._run(tokens, order[start : start + batch_texts]))
         vectors = np.empty((len(tokens), parts[0].shape[1]), np.float32)
         vectors[order] = np.concatenate(parts)
         return vectors

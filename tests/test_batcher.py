@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from producer.errors import BackendDead, BackendError
 from worker.backends.contract import Tokens
 from worker.backends.fake import FakeBackend, fake_vectors
-from worker.batcher import MAX_SHARED_TURNS, Batcher
+from worker.batcher import MAX_SHARED_TURNS, Batcher, all_finite
 from worker.device import BatchEvent, Device
 from worker.packing import Budget
 from worker.waiting import Embedded
@@ -202,6 +202,14 @@ async def test_a_vector_that_is_not_finite_fails_its_text() -> None:
         got = await batcher.embed(job)
     check(job, got, failed={1})
     assert got.failures[0].code == "not_finite"
+
+
+def test_what_is_not_finite_is_seen_without_a_warning() -> None:
+    """Infinities of both signs too, whose sum is no number."""
+    vectors = np.ones((3, DIM), np.float32)
+    assert all_finite(vectors)
+    vectors[1, :2] = np.inf, -np.inf
+    assert not all_finite(vectors)
 
 
 async def test_one_text_s_overflow_is_not_its_neighbours() -> None:

@@ -26,7 +26,7 @@ class Batcher:
 
     Jobs take turns in being the one a batch is built around, so a large one cannot hold the device alone. Of
     J jobs, one whose texts fill B batches by themselves is done within J x (MAX_SHARED_TURNS + B + 1)
-    batches on a padded backend, and within J x (2 B + 1) on another, whatever the others send. A text that
+    batches on a padded backend, and within J x (3 B + 1) on another, whatever the others send. A text that
     several jobs want at the same time is computed once. Memory is bounded by whoever submits.
     """
 
@@ -204,9 +204,17 @@ class Batcher:
         self._idle.clear()
 
 
+def all_finite(vectors: FloatArray) -> bool:
+    """Whether there is no NaN and no infinity, told by the sum, in half the time of looking at each.
+
+    False also where finite elements of more than 1e38 overflow together.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        return bool(np.isfinite(vectors.sum()))
+
+
 def _finite_rows(vectors: FloatArray) -> npt.NDArray[np.bool_]:
     """Which rows have no NaN and no infinity, bool (n,)."""
-    finite = np.isfinite(vectors)
-    if finite.all():  # looked at as a whole, for row by row takes as long again
+    if all_finite(vectors):
         return np.ones(len(vectors), dtype=np.bool_)
-    return np.asarray(finite.all(axis=1))
+    return np.asarray(np.isfinite(vectors).all(axis=1))

@@ -11,7 +11,7 @@ import numpy as np
 
 from producer.errors import BackendDead, BackendError, BackendOutOfMemory
 from worker.backends.contract import Backend, FloatArray, Handle
-from worker.batcher import Batcher
+from worker.batcher import Batcher, all_finite
 from worker.packing import Budget
 from worker.token_batches import embed_one_by_one, take
 from worker.waiting import Batch
@@ -42,9 +42,9 @@ class Device:
     """Runs the batcher's batches on a backend until the batcher is closed.
 
     A batch that fails is halved until the text at fault is alone, and only that text fails; as does one whose
-    vector is not finite even when it is computed alone. Out of memory
-    halves the budget too; it grows back after a while. BackendDead, or anything unforeseen, ends the thread,
-    fails all waiting jobs and is handed to `on_death`.
+    vector is not finite even when it is computed alone. Out of memory halves the budget too; it grows back
+    after a while. BackendDead, or anything unforeseen, ends the thread, fails all waiting jobs and is handed
+    to `on_death`.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class Device:
 
     def _finite(self, batch: Batch, vectors: FloatArray) -> FloatArray:
         """The vectors; texts without a finite one are computed alone, since their company may be at fault."""
-        if len(batch) == 1 or np.isfinite(vectors.sum()):
+        if len(batch) == 1 or all_finite(vectors):
             return vectors
         strange = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
         while self._in_flight:  # what was launched before is collected before
