@@ -39,8 +39,7 @@ class Case:
 class VarlenKernels(TritonKernels):
     """The same network on torch's built-in attention for texts of different lengths."""
 
-    def __init__(self, *, fuse_gelu: bool, longest: int) -> None:
-        super().__init__(fuse_gelu=fuse_gelu)
+    def __init__(self, *, longest: int) -> None:
         self._longest = longest
 
     def attend(self, qkv: Tensor, flat: Flat, attention: Attention) -> Tensor:
@@ -68,12 +67,17 @@ def device_us(case: Case, weights: Weights, *, varlen: bool) -> float:
     lengths[-1] += case.max_batch_tokens - lengths.sum()  # no padding for either
     offsets = torch.from_numpy(np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)).cuda()
     ids = torch.randint(1000, 30_000, (case.max_batch_tokens,), dtype=torch.int32, device="cuda")
-    kernels = (
-        VarlenKernels(fuse_gelu=True, longest=int(lengths.max())) if varlen else TritonKernels(fuse_gelu=True)
-    )
+    kernels = VarlenKernels(longest=int(lengths.max())) if varlen else TritonKernels()
     device = torch.device("cuda", 0)
     model = model_of(network(case.shape))
-    encoder = build_encoder(model, weights, kernels=kernels, device=device, precision=case.precision)
+    encoder = build_encoder(
+        model,
+        weights,
+        kernels=kernels,
+        device=device,
+        precision=case.precision,
+        tanh_gelu=case.precision != "fp8",
+    )
     encoder.vectors(ids, offsets)
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()

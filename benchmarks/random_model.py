@@ -2,8 +2,12 @@
 
     python -m benchmarks.random_model {minilm,base,large} DIR
 
-The tokenizer is all-MiniLM-L6-v2's, so that texts become the tokens they would in English. Needs the extra
-`peers`, and `demo`'s model package for the tokenizer.
+The tokenizer is all-MiniLM-L6-v2's, so that texts become the tokens they would in English. DIR/manifest.yaml
+names it `random/<shape>` and has fp8 beside 16 bit and fp32, with a bound that random weights can keep. Needs
+the extra `peers`, and `demo`'s model package for the tokenizer.
+
+    EMBEDMILL_MODEL_DIR=DIR EMBEDMILL_MANIFEST_PATH=DIR/manifest.yaml EMBEDMILL_MODEL_PROFILE=sm90-fp8-torch \
+        python -m benchmarks.end_to_end --model random/large
 """
 
 import argparse
@@ -20,6 +24,21 @@ _MODULES = {
     "1_Pooling": "Pooling",
     "2_Normalize": "Normalize",
 }
+
+_MANIFEST = """\
+schema: 1
+model:
+  name: random/{shape}
+  sources: ["dir:{directory}"]
+include: [torch-16bit, onnx, cpu]
+profiles:
+  - name: sm90-fp8-torch
+    backend: torch
+    device: cuda
+    precision: fp8
+    min_cosine: 0.95
+    requires: {{capabilities: ["9.0"]}}
+"""
 
 
 def main() -> None:
@@ -60,6 +79,8 @@ def write(shape: str, directory: Path) -> None:
     _write(
         directory / "sentence_bert_config.json", {"max_seq_length": MAX_TEXT_TOKENS, "do_lower_case": False}
     )
+    manifest = _MANIFEST.format(shape=shape, directory=directory.resolve())
+    (directory / "manifest.yaml").write_text(manifest)
 
 
 def english() -> Path:

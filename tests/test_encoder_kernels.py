@@ -44,7 +44,7 @@ def portable() -> Any:
 @pytest.fixture(scope="module")
 def fused() -> Any:
     """The kernels under test; GELU outside of the product, where it is exact."""
-    return importlib.import_module("worker.encoder.triton_kernels").TritonKernels(fuse_gelu=False)
+    return importlib.import_module("worker.encoder.triton_kernels").TritonKernels()
 
 
 @pytest.fixture(scope="module")

@@ -113,7 +113,13 @@ def load(
         on_gpu = place.type == "cuda"
         kernels = _gpu_kernels(model, place, precision) if on_gpu else PortableKernels()
         encoder = build_encoder(
-            model, weights, kernels=kernels, device=place, precision=precision, keep_16bit=keep_16bit
+            model,
+            weights,
+            kernels=kernels,
+            device=place,
+            precision=precision,
+            keep_16bit=keep_16bit,
+            tanh_gelu=on_gpu and precision in ("fp16", "bf16"),  # a part of the product there
         )
         default = GPU_BATCH_TOKENS if on_gpu else CPU_BATCH_TOKENS
         budget = max(max_batch_tokens or default, model.max_text_tokens)
@@ -137,7 +143,7 @@ def _gpu_kernels(model: Model, place: torch.device, precision: str) -> Kernels:
             f"the model has heads of {model.architecture.head_dim} units, our kernels do {HEAD_DIMS}; "
             "choose an onnx profile"
         )
-    return TritonKernels(fuse_gelu=precision in ("fp16", "bf16"))
+    return TritonKernels()
 
 
 def _gpu_pipeline(encoder: Encoder, model: Model, budget: int) -> Pipeline:

@@ -8,6 +8,7 @@ import torch
 
 from producer.errors import BackendError
 from worker.architecture import Architecture
+from worker.encoder.gelu import mean_tanh_error
 from worker.encoder.network import (
     Attention,
     Embeddings,
@@ -35,11 +36,13 @@ def build_network(
     precision: str,
     max_text_tokens: int,
     keep_16bit: Iterable[str] = (),
+    tanh_gelu: bool = False,
 ) -> Network:
     """The network with its tensors on `device` in `precision` (fp32, fp16, bf16 or fp8).
 
     Positions are made for texts of up to `max_text_tokens`. With fp8, `keep_16bit` names layers that stay
-    bf16, as "layers.<i>.down". Raises BackendError for an unknown precision, a name that is none, and
+    bf16, as "layers.<i>.down". With `tanh_gelu` exact GELU is taken in its tanh form, and what that is off by
+    on average goes into the next bias. Raises BackendError for an unknown precision, a name that is none, and
     weights that overflow fp16.
     """
     if precision not in _DTYPES:
@@ -49,12 +52,13 @@ def build_network(
     for name in sorted(kept - known):
         raise BackendError(f"keep_16bit names {name!r:.60}, which fp8 would not quantise anyway")
     tensors = _Tensors(weights, device, precision, kept)
-    parts = _Parts(architecture, tensors, max_text_tokens)
+    tanh_gelu = tanh_gelu and architecture.activation == "gelu"
+    parts = _Parts(architecture, tensors, max_text_tokens, tanh_gelu=tanh_gelu)
     return Network(
         embeddings=parts.embeddings(),
         first_norm=None if architecture.embedding_norm else parts.norm("layers.0.attention_norm"),
         layers=tuple(parts.layer(index) for index in range(architecture.layers)),
-        activation=architecture.activation,
+        activation="gelu_tanh" if tanh_gelu else architecture.activation,
         gated=architecture.gated,
         post_norm=architecture.post_norm,
     )
@@ -86,9 +90,14 @@ class _Tensors:
             raise BackendError(f"tensor {name} overflows fp16; choose a bf16 or fp32 profile")
         return exact.to(self._dtype)
 
-    def linear(self, name: str) -> Linear:
-        """The layer, quantised if the precision and its name ask for it."""
+    def linear(self, name: str, *, too_much: Tensor | None = None) -> Linear:
+        """The layer, quantised if the precision and its name ask for it.
+
+        `too_much` is what its input (in,) is off by on average; the bias takes it back.
+        """
         exact, exact_bias = self.named(f"{name}.weight"), self.named(f"{name}.bias")
+        if exact_bias is not None and too_much is not None:
+            exact_bias = exact_bias - exact @ too_much
         bias = None if exact_bias is None else self.narrow(f"{name}.bias", exact_bias)
         part = name.rpartition(".")[2]
         if not self._eight_bit or part not in EIGHT_BIT_PARTS or name in self._keep_16bit:
@@ -100,10 +109,13 @@ class _Tensors:
 class _Parts:
     """The parts of one architecture's network."""
 
-    def __init__(self, architecture: Architecture, tensors: _Tensors, max_text_tokens: int) -> None:
+    def __init__(
+        self, architecture: Architecture, tensors: _Tensors, max_text_tokens: int, *, tanh_gelu: bool
+    ) -> None:
         self._architecture = architecture
         self._tensors = tensors
         self._max_text_tokens = max_text_tokens
+        self._tanh_gelu = tanh_gelu
         self._rotations: dict[Rope, Rotation] = {}
         self._bias = self._relative_bias()
 
@@ -131,13 +143,14 @@ class _Parts:
             # The norm before a branch is the one after the sum before it.
             after_attention = after_output
             after_output = "final_norm" if last else f"layers.{index + 1}.attention_norm"
+        attention_norm = self.norm(after_attention)
         return Layer(
             qkv=self._tensors.linear(f"{name}.qkv"),
             attention=self._attention(index),
             out=self._tensors.linear(f"{name}.out"),
-            attention_norm=self.norm(after_attention),
+            attention_norm=attention_norm,
             up=self._tensors.linear(f"{name}.up"),
-            down=self._tensors.linear(f"{name}.down"),
+            down=self._tensors.linear(f"{name}.down", too_much=self._tanh_error(name, attention_norm)),
             output_norm=self.norm(after_output),
         )
 
@@ -145,6 +158,12 @@ class _Parts:
         weight, bias = self._tensors.named(f"{name}.weight"), self._tensors.named(f"{name}.bias")
         rms = rms or self._architecture.norm == "rms"
         return Norm(weight=weight, bias=bias, eps=self._architecture.norm_eps, rms=rms)
+
+    def _tanh_error(self, layer: str, norm: Norm) -> Tensor | None:
+        if not self._tanh_gelu or self._architecture.gated:
+            return None
+        named = self._tensors.named
+        return mean_tanh_error(named(f"{layer}.up.weight"), named(f"{layer}.up.bias"), norm)
 
     def _attention(self, index: int) -> Attention:
         architecture = self._architecture

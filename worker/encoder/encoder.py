@@ -54,6 +54,7 @@ def build_encoder(
     device: torch.device,
     precision: str,
     keep_16bit: Iterable[str] = (),
+    tanh_gelu: bool = False,
 ) -> Encoder:
     """The model's encoder on `device`. Raises as build_network does, and ModelError for bad dense layers."""
     network = build_network(
@@ -63,6 +64,7 @@ def build_encoder(
         precision=precision,
         max_text_tokens=model.max_text_tokens,
         keep_16bit=keep_16bit,
+        tanh_gelu=tanh_gelu,
     )
     return Encoder(network=network, kernels=kernels, head=model.head, denses=dense_layers(model.head, device))
 

@@ -18,13 +18,7 @@ _FP8 = torch.float8_e4m3fn
 
 
 class TritonKernels:
-    """Kernels for one CUDA device; nothing in them waits for the device or depends on the batch's content.
-
-    `fuse_gelu` takes exact GELU in its tanh form inside the matrix product, where the product is 16 bit.
-    """
-
-    def __init__(self, *, fuse_gelu: bool) -> None:
-        self._fuse_gelu = fuse_gelu
+    """Kernels for one CUDA device; nothing in them waits for the device or depends on the batch's content."""
 
     def place(self, ids: Tensor, offsets: Tensor) -> Flat:
         """The batch with the text of each token; tokens behind offsets[-1] are padding."""
@@ -73,9 +67,8 @@ class TritonKernels:
 
     def up(self, rows: Rows, linear: Linear, activation: str, *, gated: bool, quantise: bool) -> Rows:
         """The layer's output behind the activation."""
-        tanh = activation == "gelu_tanh" or (activation == "gelu" and self._fuse_gelu)
         plain = not gated and not quantise and not linear.quantised
-        if tanh and plain and linear.bias is not None:
+        if activation == "gelu_tanh" and plain and linear.bias is not None:
             lifted = torch._addmm_activation(linear.bias, rows.values, linear.weight.t(), use_gelu=True)
             return Rows(lifted)
         x = self.linear(rows, linear)
