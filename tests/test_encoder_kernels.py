@@ -58,6 +58,32 @@ def texts(torch: Any, portable: Any, fused: Any) -> tuple[Any, Any]:
     return plain, fused.place(torch.cat([ids, padding]), torch.cat([offsets, more]))
 
 
+def cut_by_hand(lengths: list[int], num_tokens: int) -> list[int]:
+    """Where tiles of at most 64 tokens start: a text of 96 or more begins one, others and padding go on."""
+    cuts, at = [0], 0
+    for length, is_text in [*((length, True) for length in lengths), (num_tokens - sum(lengths), False)]:
+        if is_text and length >= 96 and at > cuts[-1]:
+            cuts.append(at)
+        while cuts[-1] + 64 < at + length:
+            cuts.append(cuts[-1] + 64)
+        at += length
+    return [*cuts, num_tokens]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_tiles_are_cut_as_by_hand(torch: Any, fused: Any, seed: int) -> None:
+    """Random texts, short and long, many and none, with padding: every token is in one tile."""
+    random = np.random.default_rng(seed)
+    lengths = random.choice([1, 3, 20, 64, 95, 96, 97, 128, 511], int(random.integers(0, 1500))).tolist()
+    num_tokens = (sum(lengths) + int(random.integers(0, 999))) // 128 * 128 + 128
+    offsets = np.concatenate(([0], np.cumsum(lengths), np.full(int(random.integers(1, 3000)), sum(lengths))))
+    ids = torch.zeros(num_tokens, dtype=torch.int32, device="cuda")
+    tiles = fused.place(ids, torch.from_numpy(offsets.astype(np.int32)).cuda()).tiles.tolist()
+    expected = cut_by_hand(lengths, num_tokens)
+    assert tiles[: len(expected)] == expected
+    assert set(tiles[len(expected) :]) <= {num_tokens}
+
+
 def values(torch: Any, *shape: int, dtype: Any) -> Any:
     return torch.randn(*shape, device="cuda").to(dtype)
 

@@ -230,6 +230,7 @@ def test_out_of_memory_is_told_and_the_next_batch_works(precision: str) -> None:
     [
         ("Failed to allocate memory for requested buffer of size 99", BackendOutOfMemory),
         ("CUDNN failure: CUDA error: out of memory", BackendOutOfMemory),
+        ("CUBLAS failure 3: the resource allocation failed ; GPU=0", BackendOutOfMemory),
         ("CUDA failure 700: an illegal memory access was encountered", BackendDead),
         ("indices element out of data bounds", BackendError),
     ],

@@ -28,7 +28,10 @@ def onnx_errors(action: str) -> Iterator[None]:
         raise BackendOutOfMemory(f"no memory left to {action}; send less at once") from error
     except kinds as error:
         text = str(error)
-        if "allocate memory" in text or "out of memory" in text:
+        # cuBLAS and cuDNN find no memory for their own: "the resource allocation failed", ALLOC_FAILED.
+        if any(
+            sign in text for sign in ("allocate memory", "out of memory", "allocation failed", "ALLOC_FAILED")
+        ):
             raise BackendOutOfMemory(f"no memory left to {action}; send less at once") from error
         if "CUDA failure" in text or "CUDA error" in text:
             # An error of the device stays with the process.

@@ -108,13 +108,15 @@ class Flat:
     """Texts on the device: `ids`, `start`, `end` int32 (T,), `offsets` int32 (n + 1,).
 
     Token t belongs to the text at [start[t], end[t]). Tokens behind offsets[n] are padding and have
-    start == end; a text with offsets[i] == offsets[i + 1] is none.
+    start == end; a text with offsets[i] == offsets[i + 1] is none. `tiles` is what attention on a GPU works
+    on: consecutive tokens [tiles[i], tiles[i + 1]).
     """
 
     ids: Tensor
     offsets: Tensor
     start: Tensor
     end: Tensor
+    tiles: Tensor = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

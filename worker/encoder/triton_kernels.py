@@ -9,7 +9,14 @@ import triton
 from worker.encoder.kernels import attention as attention_kernels
 from worker.encoder.kernels import rows as row_kernels
 from worker.encoder.kernels import texts as text_kernels
-from worker.encoder.kernels.launch import attention_tile, row_shape, text_grid
+from worker.encoder.kernels.launch import (
+    LONG_TEXT,
+    TILE_ROWS,
+    attention_tile,
+    most_tiles,
+    row_shape,
+    text_grid,
+)
 from worker.encoder.network import Attention, Embeddings, Flat, Linear, Norm, Rows, Tensor
 
 ROWS_MULTIPLE = 128  #: every number of rows must be a multiple of it
@@ -25,7 +32,12 @@ class TritonKernels:
         start, end = torch.empty_like(ids), torch.empty_like(ids)
         num_texts = len(offsets) - 1
         text_kernels.place[text_grid(num_texts + 1)](offsets, start, end, num_texts, len(ids), BLOCK=128)
-        return Flat(ids, offsets, start, end)
+        num_tiles = most_tiles(len(ids))
+        tiles = ids.new_empty(num_tiles + 1)
+        text_kernels.cut[1,](
+            offsets, tiles, num_texts, len(ids), num_tiles, LONG=LONG_TEXT, ROWS=TILE_ROWS, BLOCK=1024
+        )
+        return Flat(ids, offsets, start, end, tiles)
 
     def embed(self, flat: Flat, embeddings: Embeddings, *, quantise: bool) -> Rows:
         """The tokens' first vectors (T, hidden), normed."""
@@ -107,9 +119,10 @@ class TritonKernels:
         """Softmax attention within each text."""
         out = qkv.new_empty(len(qkv), attention.heads * attention.head_dim)
         tile = attention_tile(qkv.dtype, attention.head_dim)
-        attention_kernels.attend[(attention.heads, len(qkv) // tile["BLOCK_M"])](
+        attention_kernels.attend[(attention.heads, len(flat.tiles) - 1)](
             qkv,
             out,
+            flat.tiles,
             flat.start,
             flat.end,
             attention.bias,

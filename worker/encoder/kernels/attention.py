@@ -10,6 +10,7 @@ import triton.language as tl
 def attend(
     qkv,
     out,
+    tiles,
     text_start,
     text_end,
     bias,
@@ -24,29 +25,32 @@ def attend(
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
 ):
-    """Write softmax(q k^T * SCALE + bias) v of rows [tile * BLOCK_M, + BLOCK_M) of one head.
+    """Write softmax(q k^T * SCALE + bias) v of one tile, at most BLOCK_M rows, of one head.
 
-    qkv is (T, (HEADS + 2 * KV_HEADS) * DIM), out is (T, HEADS * DIM); T is a multiple of BLOCK_M.
+    qkv is (T, (HEADS + 2 * KV_HEADS) * DIM), out is (T, HEADS * DIM); `tiles` holds each tile's first row.
     Keys run from the start of the first row's text to the end of the last row's; others are masked.
     """
     head = tl.program_id(0)
-    first = tl.program_id(1) * BLOCK_M
+    first = tl.load(tiles + tl.program_id(1))
+    last = tl.load(tiles + tl.program_id(1) + 1) - 1
+    if last < first:
+        return
     row_width: tl.constexpr = (HEADS + 2 * KV_HEADS) * DIM
-    rows = first + tl.arange(0, BLOCK_M)
+    rows = tl.minimum(first + tl.arange(0, BLOCK_M), last)  # the last row again where the tile is short
     dims = tl.arange(0, DIM)
     start = tl.load(text_start + rows)
     end = tl.load(text_end + rows)
     low = tl.load(text_start + first)
-    high = tl.load(text_end + first + BLOCK_M - 1)
-    one_text = tl.load(text_start + first + BLOCK_M - 1) == low
+    high = tl.load(text_end + last)
+    one_text = tl.load(text_start + last) == low
     if CAUSAL:
         end = tl.minimum(end, rows + 1)
-        high = tl.minimum(high, first + BLOCK_M)
+        high = tl.minimum(high, last + 1)
     if WINDOW > 0:
         start = tl.maximum(start, rows - WINDOW)
         end = tl.minimum(end, rows + WINDOW + 1)
         low = tl.maximum(low, first - WINDOW)
-        high = tl.minimum(high, first + BLOCK_M + WINDOW)
+        high = tl.minimum(high, last + 1 + WINDOW)
 
     q = tl.load(qkv + rows[:, None].to(tl.int64) * row_width + head * DIM + dims[None, :])
     keys = qkv + (HEADS + head // (HEADS // KV_HEADS)) * DIM
@@ -100,7 +104,9 @@ def _block(
         distance = tl.minimum(tl.maximum(distance, -BIAS_REACH), BIAS_REACH) + BIAS_REACH
         scores = scores * SCALE + tl.load(bias + head * (2 * BIAS_REACH + 1) + distance)
     if MASKED:
-        own = (columns[None, :] >= start[:, None]) & (columns[None, :] < end[:, None])
+        # As unsigned numbers one comparison tells both ends.
+        width = tl.maximum(end - start, 0).to(tl.uint32)
+        own = (columns[None, :] - start[:, None]).to(tl.uint32) < width[:, None]
         scores = tl.where(own, scores, float("-inf"))
     new_top = tl.maximum(top, tl.max(scores, 1) * factor)
     p = tl.exp2(scores * factor - new_top[:, None])

@@ -30,6 +30,56 @@ def place(offsets, text_start, text_end, num_texts, num_tokens, BLOCK: tl.conste
 
 
 @triton.jit
+def cut(
+    offsets, tiles, num_texts, num_tokens, num_tiles,
+    LONG: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Write where each tile of at most ROWS tokens starts, and num_tokens behind the last one.
+
+    A text of LONG tokens or more begins a tile; others, and the padding, go on in the tile there is. One
+    program: where a tile starts depends on all texts before.
+    """
+    anchor = 0  # where the latest long text begins, from which tiles are counted
+    before = 0  # tiles that end before it
+    texts_end = tl.load(offsets + num_texts)
+    first = 0
+    reached = 0
+    while (first <= num_texts) & (reached < num_tokens):
+        text = first + tl.arange(0, BLOCK)
+        low = tl.load(offsets + tl.minimum(text, num_texts))
+        high = tl.load(offsets + tl.minimum(text + 1, num_texts))
+        previous = tl.load(offsets + tl.minimum(tl.maximum(text - 1, 0), num_texts))
+        # The padding counts as one more short text, behind the last.
+        padding = (low == texts_end) & ((text == 0) | (previous < low)) & (text <= num_texts)
+        long = high - low >= LONG
+        begun = tl.maximum(tl.associative_scan(tl.where(long, low, 0), 0, _larger), anchor)
+        begun_before = tl.where((text > first) & (low - previous >= LONG), previous, 0)
+        begun_before = tl.maximum(tl.associative_scan(begun_before, 0, _larger), anchor)
+        ended = tl.where(long, (low - begun_before + ROWS - 1) // ROWS, 0)
+        index = before + tl.cumsum(ended, 0)
+        # Of the tiles counted from `begun`, those that start in this text.
+        skipped = (low - begun + ROWS - 1) // ROWS
+        reach = tl.where(padding, num_tokens, high)
+        count = (reach - begun + ROWS - 1) // ROWS - skipped
+        for more in range(0, tl.max(count, 0)):
+            at = skipped + more
+            tl.store(tiles + index + at, begun + at * ROWS, mask=more < count)
+        reached = tl.max(reach, 0)
+        anchor = tl.max(begun, 0)
+        before += tl.sum(ended, 0)
+        first += BLOCK
+    total = before + (num_tokens - anchor + ROWS - 1) // ROWS
+    for behind in range(total, num_tiles + 1, BLOCK):
+        rest = behind + tl.arange(0, BLOCK)
+        tl.store(tiles + rest, tl.zeros([BLOCK], tl.int32) + num_tokens, mask=rest <= num_tiles)
+
+
+@triton.jit
+def _larger(left, right):
+    return tl.maximum(left, right)
+
+
+@triton.jit
 def pool(
     x, offsets, out, num_texts,
     MODE: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
