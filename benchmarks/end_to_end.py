@@ -92,7 +92,13 @@ def measure(arguments: argparse.Namespace, path: Path, peers_path: Path) -> Repo
     for peer in peers:
         say(peer["peer"], peer)
     share = served["texts_per_s"] / alone["texts_per_s"]
-    return {"alone": alone, "served": served, "share_of_alone": share, "peers": peers}
+    return {
+        "model": arguments.model,
+        "alone": alone,
+        "served": served,
+        "share_of_alone": share,
+        "peers": peers,
+    }
 
 
 def say(name: str, found: Report) -> None:
@@ -239,7 +245,9 @@ def plot(cases: list[Report], path: Path) -> None:
         colours = ["#b8b8b8", "#1f6fb4", *["#d08a4e"] * len(case["peers"])]
         drawn = axes.barh(list(bars)[::-1], list(bars.values())[::-1], color=colours[: len(bars)][::-1])
         axes.bar_label(drawn, labels=[f"{value:,.0f}" for value in list(bars.values())[::-1]], padding=3)
-        axes.set(title=f"mean {case['alone']['mean_tokens']:.0f} tokens", xlabel="texts a second")
+        title = f"{case['model']}, {case['alone']['profile']}\nmean {case['alone']['mean_tokens']:.0f} tokens"
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("texts a second")
         axes.set_xlim(0, max(bars.values()) * 1.25)
         axes.set_ylim(-0.6, max(map(num_bars, cases)) - 0.4)  # bars as thick in every panel
         axes.xaxis.set_major_locator(ticker.MaxNLocator(4))
