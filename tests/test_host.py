@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -230,7 +231,7 @@ async def test_only_the_dead_one_s_jobs_are_handed_back(
 )
 def test_one_worker_for_each_gpu_that_can_serve(machine: str, names: list[str]) -> None:
     """Each sees its GPU alone and is named after it; without one that a profile can use it is one worker."""
-    settings = Settings()
+    settings = Settings(workers_per_gpu=1)
     seen = survey(settings, facts_file=MACHINES / f"{machine}.json")
     found = environs(seen, settings, {"A": "b"})
     assert list(found) == (names or ["cpu"])
@@ -247,6 +248,34 @@ def test_several_workers_share_each_gpu_if_asked() -> None:
     uuids = [one["CUDA_VISIBLE_DEVICES"] for one in found.values()]
     assert uuids[0] == uuids[1] != uuids[2] == uuids[3]
     assert list(environs(survey(settings, facts_file=MACHINES / "cpu-x86.json"), settings, {})) == ["cpu"]
+
+
+@pytest.mark.parametrize(
+    ("machine", "model", "names"),
+    [
+        ("h100-sxm", "all-MiniLM-L6-v2", ["0/1", "0/2"]),
+        ("h200", "bge-small-en-v1.5", ["0/1", "0/2"]),
+        ("h100-sxm-two", "all-MiniLM-L6-v2", ["0/1", "0/2", "1/1", "1/2"]),
+        ("h100-sxm", "bge-base-en-v1.5", ["0"]),  # one process feeds what is slower
+        ("h100-sxm", "org/unknown", ["0"]),
+        ("h100-sxm-mig-3g", "all-MiniLM-L6-v2", ["0:0", "0:1"]),
+        ("a100-sxm4-80gb", "all-MiniLM-L6-v2", ["0"]),
+        ("l4", "all-MiniLM-L6-v2", ["0"]),
+    ],
+)
+def test_two_workers_share_a_gpu_that_one_could_not_feed(machine: str, model: str, names: list[str]) -> None:
+    """By itself: small networks on the largest GPUs."""
+    settings = Settings(model=model)
+    seen = survey(settings, facts_file=MACHINES / f"{machine}.json")
+    assert list(environs(seen, settings, {})) == names
+
+
+def test_few_cores_feed_no_second_worker() -> None:
+    """Two processes on two cores would take the time from each other."""
+    settings = Settings()
+    seen = survey(settings, facts_file=MACHINES / "h100-sxm.json")
+    cpu = replace(seen.facts.cpu, num_cores=3)
+    assert list(environs(replace(seen, facts=replace(seen.facts, cpu=cpu)), settings, {})) == ["0"]
 
 
 def test_the_parent_loads_no_inference_library() -> None:

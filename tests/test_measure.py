@@ -1,6 +1,9 @@
 """Measured policy: every runnable profile timed in a process of its own, kept, and followed at boot."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -160,3 +163,25 @@ def measurement(profile_id: str, tokens_per_s: float, *, cosine: float = 1.0) ->
         mean_cosine=cosine,
         load_s=2.0,
     )
+
+
+def test_workers_that_boot_together_measure_once(tmp_path: Path) -> None:
+    """The second waits, says so, and follows what the first found."""
+    settings(tmp_path, FAKE)
+    env = {
+        **os.environ,
+        "EMBEDMILL_MODEL": "fake",
+        "EMBEDMILL_MANIFEST_PATH": str(tmp_path / "fake.yaml"),
+        "EMBEDMILL_CACHE_PATH": str(tmp_path / "cache"),
+        "EMBEDMILL_POLICY": "measured",
+    }
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-m", "worker", "check"], env=env, stderr=subprocess.PIPE, text=True
+        )
+        for _ in range(2)
+    ]
+    said = "".join(process.communicate(timeout=100)[1] for process in both)
+    assert [process.returncode for process in both] == [0, 0]
+    assert said.count("measured name=one texts_per_s=") == 1
+    assert said.count("measuring_wait reason=another worker measures") == 1

@@ -39,6 +39,7 @@ def test_our_name_wins_and_options_win_over_both(monkeypatch: pytest.MonkeyPatch
         ("EMBEDMILL_MAX_TRIES", "0", "EMBEDMILL_MAX_TRIES: .*greater than or equal to 1"),
         ("EMBEDMILL_BUILD_ENGINES", "always", "EMBEDMILL_BUILD_ENGINES: .*'never' or 'missing'"),
         ("EMBEDMILL_POLICY", "fastest", "EMBEDMILL_POLICY: .*'rules' or 'measured'"),
+        ("EMBEDMILL_WORKERS_PER_GPU", "many", "EMBEDMILL_WORKERS_PER_GPU: .*valid integer"),
         ("NIM_LOG_LEVEL", "loud", "LOG_LEVEL"),
     ],
 )

@@ -2,18 +2,20 @@
 
 import logging
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 
 from producer.errors import BackendError, ModelError, ProfileError
 from selection import Profile, with_failure
 from worker.backends.contract import Backend
 from worker.cache.in_use import Hold
+from worker.cache.lock import locked
 from worker.loading import Loadable, load_profile, read_loadable
 from worker.measure import measured
 from worker.model import Model
 from worker.proof import prove
 from worker.settings import Settings
-from worker.survey import Survey, survey
+from worker.survey import Survey, measurements_path, survey
 from worker.tokenizer import Tokenizer
 from worker.verify import Verified
 
@@ -76,15 +78,31 @@ def boot(settings: Settings) -> Booted:
 def _surveyed(settings: Settings) -> Survey:
     """The choice; under policy `measured` with a measurement of every runnable profile that can have one."""
     seen = survey(settings)
-    if settings.policy == "rules" or seen.choice.pinned:
+    if not _unmeasured(seen, settings):
         return seen
-    missing = [profile for profile in seen.choice.candidates if profile.id not in seen.measurements]
-    if not missing:
-        return seen
-    names = ", ".join(profile.name for profile in missing)
-    log.info("measuring before the first boot under policy measured: %s", names)
-    measured(settings, profiles=missing)
+    with _only_measurer(settings):
+        seen = survey(settings)  # another worker of this host may have measured meanwhile
+        if missing := _unmeasured(seen, settings):
+            names = ", ".join(profile.name for profile in missing)
+            log.info("measuring before the first boot under policy measured: %s", names)
+            measured(settings, profiles=missing)
     return survey(settings)
+
+
+def _unmeasured(seen: Survey, settings: Settings) -> list[Profile]:
+    if settings.policy == "rules" or seen.choice.pinned:
+        return []
+    return [profile for profile in seen.choice.candidates if profile.id not in seen.measurements]
+
+
+def _only_measurer(settings: Settings) -> AbstractContextManager[object]:
+    """Workers that measured side by side would measure each other."""
+    path = measurements_path(settings) / "measuring.lock"
+    try:
+        return locked(path, waiting="measuring_wait reason=another worker measures")
+    except OSError as error:
+        log.warning("measuring_not_locked reason=%s", error.strerror)
+        return nullcontext()
 
 
 def _load(profile: Profile, loadable: Loadable, seen: Survey, settings: Settings) -> tuple[Backend, Verified]:

@@ -19,6 +19,7 @@ from redis.exceptions import RedisError
 from producer.connection import connect_blocking
 from producer.contract import Keys, queue_name
 from selection import choose
+from selection.facts import Gpu
 from worker.owner import hand_back
 from worker.settings import Settings
 from worker.slot import Slot
@@ -28,6 +29,9 @@ log = logging.getLogger(__name__)
 
 Environ = Mapping[str, str]
 _WAIT_S = 0.25
+_SMALL_PARAMETERS = 25_000_000  #: of the layers: MiniLM has 11 or 21 million, BERT-base 85
+_FAST_CAPABILITIES = {(9, 0), (10, 0), (10, 3)}
+_CORES_FOR_TWO = 4
 
 
 def _worker(owner: str) -> list[str]:
@@ -70,7 +74,7 @@ def run_host(
 
 
 def environs(seen: Survey, settings: Settings, environ: Environ) -> dict[str, Environ]:
-    """The environment of each worker process: `workers_per_gpu` for each GPU a profile can use, else one.
+    """The environment of each worker process: one or more for each GPU a profile can use, else one.
 
     By the device's name in metrics: the GPU's index, `index:n` for its n-th MIG slice, and `/k` behind it for
     the k-th of several on one GPU; `cpu`, or `0` for a GPU without a UUID.
@@ -94,11 +98,29 @@ def environs(seen: Survey, settings: Settings, environ: Environ) -> dict[str, En
         name = f"{gpu.index}:{seen_slices[gpu.index]}" if gpu.mig_slice else str(gpu.index)
         seen_slices[gpu.index] += 1
         one = {**environ, "CUDA_VISIBLE_DEVICES": gpu.uuid}
-        count = settings.workers_per_gpu
+        count = _workers_on(gpu, seen, settings, cores=seen.facts.cpu.num_cores // len(gpus))
         named |= {name: one} if count == 1 else {f"{name}/{k}": one for k in range(1, count + 1)}
     selected = seen.choice.selected
     alone = "0" if selected is not None and selected.device != "cpu" else "cpu"
     return named or {alone: environ}
+
+
+def _workers_on(gpu: Gpu, seen: Survey, settings: Settings, *, cores: int) -> int:
+    """As many as asked, by themselves two where one could not feed the GPU.
+
+    Python's lock lets a process find and hand out about 66,000 texts/s of 160 tokens. Only small networks on
+    the largest GPUs are faster (docs/performance.md).
+    """
+    if settings.workers_per_gpu is not None:
+        return settings.workers_per_gpu
+    model = seen.manifest.model
+    fast = gpu.capability in _FAST_CAPABILITIES and not gpu.mig_slice
+    if not fast or cores < _CORES_FOR_TWO or model.layers is None or model.hidden is None:
+        return 1
+    parameters = (
+        model.layers * model.hidden * (4 * model.hidden + 2 * (model.intermediate or 4 * model.hidden))
+    )
+    return 2 if parameters <= _SMALL_PARAMETERS else 1
 
 
 def keep_all(slots: Sequence[Slot]) -> int:

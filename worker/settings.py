@@ -69,7 +69,8 @@ class Settings(BaseSettings):
 
     max_batch_tokens: int | None = Field(default=None, ge=1, validation_alias=_named("max_batch_tokens"))
     num_threads: int | None = Field(default=None, ge=1, validation_alias=_named("num_threads"))
-    workers_per_gpu: int = Field(default=1, ge=1, le=8, validation_alias=_named("workers_per_gpu"))
+    # None, which is written `auto`: as many as the GPU and the model want
+    workers_per_gpu: int | None = Field(default=None, ge=1, le=8, validation_alias=_named("workers_per_gpu"))
     max_jobs: int = Field(default=64, ge=2, validation_alias=_named("max_jobs"))
     max_tries: int = Field(default=3, ge=1, validation_alias=_named("max_tries"))
     # off, redis (the queue's server), or a directory
@@ -102,6 +103,11 @@ class Settings(BaseSettings):
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return None if value == "" else value
+
+    @field_validator("workers_per_gpu", mode="before")
+    @classmethod
+    def _auto_is_none(cls, value: object) -> object:
+        return None if value in ("", "auto") else value
 
     @field_validator("cache_path", "custom_model", "model_dir", "manifest_path", "lengths", mode="after")
     @classmethod
