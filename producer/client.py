@@ -9,7 +9,7 @@ from collections.abc import (
     Iterable,
     Sequence,
 )
-from contextlib import AsyncExitStack, nullcontext, suppress
+from contextlib import AsyncExitStack, suppress
 from typing import Self
 
 from producer.answers import Answers
@@ -26,11 +26,12 @@ from producer.contract import (
     run_name,
 )
 from producer.dead import DeadLetter, DeadLetters
-from producer.errors import QueueError, QueueFull, ResultNotFound
+from producer.entrance import Entrance
+from producer.errors import QueueError, ResultNotFound
 from producer.events import Events
 from producer.outbox import Outbox
 from producer.patience import Patience
-from producer.submission import Prepared, Priority, QueueLimits, Submission, prepare, submit
+from producer.submission import Priority, QueueLimits, Submission, prepare
 
 _MAX_LOST = 3  # how often a job is enqueued again that Redis has lost
 _FLUSH_S = 1.0  # answers that were read are deleted by then, or expire
@@ -62,8 +63,6 @@ class Client:
         self._run = None if run is None else run_name(run)
         self._model = model
         self._keys = Keys(queue_name(model), prefix)
-        self._limits = limits or QueueLimits()
-        self._keep_result_s = keep_result_s
         self._outage_s = outage_s
         self._patience = Patience(min(OUTAGE_S, outage_s))
         self._redis = connect(redis_url, patience=self._patience)
@@ -71,6 +70,15 @@ class Client:
         self._dead = DeadLetters(self._redis, self._keys)
         self._events = Events()
         self._outbox = Outbox(self._redis)
+        self._entrance = Entrance(
+            self._outbox,
+            self._keys,
+            self._events,
+            url=redis_url,
+            limits=limits or QueueLimits(),
+            keep_result_s=keep_result_s,
+            run=self._run,
+        )
         self._answers = Answers(self._outbox, self._keys, redis_url)
         self._open = AsyncExitStack()
         self.num_withdrawn = 0  #: jobs that were cancelled since `embed_many` was left early
@@ -118,7 +126,7 @@ class Client:
         `job` names it (default: a hash of model, options and texts). Raises QueueFull unless told to wait.
         """
         prepared = prepare(build_request(self._model, texts, options or EmbedOptions()), job=job)
-        return await self._enqueue(prepared, priority, wait_if_full=wait_if_full)
+        return await self._entrance.enqueue(prepared, priority, wait_if_full=wait_if_full)
 
     async def result(self, job: str, *, timeout_s: float | None = None, consume: bool = False) -> Reply:
         """The reply of a job, awaited if it is not done; with `consume` it is deleted once read.
@@ -228,7 +236,7 @@ class Client:
             num_lost = 0
             while True:
                 try:
-                    submission = await self._enqueue_in_turn(prepared, priority, turn)
+                    submission = await self._entrance.enqueue_in_turn(prepared, priority, turn)
                     fresh = not submission.joined
                     return await self._answers.wait(
                         prepared.job, done, timeout_s=timeout_s, consume=consume and fresh, fresh=fresh
@@ -244,16 +252,6 @@ class Client:
                         abandoned.append(prepared.job)
                     raise
 
-    async def _enqueue_in_turn(
-        self, prepared: Prepared, priority: Priority | str, turn: asyncio.Lock | None
-    ) -> Submission:
-        """Enqueue at once, beside others; once the queue is full, one after the other waits for room."""
-        if turn is not None and not turn.locked():
-            with suppress(QueueFull):
-                return await self._enqueue(prepared, priority, wait_if_full=False)
-        async with turn or nullcontext():
-            return await self._enqueue(prepared, priority, wait_if_full=True)
-
     async def _withdraw(self, jobs: list[str]) -> None:
         """Cancel what is left of our run; without Redis it stays where it is."""
         if self._run is None or not jobs:
@@ -262,27 +260,6 @@ class Client:
             async with asyncio.timeout(_WITHDRAW_S):
                 cancelled = await self._cancellation.withdraw(self._run, jobs)
                 self.num_withdrawn += cancelled.num_ended
-
-    async def _enqueue(
-        self, prepared: Prepared, priority: Priority | str, *, wait_if_full: bool
-    ) -> Submission:
-        while True:
-            seen = self._events.count
-            try:
-                with redis_errors(self._url):
-                    return await submit(
-                        self._outbox,
-                        self._keys,
-                        prepared,
-                        priority=priority,
-                        limits=self._limits,
-                        keep_result_s=self._keep_result_s,
-                        run=self._run,
-                    )
-            except QueueFull as full:
-                if not wait_if_full:
-                    raise
-                await self._events.after(seen, timeout_s=full.retry_after_s)
 
 
 async def _each(batches: Batches) -> AsyncIterator[Sequence[object]]:
