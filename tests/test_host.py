@@ -263,11 +263,16 @@ def test_several_workers_share_each_gpu_if_asked() -> None:
         ("l4", "all-MiniLM-L6-v2", ["0"]),
     ],
 )
-def test_two_workers_share_a_gpu_that_one_could_not_feed(machine: str, model: str, names: list[str]) -> None:
-    """By itself: small networks on the largest GPUs."""
+def test_two_workers_share_a_gpu_that_one_could_not_feed(
+    machine: str, model: str, names: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """By itself, with a reason in the log: small networks on the largest GPUs."""
+    caplog.set_level("INFO")
     settings = Settings(model=model)
     seen = survey(settings, facts_file=MACHINES / f"{machine}.json")
     assert list(environs(seen, settings, {})) == names
+    num_shared = sum(name.endswith("/1") for name in names)
+    assert caplog.text.count("reason=one could not feed it") == num_shared
 
 
 def test_few_cores_feed_no_second_worker() -> None:

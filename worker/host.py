@@ -120,7 +120,13 @@ def _workers_on(gpu: Gpu, seen: Survey, settings: Settings, *, cores: int) -> in
     parameters = (
         model.layers * model.hidden * (4 * model.hidden + 2 * (model.intermediate or 4 * model.hidden))
     )
-    return 2 if parameters <= _SMALL_PARAMETERS else 1
+    if parameters > _SMALL_PARAMETERS:
+        return 1
+    log.info(
+        "two_workers gpu=%d reason=one could not feed it a model this small (EMBEDMILL_WORKERS_PER_GPU)",
+        gpu.index,
+    )
+    return 2
 
 
 def keep_all(slots: Sequence[Slot]) -> int:
