@@ -18,6 +18,8 @@ async def test_chaos(tmp_path: Path) -> None:
     assert report.median_depth > DEPTH / 4, "the queue was not full"
     happened = report.havoc
     assert happened["server killed"] == 2
-    assert min(happened[name] for name in ("workers killed", "connections cut")) >= 10
+    # A kill waits until two workers serve, and boots are slow on a busy machine: about one in three seconds.
+    assert happened["workers killed"] >= 3, report
+    assert happened["connections cut"] >= 10, report
     assert happened["workers asked to end"] > 0
     assert happened["workers frozen"] > 0
