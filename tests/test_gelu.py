@@ -47,6 +47,14 @@ def test_vectors_come_nearer_to_exact_gelu(tmp_path: Path, family: str) -> None:
     assert 0 < left < 0.85 * before
 
 
+@pytest.mark.parametrize("family", ["modernbert", "gte"])
+def test_gated_networks_keep_exact_gelu(tmp_path: Path, family: str) -> None:
+    """Their products do not compute it on the way, so nothing is gained by another form."""
+    random_network(*FAMILIES[family], tmp_path)
+    rows = random_rows(200)
+    assert torch.equal(vectors(tmp_path, tanh_gelu=True)(rows), vectors(tmp_path)(rows))
+
+
 def vectors(directory: Path, **options: bool) -> object:
     """Rows of ids to vectors on the CPU in fp32."""
     encoder = importlib.import_module("worker.encoder.encoder")

@@ -41,9 +41,9 @@ def build_network(
     """The network with its tensors on `device` in `precision` (fp32, fp16, bf16 or fp8).
 
     Positions are made for texts of up to `max_text_tokens`. With fp8, `keep_16bit` names layers that stay
-    bf16, as "layers.<i>.down". With `tanh_gelu` exact GELU is taken in its tanh form, and what that is off by
-    on average goes into the next bias. Raises BackendError for an unknown precision, a name that is none, and
-    weights that overflow fp16.
+    bf16, as "layers.<i>.down". With `tanh_gelu` exact GELU is taken in its tanh form where it is not gated,
+    and what that is off by on average goes into the next bias. Raises BackendError for an unknown precision,
+    a name that is none, and weights that overflow fp16.
     """
     if precision not in _DTYPES:
         raise BackendError(f"PyTorch knows no precision {precision!r:.40}; choose from {', '.join(_DTYPES)}")
@@ -52,7 +52,8 @@ def build_network(
     for name in sorted(kept - known):
         raise BackendError(f"keep_16bit names {name!r:.60}, which fp8 would not quantise anyway")
     tensors = _Tensors(weights, device, precision, kept)
-    tanh_gelu = tanh_gelu and architecture.activation == "gelu"
+    # Gated products do not compute it on the way, and have no bias that could take it back.
+    tanh_gelu = tanh_gelu and architecture.activation == "gelu" and not architecture.gated
     parts = _Parts(architecture, tensors, max_text_tokens, tanh_gelu=tanh_gelu)
     return Network(
         embeddings=parts.embeddings(),
@@ -160,7 +161,7 @@ class _Parts:
         return Norm(weight=weight, bias=bias, eps=self._architecture.norm_eps, rms=rms)
 
     def _tanh_error(self, layer: str, norm: Norm) -> Tensor | None:
-        if not self._tanh_gelu or self._architecture.gated:
+        if not self._tanh_gelu:
             return None
         named = self._tensors.named
         return mean_tanh_error(named(f"{layer}.up.weight"), named(f"{layer}.up.bias"), norm)
