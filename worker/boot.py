@@ -86,7 +86,8 @@ def _surveyed(settings: Settings) -> Survey:
             names = ", ".join(profile.name for profile in missing)
             log.info("measuring before the first boot under policy measured: %s", names)
             measured(settings, profiles=missing)
-    return survey(settings)
+            seen = survey(settings)
+    return seen
 
 
 def _unmeasured(seen: Survey, settings: Settings) -> list[Profile]:
