@@ -7,6 +7,7 @@ Weights are random, so only speed counts; lengths are log-normal (sigma 0.6), 3 
 
 import argparse
 import json
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from benchmarks.encoder_cases import batches, model_of, network, num_flops, rand
 from worker.backends import torch_backend
 from worker.backends.contract import Tokens
 from worker.encoder.encoder import build_encoder
+from worker.encoder.kernels.products import Products
 from worker.encoder.network import Attention, Flat, Tensor
 from worker.encoder.triton_kernels import TritonKernels
 from worker.weights import Weights
@@ -34,12 +36,14 @@ class Case:
     precision: str
     mean_tokens: int
     max_batch_tokens: int
+    cache: Path
 
 
 class VarlenKernels(TritonKernels):
     """The same network on torch's built-in attention for texts of different lengths."""
 
-    def __init__(self, *, longest: int) -> None:
+    def __init__(self, products: Products, *, longest: int) -> None:
+        super().__init__(products)
         self._longest = longest
 
     def attend(self, qkv: Tensor, flat: Flat, attention: Attention) -> Tensor:
@@ -57,6 +61,7 @@ def load(case: Case, weights: Weights) -> torch_backend.TorchBackend:
         device="cuda",
         precision=case.precision,
         max_batch_tokens=case.max_batch_tokens,
+        cache=case.cache,
     )
 
 
@@ -67,7 +72,8 @@ def device_us(case: Case, weights: Weights, *, varlen: bool) -> float:
     lengths[-1] += case.max_batch_tokens - lengths.sum()  # no padding for either
     offsets = torch.from_numpy(np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)).cuda()
     ids = torch.randint(1000, 30_000, (case.max_batch_tokens,), dtype=torch.int32, device="cuda")
-    kernels = VarlenKernels(longest=int(lengths.max())) if varlen else TritonKernels()
+    products = Products(case.cache / "products")
+    kernels = VarlenKernels(products, longest=int(lengths.max())) if varlen else TritonKernels(products)
     device = torch.device("cuda", 0)
     model = model_of(network(case.shape))
     encoder = build_encoder(
@@ -78,6 +84,7 @@ def device_us(case: Case, weights: Weights, *, varlen: bool) -> float:
         precision=case.precision,
         tanh_gelu=case.precision != "fp8",
     )
+    kernels.prepare(encoder.network, case.max_batch_tokens)
     encoder.vectors(ids, offsets)
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
@@ -158,7 +165,7 @@ def main() -> None:
     parser.add_argument("--shapes", default="minilm,base,large")
     parser.add_argument("--means", default="20,177,500")
     parser.add_argument("--precisions", default="fp16,bf16,fp8")
-    parser.add_argument("--max-batch-tokens", type=int, default=torch_backend.GPU_BATCH_TOKENS)
+    parser.add_argument("--max-batch-tokens", type=int, help="default: what a worker takes")
     parser.add_argument("--output", type=Path, default=Path("encoder.json"))
     asked = parser.parse_args()
     torch.set_grad_enabled(False)
@@ -170,19 +177,24 @@ def main() -> None:
         "rows": [],
         "breakdown_us": {},
     }
-    for shape in asked.shapes.split(","):
-        weights = random_weights(network(shape))
-        for precision in asked.precisions.split(","):
-            for mean in map(int, asked.means.split(",")):
-                case = Case(
-                    shape=shape,
-                    precision=precision,
-                    mean_tokens=mean,
-                    max_batch_tokens=asked.max_batch_tokens,
-                )
-                report["rows"].append(compare(case, weights))
-            report["breakdown_us"][f"{shape} {precision}"] = breakdown(case, weights)
-        asked.output.write_text(json.dumps(report, indent=1))
+    with tempfile.TemporaryDirectory() as folder:
+        for shape in asked.shapes.split(","):
+            weights = random_weights(network(shape))
+            for precision in asked.precisions.split(","):
+                cases = [
+                    Case(
+                        shape=shape,
+                        precision=precision,
+                        mean_tokens=mean,
+                        max_batch_tokens=asked.max_batch_tokens
+                        or torch_backend.gpu_batch_tokens(network(shape).hidden),
+                        cache=Path(folder),
+                    )
+                    for mean in map(int, asked.means.split(","))
+                ]
+                report["rows"] += [compare(case, weights) for case in cases]
+                report["breakdown_us"][f"{shape} {precision}"] = breakdown(cases[-1], weights)
+            asked.output.write_text(json.dumps(report, indent=1))
 
 
 if __name__ == "__main__":

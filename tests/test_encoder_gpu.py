@@ -39,6 +39,26 @@ def test_every_family_and_precision(tmp_path: Path, family: str) -> None:
         backend.close()
 
 
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "fp8"])
+@pytest.mark.parametrize("family", ["bert", "modernbert", "qwen3"])
+def test_tuned_products_change_nothing_but_the_time(tmp_path: Path, family: str, precision: str) -> None:
+    """Full batches by the algorithms that were found agree with torch's; the next load knows them."""
+    name, options = FAMILIES[family]
+    random_network(name, options | {"initializer_range": 0.02}, tmp_path)
+    model, rows = read_model(tmp_path), 5 * random_rows(200)
+    rows = rows[: int(np.searchsorted(np.cumsum([len(row) for row in rows]), 4096, side="right"))]
+    vectors = []
+    for cache in (None, tmp_path / "cache", tmp_path / "cache"):
+        backend = load_backend(
+            "torch", model, device="cuda", precision=precision, max_batch_tokens=4096, cache=cache
+        )
+        vectors.append(embedded(backend, rows))
+        backend.close()
+    assert len(list((tmp_path / "cache" / "products").glob("*.json"))) == 1
+    assert worst_cosine(vectors[1], vectors[0]) > BOUNDS[precision]
+    assert np.array_equal(vectors[1], vectors[2])
+
+
 def test_nothing_is_compiled_or_allocated_after_ready(tmp_path: Path) -> None:
     """10,000 random batches, two in flight, leave kernels and memory as they were."""
     import torch

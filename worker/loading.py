@@ -68,6 +68,7 @@ def load_profile(
         num_threads=settings.num_threads,
         keep_16bit=profile.keep_16bit,
         plan=_plan(profile, loadable, settings, facts=facts, gpu=gpu),
+        cache=settings.cache_path,
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from producer.errors import BackendError
@@ -23,6 +24,7 @@ class _Wish:
     num_threads: int | None
     keep_16bit: tuple[str, ...]
     plan: "KeptPlan | None"
+    cache: Path | None
 
 
 def load_backend(
@@ -35,13 +37,14 @@ def load_backend(
     num_threads: int | None = None,
     keep_16bit: tuple[str, ...] = (),
     plan: "KeptPlan | None" = None,
+    cache: Path | None = None,
 ) -> Backend:
     """The model loaded by the backend `name` ("onnx", "torch", "transformers", "tensorrt", "fake").
 
     None stands for the backend's own choice. `keep_16bit` names layers that fp8 leaves bf16. `plan` is what
-    TensorRT runs, and says all the rest. Raises BackendError for an unknown name, a library that is not
-    installed (naming the extra that has it), and whatever the backend cannot do; ModelError if the weights do
-    not fit the network.
+    TensorRT runs, and says all the rest. `cache` is a folder for what is worth knowing at the next boot.
+    Raises BackendError for an unknown name, a library that is not installed (naming the extra that has it),
+    and whatever the backend cannot do; ModelError if the weights do not fit the network.
     """
     if name not in _BACKENDS:
         raise BackendError(f"there is no backend {name!r:.60}; known are " + ", ".join(_BACKENDS))
@@ -53,6 +56,7 @@ def load_backend(
         num_threads=num_threads,
         keep_16bit=keep_16bit,
         plan=plan,
+        cache=cache,
     )
     try:
         return factory(model, wish)
@@ -103,6 +107,7 @@ def _torch(model: Model, wish: _Wish) -> Backend:
         precision=wish.precision,
         max_batch_tokens=wish.max_batch_tokens,
         keep_16bit=wish.keep_16bit,
+        cache=wish.cache,
     )
 
 

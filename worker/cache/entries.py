@@ -39,6 +39,7 @@ def cache_entries(cache: Path) -> list[Entry]:
         *_described(cache / "verified", "verdict", known),
         *_measurements(cache / "measurements", profiles),
         *_plans(cache / "plans", profiles),
+        *(_entry("products", path) for path in sorted((cache / "products").glob("*.json"))),
     ]
 
 

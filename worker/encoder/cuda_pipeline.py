@@ -112,6 +112,7 @@ class CudaPipeline:
         budget = _rounded_up(max(max_tokens, max_text_tokens))
         smallest = _rounded_up(max(max_text_tokens, _SMALLEST_BUDGET_TOKENS))
         while True:
+            encoder.kernels.prepare(encoder.network, budget)
             try:
                 return GraphedEncoder(
                     encoder, max_tokens=budget, max_texts=_max_texts(budget), stream=self._computing

@@ -18,6 +18,9 @@ from worker.encoder.network import (
 class Kernels(Protocol):
     """The operations of a forward pass on one kind of device; sums, norms and pooling are float32 inside."""
 
+    def prepare(self, network: Network, num_tokens: int) -> None:
+        """Whatever makes batches of `num_tokens` faster; slow, and called before the first of them."""
+
     def place(self, ids: Tensor, offsets: Tensor) -> Flat:
         """The batch with the text of each token."""
 

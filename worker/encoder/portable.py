@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from worker.encoder.network import Attention, Embeddings, Flat, Linear, Norm, Rows, Tensor
+from worker.encoder.network import Attention, Embeddings, Flat, Linear, Network, Norm, Rows, Tensor
 from worker.encoder.quantisation import quantise_rows
 
 _ACTIVATIONS = {
@@ -19,6 +19,9 @@ _ACTIVATIONS = {
 
 class PortableKernels:
     """Kernels for the CPU; attention takes one text after the other, so no text sees its company."""
+
+    def prepare(self, network: Network, num_tokens: int) -> None:
+        """Nothing pays here."""
 
     def place(self, ids: Tensor, offsets: Tensor) -> Flat:
         """The batch with the text of each token."""

@@ -1,14 +1,15 @@
 """The operations of a forward pass on a CUDA GPU: Triton where memory is the limit, cuBLAS for products."""
 
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 import triton
 
 from worker.encoder.kernels import attention as attention_kernels
 from worker.encoder.kernels import rows as row_kernels
 from worker.encoder.kernels import texts as text_kernels
+from worker.encoder.kernels.cublaslt import Kind
 from worker.encoder.kernels.launch import (
     LONG_TEXT,
     TILE_ROWS,
@@ -17,7 +18,8 @@ from worker.encoder.kernels.launch import (
     row_shape,
     text_grid,
 )
-from worker.encoder.network import Attention, Embeddings, Flat, Linear, Norm, Rows, Tensor
+from worker.encoder.kernels.products import Products
+from worker.encoder.network import Attention, Embeddings, Flat, Linear, Network, Norm, Rows, Tensor
 
 ROWS_MULTIPLE = 128  #: every number of rows must be a multiple of it
 HEAD_DIMS = (16, 32, 64, 128, 256)
@@ -26,6 +28,13 @@ _FP8 = torch.float8_e4m3fn
 
 class TritonKernels:
     """Kernels for one CUDA device; nothing in them waits for the device or depends on the batch's content."""
+
+    def __init__(self, products: Products | None = None) -> None:
+        self._products = products or Products()
+
+    def prepare(self, network: Network, num_tokens: int) -> None:
+        """Find the fastest products for batches of `num_tokens`."""
+        self._products.tune(_products_of(network), num_tokens)
 
     def place(self, ids: Tensor, offsets: Tensor) -> Flat:
         """The batch with the text of each token; tokens behind offsets[-1] are padding."""
@@ -66,7 +75,7 @@ class TritonKernels:
     def linear(self, rows: Rows, linear: Linear) -> Tensor:
         """The layer's output (T, out)."""
         if linear.scale is None:
-            return F.linear(rows.values, linear.weight, linear.bias)
+            return self._products.linear(rows.values, linear.weight, linear.bias)
         return torch._scaled_mm(
             rows.quantised,
             linear.weight.t(),
@@ -81,8 +90,7 @@ class TritonKernels:
         """The layer's output behind the activation."""
         plain = not gated and not quantise and not linear.quantised
         if activation == "gelu_tanh" and plain and linear.bias is not None:
-            lifted = torch._addmm_activation(linear.bias, rows.values, linear.weight.t(), use_gelu=True)
-            return Rows(lifted)
+            return Rows(self._products.gelu(rows.values, linear.weight, linear.bias))
         x = self.linear(rows, linear)
         width = x.shape[1] // 2 if gated else x.shape[1]
         out = _empty_rows(len(x), width, x, quantise=quantise, keep=not quantise)
@@ -145,14 +153,14 @@ class TritonKernels:
     def add_norm(
         self, rows: Rows, linear: Linear, stream: Tensor, norm: Norm, *, keep_sum: bool, quantise: bool
     ) -> Rows:
-        """norm(the layer's output + stream); a 16-bit product is summed into `stream` itself."""
+        """norm(the layer's output + stream)."""
         if linear.quantised:
             x = self.linear(rows, linear)
             return self._sum_norm(x, stream, None, norm, keep_sum=keep_sum, quantise=quantise)
         if keep_sum and linear.bias is not None:
             stream += linear.bias
         # The product reads the stream while it computes; the norm then has one tensor less to read.
-        x = stream.addmm_(rows.values, linear.weight.t())
+        x = self._products.add(rows.values, linear.weight, stream)
         addend = None if keep_sum else linear.bias
         return self._sum_norm(x, None, addend, norm, keep_sum=False, quantise=quantise)
 
@@ -202,6 +210,22 @@ class TritonKernels:
             vectors, flat.offsets, len(vectors), WIDTH=width, BLOCK=block
         )
         return vectors
+
+
+def _products_of(network: Network) -> Iterator[tuple[Kind, Linear]]:
+    """The layers that are 16-bit products, with the kind that the operations above make of each."""
+    gelu = network.activation == "gelu_tanh" and not network.gated
+    for layer in network.layers:
+        for linear in (layer.qkv, layer.out, layer.up, layer.down):
+            if linear.quantised or linear.weight.dtype == torch.float32:
+                continue
+            into_stream = linear is layer.out or linear is layer.down
+            if into_stream:
+                yield "add", linear
+            elif linear.bias is None:
+                yield "plain", linear
+            else:
+                yield ("gelu" if gelu and linear is layer.up else "bias"), linear
 
 
 def _empty_rows(num_rows: int, width: int, like: Tensor, *, quantise: bool, keep: bool = True) -> Rows:
