@@ -1,4 +1,4 @@
-"""What lies in the cache: models, golden vectors, verdicts, measurements and plans, each with its owner."""
+"""What lies in the cache: models, golden vectors, verdicts, measurements, plans and products."""
 
 import time
 from collections.abc import Iterator, Mapping
