@@ -73,9 +73,11 @@ def tuned(cache: Path, *, taken: bytes = b"\x07" * 64) -> dict[Shape, bytes]:
     return {shape: algorithm for shape, (_, algorithm) in chosen.items()}
 
 
-def test_what_is_found_is_kept(found: list[Shape], tmp_path: Path) -> None:
+def test_what_is_found_is_kept(found: list[Shape], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The next boot clocks nothing and chooses the same; what torch does fastest stays torch's."""
-    first = tuned(tmp_path)
+    with caplog.at_level(logging.INFO):
+        first = tuned(tmp_path)
+    assert "products_tuned" in caplog.text
     assert first == {UP: b"\x07" * 64}
     assert found == [UP, DOWN]
     assert tuned(tmp_path) == first

@@ -4,7 +4,9 @@ The library orders its algorithms by a guess, which knows nothing of a GPU at it
 first takes up to a fifth more than the best (docs/encoder.md).
 """
 
+import logging
 import statistics
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -21,6 +23,8 @@ _WARM_UP_MS = 150.0  #: until the GPU is at its power limit
 _FIRST_LOOK_MS, _CLOCK_MS = 5.0, 15.0
 _FINALISTS = 5
 _ROUNDS = 3
+
+log = logging.getLogger(__name__)
 
 Run = Callable[[], object]
 Chosen = dict[Shape, tuple[Product, bytes]]
@@ -40,13 +44,15 @@ def tuned(
     gpu = torch.cuda.get_device_name().replace(" ", "_")
     path = cache / f"{gpu}-{version()}.json"
     with _lock(path):
-        known = read_cached(path) or {}
+        known, started_s = read_cached(path) or {}, time.perf_counter()
         found = dict(known)
         for shape, product in products.items():
             if not _is_usable(product, known.get(str(shape))):
                 found[str(shape)] = _fastest(product, shape, layers[shape], by_torch).hex()
         if found != known:
             keep_cached(path, found)
+            took_s = time.perf_counter() - started_s
+            log.info("products_tuned path=%s products=%d took_s=%.1f", path, len(products), took_s)
     algorithms = {shape: bytes.fromhex(found[str(shape)]) for shape in products}
     return {shape: (products[shape], algorithm) for shape, algorithm in algorithms.items() if algorithm}
 
