@@ -77,18 +77,9 @@ async def serve(
                 grace_s=settings.grace_s,
                 on_failure=lambda claim, failure: on_job(given_up(claim, failure)),
             )
-            heartbeat = Heartbeat(
-                leases,
-                # It tries again with the next beat, and must not wait for a silent peer until leases end.
-                connect_blocking(
-                    settings.redis_url,
-                    timeout_s=max(1.0, settings.lease_s / 2),
-                    patience=Patience(settings.lease_s / 3),
-                ),
-                lease_s=settings.lease_s,
-                on_lost=to_all(worker.lease_lost, tally.count_lost_lease),
-                on_death=on_death,
-                after_beat=Recount(keys, name),
+            on_lost = to_all(worker.lease_lost, tally.count_lost_lease)
+            heartbeat = _heartbeat(
+                settings, leases, on_lost=on_lost, on_death=on_death, after_beat=Recount(keys, name)
             )
             with closing(heartbeat):
                 worker.start_heartbeat(heartbeat)
@@ -96,6 +87,27 @@ async def serve(
                 on_ready(lambda: record.report(heartbeat.state))
                 await worker.run_until(died)
     log.info("worker stopped name=%s jobs_done=%d", name, worker.jobs_complete)
+
+
+def _heartbeat(
+    settings: Settings,
+    leases: Leases,
+    *,
+    on_lost: Callable[[str], None],
+    on_death: Callable[[BaseException], None],
+    after_beat: Recount,
+) -> Heartbeat:
+    """On a connection of its own: it tries again with the next beat, so it waits for no silent peer."""
+    patience = Patience(settings.lease_s / 3)
+    timeout_s = max(1.0, settings.lease_s / 2)
+    return Heartbeat(
+        leases,
+        connect_blocking(settings.redis_url, timeout_s=timeout_s, patience=patience),
+        lease_s=settings.lease_s,
+        on_lost=on_lost,
+        on_death=on_death,
+        after_beat=after_beat,
+    )
 
 
 async def _redis(settings: Settings, keys: Keys) -> ArqRedis:
