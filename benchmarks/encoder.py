@@ -82,7 +82,7 @@ def device_us(case: Case, weights: Weights, *, varlen: bool) -> float:
         kernels=kernels,
         device=device,
         precision=case.precision,
-        tanh_gelu=case.precision != "fp8",
+        tanh_gelu=True,
     )
     kernels.prepare(encoder.network, case.max_batch_tokens)
     encoder.vectors(ids, offsets)

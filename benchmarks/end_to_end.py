@@ -249,7 +249,8 @@ def plot(cases: list[Report], path: Path) -> None:
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("texts a second")
         axes.set_xlim(0, max(bars.values()) * 1.25)
-        axes.set_ylim(-0.6, max(map(num_bars, cases)) - 0.4)  # bars as thick in every panel
+        top = num_bars(case) - 0.4
+        axes.set_ylim(top - max(map(num_bars, cases)) - 0.2, top)  # bars as thick and as high in every panel
         axes.xaxis.set_major_locator(ticker.MaxNLocator(4))
         axes.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
         axes.spines[["top", "right"]].set_visible(False)

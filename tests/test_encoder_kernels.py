@@ -168,7 +168,7 @@ def test_add_norm(
     rows, stream = (values(torch, PADDED, WIDTH, dtype=dtype) for _ in range(2))
     layer_norm = norm(torch, network, WIDTH, rms=rms, bias=not rms)
     total = stream.float().clone()
-    options = {"keep_sum": keep_sum, "quantise": False}
+    options = {"keep_sum": keep_sum, "reader": None}
     expected = portable.add_norm(network.Rows(rows.float()), exact, total, layer_norm, **options)
     found = fused.add_norm(network.Rows(rows), linear, stream, layer_norm, **options)
     bound = BOUNDS[str(dtype).split(".")[1]]
@@ -183,7 +183,7 @@ def test_an_overflow_stays_finite(torch: Any, network: Any, fused: Any) -> None:
     rows = network.Rows(torch.rand(PADDED, WIDTH, device="cuda").half() * 100)
     stream = torch.zeros(PADDED, WIDTH, device="cuda").half()
     layer_norm = norm(torch, network, WIDTH)
-    found = fused.add_norm(rows, linear, stream, layer_norm, keep_sum=False, quantise=False)
+    found = fused.add_norm(rows, linear, stream, layer_norm, keep_sum=False, reader=None)
     assert torch.isfinite(found.values).all()
 
 
@@ -197,11 +197,37 @@ def test_activation_and_fp8(
         weight=values(torch, 512, WIDTH, dtype=dtype) * 0.05, bias=values(torch, 512, dtype=dtype)
     )
     rows = network.Rows(values(torch, PADDED, WIDTH, dtype=dtype))
-    expected = portable.up(rows, linear, activation, gated=gated, quantise=False).values
-    found = fused.up(rows, linear, activation, gated=gated, quantise=False).values
+    expected = portable.up(rows, linear, activation, gated=gated, reader=linear).values
+    found = fused.up(rows, linear, activation, gated=gated, reader=linear).values
     assert relative(found, expected) < BOUNDS[str(dtype).split(".")[1]]
-    eight_bit = fused.up(rows, linear, activation, gated=gated, quantise=True)
-    assert relative(eight_bit.quantised.float() * eight_bit.scale[:, None], expected) < 0.04
+    for reader in eight_bit_readers(torch, network, float(expected.abs().max())):
+        eight_bit = fused.up(rows, linear, activation, gated=gated, reader=reader)
+        assert relative(eight_bit.quantised.float() * eight_bit.scale[..., None], expected) < 0.04
+
+
+@pytest.mark.parametrize("rms", [False, True])
+def test_norm_to_fp8(torch: Any, network: Any, portable: Any, fused: Any, dtype: Any, rms: bool) -> None:
+    """Rows with scales of their own and rows in a unit are the same numbers within fp8's step."""
+    x, layer_norm = (
+        values(torch, PADDED, WIDTH, dtype=dtype),
+        norm(torch, network, WIDTH, rms=rms, bias=not rms),
+    )
+    expected = portable.norm(x.float(), layer_norm, reader=None).values
+    for reader in eight_bit_readers(torch, network, float(expected.abs().max())):
+        found = fused.norm(x, layer_norm, reader=reader)
+        assert relative(found.quantised.float() * found.scale[..., None], expected) < 0.04
+
+
+def eight_bit_readers(torch: Any, network: Any, largest: float) -> list[Any]:
+    """A layer that reads rows with scales, and one that reads numbers of up to `largest` in a unit."""
+    from worker.encoder.quantisation import unit_of
+
+    weight = torch.zeros(16, WIDTH, device="cuda").to(torch.float8_e4m3fn)
+    unit = unit_of(torch.tensor(largest, device="cuda"))
+    return [
+        network.Linear(weight=weight, bias=None, scale=torch.ones(16, device="cuda")),
+        network.Linear(weight=weight, bias=None, scale=torch.ones((), device="cuda"), unit=unit),
+    ]
 
 
 @pytest.mark.parametrize("mode", ["mean", "mean_sqrt_len_tokens", "max"])

@@ -97,20 +97,6 @@ def test_what_cannot_be_loaded_is_refused(options: dict[str, Any], reason: str) 
         load(**options)
 
 
-def test_a_quantised_row_depends_on_nothing_but_itself() -> None:
-    """Its numbers are the same alone and beside a row a thousand times as large, and within fp8's step."""
-    torch = importlib.import_module("torch")
-    quantise_rows = importlib.import_module("worker.encoder.quantisation").quantise_rows
-    torch.manual_seed(0)
-    rows = torch.randn(2, 64) * torch.tensor([[1.0], [1000.0]])
-    together, scale = quantise_rows(rows)
-    alone, scale_alone = quantise_rows(rows[:1])
-    assert (together[:1].view(torch.uint8) == alone.view(torch.uint8)).all()
-    assert scale[0] == scale_alone[0]
-    step = 0.5**4 * rows.abs() + scale[:, None] * 0.5**9
-    assert ((together.float() * scale[:, None] - rows).abs() <= step).all()
-
-
 @pytest.mark.parametrize("max_tokens", [256, 384, 4096, 16_896, 67_584])
 def test_buckets_are_fine_and_end_at_the_budget(max_tokens: int) -> None:
     """Ascending multiples of 128; above the smallest, a batch wastes at most about a quarter."""

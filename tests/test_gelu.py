@@ -10,7 +10,10 @@ from worker.model import read_model
 from worker.weights import read_weights
 
 torch = pytest.importorskip("torch")
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+pytestmark = [
+    pytest.mark.peers,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
+]
 
 
 def test_the_mean_error_is_that_of_a_sample() -> None:

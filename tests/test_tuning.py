@@ -15,8 +15,9 @@ torch = pytest.importorskip("torch")
 from worker.encoder.kernels import tuning  # noqa: E402 - torch may be missing
 from worker.encoder.kernels.cublaslt import Shape  # noqa: E402
 from worker.encoder.kernels.products import Products  # noqa: E402
-from worker.encoder.network import Linear  # noqa: E402
+from worker.encoder.network import Linear, Rows  # noqa: E402
 
+pytestmark = pytest.mark.peers
 UP = Shape(rows=128, out=64, inner=32, dtype=torch.float16, kind="gelu")
 DOWN = Shape(rows=128, out=32, inner=64, dtype=torch.float16, kind="add")
 
@@ -113,11 +114,12 @@ def test_in_a_folder_that_cannot_be_made_nothing_is_kept(found: list[Shape], tmp
 def test_untuned_products_are_torchs() -> None:
     """On any device."""
     x, weight, bias = torch.randn(5, 8), torch.randn(3, 8), torch.randn(3)
-    products, stream = Products(), torch.randn(5, 3)
+    products, stream, rows = Products(), torch.randn(5, 3), Rows(x)
+    biased, bare = Linear(weight=weight, bias=bias), Linear(weight=weight, bias=None)
     expected = stream + x @ weight.T
-    assert torch.allclose(products.linear(x, weight, bias), x @ weight.T + bias, atol=1e-6)
-    assert torch.allclose(products.linear(x, weight, None), x @ weight.T, atol=1e-6)
-    assert torch.allclose(products.add(x, weight, stream), expected, atol=1e-6)
+    assert torch.allclose(products.linear(rows, biased), x @ weight.T + bias, atol=1e-6)
+    assert torch.allclose(products.linear(rows, bare), x @ weight.T, atol=1e-6)
+    assert torch.allclose(products.add(rows, biased, stream), expected, atol=1e-6)
     assert torch.allclose(stream, expected, atol=1e-6)
 
 
@@ -130,9 +132,9 @@ def test_where_no_library_is_torch_serves(
         raise OSError("libcublasLt.so: cannot open shared object file")
 
     monkeypatch.setattr(torch.cuda, "device", fails)
-    products = Products(tmp_path)
+    products, layer = Products(tmp_path), Linear(weight=torch.zeros(3, 8), bias=torch.zeros(3))
     with caplog.at_level(logging.WARNING):
-        products.tune([("bias", Linear(weight=torch.zeros(3, 8), bias=torch.zeros(3)))], 128)
+        products.tune([("bias", layer)], 128)
     assert "products_not_tuned" in caplog.text
     monkeypatch.undo()
-    assert products.linear(torch.zeros(128, 8), torch.zeros(3, 8), torch.zeros(3)).shape == (128, 3)
+    assert products.linear(Rows(torch.zeros(128, 8)), layer).shape == (128, 3)

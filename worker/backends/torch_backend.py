@@ -128,7 +128,7 @@ def load(
             device=place,
             precision=precision,
             keep_16bit=keep_16bit,
-            tanh_gelu=on_gpu and precision in ("fp16", "bf16"),  # a part of the product there
+            tanh_gelu=on_gpu and precision != "fp32",  # a part of the product there
         )
         default = gpu_batch_tokens(model.architecture.hidden) if on_gpu else CPU_BATCH_TOKENS
         budget = max(max_batch_tokens or default, model.max_text_tokens)

@@ -19,7 +19,7 @@ from worker.encoder.network import (
     Rotation,
     Tensor,
 )
-from worker.encoder.quantisation import quantise_rows
+from worker.encoder.quantisation import linear_reach, norm_reach, quantise_rows, quantise_whole, unit_of
 from worker.encoder.relative_bias import bias_by_distance
 from worker.rope import Rope
 from worker.weights import Weights
@@ -91,10 +91,11 @@ class _Tensors:
             raise BackendError(f"tensor {name} overflows fp16; choose a bf16 or fp32 profile")
         return exact.to(self._dtype)
 
-    def linear(self, name: str, *, too_much: Tensor | None = None) -> Linear:
-        """The layer, quantised if the precision and its name ask for it.
+    def linear(self, name: str, *, too_much: Tensor | None = None, reach: Tensor | None = None) -> Linear:
+        """The layer, quantised if the precision and its name ask for it: in one unit if `reach` is known.
 
-        `too_much` is what its input (in,) is off by on average; the bias takes it back.
+        `too_much` is what its input (in,) is off by on average; the bias takes it back. `reach` is the
+        largest number that its input can have.
         """
         exact, exact_bias = self.named(f"{name}.weight"), self.named(f"{name}.bias")
         if exact_bias is not None and too_much is not None:
@@ -103,6 +104,9 @@ class _Tensors:
         part = name.rpartition(".")[2]
         if not self._eight_bit or part not in EIGHT_BIT_PARTS or name in self._keep_16bit:
             return Linear(weight=self.narrow(f"{name}.weight", exact), bias=bias)
+        if reach is not None:
+            weight, scale = quantise_whole(exact)
+            return Linear(weight=weight, bias=bias, scale=scale, unit=unit_of(reach))
         weight, scale = quantise_rows(exact)
         return Linear(weight=weight, bias=bias, scale=scale)
 
@@ -145,13 +149,16 @@ class _Parts:
             after_attention = after_output
             after_output = "final_norm" if last else f"layers.{index + 1}.attention_norm"
         attention_norm = self.norm(after_attention)
+        up_reach, down_reach = self._reaches(name, attention_norm)
         return Layer(
             qkv=self._tensors.linear(f"{name}.qkv"),
             attention=self._attention(index),
             out=self._tensors.linear(f"{name}.out"),
             attention_norm=attention_norm,
-            up=self._tensors.linear(f"{name}.up"),
-            down=self._tensors.linear(f"{name}.down", too_much=self._tanh_error(name, attention_norm)),
+            up=self._tensors.linear(f"{name}.up", reach=up_reach),
+            down=self._tensors.linear(
+                f"{name}.down", too_much=self._tanh_error(name, attention_norm), reach=down_reach
+            ),
             output_norm=self.norm(after_output),
         )
 
@@ -159,6 +166,14 @@ class _Parts:
         weight, bias = self._tensors.named(f"{name}.weight"), self._tensors.named(f"{name}.bias")
         rms = rms or self._architecture.norm == "rms"
         return Norm(weight=weight, bias=bias, eps=self._architecture.norm_eps, rms=rms)
+
+    def _reaches(self, layer: str, norm: Norm) -> tuple[Tensor | None, Tensor | None]:
+        """How large the inputs of up and down can be; of no use where a gate multiplies two such numbers."""
+        if self._architecture.gated:
+            return None, None
+        named = self._tensors.named
+        # No activation of ours makes a number larger.
+        return norm_reach(norm), linear_reach(named(f"{layer}.up.weight"), named(f"{layer}.up.bias"), norm)
 
     def _tanh_error(self, layer: str, norm: Norm) -> Tensor | None:
         if not self._tanh_gelu:

@@ -17,12 +17,24 @@ class Norm:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Unit:
+    """What 1.0 in fp8 stands for in every row alike: `size`, a power of two, and 1 / size, () float32."""
+
+    size: Tensor
+    inverse: Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Linear:
-    """y = x @ weight.T + bias. With `scale` (out,) float32 the weight is fp8, one scale a row."""
+    """y = x @ weight.T + bias. With `scale` float32 the weight is fp8, and so are the rows that it reads.
+
+    These come in one `unit`, and `scale` is (); or each with a scale of its own, and `scale` is (out,).
+    """
 
     weight: Tensor
     bias: Tensor | None
     scale: Tensor | None = None
+    unit: Unit | None = None
 
     @property
     def quantised(self) -> bool:
@@ -121,9 +133,10 @@ class Flat:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:
-    """What a linear layer reads: `values` (T, k), or fp8 `quantised` (T, k) with its `scale` (T,), or both.
+    """What a linear layer reads: `values` (T, k), or fp8 `quantised` (T, k) with its `scale`, or both.
 
-    What is not there is None; the layer's own precision says which one it reads.
+    `scale` is (T,), or () where all rows have the same. What is not there is None; the layer's own precision
+    says which one it reads.
     """
 
     values: Tensor

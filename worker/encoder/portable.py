@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from worker.encoder.network import Attention, Embeddings, Flat, Linear, Network, Norm, Rows, Tensor
-from worker.encoder.quantisation import quantise_rows
+from worker.encoder.quantisation import rows_for
 
 _ACTIVATIONS = {
     "gelu": F.gelu,
@@ -30,7 +30,7 @@ class PortableKernels:
         end = torch.repeat_interleave(offsets[1:], lengths)
         return Flat(ids, offsets, start, end)
 
-    def embed(self, flat: Flat, embeddings: Embeddings, *, quantise: bool) -> Rows:
+    def embed(self, flat: Flat, embeddings: Embeddings, *, reader: Linear | None) -> Rows:
         """The tokens' first vectors (T, hidden), normed."""
         x = embeddings.words[flat.ids].float()
         if embeddings.positions is not None:
@@ -38,19 +38,19 @@ class PortableKernels:
             x = x + embeddings.positions[index - flat.start + embeddings.position_offset].float()
         if embeddings.norm is not None:
             x = _norm(x, embeddings.norm)
-        return _rows(x, embeddings.words.dtype, quantise=quantise)
+        return rows_for(reader, x, embeddings.words.dtype)
 
     def linear(self, rows: Rows, linear: Linear) -> Tensor:
         """The layer's output (T, out)."""
         if linear.scale is None:
             return F.linear(rows.values, linear.weight, linear.bias)
         # The CPU has no fp8 product: the same numbers, multiplied in fp32.
-        x = rows.quantised.float() * rows.scale[:, None]
-        weight = linear.weight.float() * linear.scale[:, None]
+        x = rows.quantised.float() * rows.scale[..., None]
+        weight = linear.weight.float() * linear.scale[..., None]
         bias = None if linear.bias is None else linear.bias.float()
         return F.linear(x, weight, bias).to(torch.bfloat16)
 
-    def up(self, rows: Rows, linear: Linear, activation: str, *, gated: bool, quantise: bool) -> Rows:
+    def up(self, rows: Rows, linear: Linear, activation: str, *, gated: bool, reader: Linear) -> Rows:
         """The layer's output behind the activation."""
         x = self.linear(rows, linear)
         lifted = x.float()
@@ -59,7 +59,7 @@ class PortableKernels:
             lifted = _ACTIVATIONS[activation](activated) * factor
         else:
             lifted = _ACTIVATIONS[activation](lifted)
-        return _rows(lifted, x.dtype, quantise=quantise)
+        return rows_for(reader, lifted, x.dtype)
 
     def rotate(self, qkv: Tensor, flat: Flat, attention: Attention) -> Tensor:
         """qkv with queries and keys normed and turned."""
@@ -93,18 +93,25 @@ class PortableKernels:
             out[low:high] = attended[0].transpose(0, 1).flatten(1)
         return out
 
-    def norm(self, x: Tensor, norm: Norm, *, quantise: bool) -> Rows:
+    def norm(self, x: Tensor, norm: Norm, *, reader: Linear | None) -> Rows:
         """norm(x)."""
-        return _rows(_norm(x.float(), norm), x.dtype, quantise=quantise)
+        return rows_for(reader, _norm(x.float(), norm), x.dtype)
 
     def add_norm(
-        self, rows: Rows, linear: Linear, stream: Tensor, norm: Norm, *, keep_sum: bool, quantise: bool
+        self,
+        rows: Rows,
+        linear: Linear,
+        stream: Tensor,
+        norm: Norm,
+        *,
+        keep_sum: bool,
+        reader: Linear | None,
     ) -> Rows:
         """norm(the layer's output + stream)."""
         total = self.linear(rows, linear).float() + stream.float()
         if keep_sum:
             stream.copy_(total)
-        return _rows(_norm(total, norm), stream.dtype, quantise=quantise)
+        return rows_for(reader, _norm(total, norm), stream.dtype)
 
     def pool(self, x: Tensor, flat: Flat, mode: Literal["mean", "mean_sqrt_len_tokens", "max"]) -> Tensor:
         """One float32 row a text (n, hidden)."""
@@ -129,11 +136,6 @@ def _turned(x: Tensor, norm: Norm | None, cosines: Tensor, sines: Tensor) -> Ten
     """float32 heads (T, heads, head_dim), units of the first half turned with those of the second."""
     first, second = (x if norm is None else _norm(x, norm)).chunk(2, dim=2)
     return torch.cat([first * cosines - second * sines, second * cosines + first * sines], dim=2)
-
-
-def _rows(x: Tensor, dtype: torch.dtype, *, quantise: bool) -> Rows:
-    values = x.to(dtype)
-    return Rows(values, *quantise_rows(x)) if quantise else Rows(values)
 
 
 def _mask(attention: Attention, length: int, like: Tensor) -> Tensor | None:

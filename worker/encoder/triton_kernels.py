@@ -1,7 +1,7 @@
 """The operations of a forward pass on a CUDA GPU: Triton where memory is the limit, cuBLAS for products."""
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import triton
@@ -18,7 +18,7 @@ from worker.encoder.kernels.launch import (
     row_shape,
     text_grid,
 )
-from worker.encoder.kernels.products import Products
+from worker.encoder.kernels.products import Products, has_gelu, is_tunable
 from worker.encoder.network import Attention, Embeddings, Flat, Linear, Network, Norm, Rows, Tensor
 
 ROWS_MULTIPLE = 128  #: every number of rows must be a multiple of it
@@ -48,10 +48,10 @@ class TritonKernels:
         )
         return Flat(ids, offsets, start, end, tiles)
 
-    def embed(self, flat: Flat, embeddings: Embeddings, *, quantise: bool) -> Rows:
+    def embed(self, flat: Flat, embeddings: Embeddings, *, reader: Linear | None) -> Rows:
         """The tokens' first vectors (T, hidden), normed."""
         words, norm = embeddings.words, embeddings.norm
-        out = _empty_rows(len(flat.ids), words.shape[1], words, quantise=quantise)
+        out = _empty_rows(len(flat.ids), words.shape[1], words, reader)
         shape = row_shape(words.shape[1])
         row_kernels.embed_norm[(len(flat.ids) // shape["ROWS"],)](
             flat.ids,
@@ -60,43 +60,33 @@ class TritonKernels:
             embeddings.positions,
             norm and norm.weight,
             norm and norm.bias,
-            *_pointers(out),
+            **_stores(out, reader),
             POSITION_OFFSET=embeddings.position_offset,
             NUM_POSITIONS=0 if embeddings.positions is None else len(embeddings.positions),
             HAS_NORM=norm is not None,
             EPS=norm.eps if norm else 0.0,
             RMS=norm is not None and norm.rms,
             HAS_BIAS=norm is not None and norm.bias is not None,
-            QUANTISE=quantise,
             **shape,
         )
         return out
 
     def linear(self, rows: Rows, linear: Linear) -> Tensor:
         """The layer's output (T, out)."""
-        if linear.scale is None:
-            return self._products.linear(rows.values, linear.weight, linear.bias)
-        return torch._scaled_mm(
-            rows.quantised,
-            linear.weight.t(),
-            scale_a=rows.scale[:, None],
-            scale_b=linear.scale[None, :],
-            bias=linear.bias,
-            out_dtype=torch.bfloat16,
-            use_fast_accum=True,
-        )
+        return self._products.linear(rows, linear)
 
-    def up(self, rows: Rows, linear: Linear, activation: str, *, gated: bool, quantise: bool) -> Rows:
+    def up(self, rows: Rows, linear: Linear, activation: str, *, gated: bool, reader: Linear) -> Rows:
         """The layer's output behind the activation."""
-        plain = not gated and not quantise and not linear.quantised
-        if activation == "gelu_tanh" and plain and linear.bias is not None:
-            return Rows(self._products.gelu(rows.values, linear.weight, linear.bias))
+        if activation == "gelu_tanh" and not gated:
+            done = self._products.gelu(rows, linear, reader)
+            if done is not None:
+                return done
         x = self.linear(rows, linear)
         width = x.shape[1] // 2 if gated else x.shape[1]
-        out = _empty_rows(len(x), width, x, quantise=quantise, keep=not quantise)
+        out = _empty_rows(len(x), width, x, reader, keep=not reader.quantised)
         shape = row_shape(width)
         row_kernels.activate[(len(x) // shape["ROWS"],)](
-            x, *_pointers(out), ACTIVATION=activation, GATED=gated, QUANTISE=quantise, **shape
+            x, **_stores(out, reader), ACTIVATION=activation, GATED=gated, **shape
         )
         return out
 
@@ -146,23 +136,30 @@ class TritonKernels:
         )
         return out
 
-    def norm(self, x: Tensor, norm: Norm, *, quantise: bool) -> Rows:
+    def norm(self, x: Tensor, norm: Norm, *, reader: Linear | None) -> Rows:
         """norm(x)."""
-        return self._sum_norm(x, None, None, norm, keep_sum=False, quantise=quantise)
+        return self._sum_norm(x, None, None, norm, keep_sum=False, reader=reader)
 
     def add_norm(
-        self, rows: Rows, linear: Linear, stream: Tensor, norm: Norm, *, keep_sum: bool, quantise: bool
+        self,
+        rows: Rows,
+        linear: Linear,
+        stream: Tensor,
+        norm: Norm,
+        *,
+        keep_sum: bool,
+        reader: Linear | None,
     ) -> Rows:
         """norm(the layer's output + stream)."""
         if linear.quantised or _is_summed_in_norm(linear, keep_sum=keep_sum):
             x = self.linear(rows, linear)
-            return self._sum_norm(x, stream, None, norm, keep_sum=keep_sum, quantise=quantise)
+            return self._sum_norm(x, stream, None, norm, keep_sum=keep_sum, reader=reader)
         if keep_sum and linear.bias is not None:
             stream += linear.bias
         # The product reads the stream while it computes; the norm then has one tensor less to read.
-        x = self._products.add(rows.values, linear.weight, stream)
+        x = self._products.add(rows, linear, stream)
         addend = None if keep_sum else linear.bias
-        return self._sum_norm(x, None, addend, norm, keep_sum=False, quantise=quantise)
+        return self._sum_norm(x, None, addend, norm, keep_sum=False, reader=reader)
 
     def _sum_norm(
         self,
@@ -172,9 +169,9 @@ class TritonKernels:
         norm: Norm,
         *,
         keep_sum: bool,
-        quantise: bool,
+        reader: Linear | None,
     ) -> Rows:
-        out = _empty_rows(len(x), x.shape[1], x, quantise=quantise)
+        out = _empty_rows(len(x), x.shape[1], x, reader)
         shape = row_shape(x.shape[1])
         row_kernels.add_norm[(len(x) // shape["ROWS"],)](
             x,
@@ -182,14 +179,13 @@ class TritonKernels:
             addend,
             norm.weight,
             norm.bias,
-            *_pointers(out),
+            **_stores(out, reader),
             HAS_STREAM=stream is not None,
             KEEP_SUM=keep_sum,
             HAS_ADDEND=addend is not None,
             EPS=norm.eps,
             RMS=norm.rms,
             HAS_BIAS=norm.bias is not None,
-            QUANTISE=quantise,
             **shape,
         )
         return out
@@ -218,28 +214,34 @@ def _is_summed_in_norm(linear: Linear, *, keep_sum: bool) -> bool:
 
 
 def _products_of(network: Network) -> Iterator[tuple[Kind, Linear]]:
-    """The layers that are 16-bit products, with the kind that the operations above make of each."""
+    """The layers whose products can be chosen, with the kind that the operations above make of each."""
     gelu = network.activation == "gelu_tanh" and not network.gated
     for layer in network.layers:
         for linear in (layer.qkv, layer.out, layer.up, layer.down):
-            if linear.quantised or linear.weight.dtype == torch.float32:
+            if not is_tunable(linear):
                 continue
             into_stream = linear is layer.out or linear is layer.down
-            if into_stream and not _is_summed_in_norm(linear, keep_sum=not network.post_norm):
+            added = not linear.quantised and not _is_summed_in_norm(linear, keep_sum=not network.post_norm)
+            if into_stream and added:
                 yield "add", linear
-            elif linear.bias is None:
-                yield "plain", linear
+            elif gelu and linear is layer.up and has_gelu(linear, layer.down):
+                yield "gelu", linear
             else:
-                yield ("gelu" if gelu and linear is layer.up else "bias"), linear
+                yield ("plain" if linear.bias is None else "bias"), linear
 
 
-def _empty_rows(num_rows: int, width: int, like: Tensor, *, quantise: bool, keep: bool = True) -> Rows:
+def _empty_rows(num_rows: int, width: int, like: Tensor, reader: Linear | None, *, keep: bool = True) -> Rows:
     values = like.new_empty(num_rows, width) if keep else None
-    if not quantise:
+    if reader is None or not reader.quantised:
         return Rows(values)
     quantised = like.new_empty(num_rows, width, dtype=_FP8)
-    return Rows(values, quantised, like.new_empty(num_rows, dtype=torch.float32))
+    scale = reader.unit.size if reader.unit else like.new_empty(num_rows, dtype=torch.float32)
+    return Rows(values, quantised, scale)
 
 
-def _pointers(rows: Rows) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    return rows.values, rows.quantised, rows.scale
+def _stores(rows: Rows, reader: Linear | None) -> dict[str, Any]:
+    """How a kernel of rows.py is told where to put what."""
+    unit = reader and reader.unit
+    fp8 = 0 if rows.quantised is None else 2 if unit else 1
+    scale = unit.inverse if unit else rows.scale
+    return {"out": rows.values, "quantised": rows.quantised, "scale": scale, "FP8": fp8}

@@ -12,25 +12,31 @@ from typing import Any, Literal
 
 import torch
 
-from worker.encoder.network import Tensor
+from worker.encoder.network import Linear, Tensor, Unit
 
 WORKSPACE_BYTES = 32 * 2**20
 MOST_ALGORITHMS = 32
 
 Kind = Literal["plain", "bias", "gelu", "add"]  #: x W', + bias, tanh GELU of that, or added to what is there
 
-_TYPES = {torch.float16: 2, torch.bfloat16: 14}
+_FP8, _BF16 = torch.float8_e4m3fn, torch.bfloat16
+_TYPES = {torch.float16: 2, _BF16: 14, _FP8: 28}
 _EPILOGUES = {"plain": 1, "bias": 4, "gelu": 36, "add": 1}
 _COMPUTE_32F, _REAL_32F = 68, 0
 _TRANSPOSED = 1
 _DESC_TRANSA, _DESC_EPILOGUE, _DESC_BIAS_POINTER = 3, 7, 8
+_DESC_WEIGHT_SCALE, _DESC_X_SCALE, _DESC_OUT_SCALE = 17, 18, 20
+_DESC_FAST_SUM, _DESC_BIAS_TYPE = 25, 26
 _PREFERENCE_WORKSPACE = 1
 _ALGORITHM_SWIZZLE = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shape:
-    """A product of (rows, inner) and (out, inner) in one 16-bit type, all contiguous."""
+    """A product of (rows, inner) and (out, inner) in one type, all contiguous.
+
+    16-bit types stay what they are; fp8 gives bf16, and fp8 again behind GELU.
+    """
 
     rows: int
     out: int
@@ -72,9 +78,15 @@ class Product:
         self._describe(_DESC_TRANSA, ctypes.c_int32(_TRANSPOSED))
         self._describe(_DESC_EPILOGUE, ctypes.c_int32(_EPILOGUES[shape.kind]))
         # The library counts columns first: it computes out' = weight x', all of them transposed.
-        self._weight = self._layout(shape, shape.inner, shape.out)
-        self._x = self._layout(shape, shape.inner, shape.rows)
-        self._out = self._layout(shape, shape.out, shape.rows)
+        self._weight = self._layout(shape.dtype, shape.inner, shape.out)
+        self._x = self._layout(shape.dtype, shape.inner, shape.rows)
+        wide = _BF16 if shape.dtype == _FP8 else shape.dtype
+        self._out = self._layout(shape.dtype if shape.kind == "gelu" else wide, shape.out, shape.rows)
+        self._addend = self._layout(wide, shape.out, shape.rows)
+        if shape.dtype == _FP8:
+            self._describe(_DESC_FAST_SUM, ctypes.c_int8(1))
+            self._describe(_DESC_BIAS_TYPE, ctypes.c_int32(_TYPES[wide]))
+        self._kind = shape.kind
         self._one = ctypes.c_float(1.0)
         self._beta = ctypes.c_float(1.0 if shape.kind == "add" else 0.0)
 
@@ -84,7 +96,7 @@ class Product:
         limit = ctypes.c_size_t(WORKSPACE_BYTES)
         self._call("MatmulPreferenceSetAttribute", preference, _PREFERENCE_WORKSPACE, *_sized(limit))
         found, count = (_Heuristic * MOST_ALGORITHMS)(), ctypes.c_int()
-        layouts = (self._weight, self._x, self._out, self._out)
+        layouts = (self._weight, self._x, self._addend, self._out)
         self._call(
             "MatmulAlgoGetHeuristic",
             self._handle,
@@ -110,29 +122,38 @@ class Product:
             self._description,
             self._weight,
             self._x,
-            self._out,
+            self._addend,
             self._out,
             ctypes.byref(_Algorithm.from_buffer_copy(algorithm)),
             ctypes.byref(found),
         )
         return bool(status == 0 and found.workspace_bytes <= WORKSPACE_BYTES)
 
-    def run(self, algorithm: bytes, x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> None:
-        """Compute into `out`, on the current stream."""
-        if bias is not None:
-            self._describe(_DESC_BIAS_POINTER, _at(bias))
+    def run(
+        self, algorithm: bytes, x: Tensor, linear: Linear, out: Tensor, out_unit: Unit | None = None
+    ) -> None:
+        """Compute into `out`, on the current stream; fp8 comes out in `out_unit`."""
+        if self._kind in {"bias", "gelu"}:
+            self._describe(_DESC_BIAS_POINTER, _at(linear.bias))
+        if linear.unit is not None:
+            self._describe(_DESC_WEIGHT_SCALE, _at(linear.scale))
+            self._describe(_DESC_X_SCALE, _at(linear.unit.size))
+        addend = _at(out)
+        if out_unit is not None:
+            self._describe(_DESC_OUT_SCALE, _at(out_unit.inverse))
+            addend = ctypes.c_void_p()  # of another type than the result, and not read
         self._call(
             "Matmul",
             self._handle,
             self._description,
             ctypes.byref(self._one),
-            _at(weight),
+            _at(linear.weight),
             self._weight,
             _at(x),
             self._x,
             ctypes.byref(self._beta),
-            _at(out),
-            self._out,
+            addend,
+            self._addend,
             _at(out),
             self._out,
             ctypes.byref(_Algorithm.from_buffer_copy(algorithm)),
@@ -141,9 +162,9 @@ class Product:
             ctypes.c_void_p(torch.cuda.current_stream().cuda_stream),
         )
 
-    def _layout(self, shape: Shape, columns: int, rows: int) -> ctypes.c_void_p:
+    def _layout(self, dtype: torch.dtype, columns: int, rows: int) -> ctypes.c_void_p:
         sizes = ctypes.c_uint64(columns), ctypes.c_uint64(rows), ctypes.c_int64(columns)
-        return self._made("MatrixLayout", _TYPES[shape.dtype], *sizes)
+        return self._made("MatrixLayout", _TYPES[dtype], *sizes)
 
     def _made(self, noun: str, *arguments: Any) -> ctypes.c_void_p:
         made = ctypes.c_void_p()

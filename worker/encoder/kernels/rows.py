@@ -1,4 +1,7 @@
-"""Kernels that read each row once: embedding, add and norm, activation, each able to quantise to fp8."""
+"""Kernels that read each row once: embedding, add and norm, activation, each able to quantise to fp8.
+
+FP8 says how: 0 not at all, 1 with a scale a row, which is written to `scale`, 2 times the one number there.
+"""
 # ruff: noqa: PLR0917
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
 
@@ -24,18 +27,22 @@ def _normalised(
 
 
 @triton.jit
-def _store_quantised(y, valid, rows, at, quantised, scale):
-    """Each row as fp8 e4m3 with its own scale, so that a row depends on nothing but itself."""
-    row_scale = tl.maximum(tl.max(tl.abs(tl.where(valid, y, 0.0)), 1), 1.0e-12) / 448.0
-    tl.store(scale + rows, row_scale)
-    tl.store(quantised + at, (y / row_scale[:, None]).to(tl.float8e4nv), mask=valid)
+def _store_fp8(y, valid, rows, at, quantised, scale, FP8: tl.constexpr):
+    """e4m3, so that a row depends on nothing but itself; what is too large saturates."""
+    if FP8 == 1:
+        row_scale = tl.maximum(tl.max(tl.abs(tl.where(valid, y, 0.0)), 1), 1.0e-12) / 448.0
+        tl.store(scale + rows, row_scale)
+        y = y / row_scale[:, None]
+    else:
+        y = tl.minimum(tl.maximum(y * tl.load(scale), -448.0), 448.0)
+    tl.store(quantised + at, y.to(tl.float8e4nv), mask=valid)
 
 
 @triton.jit
 def embed_norm(
     ids, text_start, words, positions, weight, bias, out, quantised, scale,
     POSITION_OFFSET: tl.constexpr, NUM_POSITIONS: tl.constexpr, HAS_NORM: tl.constexpr,
-    WIDTH: tl.constexpr, EPS: tl.constexpr, RMS: tl.constexpr, HAS_BIAS: tl.constexpr, QUANTISE: tl.constexpr,
+    WIDTH: tl.constexpr, EPS: tl.constexpr, RMS: tl.constexpr, HAS_BIAS: tl.constexpr, FP8: tl.constexpr,
     ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """out[t] = norm(words[ids[t]] + positions[t - text_start[t] + POSITION_OFFSET])."""
@@ -53,15 +60,15 @@ def embed_norm(
         x = _normalised(x, valid, columns, weight, bias, WIDTH, EPS, RMS, HAS_BIAS)
     at = rows[:, None].to(tl.int64) * WIDTH + columns[None, :]
     tl.store(out + at, x.to(out.dtype.element_ty), mask=valid)
-    if QUANTISE:
-        _store_quantised(x, valid, rows, at, quantised, scale)
+    if FP8:
+        _store_fp8(x, valid, rows, at, quantised, scale, FP8)
 
 
 @triton.jit
 def add_norm(
     x, stream, addend, weight, bias, out, quantised, scale,
     HAS_STREAM: tl.constexpr, KEEP_SUM: tl.constexpr, HAS_ADDEND: tl.constexpr,
-    WIDTH: tl.constexpr, EPS: tl.constexpr, RMS: tl.constexpr, HAS_BIAS: tl.constexpr, QUANTISE: tl.constexpr,
+    WIDTH: tl.constexpr, EPS: tl.constexpr, RMS: tl.constexpr, HAS_BIAS: tl.constexpr, FP8: tl.constexpr,
     ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """out = norm(x + stream + addend), fp32 inside; addend (WIDTH,) is the same for every row.
@@ -83,8 +90,8 @@ def add_norm(
         tl.store(stream + at, y.to(stream.dtype.element_ty), mask=valid)
     y = _normalised(y, valid, columns, weight, bias, WIDTH, EPS, RMS, HAS_BIAS)
     tl.store(out + at, y.to(out.dtype.element_ty), mask=valid)
-    if QUANTISE:
-        _store_quantised(y, valid, rows, at, quantised, scale)
+    if FP8:
+        _store_fp8(y, valid, rows, at, quantised, scale, FP8)
 
 
 @triton.jit
@@ -101,7 +108,7 @@ def _gelu(x, TANH: tl.constexpr):
 @triton.jit
 def activate(
     x, out, quantised, scale,
-    ACTIVATION: tl.constexpr, GATED: tl.constexpr, QUANTISE: tl.constexpr,
+    ACTIVATION: tl.constexpr, GATED: tl.constexpr, FP8: tl.constexpr,
     WIDTH: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """act(x), or act(x[:, :WIDTH]) * x[:, WIDTH:] if GATED; out may be x where it is not gated."""
@@ -120,7 +127,7 @@ def activate(
     if GATED:
         y *= tl.load(source + WIDTH, mask=valid, other=0.0).to(tl.float32)
     at = rows[:, None].to(tl.int64) * WIDTH + columns[None, :]
-    if QUANTISE:
-        _store_quantised(y, valid, rows, at, quantised, scale)
+    if FP8:
+        _store_fp8(y, valid, rows, at, quantised, scale, FP8)
     else:
         tl.store(out + at, y.to(out.dtype.element_ty), mask=valid)

@@ -17,7 +17,7 @@ import torch
 from worker.cache.lock import locked
 from worker.cache_file import keep_cached, read_cached
 from worker.encoder.kernels.cublaslt import Product, Shape, version
-from worker.encoder.network import Linear, Tensor
+from worker.encoder.network import Linear, Rows, Tensor
 
 _WARM_UP_MS = 150.0  #: until the GPU is at its power limit
 _FIRST_LOOK_MS, _CLOCK_MS = 5.0, 15.0
@@ -87,18 +87,25 @@ def _is_usable(product: Product, kept: object) -> bool:
 
 
 def _fastest(product: Product, shape: Shape, layer: Linear, by_torch: Callable[..., Tensor]) -> bytes:
-    """The best algorithm for random rows; none (b"") if that is torch's choice."""
+    """The best algorithm for random rows; none (b"") if that is torch's choice, or there is none."""
     weight, random = layer.weight, torch.Generator(layer.weight.device).manual_seed(0)
-    x = weight.new_empty(shape.rows, shape.inner).normal_(generator=random)
-    out = weight.new_zeros(shape.rows, shape.out)
-    bias = layer.bias if shape.kind in ("bias", "gelu") else None
+    exact = torch.empty(shape.rows, shape.inner, dtype=torch.bfloat16, device=weight.device)
+    x = exact.normal_(generator=random).to(weight.dtype)
+    rows = Rows(None, x, layer.unit.size) if layer.unit else Rows(x)
+    in_fp8 = layer.quantised and shape.kind == "gelu"
+    out = torch.zeros(shape.rows, shape.out, dtype=torch.bfloat16, device=weight.device)
+    out = out.to(weight.dtype) if in_fp8 or not layer.quantised else out
 
     def run_of(algorithm: bytes) -> Run:
         if algorithm:
-            return lambda: product.run(algorithm, x, weight, bias, out)
-        return lambda: by_torch(shape.kind, x, weight, bias, out if shape.kind == "add" else None)
+            return lambda: product.run(algorithm, x, layer, out, layer.unit if in_fp8 else None)
+        return lambda: by_torch(shape.kind, rows, layer, out if shape.kind == "add" else None)
 
-    algorithms = [b"", *product.algorithms()]
+    algorithms = product.algorithms()
+    if not in_fp8:
+        algorithms.insert(0, b"")  # torch has no such product
+    if not algorithms:
+        return b""
     runs = [run_of(algorithm) for algorithm in algorithms]
     _ms(runs[0], _WARM_UP_MS)
     return algorithms[fastest(runs, _ms)]
