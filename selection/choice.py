@@ -109,6 +109,7 @@ def _is_twin(verdict: Verdict, failed: Verdict) -> bool:
         and one.backend != "tensorrt"
         and _loaded_as(one) == _loaded_as(other)
         and one.min_cosine >= other.min_cosine
+        and (one.min_mean_cosine or 0.0) >= (other.min_mean_cosine or 0.0)
     )
 
 

@@ -115,9 +115,9 @@ def _measured(verdict: Verdict, found: Measurement | None) -> Verdict:
         return verdict
     if found is None:
         return replace(verdict, reason="was not measured yet: `worker measure`")
-    least = verdict.profile.min_cosine
-    if found.worst_cosine < least:
-        reason = f"was measured here: worst cosine to fp32 {found.worst_cosine:.6f}, {least} is asked"
+    shortfall = verdict.profile.shortfall(worst_cosine=found.worst_cosine, mean_cosine=found.mean_cosine)
+    if shortfall is not None:
+        reason = f"was measured here: {shortfall}"
         return replace(verdict, standing=Standing.FAILED, cause=Cause.FAILED, reason=reason)
     return replace(verdict, reason=f"was measured here: {found.tokens_per_s:,.0f} tokens/s")
 

@@ -88,8 +88,9 @@ class Profile:
     """One way to run a model: backend, precision, what it needs and how exact it must be.
 
     `id` is 64 hex digits over its content (but `why`) and the model's identity. `min_cosine` is the least
-    cosine to the fp32 golden vectors at which it may serve. `keep_16bit` names layers that fp8 leaves in 16
-    bit, as "layers.<i>.qkv". `why` says what it is for where not plain.
+    cosine to the fp32 golden vectors at which it may serve, of the worst, and `min_mean_cosine` that of their
+    mean, where it is not enough that none is bad. `keep_16bit` names layers that fp8 leaves in 16 bit, as
+    "layers.<i>.qkv". `why` says what it is for where not plain.
     """
 
     id: str
@@ -98,6 +99,7 @@ class Profile:
     device: str
     precision: str
     min_cosine: float
+    min_mean_cosine: float | None = None
     tags: Mapping[str, str] = field(default_factory=_frozen)
     max_batch_tokens: int | None = None
     max_text_tokens: int | None = None
@@ -109,6 +111,14 @@ class Profile:
     def generic(self) -> bool:
         """True if it names no hardware: it is the fallback where nothing optimized fits."""
         return not self.requires.names_hardware
+
+    def shortfall(self, *, worst_cosine: float, mean_cosine: float) -> str | None:
+        """What is too little, in words, if these are its cosines to the golden vectors; None if they do."""
+        if worst_cosine < self.min_cosine:
+            return f"worst cosine to fp32 {worst_cosine:.6f}, {self.min_cosine} is asked"
+        if self.min_mean_cosine is not None and mean_cosine < self.min_mean_cosine:
+            return f"mean cosine to fp32 {mean_cosine:.6f}, {self.min_mean_cosine} is asked"
+        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,8 +133,9 @@ class Manifest:
 def with_id(profile: Profile, model: ModelCard) -> Profile:
     """The same profile under its id: SHA-256 of its content and the model's name, revision and weights."""
     content = asdict(replace(profile, id="", why="", tags={}))
-    if not profile.keep_16bit:
-        del content["keep_16bit"]  # the ids of all other profiles stay what they were
+    for later in ("keep_16bit", "min_mean_cosine"):
+        if not content[later]:
+            del content[later]  # the ids of profiles without it stay what they were
     content["tags"] = dict(profile.tags)
     content["model"] = [model.name, model.revision, model.weights_sha256]
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))

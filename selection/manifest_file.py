@@ -140,6 +140,7 @@ def _profile(value: Value) -> Profile:
         device=given["device"].text(DEVICES),
         precision=given["precision"].text(PRECISIONS),
         min_cosine=given["min_cosine"].fraction(),
+        min_mean_cosine=given["min_mean_cosine"].fraction() if "min_mean_cosine" in given else None,
         max_batch_tokens=given.count("max_batch_tokens"),
         max_text_tokens=given.count("max_text_tokens"),
         keep_16bit=_keep_16bit(given),

@@ -12,8 +12,9 @@ from selection.skus import SKUS
 from selection.yaml_nodes import Value, read_yaml
 
 _BACKEND_TAGS = ("backend", "llm_engine", "model_type", "type")
-_MIN_COSINE = {"fp8": 0.995, "int8": 0.99, "fp16": 0.9999, "bf16": 0.9999, "fp32": 0.99999}
+_MIN_COSINE = {"fp8": 0.98, "int8": 0.99, "fp16": 0.9999, "bf16": 0.9999, "fp32": 0.99999}
 _MIN_COSINE_ELSE = 0.99
+_MIN_MEAN_COSINE = {"fp8": 0.995}
 
 
 def load_nim_manifest(path: Path, *, model: ModelCard | None = None) -> Manifest:
@@ -61,6 +62,7 @@ def _profile(profile_id: str, value: Value, entry: Mapping[str, Value]) -> Profi
         device=device,
         precision=precision,
         min_cosine=_MIN_COSINE.get(precision, _MIN_COSINE_ELSE),
+        min_mean_cosine=_MIN_MEAN_COSINE.get(precision),
         tags=MappingProxyType(tags),
         requires=requires,
     )

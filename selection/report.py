@@ -78,6 +78,7 @@ def _as_dict(verdict: Verdict) -> dict[str, Any]:
         "precision": profile.precision,
         "generic": profile.generic,
         "min_cosine": profile.min_cosine,
+        "min_mean_cosine": profile.min_mean_cosine,
         "tags": dict(profile.tags),
         "why": profile.why,
         "standing": verdict.standing.value,

@@ -73,6 +73,14 @@ def test_a_unit_is_the_smallest_power_of_two_that_does(reach: float) -> None:
     assert reach * 1.125 > LARGEST * float(unit.size) / 2 * (1 - 1e-6)
 
 
+@pytest.mark.parametrize("reach", [0.0, float("inf"), float("nan")])
+def test_an_endless_or_empty_reach_has_a_unit(reach: float) -> None:
+    """Such weights load, and are refused by whoever looks at the vectors."""
+    unit = unit_of(torch.tensor(reach))
+    assert torch.isfinite(unit.size)
+    assert 0 < float(unit.size * unit.inverse) <= 1
+
+
 @settings(max_examples=50)
 @given(st.integers(0, 2**31), st.booleans(), st.booleans())
 def test_nothing_comes_out_larger_than_the_reach(seed: int, rms: bool, biased: bool) -> None:

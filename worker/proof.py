@@ -13,7 +13,7 @@ from worker.golden import Golden, kept_golden, make_golden, read_golden
 from worker.loading import Loadable
 from worker.settings import Settings
 from worker.survey import Survey
-from worker.verify import Verified, owed_in_company, run_full_batch, verify
+from worker.verify import Verified, owed_by, run_full_batch, verify
 
 # Besides the inference libraries, which are facts: what else lies between a text and its vector.
 _LIBRARIES = ("embedmill", "numpy", "onnx", "tokenizers", "triton")
@@ -31,13 +31,10 @@ def prove(
     known = _known(path) if settings.verify == "cached" else None
     if known is not None:
         golden = _golden_at_hand(loadable, seen.manifest, settings)
-        run_full_batch(backend, loadable.tokenizer, golden, min_cosine=profile.min_cosine)
+        run_full_batch(backend, loadable.tokenizer, golden, owed_by(profile))
         return known
     golden = golden_for(profile, loadable, seen.manifest, settings)
-    owed = profile.min_cosine
-    verified = verify(
-        backend, loadable.tokenizer, golden, min_cosine=owed, company_cosine=owed_in_company(owed)
-    )
+    verified = verify(backend, loadable.tokenizer, golden, owed_by(profile))
     owner = {"model": seen.manifest.model.name, "profile": profile.name}
     keep_cached(path, {"of": owner, **asdict(verified)})
     return verified

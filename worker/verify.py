@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from producer.contract import Truncate
 from producer.errors import BackendError
+from selection import Profile
 from worker.backends.contract import Backend, FloatArray
 from worker.golden import Golden
 from worker.golden_texts import golden_texts
@@ -31,19 +32,25 @@ class Verified:
     cached: bool = False
 
 
-def owed_in_company(min_cosine: float) -> float:
-    """The least cosine of a vector in company to the same alone, where the profile owes `min_cosine`."""
-    return min(_COMPANY_COSINE, min_cosine)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owed:
+    """The least cosines: to the golden vectors the worst and the mean, and in company to alone."""
+
+    worst: float = -1.0
+    mean: float = -1.0
+    company: float = _COMPANY_COSINE
 
 
-def verify(
-    backend: Backend,
-    tokenizer: Tokenizer,
-    golden: Golden | None,
-    *,
-    min_cosine: float,
-    company_cosine: float,
-) -> Verified:
+def owed_by(profile: Profile) -> Owed:
+    """What the profile owes before it may serve."""
+    return Owed(
+        worst=profile.min_cosine,
+        mean=profile.min_mean_cosine or -1.0,
+        company=min(_COMPANY_COSINE, profile.min_cosine),
+    )
+
+
+def verify(backend: Backend, tokenizer: Tokenizer, golden: Golden | None, owed: Owed) -> Verified:
     """Embed known texts one by one and in one full batch; BackendError if a vector is not what it must be."""
     texts = golden_texts(tokenizer.max_tokens) if golden is None else golden.texts
     tokens = tokenizer.encode(texts, Truncate.END).tokens
@@ -53,20 +60,18 @@ def verify(
     together = backend.collect(backend.launch(take(tokens, picked)))
     _refuse_infinite(together)
     company = float(_cosines(together, alone[picked]).min())
-    if company < company_cosine:
+    if company < owed.company:
         raise BackendError(
             f"a text's vector depends on its company: cosine {company:.6f} to itself alone, "
-            f"the profile owes {company_cosine}"
+            f"the profile owes {owed.company}"
         )
     if golden is None:
         return Verified(golden_cosine=None, mean_cosine=None, company_cosine=company)
-    found = _golden_cosines(alone, golden.vectors, min_cosine=min_cosine)
+    found = _golden_cosines(alone, golden.vectors, owed)
     return Verified(golden_cosine=float(found.min()), mean_cosine=float(found.mean()), company_cosine=company)
 
 
-def run_full_batch(
-    backend: Backend, tokenizer: Tokenizer, golden: Golden | None, *, min_cosine: float
-) -> None:
+def run_full_batch(backend: Backend, tokenizer: Tokenizer, golden: Golden | None, owed: Owed) -> None:
     """Embed one full batch of known texts; BackendError if a vector is not what it must be."""
     texts = golden_texts(tokenizer.max_tokens) if golden is None else golden.texts
     tokens = tokenizer.encode(texts, Truncate.END).tokens
@@ -74,18 +79,22 @@ def run_full_batch(
     together = backend.collect(backend.launch(take(tokens, picked)))
     _refuse_infinite(together)
     if golden is not None:
-        _golden_cosines(together, golden.vectors[picked], min_cosine=min_cosine)
+        _golden_cosines(together, golden.vectors[picked], owed)
 
 
-def _golden_cosines(vectors: FloatArray, golden: FloatArray, *, min_cosine: float) -> npt.NDArray[np.float64]:
+def _golden_cosines(vectors: FloatArray, golden: FloatArray, owed: Owed) -> npt.NDArray[np.float64]:
     if golden.shape != vectors.shape:
         raise BackendError(
             f"the vectors have {vectors.shape[1]} dimensions, the golden ones {golden.shape[1]}"
         )
     found = _cosines(vectors, golden)
-    if found.min() < min_cosine:
+    if found.min() < owed.worst:
         raise BackendError(
-            f"the worst golden vector has cosine {found.min():.6f}, the profile owes {min_cosine}"
+            f"the worst golden vector has cosine {found.min():.6f}, the profile owes {owed.worst}"
+        )
+    if found.mean() < owed.mean:
+        raise BackendError(
+            f"the golden vectors have a mean cosine of {found.mean():.6f}, the profile owes {owed.mean}"
         )
     return found
 

