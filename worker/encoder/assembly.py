@@ -74,7 +74,7 @@ class _Tensors:
         self._weights = weights
         self._device = device
         self._dtype = _DTYPES[precision]
-        self._eight_bit = precision == "fp8"
+        self.eight_bit = precision == "fp8"
         self._keep_16bit = keep_16bit
 
     def exact(self, array: np.ndarray) -> Tensor:
@@ -102,7 +102,7 @@ class _Tensors:
             exact_bias = exact_bias - exact @ too_much
         bias = None if exact_bias is None else self.narrow(f"{name}.bias", exact_bias)
         part = name.rpartition(".")[2]
-        if not self._eight_bit or part not in EIGHT_BIT_PARTS or name in self._keep_16bit:
+        if not self.eight_bit or part not in EIGHT_BIT_PARTS or name in self._keep_16bit:
             return Linear(weight=self.narrow(f"{name}.weight", exact), bias=bias)
         if reach is not None:
             weight, scale = quantise_whole(exact)
@@ -168,8 +168,8 @@ class _Parts:
         return Norm(weight=weight, bias=bias, eps=self._architecture.norm_eps, rms=rms)
 
     def _reaches(self, layer: str, norm: Norm) -> tuple[Tensor | None, Tensor | None]:
-        """How large the inputs of up and down can be; of no use where a gate multiplies two such numbers."""
-        if self._architecture.gated:
+        """How large fp8 inputs of up and down can be; of no use where a gate multiplies two such numbers."""
+        if self._architecture.gated or not self._tensors.eight_bit:
             return None, None
         named = self._tensors.named
         # No activation of ours makes a number larger.
