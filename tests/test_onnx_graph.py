@@ -199,15 +199,34 @@ def test_a_relative_bias_is_added_to_the_scores() -> None:
     """The bucket of each distance is MPNet's: exact when near, logarithmic when far, by direction."""
     network, tokens = architecture(relative_buckets=32, position_offset=2), random_tokens()
     weights = random_weights(network)
-    # Distances 0 to 29 with half of 32 buckets: 8 exact, then 8 + log(n / 8) / log(128 / 8) * 8.
-    near = [n if n < 8 else min(15, 8 + int(math.log(n / 8) / math.log(16) * 8)) for n in range(30)]
-    expected = []
-    for ids in per_text(tokens):
-        slot = range(len(ids))
-        buckets = [[near[abs(key - query)] + 16 * (key > query) for key in slot] for query in slot]
-        bias = weights["relative_bias"][np.array(buckets)].transpose(2, 0, 1)
-        expected.append(by_numpy(network, weights, ids, bias).mean(axis=0))
+    expected = [
+        by_numpy(network, weights, ids, relative_bias(weights, len(ids))).mean(axis=0)
+        for ids in per_text(tokens)
+    ]
     np.testing.assert_allclose(by_onnx(model_of(network), weights, tokens), expected, atol=2e-5)
+
+
+@pytest.mark.parametrize("relative_buckets", [0, 32])
+@pytest.mark.parametrize("length", [256, 257, 300])
+def test_a_long_text_is_that_of_numpy(relative_buckets: int, length: int) -> None:
+    """From 257 tokens on attention is another operator, with a bias of scores and without."""
+    network = architecture(relative_buckets=relative_buckets, max_positions=310)
+    weights = random_weights(network)
+    ids = np.random.default_rng(6).integers(2, 50, length).astype(np.int32)
+    bias = relative_bias(weights, length) if relative_buckets else None
+    expected = by_numpy(network, weights, ids, bias).mean(axis=0)
+    found = by_onnx(model_of(network), weights, Tokens(ids, np.array([0, length], np.int32)))
+    np.testing.assert_allclose(found[0], expected, atol=2e-5)
+
+
+def relative_bias(weights: Weights, length: int) -> Array:
+    """What MPNet adds to a text's scores: half of 32 buckets for each direction, distances up to 128."""
+    # 8 exact, then 8 + log(n / 8) / log(128 / 8) * 8.
+    near = [n if n < 8 else min(15, 8 + int(math.log(n / 8) / math.log(16) * 8)) for n in range(length)]
+    slot = range(length)
+    buckets = [[near[abs(key - query)] + 16 * (key > query) for key in slot] for query in slot]
+    bias: Array = weights["relative_bias"][np.array(buckets)].transpose(2, 0, 1)
+    return bias
 
 
 def test_the_proto_carries_no_weights() -> None:
@@ -295,8 +314,7 @@ def test_bytes_stay_near_fp32_in_every_kind_of_network(kind: str) -> None:
     assert (exact * small).sum(axis=1).min() > 0.999
     assert np.abs(exact - small).max() > 1e-6
     tensors = build_graph(model, weights, precision="int8").tensors
-    linear = [
-        name for name in tensors if name.endswith(("qkv.weight", "out.weight", "up.weight", "down.weight"))
-    ]
-    assert len(linear) == 8
+    leaves = ("q", "k", "v", "out", "up", "down")
+    linear = [name for name in tensors if name.endswith(tuple(f".{leaf}.weight" for leaf in leaves))]
+    assert len(linear) == 12
     assert {tensors[name].dtype for name in linear} == {np.dtype(np.int8)}

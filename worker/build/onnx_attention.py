@@ -1,14 +1,15 @@
 """Attention in an ONNX graph, from flat tokens to flat tokens."""
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from worker.architecture import Architecture
+from worker.build.onnx_head import slot_mask
 from worker.build.onnx_heads import Heads
 from worker.build.onnx_linear import Linears
 from worker.build.onnx_nodes import MICROSOFT, Nodes
-from worker.build.onnx_scores import ScoreBiases
+from worker.build.onnx_scores import WALL, ScoreBiases
 from worker.weights import Weights
 
 
@@ -39,38 +40,41 @@ class SlotAttention:
         self._heads = heads
         self._biases = biases
         self._rows = nodes.constant([-1, architecture.heads * architecture.head_dim], np.int64)
-        self._thirds: list[str] = []
+        self._added_to: dict[str, str] = {}
 
     def attend(self, x: str, layer: int) -> str:
         """See `Attention`."""
-        nodes, name = self._nodes, f"layers.{layer}.qkv"
-        if self._architecture.positions == "rotary":
-            qkv = self._linears.linear(x, name, bias="qkv" in self._architecture.biased)
-            parts = [nodes.op("Gather", part, "slots") for part in self._heads.split(qkv, layer)]
-            bias = ""
-        else:
-            fused = nodes.op("Reshape", self._linears.linear(x, name, bias=False), self._rows)
-            parts = [nodes.op("Gather", fused, rows) for rows in self._rows_of_thirds()]
-            bias = nodes.tensor(f"{name}.bias", self._weights[f"{name}.bias"])
-        mixed = self._mix([*parts, bias], self._biases.of_layer(layer))
+        nodes = self._nodes
+        q, k, v = (self._part(x, f"layers.{layer}.{part}") for part in "qkv")
+        parts = [nodes.op("Gather", part, "slots") for part in self._heads.ready(q, k, v, layer)]
+        mixed = self._mix(parts, self._biases.of_layer(layer))
         return nodes.op("Gather", nodes.op("Reshape", mixed, self._rows), "places")
 
-    def _mix(self, inputs: list[str], bias: str) -> str:
-        nodes, kind = self._nodes, "MultiHeadAttention"
-        options: dict[str, Any] = {"num_heads": self._architecture.heads, "domain": MICROSOFT}
-        if bias:
-            return nodes.op(kind, *inputs, "lengths", bias, **options)
-        return nodes.op(
-            "If",
-            "ragged",
-            then_branch=nodes.branch(kind, *inputs, "lengths", **options),
-            else_branch=nodes.branch(kind, *inputs, **options),
-        )
+    def _part(self, x: str, name: str) -> str:
+        return self._linears.linear(x, name, bias=f"{name}.bias" in self._weights)
 
-    def _rows_of_thirds(self) -> list[str]:
-        """Seen as (3 * T, hidden), the fused product holds q, k, v of token t in rows 3t, 3t + 1, 3t + 2."""
-        if not self._thirds:
+    def _mix(self, parts: list[str], bias: str) -> str:
+        nodes, heads, kind = self._nodes, self._architecture.heads, "MultiHeadAttention"
+        # For texts in exactly their slots; without a bias it goes in blocks, and takes little memory.
+        own = nodes.branch(kind, *parts, *(["", "", bias] if bias else []), num_heads=heads, domain=MICROSOFT)
+        # Up to 256 slots this one is faster: it reads queries, keys and values where they lie.
+        inputs = *parts, self._added(bias)
+        shared = nodes.branch("Attention", *inputs, q_num_heads=heads, kv_num_heads=heads)
+        return nodes.op("If", "ragged", then_branch=shared, else_branch=own)
+
+    def _added(self, bias: str) -> str:
+        """What ragged slots add to scores: bias, and a wall where they are empty; (B, heads or 1, S, S)."""
+        if bias not in self._added_to:
             nodes = self._nodes
-            first = nodes.op("Mul", "slots", nodes.constant(3, np.int32))
-            self._thirds = [first, *(nodes.op("Add", first, nodes.constant(n, np.int32)) for n in (1, 2))]
-        return self._thirds
+            inside = nodes.op("Equal", slot_mask(nodes), nodes.constant(1, np.float32))
+            values = nodes.constant(0, np.float32), nodes.constant(WALL, np.float32)
+            row = nodes.op("Unsqueeze", nodes.op("Where", inside, *values), nodes.constant([1], np.int64))
+            if bias:
+                whole = nodes.branch("Add", bias, row)
+            else:
+                size, one = nodes.op("Shape", "slots", start=1, end=2), nodes.constant([1], np.int64)
+                whole = nodes.branch("Expand", row, nodes.op("Concat", one, one, size, one, axis=0))
+            # A long text would have to write S x S numbers that it never reads.
+            unread = nodes.branch("Identity", row)
+            self._added_to[bias] = nodes.op("If", "ragged", then_branch=whole, else_branch=unread)
+        return self._added_to[bias]

@@ -7,7 +7,7 @@ without padding; only attention and pooling see B texts x S slots, all texts hav
     slots            int32 (B, S)   the token in a slot; behind a text's end, its last token again
     places           int32 (T,)     where a token sits among the B * S slots
     lengths          int32 (B,)     tokens of each text
-    ragged           bool ()        whether slots are empty: if not, attention needs no mask and goes faster
+    ragged           bool ()        whether slots may be empty; if not, attention needs no mask
 
 Output: vectors float32 (B, dim).
 """
@@ -24,6 +24,7 @@ from worker.build.onnx_linear import ByteLinears, ExactLinears, Linears
 from worker.build.onnx_nodes import MICROSOFT, Graph, Nodes
 from worker.build.onnx_norm import Norms, PlainSums, Sums
 from worker.build.onnx_scores import ScoreBiases
+from worker.build.qkv_apart import qkv_apart
 from worker.model import Model
 from worker.weights import Weights
 
@@ -31,7 +32,11 @@ from worker.weights import Weights
 def build_graph(model: Model, weights: Weights, *, precision: str = "fp32") -> Graph:
     """The model's graph, its linear layers in `precision` (fp32 or int8); `weights` as of `read_weights`."""
     nodes, network = Nodes(), model.architecture
-    linears = ByteLinears(nodes, weights, like="ids") if precision == "int8" else ExactLinears(nodes, weights)
+    # The values keep their bias: bytes of attention would round otherwise without it, no better on average.
+    weights = qkv_apart(network, weights, move_values=False)
+    linears: Linears = ExactLinears(nodes, weights)
+    if precision == "int8":
+        linears = ByteLinears(nodes, weights, like="ids")
     norms = Norms(nodes, network, weights)
     attention = SlotAttention(
         nodes,
@@ -44,7 +49,8 @@ def build_graph(model: Model, weights: Weights, *, precision: str = "fp32") -> G
     sums = PlainSums(nodes, network, norms, linears)
     body = Body(nodes, network, weights, linears=linears, norms=norms, sums=sums, attention=attention)
     vectors = add_head(nodes, body.hidden_states(), model)
-    return nodes.finish(_inputs(), vectors, name="vectors", shape=["B", model.dim])
+    # The first opset with Attention.
+    return nodes.finish(_inputs(), vectors, name="vectors", shape=["B", model.dim], opset=23)
 
 
 def _inputs() -> list[Any]:
@@ -74,7 +80,9 @@ class Body:
         norms: Norms,
         sums: Sums,
         attention: Attention,
+        biased_activation: bool = False,
     ) -> None:
+        """With `biased_activation` one operator adds a bias and activates, where there is one."""
         self._nodes = nodes
         self._architecture = architecture
         self._weights = weights
@@ -82,6 +90,7 @@ class Body:
         self._norms = norms
         self._sums = sums
         self._attention = attention
+        self._biased_activation = biased_activation
         self._halves = nodes.constant([architecture.intermediate] * 2, np.int64)
 
     def hidden_states(self) -> str:
@@ -125,7 +134,8 @@ class Body:
     def _activation(self, x: str, name: str) -> str:
         nodes, network = self._nodes, self._architecture
         biased = "up" in network.biased
-        if biased and not network.gated and network.activation in ("gelu", "gelu_tanh"):
+        fused = self._biased_activation and biased and not network.gated
+        if fused and network.activation in ("gelu", "gelu_tanh"):
             kind = "BiasGelu" if network.activation == "gelu" else "FastGelu"
             plain = self._linears.linear(x, name, bias=False)
             return nodes.op(kind, plain, self._tensor(f"{name}.bias"), domain=MICROSOFT)

@@ -28,13 +28,13 @@ def _pool(nodes: Nodes, hidden_states: str, pooling: Pooling) -> str:
     padded = nodes.op("Gather", hidden_states, "slots")
     if pooling == "max":
         return nodes.op("ReduceMax", padded, nodes.constant([1], np.int64), keepdims=0)
-    total = nodes.op("Squeeze", nodes.op("MatMul", _mask(nodes), padded), nodes.constant([1], np.int64))
+    total = nodes.op("Squeeze", nodes.op("MatMul", slot_mask(nodes), padded), nodes.constant([1], np.int64))
     num_tokens = nodes.op("Cast", _column(nodes, "lengths"), to=1)
     divisor = num_tokens if pooling == "mean" else nodes.op("Sqrt", num_tokens)
     return nodes.op("Div", total, divisor)
 
 
-def _mask(nodes: Nodes) -> str:
+def slot_mask(nodes: Nodes) -> str:
     """float32 (B, 1, S): 1 where a slot has a token of its own."""
     size = nodes.op("Gather", nodes.op("Shape", "slots"), nodes.constant(1, np.int64))
     start, step = nodes.constant(0, np.int32), nodes.constant(1, np.int32)

@@ -25,13 +25,6 @@ class Heads:
         self._tables: dict[Rope, list[str]] = {}
         self._positions = ""
 
-    def split(self, qkv: str, layer: int) -> tuple[str, str, str]:
-        """The fused product in its parts, which are `ready`."""
-        nodes, network = self._nodes, self._architecture
-        sizes = np.array([network.heads, network.kv_heads, network.kv_heads]) * network.head_dim
-        q, k, v = nodes.ops("Split", qkv, nodes.constant(sizes, np.int64), num_outputs=3, axis=1)
-        return self.ready(q, k, v, layer)
-
     def ready(self, q: str, k: str, v: str, layer: int) -> tuple[str, str, str]:
         """Queries, keys and values normed and turned, each with as many heads as there are queries."""
         network = self._architecture

@@ -10,6 +10,7 @@ from worker.weights import Weights
 
 _LARGEST = 127.0  # of a symmetric int8, whose -128 is not used
 _MIDDLE = 128  # the unsigned byte that stands for zero
+_TINY = 1e-12
 
 
 class Linears(Protocol):
@@ -44,6 +45,7 @@ class ByteLinears:
         """`like` is any value of the graph that has a row a token."""
         self._nodes = nodes
         self._weights = weights
+        self._rows: dict[str, tuple[str, str]] = {}
         self._one = nodes.constant(1.0, np.float32)
         self._zero = nodes.constant(_MIDDLE, np.uint8)
         rows = nodes.op("Shape", like, start=0, end=1)
@@ -56,23 +58,25 @@ class ByteLinears:
         # The product wants (in, out).
         weight = nodes.tensor(f"{name}.weight", np.ascontiguousarray(quantised.T))
         step = nodes.tensor(f"{name}.scale", scales)
-        steps = self._steps(x)
-        flat = nodes.op("Squeeze", steps, nodes.constant([1], np.int64))
-        rows = nodes.op("QuantizeLinear", x, flat, self._zeros, axis=0)
+        if x not in self._rows:
+            self._rows[x] = self._quantised(x)
+        rows, steps = self._rows[x]
         inputs = rows, weight, self._one, step, self._zero
         y = nodes.op("Mul", nodes.op("MatMulIntegerToFloat", *inputs, domain=MICROSOFT), steps)
         if not bias:
             return y
         return nodes.op("Add", y, nodes.tensor(f"{name}.bias", self._weights[f"{name}.bias"]))
 
-    def _steps(self, x: str) -> str:
-        """What a byte is worth in each row, float32 (T, 1)."""
+    def _quantised(self, x: str) -> tuple[str, str]:
+        """The bytes of x, and what one is worth in each row: float32 (T, 1)."""
         nodes, last = self._nodes, self._nodes.constant([1], np.int64)
         # Two reductions read x; a copy without signs would have to be written first.
         above, below = (nodes.op(kind, x, last, keepdims=1) for kind in ("ReduceMax", "ReduceMin"))
-        least = nodes.constant(1e-12, np.float32)  # a row of zeros stays one
-        largest = nodes.op("Max", above, nodes.op("Neg", below), least)
-        return nodes.op("Div", largest, nodes.constant(_LARGEST, np.float32))
+        # With a tiny number a row of zeros stays one.
+        largest = nodes.op("Max", above, nodes.op("Sub", nodes.constant(_TINY, np.float32), below))
+        steps = nodes.op("Div", largest, nodes.constant(_LARGEST, np.float32))
+        flat = nodes.op("Squeeze", steps, last)
+        return nodes.op("QuantizeLinear", x, flat, self._zeros, axis=0), steps
 
 
 def quantise_rows(weight: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:

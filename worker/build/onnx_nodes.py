@@ -77,8 +77,13 @@ class Nodes:
         output = helper.make_tensor_value_info("branch", TensorProto.FLOAT, None)
         return helper.make_graph([node], "branch", [], [output])
 
-    def finish(self, inputs: Sequence[Any], output: str, *, name: str, shape: Sequence[str | int]) -> Graph:
-        """The whole model, its one float32 output `output` renamed to `name`."""
+    def finish(
+        self, inputs: Sequence[Any], output: str, *, name: str, shape: Sequence[str | int], opset: int = 18
+    ) -> Graph:
+        """The whole model, its one float32 output `output` renamed to `name`.
+
+        `opset` is best the lowest version that has the operators used, so that older runtimes read it.
+        """
         from onnx import TensorProto, helper
 
         graph = helper.make_graph(
@@ -88,8 +93,7 @@ class Nodes:
             [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)],
             [*self._constants, *(_external(key, value) for key, value in self._tensors.items())],
         )
-        # The lowest versions that have the operators used, so that older runtimes read it.
-        opsets = [helper.make_opsetid("", 18), helper.make_opsetid(MICROSOFT, 1)]
+        opsets = [helper.make_opsetid("", opset), helper.make_opsetid(MICROSOFT, 1)]
         model = helper.make_model(graph, opset_imports=opsets, ir_version=9, producer_name="embedmill")
         return Graph(model.SerializeToString(), self._tensors)
 

@@ -49,7 +49,7 @@ def build_packed_graph(model: Model, weights: Weights, *, precision: str) -> Gra
         raise BackendError(
             "ONNX Runtime has no packed attention that is causal or has windows; take a torch profile"
         )
-    parts = qkv_apart(network, weights)
+    parts = qkv_apart(network, weights, move_values=True)
     narrow = _in_fp16(parts) if precision == "fp16" else parts
     norms, linears = Norms(nodes, network, narrow), ExactLinears(nodes, narrow)
     attention = PackedAttention(
@@ -61,7 +61,16 @@ def build_packed_graph(model: Model, weights: Weights, *, precision: str) -> Gra
         biases=ScoreBiases(nodes, network, narrow, max_tokens=model.max_text_tokens),
     )
     sums = FusedSums(nodes, network, narrow, norms, linears)
-    body = Body(nodes, network, narrow, linears=linears, norms=norms, sums=sums, attention=attention)
+    body = Body(
+        nodes,
+        network,
+        narrow,
+        linears=linears,
+        norms=norms,
+        sums=sums,
+        attention=attention,
+        biased_activation=True,
+    )
     states = nodes.op("Cast", body.hidden_states(), to=_FLOAT)
     inputs = [helper.make_tensor_value_info(name, TensorProto.INT32, dims) for name, dims in _SHAPES.items()]
     return nodes.finish(inputs, add_head(nodes, states, model), name="vectors", shape=["B", model.dim])

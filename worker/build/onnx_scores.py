@@ -7,7 +7,7 @@ from worker.build.onnx_nodes import Nodes
 from worker.encoder.relative_bias import bias_by_distance
 from worker.weights import Weights
 
-_WALL = -1e4  # its exponential is 0 in float32 and float16, and it is finite in both
+WALL = -1e4  # its exponential is 0 in float32 and float16, and it is finite in both
 
 
 class ScoreBiases:
@@ -44,7 +44,7 @@ class ScoreBiases:
             return ""
         walled = outside[0] if len(outside) == 1 else nodes.op("Or", *outside)
         dtype = self._weights["embeddings.word"].dtype.type
-        values = nodes.constant(_WALL, dtype), nodes.constant(0, dtype)
+        values = nodes.constant(WALL, dtype), nodes.constant(0, dtype)
         return nodes.op("Unsqueeze", nodes.op("Where", walled, *values), nodes.constant([0, 1], np.int64))
 
     def _by_distance(self) -> str:

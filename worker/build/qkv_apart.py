@@ -9,12 +9,12 @@ from worker.architecture import Architecture
 from worker.weights import Weights
 
 
-def qkv_apart(network: Architecture, weights: Weights) -> Mapping[str, Any]:
+def qkv_apart(network: Architecture, weights: Weights, *, move_values: bool) -> Mapping[str, Any]:
     """`weights` with `layers.N.q`, `.k` and `.v` in place of `layers.N.qkv`.
 
     A bias of the keys adds the same to all scores of a query, which softmax does not see; unless keys are
     turned or normed behind it, it is left out. One of the values passes through weights that sum to one as it
-    is, and joins the output layer's bias if there is one.
+    is, and with `move_values` joins the output layer's bias if there is one.
     """
     found: dict[str, Any] = dict(weights)
     sizes = np.array([network.heads, network.kv_heads, network.kv_heads]) * network.head_dim
@@ -28,7 +28,7 @@ def qkv_apart(network: Architecture, weights: Weights) -> Mapping[str, Any]:
             continue
         if not network.ropes and not network.head_norm:
             del found[f"{name}.k.bias"]
-        if "out" in network.biased:
+        if move_values and "out" in network.biased:
             passed = np.repeat(
                 found.pop(f"{name}.v.bias").reshape(network.kv_heads, network.head_dim),
                 network.heads // network.kv_heads,
