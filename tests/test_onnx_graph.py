@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import pytest
 from safetensors.numpy import save_file
 
@@ -16,6 +17,7 @@ from worker.backends.flat_inputs import graph_inputs
 from worker.backends.onnx_session import open_session
 from worker.backends.positions import token_positions
 from worker.build.onnx_graph import build_graph
+from worker.build.onnx_linear import LEAST
 from worker.dense import Dense
 from worker.head import PLAIN_HEAD, Head
 from worker.model import Model
@@ -301,6 +303,23 @@ def test_rotary_positions_begin_again_with_every_text() -> None:
     text = np.random.default_rng(6).integers(2, 50, 21)
     found = first_token_vectors(rotary(head_norm=True), text, text[:5], text)
     np.testing.assert_allclose(found[2], found[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("activation", list(LEAST))
+def test_an_activation_stays_above_what_bytes_take_for_its_least(activation: Any) -> None:
+    """So the least of a row is not looked for; the bound is a thousandth off at most."""
+    least = ACTIVATIONS[activation](np.linspace(-4, 4, 80_001)).min()
+    assert LEAST[activation] <= least <= LEAST[activation] + 1e-3
+
+
+@pytest.mark.parametrize(("gated", "reductions"), [(False, 3), (True, 4)])
+def test_bytes_look_once_at_what_can_be_looked_at_once(gated: bool, reductions: int) -> None:
+    """Queries, keys and values share a layer's bytes, and the widest tensor is read for its largest alone."""
+    network = architecture(gated=gated, layers=1)
+    proto = build_graph(model_of(network), random_weights(network), precision="int8").proto
+    kinds = [node.op_type for node in onnx.load_from_string(proto).graph.node]
+    assert kinds.count("QuantizeLinear") == 4
+    assert kinds.count("ReduceMin") == reductions
 
 
 @pytest.mark.skipif("avx512_vnni" not in probe({}).cpu.features, reason="needs a CPU with VNNI")

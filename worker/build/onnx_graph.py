@@ -36,7 +36,7 @@ def build_graph(model: Model, weights: Weights, *, precision: str = "fp32") -> G
     weights = qkv_apart(network, weights, move_values=False)
     linears: Linears = ExactLinears(nodes, weights)
     if precision == "int8":
-        linears = ByteLinears(nodes, weights, like="ids")
+        linears = ByteLinears(nodes, network, weights, like="ids")
     norms = Norms(nodes, network, weights)
     attention = SlotAttention(
         nodes,

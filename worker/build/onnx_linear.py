@@ -5,12 +5,15 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from worker.architecture import Architecture
 from worker.build.onnx_nodes import MICROSOFT, Nodes
 from worker.weights import Weights
 
 _LARGEST = 127.0  # of a symmetric int8, whose -128 is not used
 _MIDDLE = 128  # the unsigned byte that stands for zero
 _TINY = 1e-12
+# What an activation never falls below: there is no need to look for it.
+LEAST = {"relu": 0.0, "gelu": -0.17, "gelu_tanh": -0.1701}
 
 
 class Linears(Protocol):
@@ -41,10 +44,11 @@ class ByteLinears:
     company, and is less exact. On x86 the product is right only with VNNI: without, its sums saturate.
     """
 
-    def __init__(self, nodes: Nodes, weights: Weights, *, like: str) -> None:
+    def __init__(self, nodes: Nodes, architecture: Architecture, weights: Weights, *, like: str) -> None:
         """`like` is any value of the graph that has a row a token."""
         self._nodes = nodes
         self._weights = weights
+        self._leasts = {} if architecture.gated else {"down": LEAST.get(architecture.activation)}
         self._rows: dict[str, tuple[str, str]] = {}
         self._one = nodes.constant(1.0, np.float32)
         self._zero = nodes.constant(_MIDDLE, np.uint8)
@@ -59,7 +63,7 @@ class ByteLinears:
         weight = nodes.tensor(f"{name}.weight", np.ascontiguousarray(quantised.T))
         step = nodes.tensor(f"{name}.scale", scales)
         if x not in self._rows:
-            self._rows[x] = self._quantised(x)
+            self._rows[x] = self._quantised(x, self._leasts.get(name.rpartition(".")[2]))
         rows, steps = self._rows[x]
         inputs = rows, weight, self._one, step, self._zero
         y = nodes.op("Mul", nodes.op("MatMulIntegerToFloat", *inputs, domain=MICROSOFT), steps)
@@ -67,13 +71,16 @@ class ByteLinears:
             return y
         return nodes.op("Add", y, nodes.tensor(f"{name}.bias", self._weights[f"{name}.bias"]))
 
-    def _quantised(self, x: str) -> tuple[str, str]:
+    def _quantised(self, x: str, least: float | None) -> tuple[str, str]:
         """The bytes of x, and what one is worth in each row: float32 (T, 1)."""
         nodes, last = self._nodes, self._nodes.constant([1], np.int64)
-        # Two reductions read x; a copy without signs would have to be written first.
-        above, below = (nodes.op(kind, x, last, keepdims=1) for kind in ("ReduceMax", "ReduceMin"))
+        above = nodes.op("ReduceMax", x, last, keepdims=1)
         # With a tiny number a row of zeros stays one.
-        largest = nodes.op("Max", above, nodes.op("Sub", nodes.constant(_TINY, np.float32), below))
+        below = nodes.constant(max(_TINY, -(least or 0)), np.float32)
+        if least is None:
+            # A second reduction reads x; a copy without signs would have to be written first.
+            below = nodes.op("Sub", below, nodes.op("ReduceMin", x, last, keepdims=1))
+        largest = nodes.op("Max", above, below)
         steps = nodes.op("Div", largest, nodes.constant(_LARGEST, np.float32))
         flat = nodes.op("Squeeze", steps, last)
         return nodes.op("QuantizeLinear", x, flat, self._zeros, axis=0), steps
