@@ -9,7 +9,7 @@ import argparse
 import json
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,14 @@ class VarlenKernels(TritonKernels):
         return varlen_attn(q, k, v, offsets, offsets, longest, longest).flatten(1)
 
 
+class TiledKernels(TritonKernels):
+    """The same network on Triton's attention, also where Hopper's own would be taken."""
+
+    def attend(self, qkv: Tensor, flat: Flat, attention: Attention) -> Tensor:
+        """Only spans tell Hopper's attention what to do."""
+        return super().attend(qkv, replace(flat, spans=None), attention)
+
+
 def load(case: Case, weights: Weights) -> torch_backend.TorchBackend:
     """The case's backend."""
     return torch_backend.load(
@@ -65,15 +73,21 @@ def load(case: Case, weights: Weights) -> torch_backend.TorchBackend:
     )
 
 
-def device_us(case: Case, weights: Weights, *, varlen: bool) -> float:
-    """Median microseconds of one full batch as a captured graph of exactly its texts, copies left out."""
+def device_us(case: Case, weights: Weights, attention: str) -> float:
+    """Median microseconds of one full batch as a captured graph of exactly its texts, copies left out.
+
+    `attention` is "ours", "tiles" (Triton's) or "varlen" (torch's own).
+    """
     tokens = batches(case.mean_tokens, case.max_batch_tokens, count=1)[0]
     lengths = tokens.lengths
     lengths[-1] += case.max_batch_tokens - lengths.sum()  # no padding for either
     offsets = torch.from_numpy(np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)).cuda()
     ids = torch.randint(1000, 30_000, (case.max_batch_tokens,), dtype=torch.int32, device="cuda")
     products = Products(case.cache / "products")
-    kernels = VarlenKernels(products, longest=int(lengths.max())) if varlen else TritonKernels(products)
+    if attention == "varlen":
+        kernels: TritonKernels = VarlenKernels(products, longest=int(lengths.max()))
+    else:
+        kernels = TiledKernels(products) if attention == "tiles" else TritonKernels(products)
     device = torch.device("cuda", 0)
     model = model_of(network(case.shape))
     encoder = build_encoder(
@@ -149,12 +163,13 @@ def product_ceiling() -> float:
 
 
 def compare(case: Case, weights: Weights) -> dict[str, Any]:
-    """The case from host to host, and on the device alone beside the built-in attention."""
+    """The case from host to host, and on the device alone beside other attentions."""
     row = measure(case, weights)
-    attention = network(case.shape)
-    row["device_us"] = device_us(case, weights, varlen=False)
-    if case.precision == "fp16" and attention.heads == attention.kv_heads:
-        row["varlen_device_us"] = device_us(case, weights, varlen=True)
+    sizes = network(case.shape)
+    row["device_us"] = device_us(case, weights, "ours")
+    row["tiles_device_us"] = device_us(case, weights, "tiles")
+    if case.precision == "fp16" and sizes.heads == sizes.kv_heads:
+        row["varlen_device_us"] = device_us(case, weights, "varlen")
     print(json.dumps({key: round(x, 4) if isinstance(x, float) else x for key, x in row.items()}), flush=True)
     return row
 

@@ -121,7 +121,7 @@ class Flat:
 
     Token t belongs to the text at [start[t], end[t]). Tokens behind offsets[n] are padding and have
     start == end; a text with offsets[i] == offsets[i + 1] is none. `tiles` is what attention on a GPU works
-    on: consecutive tokens [tiles[i], tiles[i + 1]).
+    on: consecutive tokens [tiles[i], tiles[i + 1]). `spans` (tiles, 4) is what HopperAttention knows of each.
     """
 
     ids: Tensor
@@ -129,6 +129,7 @@ class Flat:
     start: Tensor
     end: Tensor
     tiles: Tensor = None
+    spans: Tensor = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

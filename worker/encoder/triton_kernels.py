@@ -1,6 +1,7 @@
 """The operations of a forward pass on a CUDA GPU: Triton where memory is the limit, cuBLAS for products."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -10,6 +11,7 @@ from worker.encoder.kernels import attention as attention_kernels
 from worker.encoder.kernels import rows as row_kernels
 from worker.encoder.kernels import texts as text_kernels
 from worker.encoder.kernels.cublaslt import Kind
+from worker.encoder.kernels.hopper import HopperAttention, hopper_attention, spans_of
 from worker.encoder.kernels.launch import (
     LONG_TEXT,
     TILE_ROWS,
@@ -31,9 +33,11 @@ class TritonKernels:
 
     def __init__(self, products: Products | None = None) -> None:
         self._products = products or Products()
+        self._hopper: HopperAttention | None = None
 
     def prepare(self, network: Network, num_tokens: int) -> None:
-        """Find the fastest products for batches of `num_tokens`."""
+        """Find the fastest products for batches of `num_tokens`, and compile what this GPU alone can run."""
+        self._hopper = self._hopper or hopper_attention(network)
         self._products.tune(_products_of(network), num_tokens)
 
     def place(self, ids: Tensor, offsets: Tensor) -> Flat:
@@ -46,7 +50,8 @@ class TritonKernels:
         text_kernels.cut[1,](
             offsets, tiles, num_texts, len(ids), num_tiles, LONG=LONG_TEXT, ROWS=TILE_ROWS, BLOCK=1024
         )
-        return Flat(ids, offsets, start, end, tiles)
+        flat = Flat(ids, offsets, start, end, tiles)
+        return flat if self._hopper is None else replace(flat, spans=spans_of(flat))
 
     def embed(self, flat: Flat, embeddings: Embeddings, *, reader: Linear | None) -> Rows:
         """The tokens' first vectors (T, hidden), normed."""
@@ -115,6 +120,8 @@ class TritonKernels:
 
     def attend(self, qkv: Tensor, flat: Flat, attention: Attention) -> Tensor:
         """Softmax attention within each text."""
+        if self._hopper is not None and self._hopper.takes(qkv, flat, attention):
+            return self._hopper.attend(qkv, flat, attention)
         out = qkv.new_empty(len(qkv), attention.heads * attention.head_dim)
         tile = attention_tile(qkv.dtype, attention.head_dim)
         attention_kernels.attend[(attention.heads, len(flat.tiles) - 1)](

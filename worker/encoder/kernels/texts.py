@@ -80,6 +80,26 @@ def _larger(left, right):
 
 
 @triton.jit
+def span(tiles, text_start, text_end, spans, num_tiles, BLOCK: tl.constexpr):
+    """Write of each tile (first row, first key, key behind the last, rows); no rows: there is no such tile.
+
+    The rows are 256 more if they are of one text, and so all see the same keys.
+    """
+    tile = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    there = tile < num_tiles
+    first = tl.load(tiles + tile, mask=there, other=0)
+    rows = tl.load(tiles + tile + 1, mask=there, other=0) - first
+    last = first + rows - 1
+    low = tl.load(text_start + first, mask=rows > 0, other=0)
+    high = tl.load(text_end + last, mask=rows > 0, other=0)
+    one_text = (tl.load(text_start + last, mask=rows > 0, other=0) == low) & (low < high)
+    tl.store(spans + tile * 4, first, mask=there)
+    tl.store(spans + tile * 4 + 1, low, mask=there)
+    tl.store(spans + tile * 4 + 2, high, mask=there)
+    tl.store(spans + tile * 4 + 3, tl.where(one_text, rows + 256, rows), mask=there)
+
+
+@triton.jit
 def pool(
     x, offsets, out, num_texts,
     MODE: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
