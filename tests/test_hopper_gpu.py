@@ -159,7 +159,7 @@ def test_networks_with_heads_of_64_units(
         with caplog.at_level(logging.INFO):
             backend = load_backend("torch", model, device="cuda", precision=precision, max_batch_tokens=4096)
         plain = not model.architecture.causal
-        assert any("attention_by=hopper" in line for line in caplog.messages) == plain
+        assert any("attention_chosen by=hopper" in line for line in caplog.messages) == plain
         together = embedded(backend, rows)
         alone = np.concatenate([embedded(backend, [row]) for row in rows])
         assert worst_cosine(together, reference) > bound

@@ -79,9 +79,9 @@ def hopper_attention(network: Network) -> HopperAttention | None:
     try:
         found = HopperAttention(plain, dtype)
     except (ImportError, OSError, RuntimeError) as error:
-        log.warning("attention_by=triton reason=%.200s", error)
+        log.warning("attention_chosen by=triton reason=%.200s", error)
         return None
-    log.info("attention_by=hopper heads=%d kv_heads=%d", plain.heads, plain.kv_heads)
+    log.info("attention_chosen by=hopper heads=%d kv_heads=%d", plain.heads, plain.kv_heads)
     return found
 
 

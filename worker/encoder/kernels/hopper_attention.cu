@@ -89,7 +89,8 @@ __device__ __forceinline__ u64 descriptor(u32 address) {
 #define NAMES_16 NAMES_8 ",%8,%9,%10,%11,%12,%13,%14,%15"
 #define NAMES_24 NAMES_16 ",%16,%17,%18,%19,%20,%21,%22,%23"
 #define NAMES_32 NAMES_24 ",%24,%25,%26,%27,%28,%29,%30,%31"
-#define FLOATS(a, i) "+f"(a[i]), "+f"(a[i+1]), "+f"(a[i+2]), "+f"(a[i+3]), "+f"(a[i+4]), "+f"(a[i+5]), "+f"(a[i+6]), "+f"(a[i+7])
+#define FLOATS(a, i) \
+    "+f"(a[i]), "+f"(a[i + 1]), "+f"(a[i + 2]), "+f"(a[i + 3]), "+f"(a[i + 4]), "+f"(a[i + 5]), "+f"(a[i + 6]), "+f"(a[i + 7])
 #define FLOATS_8(a) FLOATS(a, 0)
 #define FLOATS_16(a) FLOATS_8(a), FLOATS(a, 8)
 #define FLOATS_24(a) FLOATS_16(a), FLOATS(a, 16)
@@ -204,7 +205,8 @@ __device__ __forceinline__ void weigh(float (&scores)[N / 2], Rows& rows, float 
 
 // The first N keys of a block, which is that of key `key` on; there are `keys` from there to the tile's last.
 template <int N>
-__device__ __forceinline__ void attend_block(Rows& rows, u32 queries, u32 block, int keys, bool one_text, int key, float scale) {
+__device__ __forceinline__ void attend_block(
+    Rows& rows, u32 queries, u32 block, int keys, bool one_text, int key, float scale) {
     float scores[N / 2];
 #pragma unroll
     for (int i = 0; i < N / 2; ++i) scores[i] = 0.0f;
@@ -236,14 +238,16 @@ __device__ __forceinline__ void attend_block(Rows& rows, u32 queries, u32 block,
     hold(weights);
     products_begin();
 #pragma unroll
-    for (int i = 0; i < N / 16; ++i) add_product(rows.out, weights + 4 * i, descriptor(block + PART_BYTES + i * 16 * ROW_BYTES));
+    for (int i = 0; i < N / 16; ++i)
+        add_product(rows.out, weights + 4 * i, descriptor(block + PART_BYTES + i * 16 * ROW_BYTES));
     products_commit();
     products_wait();
     hold(rows.out);
 }
 
 // Sends for a block's keys and values: one thread. `wide` copies 64 rows, `narrow` 16.
-__device__ __forceinline__ void send_block(const TensorMap* wide, const TensorMap* narrow, u32 to, u32 bar, int column, int row, int keys) {
+__device__ __forceinline__ void send_block(
+    const TensorMap* wide, const TensorMap* narrow, u32 to, u32 bar, int column, int row, int keys) {
     const int strips = keys >= KEYS ? 1 : (keys + 15) / 16, rows = keys >= KEYS ? KEYS : 16;
     const TensorMap* map = keys >= KEYS ? wide : narrow;
     barrier_expect(bar, 2 * strips * rows * ROW_BYTES);
