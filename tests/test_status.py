@@ -102,6 +102,9 @@ async def test_a_worker_of_another_version_is_named(redis: Redis, server: Embedd
     """With the reason; everything else is shown as always, also for programs."""
     async with worker(server.url, lease_s=0.9), Client(server.url, model=MODEL) as client:
         await client.embed(["a text"])
+        # A job may be done before the worker's first sign of life.
+        while not await redis.keys(KEYS.worker("*")):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
         seconds, _ = await redis.time()
         await redis.zadd(KEYS.workers, {"host:7:newer": (seconds + 60) * 1000})
         await redis.set(KEYS.worker("host:7:newer"), b"\x81\xa1v\x02")

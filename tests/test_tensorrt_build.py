@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from small_network import small_architecture, small_model, small_tokens, small_weights
+from test_encoder_families import FAMILIES, random_network
 
 from producer.errors import BackendError
 from selection.facts import Capability, Plan
@@ -22,7 +23,9 @@ from worker.build.onnx_nodes import Graph
 from worker.build.padded_graph import build_padded_graph
 from worker.build.shapes import Shape
 from worker.build.timing_cache import timing_cache_path
+from worker.model import Model, read_model
 from worker.rope import Rope
+from worker.weights import Weights, read_weights
 
 library = pytest.importorskip("tensorrt_rtx", reason="needs the extra tensorrt-rtx")
 pytestmark = pytest.mark.tensorrt
@@ -57,6 +60,19 @@ def built(
     """A plan of a small network."""
     network = network or small_architecture()
     model, weights = small_model(network), small_weights(network)
+    return planned(model, weights, capability, precision, door=door, progress=progress)
+
+
+def planned(
+    model: Model,
+    weights: Weights,
+    capability: Capability,
+    precision: str,
+    *,
+    door: Any = library,
+    progress: Progress | None = None,
+) -> bytes:
+    """A plan of the model for SHAPES."""
     scales = calibrate(model, weights, small_tokens(5, 40)) if precision == "fp8" else None
     graph = build_padded_graph(model, weights, precision=precision, scales=scales).graph
     asked = spec(capability, precision)
@@ -131,6 +147,26 @@ def test_plans_of_a_decoder(precision: str) -> None:
     )
     plan = built((8, 9), precision, network=network)
     assert ends_of(plan) == ends_of(built((8, 9), "fp16"))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("precision", ["fp16", "fp8"])
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_plans_of_every_family(tmp_path: Path, family: str, precision: str) -> None:
+    """From a saved model's own files: inputs, output and shapes are read back from the plan."""
+    pytest.importorskip("transformers", reason="needs the extra peers")
+    random_network(*FAMILIES[family], tmp_path)
+    model = read_model(tmp_path)
+    weights = read_weights(model.transformer, model.architecture)
+    plan = planned(model, weights, (8, 9), precision)
+    assert ends_of(plan) == {
+        "ids": [("16", "int32"), ("40", "int32")],
+        "positions": [("16", "int32"), ("40", "int32")],
+        "lengths": [("", "int32"), ("", "int32")],
+        "vectors": [(str(model.dim), "float")] * len(SHAPES),
+    }
+    kinds = Counter(kind for _, _, kind in tensors_of(plan))
+    assert (kinds["fp8_e4m3"] > 0) == (precision == "fp8")
 
 
 def test_a_parser_that_takes_only_whole_graphs_builds_the_same_network() -> None:
