@@ -27,7 +27,7 @@ for i = 4, #ARGV do
   end
   if is_ours and redis.call('ZREM', root .. 'waiting', id) + redis.call('ZREM', root .. 'leases', id) > 0 then
     redis.call('SET', root .. 'result:' .. id, ARGV[1], 'PX', ARGV[2])
-    redis.call('HINCRBY', root .. 'totals', 'bytes', -tonumber(redis.call('HGET', job, 'bytes') or '0'))
+    redis.call('HINCRBY', root .. 'totals', 'bytes', 0 - tonumber(redis.call('HGET', job, 'bytes') or '0'))
     redis.call('HINCRBY', root .. 'totals', 'cancelled', 1)
     redis.call('UNLINK', root .. 'request:' .. id, job)
     redis.call('PUBLISH', root .. 'events', id)

@@ -123,7 +123,7 @@ redis.call('RENAME', staged, root .. 'result:' .. id)
 local keep = tonumber(ARGV[4] ~= '' and ARGV[4] or facts[3] or 60000)
 redis.call('PEXPIRE', root .. 'result:' .. id, math.max(1, keep))
 redis.call('ZREM', root .. 'leases', id)
-redis.call('HINCRBY', root .. 'totals', 'bytes', -tonumber(facts[2] or '0'))
+redis.call('HINCRBY', root .. 'totals', 'bytes', 0 - tonumber(facts[2] or '0'))
 redis.call('HINCRBY', root .. 'totals', ARGV[5], 1)
 redis.call('PUBLISH', root .. 'events', id)
 """
@@ -223,7 +223,7 @@ RELEASE = (
 local job = root .. 'job:' .. ARGV[1]
 if redis.call('HGET', job, 'token') ~= ARGV[2] then return 0 end
 redis.call('HDEL', job, 'token', 'on_trial')
-redis.call('HINCRBY', job, 'tries', -tonumber(ARGV[4]))
+redis.call('HINCRBY', job, 'tries', 0 - tonumber(ARGV[4]))
 if tonumber(ARGV[3]) > 0 then
   redis.call('ZADD', root .. 'leases', now + ARGV[3], ARGV[1])
 else
