@@ -18,9 +18,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
+from producer.cli.exit_status import exit_status
 from producer.contract import EmbedOptions, Truncate
-from producer.embedded import EmbeddedServer, EmbeddedWorker
-from producer.exit_status import exit_status
+from producer.embedded.services import EmbeddedServer, EmbeddedWorker
 from producer.sync import SyncClient
 
 MODEL = "all-MiniLM-L6-v2"

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from producer.contract import Reply as Reply
     from producer.contract import TextFailure as TextFailure
     from producer.contract import Truncate as Truncate
-    from producer.submission import Priority as Priority
-    from producer.submission import QueueLimits as QueueLimits
-    from producer.submission import Submission as Submission
+    from producer.queue.enqueue import Priority as Priority
+    from producer.queue.enqueue import QueueLimits as QueueLimits
+    from producer.queue.enqueue import Submission as Submission
     from producer.sync import SyncClient as SyncClient
 
 # Imported when first asked for: whoever needs the contract alone shall not load Redis.
@@ -27,10 +27,10 @@ _HOMES = {
     "EmbedOptions": "contract",
     "EmbeddingType": "contract",
     "InputType": "contract",
-    "Priority": "submission",
-    "QueueLimits": "submission",
+    "Priority": "queue.enqueue",
+    "QueueLimits": "queue.enqueue",
     "Reply": "contract",
-    "Submission": "submission",
+    "Submission": "queue.enqueue",
     "SyncClient": "sync",
     "TextFailure": "contract",
     "Truncate": "contract",

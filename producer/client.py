@@ -12,9 +12,6 @@ from collections.abc import (
 from contextlib import AsyncExitStack, suppress
 from typing import Self
 
-from producer.answers import Answers
-from producer.cancellation import Cancellation, RunCancelled
-from producer.connection import DEFAULT_URL, OUTAGE_S, connect, end_tasks, redis_errors, subscribed
 from producer.contract import (
     DEFAULT_PREFIX,
     EmbedOptions,
@@ -25,13 +22,16 @@ from producer.contract import (
     queue_name,
     run_name,
 )
-from producer.dead import DeadLetter, DeadLetters
-from producer.entrance import Entrance
 from producer.errors import QueueError, ResultNotFound
-from producer.events import Events
-from producer.outbox import Outbox
-from producer.patience import Patience
-from producer.submission import Priority, QueueLimits, Submission, prepare
+from producer.queue.backpressure import Entrance
+from producer.queue.cancel import Cancellation, RunCancelled
+from producer.queue.dead_letters import DeadLetter, DeadLetters
+from producer.queue.enqueue import Priority, QueueLimits, Submission, prepare
+from producer.queue.notifications import Events
+from producer.queue.results import Answers
+from producer.transport.autopipeline import Outbox
+from producer.transport.connect import DEFAULT_URL, OUTAGE_S, connect, end_tasks, redis_errors, subscribed
+from producer.transport.retry import Patience
 
 _MAX_LOST = 3  # how often a job is enqueued again that Redis has lost
 _FLUSH_S = 1.0  # answers that were read are deleted by then, or expire

@@ -5,12 +5,12 @@ import threading
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
 from typing import Any, Self, TypeVar
 
-from producer.cancellation import RunCancelled
 from producer.client import Client
-from producer.connection import DEFAULT_URL
 from producer.contract import EmbedOptions, Reply, Request
-from producer.dead import DeadLetter
-from producer.submission import Priority, Submission
+from producer.queue.cancel import RunCancelled
+from producer.queue.dead_letters import DeadLetter
+from producer.queue.enqueue import Priority, Submission
+from producer.transport.connect import DEFAULT_URL
 
 _Result = TypeVar("_Result")
 

@@ -1,12 +1,14 @@
 """Which profile serves a model on a machine, and why not the others."""
 
-from selection.catalog import manifest_at, manifest_for, manifests
 from selection.choice import Choice, with_failure
 from selection.choose import choose
-from selection.facts import Facts
-from selection.facts_file import FactsError, load_facts
-from selection.manifest import Manifest, ManifestError, ModelCard, Profile
-from selection.manifest_file import load_manifest
+from selection.machine.facts import Facts
+from selection.machine.facts_file import FactsError, load_facts
+from selection.machine.probe import probe
+from selection.manifests.catalog import manifest_at, manifest_for, manifests
+from selection.manifests.manifest import Manifest, ManifestError, ModelCard, Profile
+from selection.manifests.manifest_file import load_manifest
+from selection.manifests.nim_manifest import load_nim_manifest
 from selection.measurements import (
     Measurement,
     MeasurementKey,
@@ -14,8 +16,6 @@ from selection.measurements import (
     measurement_key,
     store_measurement,
 )
-from selection.nim_manifest import load_nim_manifest
-from selection.probe import probe
 from selection.report import listing, listing_json
 from selection.story import explain
 from selection.verdict import Standing, Verdict

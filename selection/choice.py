@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from selection.manifest import ModelCard, Profile
+from selection.manifests.manifest import ModelCard, Profile
 from selection.verdict import Cause, Standing, Verdict
 
 EXIT_UNKNOWN = 3

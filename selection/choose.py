@@ -5,12 +5,12 @@ from dataclasses import replace
 
 from selection.choice import EXIT_NONE_RUNNABLE, EXIT_UNKNOWN, Choice
 from selection.compatibility import device_order, judge
-from selection.facts import Facts
-from selection.manifest import Manifest
+from selection.machine.facts import Facts
+from selection.machine.system import system_info
+from selection.manifests.manifest import Manifest
 from selection.measurements import Measurement
 from selection.override import OverrideError, has_tags, pinned_profile, tag_filter
 from selection.ranking import device_place, rank
-from selection.system import system_info
 from selection.verdict import Cause, Standing, Verdict
 
 POLICIES = ("rules", "measured")

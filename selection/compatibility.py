@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from selection.facts import Facts, Gpu
 from selection.gpu_match import unfit_gpu, wanted_gpu
-from selection.manifest import ModelCard, Profile
+from selection.machine.facts import Facts, Gpu
+from selection.manifests.manifest import ModelCard, Profile
 from selection.memory import available_bytes, budget_tokens, fitting_tokens, gib, needed_bytes
 from selection.plans import missing_plan
 from selection.runtimes import missing_library

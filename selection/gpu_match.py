@@ -2,9 +2,9 @@
 
 import re
 
-from selection.facts import Capability, Facts, Gpu
-from selection.manifest import Profile
-from selection.skus import sku_of
+from selection.machine.facts import Capability, Facts, Gpu
+from selection.machine.skus import sku_of
+from selection.manifests.manifest import Profile
 from selection.verdict import Cause, Obstacle
 
 #: The first capability whose tensor cores know the precision.

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from selection.facts import Facts, Gpu
-from selection.manifest import ModelCard, Profile
+from selection.machine.facts import Facts, Gpu
+from selection.manifests.manifest import ModelCard, Profile
 from selection.runtimes import library_for
 
 FORMAT = 1

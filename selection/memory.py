@@ -3,8 +3,8 @@
 An estimate on the safe side, from the model's sizes alone; the worker measures the true budget after loading.
 """
 
-from selection.facts import Facts, Gpu
-from selection.manifest import ModelCard, Profile
+from selection.machine.facts import Facts, Gpu
+from selection.manifests.manifest import ModelCard, Profile
 
 GIB = 1024**3
 _BUDGET_TOKENS = {"cuda": 16_384, "cpu": 4_096}

@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Sequence
 
-from selection.manifest import Profile
+from selection.manifests.manifest import Profile
 
 _AUTOMATIC = ("", "auto", "default")
 #: NIM's names of a tag we call otherwise.

@@ -1,7 +1,7 @@
 """Which TensorRT plan may be loaded here: all that NVIDIA names must agree; a plan cannot be asked."""
 
-from selection.facts import Facts, Gpu, Plan, Runtime
-from selection.manifest import Profile
+from selection.machine.facts import Facts, Gpu, Plan, Runtime
+from selection.manifests.manifest import Profile
 from selection.runtimes import library_for
 from selection.verdict import Cause, Obstacle
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from selection.facts import Gpu
-from selection.manifest import BACKENDS, DEVICES, PRECISIONS, Profile
+from selection.machine.facts import Gpu
+from selection.manifests.manifest import BACKENDS, DEVICES, PRECISIONS, Profile
 
 Rank = tuple[int, bool, int, int, int, str]
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from selection.choice import Choice
-from selection.facts import Facts
-from selection.facts_file import facts_to_dict
+from selection.machine.facts import Facts
+from selection.machine.facts_file import facts_to_dict
+from selection.machine.system import system_info
 from selection.ranking import rank
-from selection.system import system_info
 from selection.verdict import Standing, Verdict
 
 FORMAT = 1

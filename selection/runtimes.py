@@ -1,7 +1,7 @@
 """What an installed inference library can do on a GPU, as tables; sources in docs/selection.md."""
 
-from selection.facts import Capability, Facts, Gpu, Runtime
-from selection.manifest import Profile
+from selection.machine.facts import Capability, Facts, Gpu, Runtime
+from selection.manifests.manifest import Profile
 from selection.verdict import Cause, Obstacle
 
 #: A CUDA major version compiles for these capabilities and newer.

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from selection.choice import Choice
-from selection.facts import Facts
-from selection.manifest import ModelCard
+from selection.machine.facts import Facts
+from selection.manifests.manifest import ModelCard
 from selection.ranking import rank
 from selection.verdict import Cause, Verdict
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from selection.facts import Gpu
-from selection.manifest import Profile
+from selection.machine.facts import Gpu
+from selection.manifests.manifest import Profile
 
 
 class Standing(StrEnum):

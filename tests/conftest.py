@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from redis.asyncio import Redis
 
-from producer.connection import connect
 from producer.contract import Keys
-from producer.embedded import EmbeddedServer
+from producer.embedded.services import EmbeddedServer
+from producer.transport.connect import connect
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -6,7 +6,7 @@ import sys
 def start() -> None:
     """Run the command, or end with the extra that a worker needs."""
     try:
-        from worker.cli import main
+        from worker.cli.main import main
     except ModuleNotFoundError as error:
         sys.exit(
             f"error [bad_settings]: a worker needs {error.name}; install embedmill[cpu] or embedmill[gpu]"

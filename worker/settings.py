@@ -137,7 +137,7 @@ class Settings(BaseSettings):
 
     @property
     def plans_path(self) -> Path:
-        """The folder of the cache that holds TensorRT plans; `selection.probe` looks there too."""
+        """The folder of the cache that holds TensorRT plans; `selection.machine.probe` looks there too."""
         return self.cache_path / "plans"
 
     @property

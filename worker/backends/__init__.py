@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from producer.errors import BackendError
-from worker.backends.contract import Backend
-from worker.model import Model
+from worker.contract import Backend
+from worker.models.model import Model
 
 # Whoever needs only the contract does not load selection.
 if TYPE_CHECKING:
-    from worker.build.plan_file import KeptPlan
+    from worker.engines.plan_file import KeptPlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +76,7 @@ def _tensorrt(model: Model, wish: _Wish) -> Backend:
 
 def _onnx(model: Model, wish: _Wish) -> Backend:
     if model.graph is not None:
-        from worker.backends.custom_onnx import load_custom_onnx
+        from worker.backends.onnx_custom import load_custom_onnx
 
         return load_custom_onnx(
             model,
@@ -84,7 +84,7 @@ def _onnx(model: Model, wish: _Wish) -> Backend:
             max_batch_tokens=wish.max_batch_tokens,
             num_threads=wish.num_threads,
         )
-    from worker.backends.onnx_backend import load_onnx
+    from worker.backends.onnx_cpu import load_onnx
 
     return load_onnx(
         model,
@@ -97,7 +97,7 @@ def _onnx(model: Model, wish: _Wish) -> Backend:
 
 def _torch(model: Model, wish: _Wish) -> Backend:
     from worker.backends.torch_backend import load
-    from worker.weights import read_weights
+    from worker.models.weights import read_weights
 
     weights = read_weights(model.transformer, model.architecture)
     return load(

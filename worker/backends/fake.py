@@ -9,9 +9,9 @@ from typing import cast
 import numpy as np
 
 from producer.errors import BackendError, BackendOutOfMemory
-from worker.backends.batch_check import check_batch
-from worker.backends.contract import FloatArray, Handle, Tokens
-from worker.model import Model
+from worker.backends.validation import check_batch
+from worker.contract import FloatArray, Handle, Tokens
+from worker.models.model import Model
 
 _MAX_BATCH_TOKENS = 65_536
 

@@ -7,16 +7,16 @@ import numpy as np
 import numpy.typing as npt
 
 from producer.errors import BackendError
-from worker.backends.batch_check import check_batch
-from worker.backends.contract import Backend, FloatArray, Handle, Tokens
-from worker.backends.flat_inputs import Inputs
 from worker.backends.onnx_errors import onnx_errors
 from worker.backends.onnx_session import CUDA, open_session
-from worker.backends.packed_inputs import packed_inputs, shelves
-from worker.build.onnx_nodes import Graph
-from worker.build.onnx_packed import build_packed_graph
-from worker.model import Model
-from worker.weights import Weights
+from worker.backends.validation import check_batch
+from worker.contract import Backend, FloatArray, Handle, Tokens
+from worker.graphs.builder import Graph
+from worker.graphs.flat.inputs import Inputs
+from worker.graphs.packed.graph import build_packed_graph
+from worker.graphs.packed.inputs import packed_inputs, shelves
+from worker.models.model import Model
+from worker.models.weights import Weights
 
 # On an H100 MiniLM's rate is 1.4 times that of batches of 16,384, BERT-large's 1.1 times.
 _BATCH_TOKENS = 65_536

@@ -4,7 +4,7 @@ from typing import Any
 
 from producer.errors import BackendError
 from worker.backends.onnx_errors import onnx_errors
-from worker.build.onnx_nodes import Graph
+from worker.graphs.builder import Graph
 
 CPU = "CPUExecutionProvider"
 CUDA = "CUDAExecutionProvider"

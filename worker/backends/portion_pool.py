@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from worker.backends.contract import FloatArray, Tokens
+from worker.contract import FloatArray, Tokens
 
 Texts = npt.NDArray[np.intp]
 

@@ -8,16 +8,16 @@ import numpy as np
 import numpy.typing as npt
 
 from producer.errors import BackendError
-from worker.backends.batch_check import check_batch
-from worker.backends.buckets import Portion, portions
-from worker.backends.contract import Backend, FloatArray, Handle, Tokens
-from worker.backends.cuda_driver import Bytes, Cuda, open_cuda
-from worker.backends.padded_inputs import padded_inputs
-from worker.backends.tensorrt_engine import TensorrtEngine
-from worker.build.plan_file import KeptPlan, read_plan
-from worker.build.shapes import Shape
-from worker.build.tensorrt_library import open_library
-from worker.model import Model
+from worker.backends.validation import check_batch
+from worker.contract import Backend, FloatArray, Handle, Tokens
+from worker.engines.buckets import Portion, portions
+from worker.engines.cuda_driver import Bytes, Cuda, open_cuda
+from worker.engines.engine import TensorrtEngine
+from worker.engines.library import open_library
+from worker.engines.plan_file import KeptPlan, read_plan
+from worker.engines.shapes import Shape
+from worker.graphs.padded.inputs import padded_inputs
+from worker.models.model import Model
 
 log = logging.getLogger(__name__)
 

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 
 from producer.errors import BackendError
-from worker.backends.batch_check import check_batch
-from worker.backends.contract import FloatArray, Tokens
-from worker.backends.torch_errors import torch_errors
+from worker.backends.validation import check_batch
+from worker.contract import FloatArray, Tokens
 from worker.encoder.encoder import Encoder, build_encoder
 from worker.encoder.forward import Kernels
-from worker.encoder.portable import PortableKernels
-from worker.model import Model
-from worker.weights import Weights
+from worker.encoder.torch_errors import torch_errors
+from worker.encoder.torch_ops import PortableKernels
+from worker.models.model import Model
+from worker.models.weights import Weights
 
 GPU_BATCH_TOKENS = 67_584  #: fills an H100's 132 processors evenly
 CPU_BATCH_TOKENS = 4_096
@@ -139,8 +139,8 @@ def load(
 def _gpu_kernels(model: Model, place: torch.device, precision: str, cache: Path | None) -> Kernels:
     if (place.index or 0) >= torch.cuda.device_count():
         raise BackendError(f"PyTorch finds no GPU {place}; install a CUDA build, or choose another device")
-    from worker.encoder.kernels.products import Products
-    from worker.encoder.triton_kernels import HEAD_DIMS, TritonKernels
+    from worker.encoder.kernels.matmul import Products
+    from worker.encoder.triton_ops import HEAD_DIMS, TritonKernels
 
     capability = torch.cuda.get_device_capability(place)
     if capability < ((8, 9) if precision == "fp8" else (8, 0)):

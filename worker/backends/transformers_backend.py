@@ -9,14 +9,14 @@ import numpy.typing as npt
 import torch
 
 from producer.errors import BackendError
-from worker.backends.batch_check import check_batch
-from worker.backends.contract import FloatArray, Tokens
-from worker.backends.torch_errors import torch_errors
 from worker.backends.transformers_network import load_network
+from worker.backends.validation import check_batch
+from worker.contract import FloatArray, Tokens
 from worker.encoder.dense_layers import DenseLayer, dense_layers
 from worker.encoder.network import Tensor
 from worker.encoder.padded_pooling import Padded, pooled
-from worker.model import Model
+from worker.encoder.torch_errors import torch_errors
+from worker.models.model import Model
 
 GPU_BATCH_TOKENS = 16_384  #: slots, padding included
 CPU_BATCH_TOKENS = 4_096

@@ -7,7 +7,7 @@ from tokenizers import Tokenizer
 
 from producer.errors import BackendError
 from worker.encoder.network import Tensor
-from worker.model import Model
+from worker.models.model import Model
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _UNUSED = "pooler."  # of other tasks; many checkpoints lack it

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from selection import Manifest
-from selection.catalog import manifests
-from worker.cache_file import read_cached
+from selection.manifests.catalog import manifests
+from worker.storage.json_file import read_cached
 
 Names = Mapping[str, str]
 

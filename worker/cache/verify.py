@@ -7,9 +7,9 @@ from pathlib import Path
 
 from producer.errors import ModelError
 from worker.cache.entries import Entry, hub_files
-from worker.cache_file import read_cached
-from worker.golden import read_golden
-from worker.safetensors_file import SafetensorsFile
+from worker.models.safetensors_reader import SafetensorsFile
+from worker.startup.golden import read_golden
+from worker.storage.json_file import read_cached
 
 _BLOCK_BYTES = 1 << 20
 _MAX_HEAD_BYTES = 1024

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 
 from producer.errors import BackendError
-from worker.backends.contract import FloatArray, Tokens
-from worker.backends.torch_errors import is_out_of_memory
+from worker.contract import FloatArray, Tokens
+from worker.encoder.cuda_graphs import GraphedEncoder
 from worker.encoder.encoder import Encoder
-from worker.encoder.graphs import GraphedEncoder
 from worker.encoder.network import Tensor
-from worker.encoder.triton_kernels import ROWS_MULTIPLE
+from worker.encoder.torch_errors import is_out_of_memory
+from worker.encoder.triton_ops import ROWS_MULTIPLE
 
 _NUM_SLOTS = 3  #: two batches in flight, and one being filled
 _TOKENS_PER_TEXT = 4  #: room for texts is made as if they were this long

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import torch
 
-from worker.dense import dense_weights
 from worker.encoder.network import Tensor
-from worker.head import Head
+from worker.models.dense import dense_weights
+from worker.models.head import Head
 
 _ACTIVATIONS = {
     "identity": lambda x: x,

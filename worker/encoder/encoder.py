@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import torch
 
-from worker.encoder.assembly import build_network
 from worker.encoder.dense_layers import DenseLayer, dense_layers
 from worker.encoder.forward import Kernels, token_vectors
+from worker.encoder.loader import build_network
 from worker.encoder.network import Flat, Network, Tensor
-from worker.head import Head
-from worker.model import Model
-from worker.weights import Weights
+from worker.models.head import Head
+from worker.models.model import Model
+from worker.models.weights import Weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from worker.encoder.network import Tensor
-from worker.head import Pooling
+from worker.models.head import Pooling
 
 
 @dataclass(frozen=True, slots=True, eq=False)

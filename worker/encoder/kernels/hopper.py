@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 import triton
 
-from worker.encoder.kernels import texts as text_kernels
-from worker.encoder.kernels.nvrtc import Kernel, rows_map
+from worker.encoder.kernels import segments as text_kernels
+from worker.encoder.kernels.cuda_module import Kernel, rows_map
 from worker.encoder.network import Attention, Flat, Network, Tensor
 
 CAPABILITY = (9, 0)

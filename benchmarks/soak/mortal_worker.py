@@ -1,0 +1,41 @@
+"""`worker run` with a model that one word kills the process of.
+
+    python -m benchmarks.soak.mortal_worker [OWNER]
+
+Without an owner it is the parent, which starts itself with one.
+"""
+
+import asyncio
+import os
+import sys
+from dataclasses import replace
+
+from producer.contract import Truncate
+from worker.backends.fake import FakeBackend
+from worker.cli import logs as log
+from worker.serving.app import serve
+from worker.settings import read_settings
+from worker.startup.boot import boot
+from worker.supervisor.child_channel import ParentLine
+from worker.supervisor.supervisor import run_host
+
+COMMAND = [sys.executable, "-m", "benchmarks.soak.mortal_worker"]
+KILLER = "zebra"  # one token of the fake model
+
+
+def main() -> None:
+    settings = read_settings()
+    log.configure(settings.log_level, jsonl=False)
+    if len(sys.argv) == 1:
+        sys.exit(run_host(settings, os.environ, command=lambda owner: [*COMMAND, owner]))
+    line = ParentLine(settings.grace_s)
+    found = boot(settings)
+    found.backend.close()
+    _, token, _ = found.tokenizer.encode([KILLER], Truncate.END).tokens.ids.tolist()
+    model = found.model
+    deadly = FakeBackend(dim=model.dim, max_text_tokens=model.max_text_tokens, deadly=[token])
+    asyncio.run(serve(settings, replace(found, backend=deadly), owner=sys.argv[1], on_ready=line.tell_ready))
+
+
+if __name__ == "__main__":
+    main()

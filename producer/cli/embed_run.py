@@ -1,0 +1,206 @@
+"""One run of `producer embed`: files opened, a queue found, work done until it is complete or interrupted."""
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol
+
+import click
+from rich.console import Console
+
+from producer.bulk import Embedder, Summary, embed_file
+from producer.cli.progress import ProgressDisplay
+from producer.cli.signals import until_interrupted
+from producer.contract import EmbeddingType, EmbedOptions, InputType, Truncate
+from producer.embedded.services import EmbeddedServer, EmbeddedWorker
+from producer.errors import FileError, QueueError
+from producer.files import InputFormat, Output, OutputFormat, open_reader
+from producer.transport.connect import end_tasks
+
+_CHECK_EVERY_S = 0.5
+_ALONE_S, _ALONE_AGAIN_S = 3.0, 60.0
+_STDIN = "-"
+
+
+class Connect(Protocol):
+    """What makes a client."""
+
+    def __call__(
+        self, redis_url: str, *, model: str, prefix: str, run: str | None
+    ) -> AbstractAsyncContextManager[Embedder]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Arguments:
+    """The command line."""
+
+    source: str
+    output: Path
+    model: str
+    format: InputFormat | None
+    output_format: OutputFormat | None
+    text_column: str
+    id_column: str | None
+    input_type: InputType | None
+    truncate: Truncate
+    dimensions: int | None
+    embedding_type: EmbeddingType
+    redis_url: str = field(repr=False)
+    prefix: str
+    run: str | None
+    embedded: bool
+    restart: bool
+    batch_texts: int
+    max_in_flight: int
+    quiet: bool
+
+
+def run_embed(arguments: Arguments, connect: Connect) -> tuple[Summary, Output]:
+    """Do it, and say on stderr what a person has to know meanwhile.
+
+    Raises our errors, and Interrupted by a signal; what is done by then is kept for the same command.
+    """
+    options = EmbedOptions(
+        input_type=arguments.input_type,
+        truncate=arguments.truncate,
+        dimensions=arguments.dimensions,
+        embedding_type=arguments.embedding_type,
+    )
+    with ExitStack() as stack:
+        reader = stack.enter_context(
+            open_reader(
+                arguments.source,
+                arguments.format,
+                text_column=arguments.text_column,
+                id_column=arguments.id_column,
+            )
+        )
+        _refuse_to_replace_input(arguments.source, arguments.output)
+        output = Output(
+            arguments.output,
+            arguments.output_format,
+            id_type=reader.id_type,
+            options=options,
+            identity=_identity(arguments),
+            restart=arguments.restart,
+        )
+        stack.callback(_tell_what_is_kept, output)
+        stack.enter_context(output)
+        _tell_the_start(arguments, output)
+        url, check = stack.enter_context(_queue(arguments))
+        display = stack.enter_context(ProgressDisplay(Console(stderr=True), quiet=arguments.quiet))
+        work = partial(
+            embed_file,
+            reader=reader,
+            output=output,
+            options=options,
+            batch_texts=arguments.batch_texts,
+            max_in_flight=arguments.max_in_flight,
+            on_progress=display.update,
+        )
+        client = partial(connect, url, model=arguments.model, prefix=arguments.prefix, run=arguments.run)
+        return asyncio.run(until_interrupted(_work(work, client, check, arguments.model))), output
+
+
+async def _work(
+    work: Callable[[Embedder], Coroutine[Any, Any, Summary]],
+    connect: Callable[[], AbstractAsyncContextManager[Embedder]],
+    check: Callable[[], None],
+    model: str,
+) -> Summary:
+    """Do the work unless `check` raises, which is asked now and then."""
+    async with connect() as client:
+        task = asyncio.create_task(work(client))
+        lookout = asyncio.create_task(_look_for_workers(client, model))
+        try:
+            while not task.done():
+                check()
+                await asyncio.wait({task}, timeout=_CHECK_EVERY_S)
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+            await end_tasks(lookout)
+            if client.num_withdrawn:
+                click.echo(f"{client.num_withdrawn:,} jobs on the queue cancelled", err=True)
+        return task.result()
+
+
+async def _look_for_workers(client: Embedder, model: str) -> None:
+    """Say it if nobody serves the queue: a worker may still be starting, or the model's name be wrong."""
+    await asyncio.sleep(_ALONE_S)
+    while True:
+        with suppress(QueueError):  # whoever does the work tells
+            if await client.num_workers() == 0:
+                click.echo(
+                    f"no worker serves {model!r} yet, so the texts wait; "
+                    f"start one: EMBEDMILL_MODEL={model} worker run",
+                    err=True,
+                )
+        await asyncio.sleep(_ALONE_AGAIN_S)
+
+
+@contextmanager
+def _queue(arguments: Arguments) -> Iterator[tuple[str, Callable[[], None]]]:
+    """The queue's address, and what raises once nobody serves it any longer."""
+    if not arguments.embedded:
+        yield arguments.redis_url, lambda: None
+        return
+    with (
+        EmbeddedServer() as server,
+        EmbeddedWorker(redis_url=server.url, model=arguments.model, prefix=arguments.prefix) as worker,
+    ):
+
+        def check() -> None:
+            server.check()
+            worker.check()
+
+        yield server.url, check
+
+
+def _identity(arguments: Arguments) -> dict[str, str | int | None] | None:
+    """All that decides what the rows will be, in words for people; None for what cannot be read twice."""
+    if arguments.source == _STDIN:
+        return None
+    facts = os.stat(arguments.source)
+    return {
+        "input": os.path.realpath(arguments.source),
+        "size of the input": facts.st_size,
+        "time of the input's last change": facts.st_mtime_ns,
+        "--format": arguments.format,
+        "--text-column": arguments.text_column,
+        "--id-column": arguments.id_column,
+        "--output-format": arguments.output_format,
+        "--model": arguments.model,
+        "--input-type": arguments.input_type,
+        "--truncate": arguments.truncate,
+        "--dimensions": arguments.dimensions,
+        "--embedding-type": arguments.embedding_type,
+    }
+
+
+def _tell_the_start(arguments: Arguments, output: Output) -> None:
+    if output.lost:
+        click.echo(f"starting over: {output.lost}", err=True)
+    if arguments.quiet:
+        return
+    if output.earlier.num_texts:
+        click.echo(f"going on behind the {output.earlier.num_texts:,} rows of an interrupted run", err=True)
+    if arguments.run is not None:
+        click.echo(f"run {arguments.run}", err=True)
+
+
+def _tell_what_is_kept(output: Output) -> None:
+    if output.num_kept:
+        click.echo(
+            f"{output.num_kept:,} rows are kept beside {output.path}; the same command goes on behind them",
+            err=True,
+        )
+
+
+def _refuse_to_replace_input(source: str, target: Path) -> None:
+    if target.exists() and Path(source).exists() and target.samefile(source):
+        raise FileError(f"{target}: is the input as well; give the output another name")

@@ -1,0 +1,45 @@
+"""How a command ends: one line for an error, and a status that says whose fault it was."""
+
+import contextlib
+import signal
+import sys
+from collections.abc import Iterator
+from enum import IntEnum
+
+import click
+
+from producer.cli.signals import Interrupted
+from producer.errors import EmbedmillError, RequestError, SettingsError
+
+
+class ExitStatus(IntEnum):
+    """The statuses of the `producer` command."""
+
+    OK = 0
+    TEXTS_FAILED = 1  #: the output is complete, but some texts have no vector
+    NOT_THERE = 1  #: some of the jobs named are not there
+    USAGE = 2  #: wrong options, or files that cannot be read or written
+    SERVICE = 3  #: trouble with the queue or a worker
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+@contextlib.contextmanager
+def exit_status() -> Iterator[None]:
+    """Turn errors of ours into one line on stderr and a status; an interrupt or SIGTERM ends cleanly."""
+    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitStatus.TERMINATED))
+    try:
+        yield
+    except EmbedmillError as error:
+        click.echo(f"error [{error.code}]: {error}", err=True)
+        is_callers = isinstance(error, RequestError | SettingsError)
+        sys.exit(ExitStatus.USAGE if is_callers else ExitStatus.SERVICE)
+    except KeyboardInterrupt:
+        click.echo("interrupted", err=True)
+        sys.exit(ExitStatus.INTERRUPTED)
+    except Interrupted as end:
+        is_terminated = end.number == signal.SIGTERM
+        click.echo("terminated" if is_terminated else "interrupted", err=True)
+        sys.exit(ExitStatus.TERMINATED if is_terminated else ExitStatus.INTERRUPTED)
+    finally:
+        signal.signal(signal.SIGTERM, previous)

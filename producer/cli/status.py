@@ -1,0 +1,72 @@
+"""`producer status`: how the queues stand, as a table or as JSON."""
+
+import asyncio
+import json
+from dataclasses import asdict
+
+import click
+from rich.box import SIMPLE
+from rich.table import Table
+from rich.text import Text
+
+from producer.cli.exit_status import exit_status
+from producer.cli.options import json_option, prefix_option, redis_url_option
+from producer.contract import WorkerRecord
+from producer.queue.status import QueueStatus, read_status
+from producer.terminal import spoken, wide_console
+from producer.transport.connect import connect, redis_errors
+
+
+@click.command()
+@redis_url_option
+@prefix_option
+@json_option
+def status(redis_url: str, prefix: str, as_json: bool) -> None:
+    """Show the queues under the prefix, their workers and how many jobs were given up."""
+    with exit_status():
+        queues = asyncio.run(_read(redis_url, prefix))
+    if as_json:
+        click.echo(json.dumps([asdict(queue) for queue in queues], indent=2))
+    elif queues:
+        console = wide_console()
+        console.print(_queue_table(queues))
+        for queue in queues:
+            for worker in queue.workers:
+                console.print(_worker_lines(worker))
+            for name, why in queue.unread_workers.items():
+                console.print(Text(f"\nworker {name}\n  what it tells cannot be read: {why}"))
+    else:
+        click.echo(f"no queues under {prefix}:")
+
+
+async def _read(redis_url: str, prefix: str) -> tuple[QueueStatus, ...]:
+    async with connect(redis_url) as redis:
+        with redis_errors(redis_url):
+            return await read_status(redis, prefix)
+
+
+def _queue_table(queues: tuple[QueueStatus, ...]) -> Table:
+    table = Table(box=SIMPLE)
+    table.add_column("queue", no_wrap=True)
+    for heading in ("waiting", "next waited", "running", "bytes", "done", "failed", "dead", "workers"):
+        table.add_column(heading, justify="right")
+    for one in queues:
+        waited = "" if one.next_waited_s is None else spoken(one.next_waited_s)
+        counts = (one.running, one.num_bytes, one.done, one.failed, one.dead, one.num_workers)
+        table.add_row(Text(one.queue), f"{one.waiting:,}", waited, *(f"{count:,}" for count in counts))
+    return table
+
+
+def _worker_lines(worker: WorkerRecord) -> Text:
+    """A worker in a few lines: a row would be too wide for any terminal."""
+    why = f" ({worker.reason})" if worker.reason else ""
+    lines = [
+        f"\nworker {worker.name}",
+        f"  {worker.model} ({worker.revision}) on {worker.device}, {worker.precision}",
+        f"  profile {worker.profile}{why}, ready for {spoken(worker.ready_for_s)}",
+        f"  done: {worker.jobs_done:,} jobs, {worker.texts_done:,} texts, {worker.tokens_done:,} tokens",
+    ]
+    if worker.failures:
+        lines.append("  texts failed: " + ", ".join(f"{code} {n:,}" for code, n in worker.failures.items()))
+    lines += [f"  profile {name} failed: {reason}" for name, reason in worker.profiles_failed.items()]
+    return Text("\n".join(lines))

@@ -1,0 +1,66 @@
+"""The way onto a queue: at once while there is room, one after the other once it is full."""
+
+import asyncio
+from contextlib import nullcontext, suppress
+
+from producer.contract import Keys
+from producer.errors import QueueFull
+from producer.queue.enqueue import Prepared, Priority, QueueLimits, Submission, submit
+from producer.queue.notifications import Events
+from producer.transport.autopipeline import Outbox
+from producer.transport.connect import redis_errors
+
+
+class Entrance:
+    """Enqueues jobs on one queue with the limits, the time results are kept and the run of one client."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        keys: Keys,
+        events: Events,
+        *,
+        url: str,
+        limits: QueueLimits,
+        keep_result_s: float,
+        run: str | None,
+    ) -> None:
+        self._outbox = outbox
+        self._keys = keys
+        self._events = events
+        self._url = url
+        self._limits = limits
+        self._keep_result_s = keep_result_s
+        self._run = run
+
+    async def enqueue(
+        self, prepared: Prepared, priority: Priority | str, *, wait_if_full: bool
+    ) -> Submission:
+        """Enqueue the job or join an equal one. Raises QueueFull unless told to wait, QueueUnavailable."""
+        while True:
+            seen = self._events.count
+            try:
+                with redis_errors(self._url):
+                    return await submit(
+                        self._outbox,
+                        self._keys,
+                        prepared,
+                        priority=priority,
+                        limits=self._limits,
+                        keep_result_s=self._keep_result_s,
+                        run=self._run,
+                    )
+            except QueueFull as full:
+                if not wait_if_full:
+                    raise
+                await self._events.after(seen, timeout_s=full.retry_after_s)
+
+    async def enqueue_in_turn(
+        self, prepared: Prepared, priority: Priority | str, turn: asyncio.Lock | None
+    ) -> Submission:
+        """Enqueue beside others; of those that share `turn`, one at a time waits for room."""
+        if turn is not None and not turn.locked():
+            with suppress(QueueFull):
+                return await self.enqueue(prepared, priority, wait_if_full=False)
+        async with turn or nullcontext():
+            return await self.enqueue(prepared, priority, wait_if_full=True)

@@ -1,0 +1,154 @@
+"""Models and their profiles as a manifest states them, frozen; the profile id is made here."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+
+from selection.machine.facts import Capability
+
+#: Better first. An order, not a bit width: what NIM calls "lower precision".
+PRECISIONS = ("fp8", "int8", "fp16", "bf16", "fp32")
+BACKENDS = ("tensorrt", "onnx", "torch", "transformers", "fake")
+DEVICES = ("cuda", "cpu")
+
+
+class ManifestError(Exception):
+    """A manifest that cannot be read: says file, line and key, and what belongs there."""
+
+
+def _frozen() -> Mapping[str, str]:
+    return MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCard:
+    """What a manifest knows of a model; None or empty where it knows nothing.
+
+    `sources` are tried in order: `package:<module>/<folder>`, `hf:<owner>/<name>`, `dir:<path>`. `matryoshka`
+    lists the sizes a vector may be cut to. The sizes from `num_parameters` on serve the memory estimate.
+    """
+
+    name: str
+    aliases: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    revision: str | None = None
+    weights_sha256: str | None = None
+    prompts: Mapping[str, str] = field(default_factory=_frozen)
+    matryoshka: tuple[int, ...] = ()
+    dimension: int | None = None
+    max_text_tokens: int | None = None
+    num_parameters: int | None = None
+    vocabulary: int | None = None
+    hidden: int | None = None
+    intermediate: int | None = None
+    layers: int | None = None
+    heads: int | None = None
+    golden: Path | None = None
+
+    def is_called(self, name: str) -> bool:
+        """True if `name` is the model's name, the part after its slash, or an alias, in any case."""
+        known = {self.name, self.name.rpartition("/")[2], *self.aliases}
+        return name.strip().lower() in {each.lower() for each in known}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Requirements:
+    """What a profile asks of a machine; empty or None asks nothing.
+
+    `capabilities` are exact, `min_capability` is a floor; `gpus` are names of `selection.machine.skus`,
+    `pci_ids` are `device` or `device:vendor`; `gpu_pattern` is a regular expression over the product name
+    with `-` for blanks.
+    """
+
+    capabilities: tuple[Capability, ...] = ()
+    min_capability: Capability | None = None
+    gpus: tuple[str, ...] = ()
+    pci_ids: tuple[str, ...] = ()
+    gpu_pattern: str = ""
+    cpu_architectures: tuple[str, ...] = ()
+    cpu_features: tuple[str, ...] = ()
+    operating_systems: tuple[str, ...] = ()
+    num_gpus: int = 1
+
+    @property
+    def names_hardware(self) -> bool:
+        """True if it names exact hardware: then the profile counts as optimized where it fits."""
+        return bool(self.capabilities or self.names_gpu or self.cpu_features)
+
+    @property
+    def names_gpu(self) -> bool:
+        """True if it names a model of GPU, not only a capability."""
+        return bool(self.gpus or self.pci_ids or self.gpu_pattern)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """One way to run a model: backend, precision, what it needs and how exact it must be.
+
+    `id` is 64 hex digits over its content (but `why`) and the model's identity. `min_cosine` is the least
+    cosine to the fp32 golden vectors at which it may serve, of the worst, and `min_mean_cosine` that of their
+    mean, where it is not enough that none is bad. `keep_16bit` names layers that fp8 leaves in 16 bit, as
+    "layers.<i>.qkv". `why` says what it is for where not plain.
+    """
+
+    id: str
+    name: str
+    backend: str
+    device: str
+    precision: str
+    min_cosine: float
+    min_mean_cosine: float | None = None
+    tags: Mapping[str, str] = field(default_factory=_frozen)
+    max_batch_tokens: int | None = None
+    max_text_tokens: int | None = None
+    keep_16bit: tuple[str, ...] = ()
+    requires: Requirements = Requirements()
+    why: str = ""
+
+    @property
+    def generic(self) -> bool:
+        """True if it names no hardware: it is the fallback where nothing optimized fits."""
+        return not self.requires.names_hardware
+
+    def shortfall(self, *, worst_cosine: float, mean_cosine: float) -> str | None:
+        """What is too little, in words, if these are its cosines to the golden vectors; None if they do."""
+        if worst_cosine < self.min_cosine:
+            return f"worst cosine to fp32 {worst_cosine:.6f}, {self.min_cosine} is asked"
+        if self.min_mean_cosine is not None and mean_cosine < self.min_mean_cosine:
+            return f"mean cosine to fp32 {mean_cosine:.6f}, {self.min_mean_cosine} is asked"
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """A model, its profiles in the file's order, and the file."""
+
+    model: ModelCard
+    profiles: tuple[Profile, ...]
+    path: Path
+
+
+def with_id(profile: Profile, model: ModelCard) -> Profile:
+    """The same profile under its id: SHA-256 of its content and the model's name, revision and weights."""
+    content = asdict(replace(profile, id="", why="", tags={}))
+    for later in ("keep_16bit", "min_mean_cosine"):
+        if not content[later]:
+            del content[later]  # the ids of profiles without it stay what they were
+    content["tags"] = dict(profile.tags)
+    content["model"] = [model.name, model.revision, model.weights_sha256]
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+    return replace(profile, id=hashlib.sha256(canonical.encode()).hexdigest())
+
+
+def profile_tags(profile: Profile) -> Mapping[str, str]:
+    """The tags every profile has, in the order the boot log shows them."""
+    requires = profile.requires
+    tags = {"type": profile.backend, "precision": profile.precision, "device": profile.device}
+    if requires.capabilities:
+        tags["compute_capability"] = ",".join(f"{major}.{minor}" for major, minor in requires.capabilities)
+    if requires.gpus:
+        tags["gpu"] = ",".join(requires.gpus)
+    return MappingProxyType(tags)

@@ -1,0 +1,77 @@
+"""Commands of many coroutines travel together, and each hears of its own alone."""
+
+import asyncio
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from producer.transport.autopipeline import MAX_COMMANDS, Outbox
+from producer.transport.connect import end_tasks
+
+
+async def num_reads(redis: Redis) -> int:
+    """How often the server has read from a connection."""
+    return int((await redis.info("stats"))["total_reads_processed"])
+
+
+async def test_what_is_sent_at_once_travels_together(redis: Redis) -> None:
+    """And everybody gets the replies to the own commands, in their order."""
+    outbox = Outbox(redis)
+    await outbox.send(("PING",))
+    before = await num_reads(redis)
+    sent = (outbox.send(("SET", f"key {n}", str(n)), ("GET", f"key {n}")) for n in range(MAX_COMMANDS))
+    replies = await asyncio.gather(*sent)
+    assert replies == [[b"OK", b"%d" % n] for n in range(MAX_COMMANDS)]
+    assert await num_reads(redis) - before <= 4
+
+
+async def test_what_is_sent_meanwhile_goes_next(redis: Redis) -> None:
+    """Nobody is forgotten while a pipeline is on its way."""
+    outbox = Outbox(redis)
+
+    async def ask(n: int) -> int:
+        for _ in range(n % 5):
+            await asyncio.sleep(0)
+        [number] = await outbox.send(("INCR", "counter"))
+        return int(number)
+
+    assert sorted(await asyncio.gather(*(ask(n) for n in range(500)))) == list(range(1, 501))
+
+
+async def test_a_command_that_fails_fails_its_sender_alone(redis: Redis) -> None:
+    """Whether the server refuses it or it cannot be encoded; and the error does not repeat what was sent."""
+    outbox = Outbox(redis)
+    await redis.set("text", "a")
+    outcomes = await asyncio.gather(
+        outbox.send(("GET", "text")),
+        outbox.send(("PING",), ("LPUSH", "text", "a secret")),
+        outbox.send(("GET", "\ud800")),
+        outbox.send(("GET", "text")),
+        return_exceptions=True,
+    )
+    assert outcomes[0] == outcomes[3] == [b"a"]
+    assert isinstance(outcomes[1], ResponseError)
+    assert "secret" not in str(outcomes[1])
+    assert isinstance(outcomes[2], UnicodeEncodeError)
+
+
+async def test_large_ones_do_not_hold_up_many(redis: Redis) -> None:
+    """What is beyond the bounds goes with a later pipeline, and arrives."""
+    outbox = Outbox(redis)
+    payloads = [bytes([n]) * 200_000 for n in range(10)]
+    await asyncio.gather(*(outbox.send(("SET", str(n), payload)) for n, payload in enumerate(payloads)))
+    assert [await redis.get(str(n)) for n in range(10)] == payloads
+
+
+async def test_who_gave_up_does_not_disturb_the_others(redis: Redis) -> None:
+    """What was not yet on its way is not sent."""
+    outbox = Outbox(redis)
+    first = asyncio.create_task(outbox.send(("SET", "first", "1")))
+    waiting = [asyncio.create_task(outbox.send(("INCR", "counter"))) for _ in range(3)]
+    await asyncio.sleep(0)
+    await end_tasks(waiting[1])
+    await asyncio.gather(first, waiting[0], waiting[2])
+    assert await redis.get("counter") in (b"2", b"3")  # it may have been on its way
+    with pytest.raises(asyncio.CancelledError):
+        await waiting[1]

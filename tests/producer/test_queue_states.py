@@ -1,0 +1,403 @@
+"""Every order of enqueueing, claiming, losing and ending jobs that Hypothesis can think of, against a model.
+
+After each step the whole key space is compared: each job is in exactly one state, has at most one owner,
+its answer is never overwritten, the bytes on the queue are what is counted, and no key belongs to nobody.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from support.queue_model import HEAD_START_MS, MAX_LETTERS, Job, Letter, Model
+
+from producer.contract import EmbedOptions, Failure, Keys, build_request, decode_answer, encode_failure
+from producer.embedded.services import EmbeddedServer
+from producer.errors import JobFailed, QueueFull, ResultNotFound
+from producer.queue.cancel import CANCELLED, Cancellation
+from producer.queue.dead_letters import DeadLetters
+from producer.queue.enqueue import QueueLimits, prepare, submit
+from producer.queue.results import Answers
+from producer.transport.autopipeline import Outbox
+from producer.transport.connect import connect, connect_blocking
+from worker.consumer import leases
+from worker.consumer.bisection import NOTHING, Trial
+from worker.consumer.handback import Left, hand_back
+from worker.consumer.leases import Answer, Claim, Leases
+
+KEYS = Keys("states")
+IDS = ("a", "b", "c")
+WORKERS = ("one", "two", "three")
+LEASE_S = 1000.0  # no lease runs out unless a rule says so
+PAST_MS = 1
+
+# Every key there is, with its value and how long it lives
+EVERYTHING = """
+local found = {}
+local read = {string = {'GET'}, hash = {'HGETALL'}, zset = {'ZRANGE', 0, -1, 'WITHSCORES'}}
+for _, key in ipairs(redis.call('KEYS', '*')) do
+  local command = read[redis.call('TYPE', key).ok]
+  found[#found + 1] = {key, redis.call(command[1], key, unpack(command, 2)), redis.call('PTTL', key)}
+end
+return found
+"""
+
+_T = TypeVar("_T")
+workers = st.sampled_from(WORKERS)
+places = st.integers(0, 3) | st.integers(0, 1_000)  # in a list that wraps around; mostly near its start
+
+
+class Queue(RuleBasedStateMachine):
+    """One queue with a few jobs, three workers, and every claim that any of them ever had."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.runner = asyncio.Runner()
+        self.redis = connect(url)
+        self.blocking = connect_blocking(url)
+        self.workers = {
+            name: Leases(self.redis, KEYS, worker=name, lease_s=LEASE_S, describe=lambda: b"record")
+            for name in WORKERS
+        }
+        self.letters = DeadLetters(self.redis, KEYS)
+        self.cancellation = Cancellation(self.redis, KEYS)
+        self.answers = Answers(Outbox(self.redis), KEYS, url)
+        self.model = Model()
+        self.claims: list[Claim] = []
+        self.num_answers = 0
+
+    def do(self, step: Awaitable[_T]) -> _T:
+        async def taken() -> _T:
+            return await step
+
+        return self.runner.run(taken())
+
+    def now_ms(self) -> int:
+        seconds, micros = self.blocking.time()
+        return seconds * 1000 + micros // 1000
+
+    def next_ms(self) -> int:
+        """A millisecond of its own: a story must not depend on which steps share one."""
+        last = self.now_ms()
+        while (now := self.now_ms()) == last:
+            pass
+        return now
+
+    def teardown(self) -> None:
+        self.do(self.redis.aclose())
+        self.blocking.close()
+        self.runner.close()
+
+    @initialize()
+    def begin(self) -> None:
+        self.blocking.flushdb()
+
+    @rule(
+        place=places,
+        new=st.integers(0, 4),
+        size=st.integers(1, 50),
+        priority=st.sampled_from(sorted(HEAD_START_MS)),
+        bounds=st.tuples(st.sampled_from([2, 100]), st.sampled_from([60, 10_000])),
+    )
+    def enqueue(self, place: int, new: int, size: int, *, priority: str, bounds: tuple[int, int]) -> None:
+        """A job: new, joined if it is there or answered, refused if the queue is full."""
+        max_jobs, max_bytes = bounds
+        known = self.model.jobs.keys() | self.model.answers.keys()
+        name = _one([name for name in IDS if name not in known] if new else sorted(known), place) or IDS[0]
+        prepared = prepare(build_request("m", ["x" * size], EmbedOptions()), job=name)
+        job = Job(prepared.payload, size, HEAD_START_MS[priority], score=0)
+        expected = self.model.enqueue(name, job, max_jobs=max_jobs, max_bytes=max_bytes)
+        limits = QueueLimits(max_jobs=max_jobs, max_bytes=max_bytes)
+        before_ms = self.next_ms()
+        try:
+            step = submit(self.redis, KEYS, prepared, priority=priority, limits=limits, keep_result_s=60)
+            happened = "joined" if self.do(step).joined else "queued"
+        except QueueFull:
+            happened = "full"
+        assert happened == expected
+        if happened == "queued":
+            job.score = self.score_of(name, job.head_start_ms, before_ms)
+
+    def score_of(self, name: str, head_start_ms: int, before_ms: int) -> int:
+        score = int(self.blocking.hget(KEYS.job(name), "score"))
+        assert before_ms <= score + head_start_ms <= self.now_ms()
+        return score
+
+    @precondition(lambda self: self.model.may_be_claimed())
+    @rule(worker=workers, max_jobs=st.integers(1, 4), max_bytes=st.sampled_from([0, 50, 1 << 30]))
+    def claim(self, worker: str, max_jobs: int, max_bytes: int) -> None:
+        """The jobs that come first, with their requests; what ran out is among them again."""
+        self.model.free_due(self.next_ms())
+        expected = self.model.next_jobs(max_jobs, max_bytes)
+        got = self.do(self.workers[worker].claim(max_jobs, max_bytes))
+        self.read_scores()
+        assert [claim.job for claim, _ in got] == expected
+        for claim, payload in got:
+            had = {(old.job, old.token) for old in self.claims}
+            assert (claim.job, claim.token) not in had, "a zombie passes for the owner"
+            self.model.claimed(claim.job, claim)
+            job = self.model.jobs[claim.job]
+            assert (payload, claim.num_bytes, claim.tries) == (job.payload, job.num_bytes, job.tries)
+            assert (claim.trial is not None) == job.suspect
+            self.claims.append(claim)
+
+    def read_scores(self) -> None:
+        """Where the server's clock decided, and had moved on since we looked."""
+        for name, job in self.model.jobs.items():
+            score = int(self.blocking.hget(KEYS.job(name), "score"))
+            assert 0 <= score - job.score < 5_000
+            job.move(score)
+
+    def owned(self, place: int) -> tuple[Claim, Leases]:
+        """A claim that its worker has not lost."""
+        claim = _one([claim for claim in self.claims if self.model.owns(claim)], place)
+        assert claim is not None
+        return claim, self.workers[_worker(claim)]
+
+    def new_answer(self) -> Failure:
+        self.num_answers += 1
+        return Failure(code="test", message=f"answer {self.num_answers}")
+
+    @precondition(lambda self: self.model.owners())
+    @rule(place=places)
+    def finish(self, place: int) -> None:
+        """Its owner answers the job."""
+        claim, worker = self.owned(place)
+        answer = encode_failure(self.new_answer())
+        self.model.answer(claim.job, answer, "done")
+        assert self.do(worker.finish(claim, Answer(answer)))
+
+    @precondition(lambda self: self.model.owners())
+    @rule(place=places)
+    def finish_with_letter(self, place: int) -> None:
+        """Its owner answers the job, and some of its texts become a dead letter of their own."""
+        claim, worker = self.owned(place)
+        answer, failure, name = encode_failure(self.new_answer()), self.new_answer(), f"{claim.job}+"
+        job = Job(f"texts of {claim.job}".encode(), 1, self.model.jobs[claim.job].head_start_ms, score=0)
+        letter = leases.Letter(
+            job=name, request=job.payload, num_bytes=1, num_texts=1, failure=failure, tries=7
+        )
+        self.model.answer(claim.job, answer, "done")
+        assert self.do(worker.finish(claim, Answer(answer, letter)))
+        if name not in self.model.jobs:
+            job.suspect = True
+            died_ms = int(self.blocking.hget(KEYS.letter(name), "died"))
+            self.model.keep(name, Letter(job, died_ms, failure.code, 7))
+
+    @precondition(lambda self: self.model.owners())
+    @rule(place=places)
+    def mark(self, place: int) -> None:
+        """Its owner says that it runs alone, and what of it."""
+        claim, worker = self.owned(place)
+        self.model.jobs[claim.job].suspect = self.model.jobs[claim.job].on_trial = True
+        assert self.do(worker.mark(claim, Trial(), NOTHING))
+
+    @precondition(lambda self: self.model.owners())
+    @rule(place=places)
+    def bury(self, place: int) -> None:
+        """Its owner gives the job up; it is answered and becomes a dead letter."""
+        claim, worker = self.owned(place)
+        failure = self.new_answer()
+        assert self.do(worker.bury(claim, failure, tries=claim.tries))
+        died_ms = int(self.blocking.hget(KEYS.letter(claim.job), "died"))
+        letter = Letter(self.model.jobs[claim.job], died_ms, failure.code, claim.tries)
+        self.model.bury(claim.job, encode_failure(failure), letter)
+
+    @precondition(lambda self: self.model.owners())
+    @rule(place=places, pause=st.booleans(), burn_try=st.booleans())
+    def release(self, place: int, pause: bool, burn_try: bool) -> None:
+        """Its owner hands the job back, at once or after a pause."""
+        claim, worker = self.owned(place)
+        job = self.model.jobs[claim.job]
+        job.owner, job.waiting, job.due = None, not pause, False
+        job.tries -= not burn_try
+        job.on_trial = False
+        assert self.do(worker.release(claim, pause_s=LEASE_S if pause else 0.0, burn_try=burn_try))
+
+    @precondition(lambda self: any(not self.model.owns(claim) for claim in self.claims))
+    @rule(place=places)
+    def a_zombie_writes_nothing(self, place: int) -> None:
+        """Whoever lost a job, whatever has become of it since."""
+        claim = _one([claim for claim in reversed(self.claims) if not self.model.owns(claim)], place)
+        assert claim is not None
+        worker, failure = self.workers[_worker(claim)], self.new_answer()
+        assert not self.do(worker.finish(claim, Answer(encode_failure(failure))))
+        assert not self.do(worker.bury(claim, failure, tries=claim.tries))
+        assert not self.do(worker.mark(claim, Trial(), NOTHING))
+        assert not self.do(worker.release(claim, burn_try=False))
+        assert not self.do(worker.release(claim, pause_s=LEASE_S, burn_try=True))
+
+    @precondition(lambda self: self.claims)
+    @rule(worker=workers)
+    def renew(self, worker: str) -> None:
+        """All the claims a worker ever had: it is told which are lost, the others get their time anew."""
+        had = [claim for claim in self.claims if _worker(claim) == worker]
+        held = [claim for claim in had if self.model.owns(claim)]
+        lost = [claim for claim in had if not self.model.owns(claim)]
+        assert self.workers[worker].renew(self.blocking, held) == set()
+        for claim in held:
+            self.model.jobs[claim.job].due = False
+        assert self.workers[worker].renew(self.blocking, lost) == {claim.job for claim in lost}
+
+    @precondition(lambda self: self.model.running())
+    @rule(place=places)
+    def time_runs_out(self, place: int) -> None:
+        """Of a job's lease or pause."""
+        name = _one(self.model.running(), place)
+        job = self.model.jobs[name]
+        assert job.due or self.blocking.zscore(KEYS.leases, name) > self.now_ms()
+        self.blocking.zadd(KEYS.leases, {name: PAST_MS}, xx=True)
+        job.due = True
+
+    @precondition(lambda self: self.claims)
+    @rule(worker=workers)
+    def hand_back(self, worker: str) -> None:
+        """The parent of a dead worker frees what it held."""
+        held = [job for job in self.model.jobs.values() if job.owner and _worker(job.owner) == worker]
+        left = Left(num_jobs=len(held), num_on_trial=sum(job.on_trial for job in held))
+        now_ms = self.next_ms()
+        for job in held:
+            self.model.free(job, now_ms)
+        assert hand_back(self.blocking, KEYS, worker) == left
+        self.read_scores()
+
+    @precondition(lambda self: self.model.jobs)
+    @rule(place=places)
+    def cancel(self, place: int) -> None:
+        """Whatever state the job is in; and only once."""
+        name = _one(sorted(self.model.jobs), place)
+        self.model.answer(name, CANCELLED, "cancelled")
+        assert self.do(self.cancellation.cancel(name))
+        assert not self.do(self.cancellation.cancel(name))
+
+    @precondition(lambda self: self.model.answers)
+    @rule(place=places)
+    def read(self, place: int) -> None:
+        """The answer there is, again and again until it is consumed."""
+        name = _one(sorted(self.model.answers), place)
+        expected = decode_answer(self.model.answers.pop(name))
+        assert isinstance(expected, Failure)
+        for consume in (False, True):
+            with pytest.raises(JobFailed) as failed:
+                self.do(self.answers.wait(name, asyncio.Event(), timeout_s=0, consume=consume))
+            assert failed.value.worker_code == expected.code
+            assert expected.message in str(failed.value)
+        with pytest.raises(ResultNotFound):
+            self.do(self.answers.wait(name, asyncio.Event(), timeout_s=0, consume=True))
+
+    @precondition(lambda self: self.model.letters)
+    @rule(place=places)
+    def requeue(self, place: int) -> None:
+        """A dead letter becomes a job again, with its old head start; and only once."""
+        name = _one(sorted(self.model.letters), place)
+        before_ms = self.next_ms()
+        assert self.do(self.letters.requeue(name))
+        job = self.model.letters[name].job
+        job.head_start_ms = max(job.head_start_ms, min(HEAD_START_MS.values()))  # a death took more
+        self.model.requeue(name, score=self.score_of(name, job.head_start_ms, before_ms))
+        assert not self.do(self.letters.requeue(name))
+
+    @precondition(lambda self: self.model.letters)
+    @rule(place=places)
+    def drop(self, place: int) -> None:
+        """A dead letter is forgotten; and only once."""
+        name = _one(sorted(self.model.letters), place)
+        del self.model.letters[name]
+        assert self.do(self.letters.drop(name))
+        assert not self.do(self.letters.drop(name))
+
+    @invariant()
+    def the_server_holds_what_the_model_holds(self) -> None:
+        """Key by key; and a key expires unless it belongs to a job on the queue."""
+        found = {key.decode(): (value, ttl_ms) for key, value, ttl_ms in self.blocking.eval(EVERYTHING, 0)}
+        found.pop(KEYS.workers, None)
+        signs = {KEYS.worker(name) for name in WORKERS}
+        assert all(found.pop(key)[1] > 0 for key in signs & set(found))
+        totals = _fields(found.pop(KEYS.totals, ([], -1))[0])
+        assert {name: int(count) for name, count in totals.items() if int(count)} == self.model.counts()
+        held = {key: value for key, (value, ttl_ms) in found.items() if ttl_ms == -1}
+        passing = {key: value for key, (value, ttl_ms) in found.items() if ttl_ms > 0}
+        assert set(held) | set(passing) == set(found)
+        self.compare_jobs(held)
+        self.compare_ended(passing)
+
+    def compare_jobs(self, held: dict[str, Any]) -> None:
+        model = self.model
+        waiting = _fields(held.pop(KEYS.waiting, []))
+        assert list(waiting) == model.waiting()
+        assert all(int(score) == model.jobs[name].score for name, score in waiting.items())
+        ends = _fields(held.pop(KEYS.leases, []))
+        assert sorted(ends) == model.running()
+        assert all((int(end) == PAST_MS) == model.jobs[name].due for name, end in ends.items())
+        for name, job in model.jobs.items():
+            assert held.pop(KEYS.request(name)) == job.payload
+            facts = _fields(held.pop(KEYS.job(name)))
+            assert facts.get("token") == (job.owner and job.owner.token)
+            assert int(facts["tries"]) == job.tries
+            assert ("trial" in facts, "on_trial" in facts) == (job.suspect, job.on_trial)
+        assert not held
+
+    def compare_ended(self, passing: dict[str, Any]) -> None:
+        model = self.model
+        died = _fields(passing.pop(KEYS.dead, []))
+        assert {name: int(float(when)) for name, when in died.items()} == model.died()
+        for name, answer in model.answers.items():
+            assert passing.pop(KEYS.result(name)) == answer
+        for name, letter in model.letters.items():
+            assert passing.pop(KEYS.dead_request(name)) == letter.job.payload
+            facts = _fields(passing.pop(KEYS.letter(name)))
+            assert (facts["code"], int(facts["tries"])) == (letter.code, letter.tries)
+        assert not passing
+
+
+def _fields(pairs: list[bytes]) -> dict[str, str]:
+    """What HGETALL and ZRANGE WITHSCORES answer inside a script."""
+    return {name.decode(): value.decode() for name, value in zip(pairs[::2], pairs[1::2], strict=True)}
+
+
+def _worker(claim: Claim) -> str:
+    return claim.token.partition(":")[0]
+
+
+def _one(candidates: Sequence[_T], place: int) -> _T | None:
+    return candidates[place % len(candidates)] if candidates else None
+
+
+def run(server: EmbeddedServer, *, max_examples: int) -> None:
+    run_state_machine_as_test(
+        lambda: Queue(server.url),
+        settings=settings(
+            max_examples=max_examples,
+            stateful_step_count=100,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+@pytest.fixture(autouse=True)
+def _few_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "MAX_DEAD", MAX_LETTERS)
+
+
+@pytest.mark.timeout(180)
+def test_the_queue_does_what_the_model_does(server: EmbeddedServer) -> None:
+    """A few dozen stories of a hundred steps."""
+    run(server, max_examples=30)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_queue_does_what_the_model_does_for_long(server: EmbeddedServer) -> None:
+    """Hundreds of them."""
+    run(server, max_examples=300)

@@ -1,0 +1,153 @@
+"""TLS: certificates are checked, and what is wrong with one is said in a sentence."""
+
+import asyncio
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.network import Proxy
+from support.redis_server import RedisServer
+from support.serving import MODEL, producer, worker
+
+from producer import Client
+from producer.errors import QueueUnavailable
+from producer.transport.connect import connect, connect_blocking, redis_errors
+from producer.transport.retry import Patience
+
+openssl = pytest.mark.skipif(
+    subprocess.run(["which", "openssl"], capture_output=True, check=False).returncode != 0,
+    reason="the openssl command makes the certificates",
+)
+
+
+class Certificates:
+    """An authority, a certificate for `localhost` and one for a client, and a foreign authority."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        for name in ("ca", "foreign"):
+            self._openssl(
+                "req", "-x509", "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.crt"
+            )
+        self._sign("server", "subjectAltName=DNS:localhost")
+        self._sign("client", "extendedKeyUsage=clientAuth")
+
+    def path(self, name: str) -> str:
+        return str(self._directory / name)
+
+    def _sign(self, name: str, extension: str) -> None:
+        (self._directory / "extensions").write_text(extension + "\n")
+        request = ("-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
+        self._openssl("req", "-new", *request)
+        authority = ("-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "extensions")
+        self._openssl("x509", "-req", "-in", f"{name}.csr", *authority, "-out", f"{name}.crt")
+
+    def _openssl(self, command: str, *arguments: str) -> None:
+        new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes") if command == "req" else ()
+        subprocess.run(
+            ["openssl", command, *new, *arguments], cwd=self._directory, check=True, capture_output=True
+        )
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp("certificates"))
+
+
+def tls_server(plain: RedisServer, certificates: Certificates, *, wants_ours: bool = False) -> Proxy:
+    """A TLS end before a server without: the one that the tests have has none."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=certificates.path("ca.crt"))
+    context.load_cert_chain(certificates.path("server.crt"), certificates.path("server.key"))
+    if wants_ours:
+        context.verify_mode = ssl.CERT_REQUIRED
+    return Proxy(plain.port, tls=context)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with RedisServer(tmp_path_factory.mktemp("plain")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def server(plain: RedisServer, certificates: Certificates) -> Iterator[Proxy]:
+    """It wants no certificate of its clients."""
+    with tls_server(plain, certificates) as running:
+        yield running
+
+
+def url_of(server: Proxy | RedisServer, host: str = "localhost", **options: str) -> str:
+    return f"rediss://{host}:{server.port}?" + "&".join(f"{name}={value}" for name, value in options.items())
+
+
+async def refusal(url: str) -> str:
+    """The sentence that both kinds of connection say; what is wrong for good at once."""
+    started_s = time.monotonic()
+    async with connect(url, timeout_s=1.0, patience=Patience(0.5)) as redis:
+        with pytest.raises(QueueUnavailable) as refused, redis_errors(url):
+            await redis.ping()
+    blocking = connect_blocking(url, timeout_s=1.0, patience=Patience(0.5))
+    with blocking, pytest.raises(QueueUnavailable) as refused_again, redis_errors(url):
+        blocking.ping()
+    assert str(refused_again.value) == str(refused.value)
+    if "certificate is" in str(refused.value):
+        assert time.monotonic() - started_s < 3
+    return str(refused.value)
+
+
+@openssl
+async def test_jobs_flow_by_tls(server: Proxy, certificates: Certificates) -> None:
+    """Producer, worker with its blocking connection, and the command."""
+    url = url_of(server, ssl_ca_certs=certificates.path("ca.crt"))
+    async with Client(url, model=MODEL) as client, worker(url):
+        assert (await client.embed(["a text"], timeout_s=20)).ok
+        for _ in range(100):  # it counts within a second of being ready
+            if await client.num_workers() == 1:
+                break
+            await asyncio.sleep(0.02)
+        assert await client.num_workers() == 1
+        status, _, errors = await producer("status", redis_url=url)
+        assert (status, errors) == (0, "")
+
+
+@openssl
+async def test_an_authority_that_is_not_ours_is_refused(server: Proxy, certificates: Certificates) -> None:
+    """Whether a foreign one is trusted, or the system's; at once."""
+    for options in ({"ssl_ca_certs": certificates.path("foreign.crt")}, {}):
+        sentence = await refusal(url_of(server, **options))
+        assert "certificate is not trusted" in sentence
+        assert "ssl_ca_certs" in sentence
+
+
+@openssl
+async def test_a_certificate_of_another_host_is_refused(server: Proxy, certificates: Certificates) -> None:
+    """Unless the check is left out by name."""
+    trusted = certificates.path("ca.crt")
+    sentence = await refusal(url_of(server, "127.0.0.1", ssl_ca_certs=trusted))
+    assert "certificate is another host's" in sentence
+    url = url_of(server, "127.0.0.1", ssl_ca_certs=trusted, ssl_check_hostname="false")
+    async with connect(url) as redis:
+        assert await redis.ping()
+    async with connect(url_of(server, ssl_cert_reqs="none")) as redis:
+        assert await redis.ping()
+
+
+@openssl
+async def test_a_server_may_want_a_certificate_of_ours(
+    plain: RedisServer, certificates: Certificates
+) -> None:
+    """Without one it is said which options name it."""
+    trusted = certificates.path("ca.crt")
+    ours = {"ssl_certfile": certificates.path("client.crt"), "ssl_keyfile": certificates.path("client.key")}
+    with tls_server(plain, certificates, wants_ours=True) as strict:
+        assert "ssl_certfile" in await refusal(url_of(strict, ssl_ca_certs=trusted))
+        async with connect(url_of(strict, ssl_ca_certs=trusted, **ours)) as redis:
+            assert await redis.ping()
+
+
+async def test_a_server_without_tls_is_told_apart(plain: RedisServer) -> None:
+    """A plain server behind rediss takes our greeting for the beginning of a command and waits."""
+    assert "if it does not speak TLS" in await refusal(url_of(plain))

@@ -1,0 +1,296 @@
+"""Manifests of ours: what they say, how they fail, which one a model gets, and what makes a profile's id."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from selection import ManifestError, load_manifest, manifest_for, manifests
+from selection.manifests.catalog import manifest_at
+from selection.manifests.manifest import with_id
+from selection.manifests.manifest_file import shipped_profiles
+
+MINIMAL = """\
+schema: 1
+model:
+  name: org/model
+  weights_sha256: null
+profiles:
+  - name: one
+    backend: onnx
+    device: cpu
+    precision: fp32
+    min_cosine: 0.99999
+"""
+SCHEMA = json.loads((shipped_profiles() / "schema.json").read_text())
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "model.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_minimal_manifest(tmp_path: Path) -> None:
+    """The least a manifest must say is enough, and everything else is unknown rather than guessed."""
+    manifest = load_manifest(written(tmp_path, MINIMAL))
+    (profile,) = manifest.profiles
+    assert (profile.name, profile.backend, profile.device, profile.precision) == (
+        "one",
+        "onnx",
+        "cpu",
+        "fp32",
+    )
+    assert profile.generic
+    assert dict(profile.tags) == {"type": "onnx", "precision": "fp32", "device": "cpu"}
+    assert re.fullmatch("[0-9a-f]{64}", profile.id)
+    assert manifest.model.weights_sha256 is None
+    assert manifest.model.golden is None
+    assert dict(manifest.model.prompts) == {}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "says"),
+    [
+        ("precision: fp32", "precision: fp9", 9, "profiles[0].precision: must be one of fp8"),
+        ("    device: cpu\n", "", 6, "profiles[0]: the key device is missing"),
+        ("0.99999", "1.5", 10, "profiles[0].min_cosine: must be a number above 0"),
+        ("0.99999", "nan", 10, "profiles[0].min_cosine: must be a number above 0"),
+        ("  name: org/model\n", "", 3, "model: the key name is missing"),
+        ("schema: 1", "schema: 2", 1, "schema: must be one of 1"),
+        ("name: one", "nmae: one", 6, "profiles[0].nmae: is no key here; known are name"),
+        ("name: one", "name: a b", 6, "profiles[0].name: must be letters"),
+        ("weights_sha256: null", "weights_sha256: abc", 4, "model.weights_sha256: must be 64"),
+        ("weights_sha256: null", "hidden: 0", 4, "model.hidden: must be a whole number above 0"),
+        ("weights_sha256: null", "name: twice", 4, "model.name: is given twice"),
+        ("weights_sha256: null", "prompts: {document: x}", 4, "model.prompts.document: is no key"),
+        (
+            "    backend: onnx",
+            "    requires: {gpus: [h100]}\n    backend: onnx",
+            7,
+            "requires.gpus[0]: must be",
+        ),
+        (
+            "    backend: onnx",
+            "    requires: {capabilities: [nine]}\n    backend: onnx",
+            7,
+            "compute capability",
+        ),
+        (
+            "    backend: onnx",
+            "    keep_16bit: [layers.0.out]\n    backend: onnx",
+            7,
+            "keep_16bit[0]: must be layers.<i>.qkv, .up or .down",
+        ),
+        (
+            "    backend: onnx",
+            "    keep_16bit: [layers.0.up]\n    backend: onnx",
+            7,
+            "keep_16bit: is for the torch backend in fp8",
+        ),
+        ("schema: 1", "schema: 1\ninclude: [nothing]", 2, "include[0]: there is no set 'nothing'"),
+        ("schema: 1", "schema: 1\ninclude: [cpu", 3, "is no YAML"),
+        ("profiles:\n", "profiles: []\nrest:\n", 6, "rest: is no key here"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path: Path, old: str, new: str, line: int, says: str) -> None:
+    """A manifest that is wrong says the file, the line, the key and what belongs there."""
+    path = written(tmp_path, MINIMAL.replace(old, new))
+    with pytest.raises(ManifestError) as caught:
+        load_manifest(path)
+    assert str(caught.value).startswith(f"{path}:{line}: ")
+    assert says in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"- a list", b"\xff\xfe\x00", b"schema: 1\nmodel: {name: x}\nprofiles: []"]
+)
+def test_no_manifest_at_all(tmp_path: Path, content: bytes) -> None:
+    """An empty file, a list, bytes that are no text, and a manifest without profiles are refused."""
+    path = tmp_path / "model.yaml"
+    path.write_bytes(content)
+    with pytest.raises(ManifestError, match=r"model\.yaml"):
+        load_manifest(path)
+    with pytest.raises(ManifestError, match="cannot be read"):
+        load_manifest(tmp_path / "absent.yaml")
+
+
+def test_second_profile_of_one_name(tmp_path: Path) -> None:
+    """Two profiles of one name are refused, also when one comes from a set."""
+    text = MINIMAL.replace("name: one", "name: CPU-fp32-onnx").replace(
+        "schema: 1", "schema: 1\ninclude: [cpu]"
+    )
+    with pytest.raises(ManifestError, match="a second profile is called CPU-fp32-onnx"):
+        load_manifest(written(tmp_path, text))
+
+
+def test_own_set_goes_before_a_shipped_one(tmp_path: Path) -> None:
+    """A set beside the manifest replaces the shipped one of the same name."""
+    (tmp_path / "sets").mkdir()
+    own = MINIMAL[MINIMAL.index("profiles:") :].replace("name: one", "name: mine")
+    (tmp_path / "sets" / "cpu.yaml").write_text(f"schema: 1\n{own}")
+    head = MINIMAL[: MINIMAL.index("profiles:")]
+    manifest = load_manifest(written(tmp_path, f"{head}include: [cpu]\n"))
+    assert [profile.name for profile in manifest.profiles] == ["mine"]
+
+
+def test_golden_vectors_lie_beside_the_manifest(tmp_path: Path) -> None:
+    """golden/<name of the file>.json beside a manifest belongs to it."""
+    path = written(tmp_path, MINIMAL)
+    (tmp_path / "golden").mkdir()
+    (tmp_path / "golden" / "model.json").write_text("{}")
+    assert load_manifest(path).model.golden == tmp_path / "golden" / "model.json"
+
+
+@pytest.mark.parametrize(
+    "name", ["sentence-transformers/all-MiniLM-L6-v2", "ALL-minilm-l6-V2", "minilm", " MiniLM "]
+)
+def test_model_is_found_by_name_and_alias(name: str) -> None:
+    """A model is found by its name, the part after the slash, or an alias, in any case."""
+    assert manifest_for(name).model.name == "sentence-transformers/all-MiniLM-L6-v2"
+
+
+def test_unknown_model_gets_the_generic_profiles(tmp_path: Path) -> None:
+    """A model without a manifest gets the generic profiles under its own name, ids and source."""
+    one, two = manifest_for("org/one"), manifest_for("org/two")
+    assert (one.model.name, one.model.sources) == ("org/one", ("hf:org/one",))
+    assert [profile.name for profile in one.profiles] == [profile.name for profile in two.profiles]
+    assert {profile.id for profile in one.profiles}.isdisjoint(profile.id for profile in two.profiles)
+    assert manifest_for("generic").model.name == "generic"
+    assert manifest_for(str(tmp_path)).model.sources == (f"dir:{tmp_path}",)
+
+
+def test_own_directory_goes_first(tmp_path: Path) -> None:
+    """A manifest in a directory given is taken before a shipped one of the same name."""
+    path = written(tmp_path, MINIMAL.replace("org/model", "sentence-transformers/all-MiniLM-L6-v2"))
+    assert manifest_for("minilm", directories=[tmp_path]).path != path
+    assert manifest_for("all-minilm-l6-v2", directories=[tmp_path]).path == path
+
+
+def test_id_follows_content_and_model() -> None:
+    """A profile's id changes with its content and its model's weights, not with what people read."""
+    manifest = manifest_for("minilm")
+    profile = manifest.profiles[0]
+    assert with_id(profile, manifest.model).id == profile.id
+    assert with_id(replace(profile, why="for people"), manifest.model).id == profile.id
+    assert with_id(replace(profile, min_cosine=0.5), manifest.model).id != profile.id
+    assert with_id(replace(profile, min_mean_cosine=0.5), manifest.model).id != profile.id
+    assert with_id(profile, replace(manifest.model, weights_sha256="0" * 64)).id != profile.id
+    assert with_id(profile, replace(manifest.model, revision="main")).id != profile.id
+
+
+def test_what_falls_short_is_said(tmp_path: Path) -> None:
+    """The worst first, then the mean if the profile asks for one; what is as good as asked does."""
+    text = MINIMAL.replace("0.99999", "0.98") + "    min_mean_cosine: 0.995\n"
+    (strict,) = load_manifest(written(tmp_path, text)).profiles
+    assert strict.shortfall(worst_cosine=0.98, mean_cosine=0.995) is None
+    assert (
+        strict.shortfall(worst_cosine=0.97, mean_cosine=0.9) == "worst cosine to fp32 0.970000, 0.98 is asked"
+    )
+    assert (
+        strict.shortfall(worst_cosine=1.0, mean_cosine=0.99) == "mean cosine to fp32 0.990000, 0.995 is asked"
+    )
+    assert replace(strict, min_mean_cosine=None).shortfall(worst_cosine=1.0, mean_cosine=0.99) is None
+
+
+def test_layers_kept_in_16_bit_make_another_profile(tmp_path: Path) -> None:
+    """They are part of the id in whatever order they are named; without any, the id is that of the rest."""
+    fp8 = MINIMAL.replace("onnx", "torch").replace("fp32", "fp8")
+    ids = []
+    for line in ("", "[layers.1.up, layers.0.down]", "[layers.0.down, layers.1.up]", "[layers.0.down]"):
+        text = fp8 + (f"    keep_16bit: {line}\n" if line else "")
+        jsonschema.validate(yaml.safe_load(text), SCHEMA)
+        (profile,) = load_manifest(written(tmp_path, text)).profiles
+        ids.append(profile.id)
+    assert profile.keep_16bit == ("layers.0.down",)
+    assert ids[1] == ids[2]
+    assert len(set(ids)) == 3
+
+
+def test_shipped_ids_are_unique() -> None:
+    """No two shipped profiles share an id, over all models."""
+    ids = [profile.id for manifest in manifests() for profile in manifest.profiles]
+    assert len(set(ids)) == len(ids)
+
+
+def test_shipped_tolerances_follow_the_precision() -> None:
+    """Every shipped profile asks for the cosine its precision promises."""
+    promised = {"fp32": 0.99999, "fp16": 0.9999, "bf16": 0.9999, "fp8": 0.98, "int8": 0.96}
+    means = {"fp8": 0.995, "int8": 0.99}
+    for manifest in manifests():
+        for profile in manifest.profiles:
+            assert profile.min_cosine == promised[profile.precision], profile.name
+            assert profile.min_mean_cosine == means.get(profile.precision), profile.name
+
+
+def test_int8_only_where_products_of_bytes_are_exact() -> None:
+    """Without VNNI their sums saturate, so every such profile asks for it."""
+    shipped = [profile for manifest in manifests() for profile in manifest.profiles]
+    found = [profile for profile in shipped if profile.precision == "int8"]
+    assert found
+    assert all("avx512_vnni" in profile.requires.cpu_features for profile in found)
+
+
+def test_fp8_only_where_it_pays() -> None:
+    """Models of 1024 units and more have fp8 profiles, and one of 768 whose own weights were measured."""
+    for manifest in manifests():
+        model = manifest.model
+        has_fp8 = any(profile.precision == "fp8" for profile in manifest.profiles)
+        is_measured = model.name == "sentence-transformers/all-mpnet-base-v2"
+        assert has_fp8 == ((model.hidden or 0) >= 1024 or is_measured), model.name
+
+
+def shipped_files() -> list[Path]:
+    folder = shipped_profiles()
+    return [*sorted(folder.glob("*.yaml")), *sorted((folder / "sets").glob("*.yaml"))]
+
+
+@pytest.mark.parametrize("path", shipped_files(), ids=lambda path: path.stem)
+def test_shipped_files_follow_the_schema(path: Path) -> None:
+    """The JSON Schema that editors use accepts every shipped file."""
+    jsonschema.validate(yaml.safe_load(path.read_text()), SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("precision: fp32", "precision: fp9"),
+        ("    device: cpu\n", ""),
+        ("0.99999", "1.5"),
+        ("  name: org/model\n", ""),
+        ("schema: 1", "schema: 2"),
+        ("name: one", "nmae: one"),
+        ("weights_sha256: null", "weights_sha256: abc"),
+        ("weights_sha256: null", "hidden: 0"),
+        ("    backend: onnx", "    requires: {gpus: [h100]}\n    backend: onnx"),
+        ("    backend: onnx", "    requires: {capabilities: [nine]}\n    backend: onnx"),
+    ],
+)
+def test_schema_refuses_what_we_refuse(old: str, new: str) -> None:
+    """What the loader refuses, the JSON Schema refuses too."""
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(yaml.safe_load(MINIMAL.replace(old, new)), SCHEMA)
+    jsonschema.validate(yaml.safe_load(MINIMAL), SCHEMA)
+
+
+def test_every_key_is_explained() -> None:
+    """profiles/README.md explains every key the schema knows."""
+    readme = (shipped_profiles() / "README.md").read_text()
+    keys = {*SCHEMA["properties"]}
+    for part in ("model", "profile", "requires"):
+        keys |= set(SCHEMA["$defs"][part]["properties"])
+    assert {key for key in keys if f"`{key}`" not in readme} == set()
+
+
+def test_a_file_of_either_kind_is_read(tmp_path: Path) -> None:
+    """NIM_MANIFEST_PATH may name a manifest of ours or of NIM's."""
+    assert manifest_at(written(tmp_path, MINIMAL)).model.name == "org/model"
+    nim = tmp_path / "model_manifest.yaml"
+    nim.write_text(f"{'a' * 64}:\n  tags: {{backend: onnx, precision: fp16}}\n")
+    manifest = manifest_at(nim, model="minilm")
+    assert manifest.model.name == "sentence-transformers/all-MiniLM-L6-v2"
+    assert manifest.profiles[0].id == "a" * 64

@@ -1,0 +1,49 @@
+"""A worker process that some texts kill; tests start it as a host starts its own: killing_worker.py OWNER."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from producer.contract import Truncate
+from support.serving import booted
+from worker.serving.app import serve
+from worker.settings import Settings, read_settings
+from worker.supervisor.child_channel import ParentLine
+
+KILLS_DEVICE = "zebra"  # one token of the fake model
+KILLS_TOKENIZER = "quagga"
+
+
+class Mortal:
+    """A tokenizer that dies of some texts, as native code can."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self.max_tokens = tokenizer.max_tokens
+
+    def encode(self, texts: Sequence[str], truncate: Truncate) -> Any:
+        if any(KILLS_TOKENIZER in text for text in texts):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self._tokenizer.encode(texts, truncate)
+
+
+def token_of(tokenizer: Any, word: str) -> int:
+    """The id of a word that is one token."""
+    _, token, _ = tokenizer.encode([word], Truncate.END).tokens.ids.tolist()
+    return token
+
+
+async def run(settings: Settings, owner: str, line: ParentLine) -> None:
+    found = booted(settings)
+    deadly = [token_of(found.tokenizer, KILLS_DEVICE)]
+    found = replace(booted(settings, deadly=deadly), tokenizer=Mortal(found.tokenizer))
+    await serve(settings, found, owner=owner, on_ready=line.tell_ready)
+
+
+if __name__ == "__main__":
+    chosen = read_settings()
+    asyncio.run(run(chosen, sys.argv[1], ParentLine(chosen.grace_s)))

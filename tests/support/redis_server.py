@@ -1,0 +1,95 @@
+"""A server of a test's own: on a TCP port, with options of its choice, killed and started there again."""
+
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Self
+
+from redis import Redis
+
+from producer.embedded.services import find_server
+
+READY_S = 20.0
+
+
+def free_port() -> int:
+    """A port that nobody uses now, nor the one 10,000 above, which a cluster's node takes too.
+
+    Both lie below those the system hands out, so that nobody gets them meanwhile.
+    """
+    for port in range(10_000 + time.monotonic_ns() % 10_000, 22_000):
+        if _is_free(port) and _is_free(port + 10_000):
+            return port
+    raise AssertionError("no port is free")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+class RedisServer:
+    """A context manager; `directory` keeps its files, `lines` are added to its configuration."""
+
+    def __init__(self, directory: Path, *arguments: str, lines: tuple[str, ...] = (), **options: str) -> None:
+        directory.mkdir(exist_ok=True)
+        self.port = int(options.pop("port", "") or free_port())
+        self.log = directory / "log"
+        settings = {"dir": str(directory), "save": "", "bind": "127.0.0.1", "enable-debug-command": "yes"}
+        settings |= {name.replace("_", "-"): value for name, value in options.items()}
+        if "--sentinel" in arguments:
+            settings = {"dir": str(directory), "bind": "127.0.0.1"}
+        if "tls-port" not in settings:
+            settings["port"] = str(self.port)
+        config = directory / "server.conf"
+        rows = [f'{name} "{value}"' for name, value in settings.items()] + list(lines)
+        config.write_text("\n".join(rows) + "\n")
+        self._command = [find_server(), str(config), *arguments]
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}"
+
+    def start(self, *, wait: bool = True) -> None:
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(self._command, stdout=log, stderr=log)
+        deadline = time.monotonic() + READY_S
+        while wait and not self._answers():
+            assert time.monotonic() < deadline, self.log.read_text()[-2000:]
+            assert self._process.poll() is None, self.log.read_text()[-2000:]
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def pause(self) -> None:
+        """Freeze it: connections stay, nothing answers."""
+        assert self._process is not None
+        self._process.send_signal(19)
+
+    def go_on(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(18)
+
+    def client(self) -> Redis:
+        return Redis(port=self.port, decode_responses=True)
+
+    def _answers(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()

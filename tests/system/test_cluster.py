@@ -1,0 +1,163 @@
+"""Redis Cluster: a queue lives on one shard, and whoever knows any node of the cluster finds it."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import pytest
+from redis import Redis
+from redis.crc import key_slot
+from redis.exceptions import ResponseError
+from support.redis_server import RedisServer
+from support.serving import MODEL, producer, worker
+
+from producer import Client
+from producer.contract import Keys, queue_name
+from producer.transport.connect import connect_blocking
+
+KEYS = Keys(queue_name(MODEL))
+SLOT = key_slot(KEYS.waiting.encode())
+RANGES = [(0, 5460), (5461, 10922), (10923, 16383)]
+READY_S = 30.0
+
+
+class Cluster:
+    """Three nodes, each with a third of the slots."""
+
+    def __init__(self, directory: Path, on_exit: ExitStack) -> None:
+        options = {"cluster-enabled": "yes", "cluster-node-timeout": "2000"}
+        self.nodes = [on_exit.enter_context(RedisServer(directory / f"node{n}", **options)) for n in range(3)]
+        for node, (first, last) in zip(self.nodes, RANGES, strict=True):
+            self.ask(node, "CLUSTER", "ADDSLOTSRANGE", first, last)
+            self.ask(node, "CLUSTER", "MEET", "127.0.0.1", self.nodes[0].port)
+        deadline = time.monotonic() + READY_S
+        while not all(self._is_ready(node) for node in self.nodes):
+            assert time.monotonic() < deadline, self.nodes[0].log.read_text()[-3000:]
+            time.sleep(0.1)
+
+    def ask(self, node: RedisServer, *command: object) -> object:
+        with node.client() as redis:
+            return redis.execute_command(*command)
+
+    def owner(self) -> RedisServer:
+        """The node that holds the queue, as it says itself."""
+        return next(node for node in self.nodes if self._holds(node))
+
+    def others(self) -> list[RedisServer]:
+        owner = self.owner()
+        return [node for node in self.nodes if node is not owner]
+
+    def _holds(self, node: RedisServer) -> bool:
+        me = self.ask(node, "CLUSTER", "MYID")
+        for first, last, primary, *_ in self.ask(node, "CLUSTER", "SLOTS"):
+            if first <= SLOT <= last:
+                return primary[2] == me
+        return False
+
+    def _is_ready(self, node: RedisServer) -> bool:
+        with node.client() as redis:
+            state = redis.execute_command("CLUSTER INFO")
+        return state["cluster_state"] == "ok" and state["cluster_known_nodes"] == "3"
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with ExitStack() as on_exit:
+        yield Cluster(tmp_path_factory.mktemp("cluster"), on_exit)
+
+
+@pytest.mark.slow
+async def test_any_node_leads_to_the_queue(cluster: Cluster) -> None:
+    """Producer, worker and blocking connection are given a node that does not hold it."""
+    url = cluster.others()[0].url
+    async with Client(url, model=MODEL) as client, worker(url):
+        replies = await asyncio.gather(*(client.embed([f"text {n}"], timeout_s=20) for n in range(50)))
+        assert all(reply.ok for reply in replies)
+        while await client.num_workers() != 1:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    with connect_blocking(url) as redis:
+        assert redis.hget(KEYS.totals, "done") == b"50"
+    with cluster.owner().client() as redis:
+        assert redis.hget(KEYS.totals, "bytes") == "0"
+        assert all(KEYS.root in key for key in redis.keys("*"))
+
+
+@pytest.mark.slow
+async def test_several_nodes_may_be_named(cluster: Cluster) -> None:
+    """The first of them need not be there."""
+    hosts = ",".join(["127.0.0.1:1", *(f"127.0.0.1:{node.port}" for node in cluster.others())])
+    url = f"redis+cluster://{hosts}"
+    async with Client(url, model=MODEL) as client, worker(url):
+        assert (await client.embed(["a text"], timeout_s=20)).ok
+
+
+@pytest.mark.slow
+async def test_the_queue_moves_while_jobs_flow(cluster: Cluster) -> None:
+    """To another node, as Valkey 9 moves a slot: connections follow, every job is answered, none is lost."""
+    source, target = cluster.owner(), cluster.others()[0]
+    url = cluster.others()[1].url
+    async with Client(url, model=MODEL) as client, worker(url, lease_s=0.6, max_tries=1):
+        jobs = asyncio.gather(*(client.embed([f"moved {n}"], timeout_s=40) for n in range(500)))
+        await asyncio.sleep(0.3)
+        node = cluster.ask(target, "CLUSTER", "MYID")
+        try:
+            cluster.ask(source, "CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", SLOT, SLOT, "NODE", node)
+        except Exception as error:  # a server without it
+            pytest.skip(str(error))
+        while cluster.owner() is not target:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+        assert (await client.embed(["after"], timeout_s=40)).ok
+        assert all(reply.ok for reply in await jobs)
+    with target.client() as redis:
+        totals = redis.hgetall(KEYS.totals)
+    assert (totals["bytes"], totals.get("failed")) == ("0", None)
+
+
+def follows(cluster: Cluster, node: RedisServer) -> bool:
+    """True if it is a replica that has what its primary has."""
+    role = cluster.ask(node, "ROLE")
+    return role[0] == "slave" and role[3] == "connected"
+
+
+@pytest.mark.slow
+async def test_a_shard_that_fails_over_is_found(cluster: Cluster, tmp_path: Path) -> None:
+    """Its primary is killed; the nodes that were named send us to the replica that takes its place."""
+    owner, url = cluster.owner(), cluster.others()[0].url
+    options = {"cluster-enabled": "yes", "cluster-node-timeout": "2000"}
+    with RedisServer(tmp_path / "replica", **options) as replica:
+        cluster.ask(replica, "CLUSTER", "MEET", "127.0.0.1", owner.port)
+        shard = cluster.ask(owner, "CLUSTER", "MYID")
+        async with asyncio.timeout(30):
+            while (
+                cluster.ask(replica, "ROLE")[0] != "slave" or cluster.ask(replica, "ROLE")[3] != "connected"
+            ):
+                with suppress(ResponseError):  # it does not know the node yet
+                    cluster.ask(replica, "CLUSTER", "REPLICATE", shard)
+                await asyncio.sleep(0.1)
+        async with Client(url, model=MODEL) as client, worker(url, max_tries=1):
+            assert (await client.embed(["before"], timeout_s=20)).ok
+            owner.kill()
+            assert (await client.embed(["after"], timeout_s=50)).ok
+        assert cluster.ask(replica, "ROLE")[0] == "master"
+        owner.start()
+        async with asyncio.timeout(30):
+            while not follows(cluster, owner):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+            cluster.ask(owner, "CLUSTER", "FAILOVER")
+            while cluster.ask(owner, "ROLE")[0] != "master":  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+
+
+@pytest.mark.slow
+async def test_the_status_is_that_of_one_shard(cluster: Cluster) -> None:
+    """SCAN tells the keys of the node that is asked."""
+    async with Client(cluster.nodes[0].url, model=MODEL) as client:
+        await client.submit(["a text"])
+    for node in cluster.nodes:
+        status, output, errors = await producer("status", "--json", redis_url=node.url)
+        assert (status, errors) == (0, "")
+        assert (queue_name(MODEL) in output) is (node is cluster.owner())
+    with Redis(port=cluster.owner().port) as redis:
+        redis.flushall()

@@ -1,0 +1,444 @@
+"""Texts that kill workers: narrowed down to, failed alone, and kept as dead letters; all else is answered."""
+
+import asyncio
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from redis.asyncio import Redis
+from support.killing_worker import KILLS_DEVICE, KILLS_TOKENIZER, Mortal, token_of
+from support.paths import ROOT
+from support.serving import MODEL, booted, worker
+
+from producer import Client
+from producer.contract import (
+    EmbedOptions,
+    Failure,
+    Keys,
+    Reply,
+    Truncate,
+    build_request,
+    decode_answer,
+    queue_name,
+)
+from producer.embedded.services import EmbeddedServer
+from producer.errors import BackendDead, BackendError, JobFailed
+from producer.queue.enqueue import QueueLimits, prepare, submit
+from producer.transport.connect import connect_blocking, end_tasks
+from worker.backends.fake import FakeBackend, fake_vectors
+from worker.batching.batcher import Batcher
+from worker.batching.packing import Budget
+from worker.batching.runner import Device
+from worker.consumer.bisection import MAX_DEATHS, NOTHING, Range, Trial
+from worker.consumer.handback import hand_back
+from worker.consumer.leases import Answer, Claim, Leases, Letter
+from worker.jobs.embedder import Embedding
+from worker.jobs.handler import EmbedJobs, Mark
+from worker.jobs.shared_lock import Gate
+from worker.serving.app import serve, serving
+from worker.settings import Settings
+from worker.startup.boot import Booted
+from worker.supervisor.process import Slot
+from worker.vector_cache.cache import VectorCache
+
+log = logging.getLogger(__name__)
+KEYS = Keys(queue_name(MODEL))
+PROGRAM = ROOT / "tests" / "support" / "killing_worker.py"
+
+
+@pytest.fixture(scope="module")
+def fake():
+    """The model that the workers serve."""
+    found = booted(Settings(model=MODEL))
+    yield found
+    found.backend.close()
+
+
+def check(fake, texts: list[str], reply: Reply, *, killers: set[int] = frozenset()) -> None:
+    """Every text has its own vector, but for the killers."""
+    assert {(one.index, one.code) for one in reply.failures} == {(at, "killed_worker") for at in killers}
+    expected = fake_vectors(fake.tokenizer.encode(texts, Truncate.END).tokens, fake.model.dim)
+    expected[sorted(killers)] = np.nan
+    np.testing.assert_allclose(reply.vectors, expected, atol=1e-6)
+
+
+def texts_with(killers: set[int], count: int, word: str = KILLS_DEVICE) -> list[str]:
+    return [f"text {at} of many" + (f" and a {word}" if at in killers else "") for at in range(count)]
+
+
+@asynccontextmanager
+async def mortals(url: str, fake, **settings: object) -> AsyncIterator[list[BaseException]]:
+    """A worker in this process whose device is dead after the word, and its successors; what they died of."""
+    deaths: list[BaseException] = []
+    chosen = Settings(model=MODEL, redis_url=url, lease_s=0.3, **settings)
+    failures = {token_of(fake.tokenizer, KILLS_DEVICE): BackendDead}
+
+    async def live_and_die() -> None:
+        while True:
+            try:
+                await serve(chosen, booted(chosen, failures=failures))
+            except BackendDead as error:
+                deaths.append(error)
+
+    task = asyncio.create_task(live_and_die())
+    try:
+        yield deaths
+        if task.done():
+            task.result()
+    finally:
+        await end_tasks(task)
+
+
+@contextmanager
+def host(url: str, *, parent: bool = True, **settings: object) -> Iterator[list[str]]:
+    """A process that kills itself at such texts, and its successors; the names of those that have died."""
+    names = {f"EMBEDMILL_{name.upper()}": str(value) for name, value in settings.items()}
+    env = {**os.environ, "EMBEDMILL_REDIS_URL": url, "EMBEDMILL_MODEL": MODEL, **names}
+    died: list[str] = []
+
+    def give_back(owner: str) -> bool:
+        died.append(owner)
+        with connect_blocking(url) as redis:
+            return hand_back(redis, KEYS, owner).num_on_trial > 0 if parent else True
+
+    slot = Slot(env, command=lambda owner: [sys.executable, str(PROGRAM), owner], hand_back=give_back)
+    thread = threading.Thread(target=slot.keep)
+    thread.start()
+    try:
+        yield died
+    finally:
+        slot.stop()
+        thread.join()
+
+
+async def test_a_dead_device_is_a_death_too(redis: Redis, server: EmbeddedServer, fake) -> None:
+    """The job is answered but for the text; a job that ran beside it is, too, and nobody is blamed for it."""
+    texts = texts_with({2}, 4)
+    async with Client(server.url, model=MODEL) as client:
+        jobs = [(await client.submit(one)).job for one in (["before"], texts, ["after"])]
+        async with mortals(server.url, fake) as deaths:
+            replies = [await client.result(job, timeout_s=40) for job in jobs]
+        check(fake, ["before"], replies[0])
+        check(fake, texts, replies[1], killers={2})
+        check(fake, ["after"], replies[2])
+        assert len(deaths) == 6  # beside others, all four, two, one, and that one twice more
+        [failure] = replies[1].failures
+        assert f"dead letter {jobs[1]}-killers" in failure.message
+        assert await redis.hget(KEYS.totals, "bytes") == b"0"
+        [letter] = await client.dead_letters()
+        assert (letter.job, letter.num_texts, letter.num_bytes) == (f"{jobs[1]}-killers", 1, len(texts[2]))
+        assert (letter.code, letter.tries) == ("killed_worker", 5)
+
+
+async def test_a_requeued_killer_meets_no_innocent(redis: Redis, server: EmbeddedServer, fake) -> None:
+    """It is alone from its first run on; when it kills again, it is back among the dead under its own id."""
+    async with Client(server.url, model=MODEL) as client:
+        job = (await client.submit([KILLS_DEVICE])).job
+        letter = f"{job}-killers"
+        async with mortals(server.url, fake) as deaths:
+            assert (await client.result(job, timeout_s=40)).failures[0].code == "killed_worker"
+            assert len(deaths) == 4
+            assert await client.requeue(letter)
+            assert await redis.hget(KEYS.job(letter), "trial") == b""
+            assert (await client.result(letter, timeout_s=40)).failures[0].code == "killed_worker"
+            assert len(deaths) == 7
+            assert [one.job for one in await client.dead_letters()] == [letter]
+            assert await client.drop(letter)
+        async with worker(server.url):  # the device can take it now
+            await redis.flushall()
+            assert (await client.embed([KILLS_DEVICE], timeout_s=10)).ok
+    assert await redis.hget(KEYS.totals, "bytes") == b"0"
+
+
+async def test_a_job_that_costs_too_many_workers_is_given_up(
+    redis: Redis, server: EmbeddedServer, fake
+) -> None:
+    """As a whole, with all its texts, and a sentence that says what to do."""
+    async with Client(server.url, model=MODEL) as client:
+        job = (await client.submit([KILLS_DEVICE, "another"])).job
+        await redis.hset(KEYS.job(job), "trial", f"{MAX_DEATHS - 1};;;0-2;")
+        async with mortals(server.url, fake) as deaths:
+            with pytest.raises(JobFailed, match="64 deaths of workers") as failed:
+                await client.result(job, timeout_s=40)
+        assert failed.value.worker_code == "tries_exhausted"
+        assert len(deaths) == 1
+        [letter] = await client.dead_letters()
+        assert (letter.job, letter.num_texts, letter.tries) == (job, 2, MAX_DEATHS)
+
+
+async def test_a_death_without_a_mark_blames_nobody(redis: Redis) -> None:
+    """However often a job was only held; and a mark counts for one death, whatever comes after."""
+    claim = await suspect(redis, "a", "b")
+    for _ in range(3):
+        claim = await again(redis, claim)
+        assert claim.trial == Trial()
+    trial = Trial().over(2)
+    assert await owner(redis).mark(claim, trial, Range(0, 2))
+    for _ in range(3):
+        claim = await again(redis, claim)
+        assert claim.trial == trial.died(Range(0, 2))
+        assert claim.tries == 1
+
+
+async def test_a_job_on_trial_lets_others_pass(redis: Redis) -> None:
+    """After a death it is claimed as if it came 10 s later; as one of many suspects it keeps its place."""
+    claim = await suspect(redis, "a")
+    score = await redis.hget(KEYS.job(claim.job), "score")
+    assert await owner(redis).mark(claim, Trial(), NOTHING)
+    claim = await again(redis, claim)
+    assert float(await redis.hget(KEYS.job(claim.job), "score")) == float(score) + 10_000
+    await redis.zadd(KEYS.leases, {claim.job: 1})
+    prepared = prepare(build_request(MODEL, ["b"], EmbedOptions()))
+    await submit(redis, KEYS, prepared, limits=QueueLimits(), keep_result_s=60)
+    claims = await owner(redis).claim(9, 1 << 20)
+    assert [one.job for one, _ in claims] == [prepared.job, claim.job]
+
+
+async def test_a_worker_that_ends_in_order_blames_nobody(redis: Redis) -> None:
+    """Neither SIGTERM, nor a retry, although the job was running alone."""
+    claim = await suspect(redis, "a", "b")
+    trial = Trial().over(2)
+    for burn_try in (False, True):
+        assert await owner(redis).mark(claim, trial, Range(0, 2))
+        assert await owner(redis).release(claim, burn_try=burn_try)
+        [(claim, _)] = await owner(redis).claim(1, 1)
+        claim = await again(redis, claim)
+        assert claim.trial == trial
+    assert claim.tries == 2
+
+
+async def test_a_trial_that_cannot_be_read_begins_anew(redis: Redis) -> None:
+    """What others wrote ends no worker."""
+    claim = await suspect(redis, "a")
+    await redis.hset(KEYS.job(claim.job), "trial", b"\xff;")
+    assert (await again(redis, claim)).trial == Trial()
+
+
+async def test_no_letter_takes_the_place_of_a_job_on_the_queue(redis: Redis) -> None:
+    """An id waits or is among the dead, never both."""
+    claim = await suspect(redis, "a")
+    letter = Letter(
+        job="waiting",
+        request=b"",
+        num_bytes=1,
+        num_texts=1,
+        failure=Failure(code="killed_worker", message="a reason"),
+        tries=2,
+    )
+    await redis.hset(KEYS.job("waiting"), "bytes", 1)
+    assert await owner(redis).finish(claim, Answer(b"answer", letter))
+    assert await redis.zcard(KEYS.dead) == 0
+    assert {key for key in await redis.keys() if b"dead" in key or b"staged" in key} == set()
+
+
+async def test_one_runs_alone_and_the_others_wait() -> None:
+    """Who waits to be alone has its turn before those that came later."""
+    gate, seen = Gate(), []
+
+    async def together(name: str) -> None:
+        async with gate.together():
+            seen.append(f"{name} in")
+            await asyncio.sleep(0.02)
+            seen.append(f"{name} out")
+
+    async def alone() -> None:
+        async with gate.alone():
+            seen.append("alone in")
+            await asyncio.sleep(0.02)
+            seen.append("alone out")
+
+    await asyncio.gather(together("a"), together("b"), alone(), together("c"))
+    assert seen == ["a in", "b in", "a out", "b out", "alone in", "alone out", "c in", "c out"]
+
+
+async def test_what_a_cancelled_job_left_to_the_threads_is_waited_for(fake) -> None:
+    """Nothing is marked while the tokenizer or the device still has texts of another job."""
+    seen: list[str] = []
+
+    class Slow(Mortal):
+        def encode(self, texts: Sequence[str], truncate: Truncate) -> object:
+            time.sleep(0.1)
+            seen.append(f"tokenised {texts[0]}")
+            return super().encode(texts, truncate)
+
+    async def mark(claim: Claim, trial: Trial, some: Range) -> bool:
+        seen.append(f"marked {some}")
+        return True
+
+    async with jobs(replace(fake, tokenizer=Slow(fake.tokenizer)), mark) as run:
+        doomed = asyncio.create_task(run(claimed("a"), payload("a")))
+        await asyncio.sleep(0.05)
+        doomed.cancel()
+        assert await run(claimed("b", Trial()), payload("b")) is not None
+    assert seen == ["tokenised a", "marked 0-0", "marked 0-1", "tokenised b", "marked 0-0"]
+
+
+async def test_who_lost_the_lease_touches_no_text(fake) -> None:
+    """A mark that is refused ends the run: somebody else has the job."""
+    seen: list[Range] = []
+
+    async def mark(claim: Claim, trial: Trial, some: Range) -> bool:
+        seen.append(some)
+        return len(seen) < 3
+
+    known = Trial(num_deaths=1, suspects=(Range(0, 1), Range(1, 2)))
+    async with jobs(fake, mark) as run:
+        assert await run(claimed("a", known), payload("a", "b")) is None
+    assert seen == [NOTHING, Range(0, 1), Range(1, 2)]
+
+
+async def test_the_cache_sees_texts_only_while_they_are_on_trial(fake) -> None:
+    """Nothing is looked up before the mark of its range, nor kept after that of the next one."""
+    seen: list[str] = []
+
+    class Noting:
+        """A store that says when it is used."""
+
+        def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
+            seen.append(f"looked up {len(keys)}")
+            return [None] * len(keys)
+
+        def put(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+            seen.append(f"kept {len(keys)}")
+
+        def close(self) -> None:
+            """Nothing is held."""
+
+    async def mark(claim: Claim, trial: Trial, some: Range) -> bool:
+        seen.append(f"marked {some}")
+        return True
+
+    known = Trial(num_deaths=1, suspects=(Range(0, 1), Range(1, 3)))
+    cache = VectorCache(Noting(), identity="model", dim=fake.model.dim)
+    async with jobs(fake, mark, cache=cache) as run:
+        assert await run(claimed("a", known), payload("a", "b", "c")) is not None
+    assert seen == [
+        *("marked 0-0", "marked 0-1", "looked up 1", "kept 1"),
+        *("marked 1-3", "looked up 2", "kept 2", "marked 0-0"),
+    ]
+
+
+async def test_a_trial_answers_every_text_at_its_place(fake) -> None:
+    """Repeated, refused, too long, cut and poisonous ones too, as without a trial."""
+    texts = ["a", None, "word " * 1000, "a", KILLS_DEVICE, "word " * 1000]
+
+    async def mark(claim: Claim, trial: Trial, some: Range) -> bool:
+        return True
+
+    known = Trial(num_deaths=1, suspects=(Range(0, 3), Range(3, 6)))
+    for truncate in Truncate:
+        request = prepare(build_request(MODEL, texts, EmbedOptions(truncate=truncate))).payload
+        async with jobs(fake, mark, poison=KILLS_DEVICE) as run:
+            tried = await run(claimed("a", known), request)
+            plain = await run(claimed("a"), request)
+        assert tried is not None
+        assert plain is not None
+        one, other = decode_answer(tried.payload), decode_answer(plain.payload)
+        assert isinstance(one, Reply)
+        assert isinstance(other, Reply)
+        np.testing.assert_array_equal(one.vectors, other.vectors)
+        np.testing.assert_array_equal(one.token_counts, other.token_counts)
+        np.testing.assert_array_equal(one.truncated, other.truncated)
+        assert one.failures == other.failures
+        too_long = {2, 5} if truncate is Truncate.NONE else set()
+        assert {failure.index for failure in one.failures} == {1, 4} | too_long
+        assert all(f"text {failure.index}" in failure.message for failure in one.failures)
+
+
+@asynccontextmanager
+async def jobs(
+    found: Booted, mark: Mark, *, cache: VectorCache | None = None, poison: str | None = None
+) -> AsyncIterator[EmbedJobs]:
+    """What runs claims, with a device of its own."""
+    failures = {token_of(found.tokenizer, poison): BackendError} if poison else None
+    backend = FakeBackend(dim=found.model.dim, failures=failures)
+    budget = Budget(max_tokens=1000, max_texts=1000, padded=False)
+    batcher = Batcher(budget, dim=backend.dim)
+    device = Device(backend, batcher, on_batch=lambda _: None, on_death=lambda _: None)
+    told = serving(Settings(model=MODEL), found)
+    with ThreadPoolExecutor() as executor:
+        embedding = Embedding(found.tokenizer, batcher, cache=cache)
+        yield EmbedJobs(told, embedding, executor=executor, mark=mark, on_job=lambda _: None)
+        batcher.close(BackendDead("the test is over"))
+        device.close()
+
+
+def claimed(job: str, trial: Trial | None = None) -> Claim:
+    return Claim(job=job, token="", tries=1, num_bytes=1, num_texts=1, waited_s=0, trial=trial)
+
+
+def payload(*texts: str) -> bytes:
+    return prepare(build_request(MODEL, texts, EmbedOptions())).payload
+
+
+async def suspect(redis: Redis, *texts: str) -> Claim:
+    """A claim of a job that was held when a worker died."""
+    prepared = prepare(build_request(MODEL, texts, EmbedOptions()))
+    await submit(redis, KEYS, prepared, limits=QueueLimits(), keep_result_s=60)
+    [(claim, _)] = await owner(redis).claim(1, 1)
+    assert claim.trial is None
+    return await again(redis, claim)
+
+
+async def again(redis: Redis, claim: Claim) -> Claim:
+    """The next claim after the death of its owner."""
+    await redis.zadd(KEYS.leases, {claim.job: 1})
+    [(claim, _)] = await owner(redis).claim(1, 1)
+    return claim
+
+
+def owner(redis: Redis) -> Leases:
+    return Leases(redis, KEYS, worker="a", lease_s=30)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("killers", "word", "parent"),
+    [
+        ({2500}, KILLS_DEVICE, True),
+        ({2500}, KILLS_DEVICE, False),
+        ({0, 2047, 4095}, KILLS_DEVICE, True),
+        ({77}, KILLS_TOKENIZER, True),
+    ],
+)
+async def test_only_the_text_that_kills_fails(
+    redis: Redis, server: EmbeddedServer, fake, *, killers: set[int], word: str, parent: bool
+) -> None:
+    """Among many innocent jobs, with a parent that hands back and without: processes die of SIGKILL."""
+    texts = texts_with(killers, 4096, word)
+    innocents = [[f"innocent {job} {n}" for n in range(1 + job % 40)] for job in range(60)]
+    started_s = time.monotonic()
+    async with Client(server.url, model=MODEL) as client:
+        sent = [(await client.submit(one)).job for one in innocents[:30]]
+        job = (await client.submit(texts)).job
+        sent += [(await client.submit(one)).job for one in innocents[30:]]
+        with host(server.url, parent=parent, lease_s=0.6) as died:
+            for one, name in zip(innocents, sent, strict=True):
+                check(fake, one, await client.result(name, timeout_s=800))
+            log.info("innocents answered after deaths=%d", len(died))
+            assert len(died) <= 4  # two, but for what was claimed together with the job
+            check(fake, texts, await client.result(job, timeout_s=800), killers=killers)
+            num_deaths = len(died)
+            log.info("deaths=%d seconds=%.1f", num_deaths, time.monotonic() - started_s)
+        [letter] = await client.dead_letters()
+        assert (letter.job, letter.code, letter.num_texts) == (
+            f"{job}-killers",
+            "killed_worker",
+            len(killers),
+        )
+        _, request = await client.dead_letter(letter.job)
+        assert request is not None
+        assert request.texts == tuple(texts[at] for at in sorted(killers))
+    assert num_deaths <= 1 + len(killers) * 15
+    totals = await redis.hgetall(KEYS.totals)
+    assert (totals[b"done"], totals[b"bytes"]) == (b"61", b"0")
+    assert b"failed" not in totals

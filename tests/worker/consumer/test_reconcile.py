@@ -1,0 +1,71 @@
+"""The counter of bytes is right again soon, whatever became of the jobs that were counted."""
+
+import asyncio
+
+import pytest
+from redis import Redis as BlockingRedis
+from redis.asyncio import Redis
+from support.serving import MODEL, worker
+
+from producer import Client
+from producer.contract import EmbedOptions, Keys, build_request, queue_name
+from producer.embedded.services import EmbeddedServer
+from producer.queue.enqueue import QueueLimits, prepare, submit
+from producer.transport.connect import connect_blocking
+from worker.consumer import reconcile as recount
+from worker.consumer.leases import Leases
+from worker.consumer.reconcile import Recount
+
+
+@pytest.fixture
+def blocking(server: EmbeddedServer) -> BlockingRedis:
+    return connect_blocking(server.url)
+
+
+async def enqueue(redis: Redis, keys: Keys, text: str) -> str:
+    prepared = prepare(build_request("m", [text], EmbedOptions()))
+    return (await submit(redis, keys, prepared, limits=QueueLimits(), keep_result_s=60)).job
+
+
+async def test_what_was_lost_is_given_back(redis: Redis, blocking: BlockingRedis, keys: Keys) -> None:
+    """Waiting, running and pausing jobs count; one whose hash is gone does not."""
+    jobs = [await enqueue(redis, keys, text * 10) for text in "abcd"]
+    leases = Leases(redis, keys, worker="w", lease_s=30)
+    (running, _), (pausing, _) = await leases.claim(2, 1 << 30)
+    await leases.release(pausing, pause_s=30, burn_try=True)
+    waiting = [job for job in jobs if job not in (running.job, pausing.job)]
+    await redis.delete(keys.job(waiting[0]))
+    assert await redis.hget(keys.totals, "bytes") == b"40"
+    Recount(keys, "w")(blocking)
+    assert await redis.hget(keys.totals, "bytes") == b"30"
+    blocking.close()
+
+
+async def test_an_empty_queue_holds_nothing(redis: Redis, server: EmbeddedServer) -> None:
+    """A worker that starts puts it right; before, the queue was full for ever."""
+    keys = Keys(queue_name(MODEL))
+    await redis.hset(keys.totals, "bytes", 1 << 40)
+    async with worker(server.url), asyncio.timeout(10):
+        while await redis.hget(keys.totals, "bytes") != b"0":  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        async with Client(server.url, model=MODEL) as client:
+            assert (await client.embed(["a text"])).ok
+
+
+async def test_one_worker_counts_now_and_then(redis: Redis, blocking: BlockingRedis, keys: Keys) -> None:
+    """The first by name, not before its time, and never a queue that is very long."""
+    for name in "ab":
+        await asyncio.to_thread(Leases(redis, keys, worker=name, lease_s=30).renew, blocking, [])
+    first, second = Recount(keys, "a"), Recount(keys, "b")
+
+    async def drift_after(count: Recount) -> bool:
+        await redis.hset(keys.totals, "bytes", 5)
+        count(blocking)
+        return await redis.hget(keys.totals, "bytes") == b"5"
+
+    assert await drift_after(second)
+    assert not await drift_after(first)
+    assert await drift_after(first)
+    await redis.zadd(keys.waiting, {f"job{n}": n for n in range(recount.MAX_JOBS + 1)})
+    assert await drift_after(Recount(keys, "a"))
+    blocking.close()

@@ -1,0 +1,103 @@
+"""The whole encoder on a GPU: parity with the CPU's fp32, company, and nothing new after it is ready."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.random_networks import FAMILIES, flat, random_network, random_rows, worst_cosine
+
+from worker.backends import load_backend
+from worker.contract import Tokens
+from worker.models.model import read_model
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.timeout(300),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
+]
+BOUNDS = {"fp32": 0.999999, "fp16": 0.9999, "bf16": 0.9999, "fp8": 0.99}
+
+
+def embedded(backend: Any, rows: list[list[int]]) -> Any:
+    return backend.collect(backend.launch(flat(rows)))
+
+
+@pytest.mark.parametrize("family", list(FAMILIES))
+def test_every_family_and_precision(tmp_path: Path, family: str) -> None:
+    """Vectors agree with the CPU in fp32, by the bound of each precision, alone and in company."""
+    name, options = FAMILIES[family]
+    random_network(name, options | {"initializer_range": 0.02}, tmp_path)
+    model, rows = read_model(tmp_path), random_rows(200)
+    reference = embedded(load_backend("torch", model, device="cpu", precision="fp32"), rows)
+    for precision, bound in BOUNDS.items():
+        backend = load_backend("torch", model, device="cuda", precision=precision, max_batch_tokens=4096)
+        together = embedded(backend, rows)
+        assert worst_cosine(together, reference) > bound, precision
+        alone = np.concatenate([embedded(backend, [row]) for row in rows])
+        assert worst_cosine(together, alone) > bound, precision
+        backend.close()
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "fp8"])
+@pytest.mark.parametrize("family", ["bert", "modernbert", "qwen3"])
+def test_tuned_products_change_nothing_but_the_time(tmp_path: Path, family: str, precision: str) -> None:
+    """Full batches by the algorithms that were found agree with torch's; the next load knows them."""
+    name, options = FAMILIES[family]
+    random_network(name, options | {"initializer_range": 0.02}, tmp_path)
+    model, rows = read_model(tmp_path), 5 * random_rows(200)
+    rows = rows[: int(np.searchsorted(np.cumsum([len(row) for row in rows]), 4096, side="right"))]
+    vectors = []
+    for cache in (None, tmp_path / "cache", tmp_path / "cache"):
+        backend = load_backend(
+            "torch", model, device="cuda", precision=precision, max_batch_tokens=4096, cache=cache
+        )
+        vectors.append(embedded(backend, rows))
+        backend.close()
+    assert len(list((tmp_path / "cache" / "products").glob("*.json"))) == 1
+    assert worst_cosine(vectors[1], vectors[0]) > BOUNDS[precision]
+    assert np.array_equal(vectors[1], vectors[2])
+
+
+def test_nothing_is_compiled_or_allocated_after_ready(tmp_path: Path) -> None:
+    """10,000 random batches, two in flight, leave kernels and memory as they were."""
+    import torch
+    import triton
+
+    random_network(*FAMILIES["bert"], tmp_path)
+    backend = load_backend(
+        "torch", read_model(tmp_path), device="cuda", precision="fp16", max_batch_tokens=4096
+    )
+    random = np.random.default_rng(3)
+    compiled: list[str] = []
+    triton.knobs.runtime.jit_cache_hook = lambda **call: compiled.append(str(call["key"])) or False
+    before, pending = torch.cuda.memory_reserved(), []
+    for _ in range(10_000):
+        lengths = random.integers(1, 200, random.integers(1, 20))
+        offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
+        ids = random.integers(0, 300, offsets[-1]).astype(np.int32)
+        pending.append(backend.launch(Tokens(ids, offsets)))
+        if len(pending) == 2:
+            assert np.isfinite(backend.collect(pending.pop(0))).all()
+    backend.collect(pending.pop())
+    triton.knobs.runtime.jit_cache_hook = None
+    assert torch.cuda.memory_reserved() == before
+    assert compiled == []
+    backend.close()
+
+
+def test_a_gpu_that_others_use_gets_smaller_batches(tmp_path: Path) -> None:
+    """What does not fit is halved until it does, at load and never later."""
+    import torch
+
+    random_network(*FAMILIES["bert"], tmp_path)
+    model, rows = read_model(tmp_path), random_rows(200)
+    reference = embedded(load_backend("torch", model, device="cpu", precision="fp32"), rows)
+    free, _ = torch.cuda.mem_get_info()
+    other = torch.empty(free - 600 * 2**20, dtype=torch.uint8, device="cuda")
+    backend = load_backend("torch", model, device="cuda", precision="fp32", max_batch_tokens=4 * 1024 * 1024)
+    assert 256 <= backend.max_batch_tokens < 4 * 1024 * 1024
+    assert worst_cosine(embedded(backend, rows), reference) > BOUNDS["fp32"]
+    backend.close()
+    del other
+    torch.cuda.empty_cache()

@@ -1,0 +1,28 @@
+"""Which prompt goes before a text."""
+
+import pytest
+
+from producer.contract import InputType
+from producer.errors import InvalidOption
+from worker.jobs.prompts import Prompts, read_prompts
+
+
+def test_the_model_s_own_prompts_come_first() -> None:
+    """Its manifest fills what its files leave out; other prompts of its files are no input type."""
+    prompts = read_prompts(
+        {"query": "Q: ", "document": "", "clustering": "C: "}, {"query": "x", "passage": "P: "}
+    )
+    assert prompts == Prompts(query="Q: ", passage="P: ")
+    assert read_prompts({"document": "D: "}, {}) == Prompts(query="", passage="D: ")
+    assert read_prompts({}, {}) == Prompts()
+
+
+def test_unsaid_is_an_error_where_it_would_matter() -> None:
+    """In NIM's words; a symmetric model needs no word, and `none` is one."""
+    asymmetric = Prompts(query="query: ", passage="passage: ")
+    with pytest.raises(InvalidOption, match="'input_type' parameter is required for asymmetric models"):
+        asymmetric.for_input(None)
+    assert asymmetric.for_input(InputType.QUERY) == "query: "
+    assert asymmetric.for_input(InputType.PASSAGE) == "passage: "
+    assert asymmetric.for_input(InputType.NONE) == ""
+    assert [Prompts().for_input(kind) for kind in (None, *InputType)] == [""] * 4

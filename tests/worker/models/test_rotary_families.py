@@ -1,0 +1,106 @@
+"""Families with rotary positions, read from config.json."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from producer.errors import ModelError
+from worker.models.architecture import read_architecture
+from worker.models.rope import Rope, Stretch
+from worker.models.weights import tensor_shapes
+
+SIZES: dict[str, Any] = {
+    "vocab_size": 300,
+    "hidden_size": 64,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "intermediate_size": 160,
+    "max_position_embeddings": 210,
+}
+LLAMA = SIZES | {"model_type": "llama", "num_key_value_heads": 2, "hidden_act": "silu", "rms_norm_eps": 1e-5}
+MODERN = SIZES | {
+    "model_type": "modernbert",
+    "hidden_activation": "gelu",
+    "norm_eps": 1e-5,
+    "local_attention": 128,
+    "global_attn_every_n_layers": 3,
+    "global_rope_theta": 160_000.0,
+    "local_rope_theta": 10_000.0,
+}
+
+
+def test_a_llama_is_causal_unless_it_says_otherwise() -> None:
+    """Grouped heads, an RMS norm before each branch, a gate; llama_bidirec looks both ways."""
+    found = read_architecture(LLAMA)
+    assert (found.kv_heads, found.norm, found.post_norm, found.gated) == (2, "rms", False, True)
+    assert found.causal
+    assert not read_architecture(LLAMA | {"model_type": "llama_bidirec"}).causal
+
+
+def test_modernbert_alternates_windows_and_thetas() -> None:
+    """Every third layer attends everywhere, the others 64 tokens to either side, each with its theta."""
+    found = read_architecture(MODERN)
+    assert found.windows == (0, 64, 64, 0)
+    assert [rope.theta for rope in found.ropes] == [160_000.0, 10_000.0, 10_000.0, 160_000.0]
+
+
+def test_both_spellings_of_rotary_positions_mean_the_same() -> None:
+    """rope_theta of transformers 4 and rope_parameters of 5 give equal networks."""
+    old = read_architecture(LLAMA | {"rope_theta": 5e5, "rope_scaling": None})
+    new = read_architecture(LLAMA | {"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}})
+    assert old == new
+
+
+def test_a_mistral_sees_as_many_tokens_as_its_window() -> None:
+    """A window of 40 tokens holds the query and the 39 before it; without one there is no bound."""
+    assert read_architecture(LLAMA | {"model_type": "mistral", "sliding_window": 40}).windows[0] == 39
+    assert read_architecture(LLAMA | {"model_type": "mistral", "sliding_window": None}).windows[0] == 0
+
+
+def test_tensors_that_a_family_lacks_are_not_asked_for() -> None:
+    """No position table, no biases and no first norm where the embedding norm serves."""
+    shapes = tensor_shapes(read_architecture(MODERN))
+    assert "embeddings.position" not in shapes
+    assert not any(name.endswith(".bias") for name in shapes)
+    assert "layers.0.attention_norm.weight" not in shapes
+    assert "layers.1.attention_norm.weight" in shapes
+    assert shapes["layers.0.up.weight"] == (320, 64)
+
+
+def test_a_stretch_slows_the_slow_frequencies_only() -> None:
+    """Fast frequencies are kept, slow ones divided by the factor, and the order stays."""
+    plain = Rope(theta=1e4).inverse_frequencies(64)
+    stretch = Stretch(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_positions=8192)
+    stretched = Rope(theta=1e4, stretch=stretch).inverse_frequencies(64)
+    np.testing.assert_array_equal(stretched[:8], plain[:8])
+    np.testing.assert_allclose(stretched[-1], plain[-1] / 8, rtol=1e-6)
+    assert (np.diff(stretched) < 0).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "scales rotary positions by 'yarn'"),
+        ({"partial_rotary_factor": 0.5}, "only a part of each head"),
+        ({"rope_scaling": {"rope_type": "llama3"}}, "without a usable 'factor'"),
+        ({"attention_bias": True}, "biases"),
+        ({"hidden_act": "elu"}, "activation 'elu'"),
+        ({"num_hidden_layers": 0}, "num_hidden_layers 0"),
+        ({"num_attention_heads": "four"}, "num_attention_heads 'four'"),
+        ({"model_type": "qwen3", "use_sliding_window": True}, "use_sliding_window"),
+        ({"model_type": "gpt2"}, "supported are bert, .*, mistral"),
+    ],
+    ids=["yarn", "partial", "llama3", "bias", "activation", "empty", "type", "window", "family"],
+)
+def test_what_is_not_computed_is_refused(change: dict[str, Any], reason: str) -> None:
+    """Each is a ModelError that says what was seen."""
+    with pytest.raises(ModelError, match=reason):
+        read_architecture(LLAMA | change)
+
+
+def test_a_missing_field_is_named() -> None:
+    """A config.json without rms_norm_eps is refused by that name."""
+    config = {name: value for name, value in LLAMA.items() if name != "rms_norm_eps"}
+    with pytest.raises(ModelError, match="lacks 'rms_norm_eps'"):
+        read_architecture(config)

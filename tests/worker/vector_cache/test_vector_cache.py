@@ -1,0 +1,142 @@
+"""The vector cache: the very bits that were computed, never for anything else, bounded, never in the way."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from producer.contract import Keys, Truncate
+from producer.embedded.services import EmbeddedServer
+from producer.transport.connect import connect_blocking
+from worker.vector_cache.cache import Known, Store, StoreError, VectorCache
+from worker.vector_cache.redis_store import RedisVectors
+from worker.vector_cache.sqlite_store import DiskVectors
+
+DIM = 8
+TEXTS = ["one", "two", "three", ""]
+
+# Opens a store for so many entries; a second one sees what the first one kept.
+Opener = Callable[[int], Store]
+
+
+@pytest.fixture(params=["redis", "disk"])
+def opener(request: pytest.FixtureRequest, server: EmbeddedServer, tmp_path: Path) -> Iterator[Opener]:
+    opened: list[Store] = []
+
+    def open_store(max_entries: int) -> Store:
+        if request.param == "redis":
+            redis, root = connect_blocking(server.url), Keys("cached").root
+            if not opened:
+                redis.flushall()
+            opened.append(RedisVectors(redis, root, max_entries=max_entries))
+        else:
+            opened.append(DiskVectors(tmp_path / "some" / "vectors.sqlite", max_entries=max_entries))
+        return opened[-1]
+
+    yield open_store
+    for store in opened:
+        store.close()
+
+
+def known(count: int = len(TEXTS), seed: int = 0) -> Known:
+    random = np.random.default_rng(seed)
+    vectors = random.normal(size=(count, DIM)).astype(np.float32)
+    lengths = random.integers(1, 100, size=count).astype(np.int32)
+    return Known(np.arange(count), vectors, lengths, random.random(count) < 0.5)
+
+
+def same(found: Known, expected: Known) -> None:
+    for name in ("places", "vectors", "lengths", "truncated"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+
+
+def test_what_was_kept_is_found_bit_by_bit(opener: Opener) -> None:
+    """By another worker too; what was not kept is not found."""
+    cache = VectorCache(opener(100), identity="model", dim=DIM)
+    assert len(cache.look_up(TEXTS, Truncate.END).places) == 0
+    cache.keep(TEXTS, Truncate.END, known())
+    other = VectorCache(opener(100), identity="model", dim=DIM)
+    same(other.look_up(TEXTS, Truncate.END), known())
+    found = other.look_up(["new", "three", "newer", "one"], Truncate.END)
+    assert found.places.tolist() == [1, 3]
+    np.testing.assert_array_equal(found.vectors, known().vectors[[2, 0]])
+
+
+def test_nothing_is_found_for_another_model_precision_or_truncation(opener: Opener) -> None:
+    """Nor for another text, as a prompt makes one."""
+    store = opener(100)
+    VectorCache(store, identity="model\0fp32", dim=DIM).keep(TEXTS, Truncate.END, known())
+    for identity, truncate in (("model\0fp32", Truncate.START), ("model\0fp16", Truncate.END)):
+        cache = VectorCache(store, identity=identity, dim=DIM)
+        assert len(cache.look_up(TEXTS, truncate).places) == 0
+    cache = VectorCache(store, identity="model\0fp32", dim=DIM)
+    assert len(cache.look_up(["query: one"], Truncate.END).places) == 0
+    assert len(cache.look_up(["one"], Truncate.END).places) == 1
+
+
+def test_a_failed_text_is_not_kept(opener: Opener) -> None:
+    """It is tried again the next time."""
+    cache = VectorCache(opener(100), identity="model", dim=DIM)
+    some = known()
+    some.vectors[2] = np.nan
+    cache.keep(TEXTS, Truncate.END, some)
+    assert cache.look_up(TEXTS, Truncate.END).places.tolist() == [0, 1, 3]
+
+
+def test_the_store_is_bounded_and_keeps_what_is_used(opener: Opener) -> None:
+    """Never more than it may hold, and what is read all the time stays."""
+    store = opener(100)
+    store.put([b"used"], [b"value"])
+    for start in range(0, 2000, 10):
+        keys = [b"%d" % number for number in range(start, start + 10)]
+        store.put(keys, keys)
+        assert store.get([b"used"]) == [b"value"]
+    kept = [key for key in store.get([b"%d" % number for number in range(2000)]) if key is not None]
+    # Reading them has moved all to the young half at most once.
+    assert 10 <= len(kept) <= 110
+    assert kept[-1] == b"1999"
+
+
+def test_a_value_of_another_shape_is_no_hit(opener: Opener) -> None:
+    """Whatever lies under the key is checked before it is believed."""
+    store = opener(100)
+    VectorCache(store, identity="model", dim=DIM * 2).keep(TEXTS[:1], Truncate.END, wide())
+    assert len(VectorCache(store, identity="model", dim=DIM).look_up(TEXTS, Truncate.END).places) == 0
+
+
+def wide() -> Known:
+    one = np.ones(1, dtype=np.int32)
+    return Known(np.zeros(1, dtype=np.intp), np.ones((1, DIM * 2), dtype=np.float32), one, one < 0)
+
+
+class Broken:
+    """A store that is down."""
+
+    def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        raise StoreError("it is down")
+
+    def put(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+        raise StoreError("it is down")
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+def test_a_store_that_is_down_costs_hits_and_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    """No job fails for it."""
+    cache = VectorCache(Broken(), identity="model", dim=DIM)
+    for _ in range(3):
+        assert len(cache.look_up(TEXTS, Truncate.END).places) == 0
+        cache.keep(TEXTS, Truncate.END, known())
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    """With its name; it is somebody else's."""
+    path = tmp_path / "vectors.sqlite"
+    path.write_bytes(b"something else entirely, longer than a header" * 100)
+    with pytest.raises(StoreError, match=r"vectors\.sqlite"), closing(DiskVectors(path, max_entries=10)):
+        pass

@@ -1,0 +1,120 @@
+"""ONNX Runtime on the CPU: one session, as many batches' portions at a time as there are threads.
+
+A core does best on a few hundred tokens at once, which stay in its cache, and an operator spread over cores
+waits for the slowest at each of a hundred steps. So a batch is cut into portions of texts of like length, and
+each portion runs on one thread from end to end.
+"""
+
+from contextlib import nullcontext
+from threading import Lock
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from producer.errors import BackendError
+from worker.backends.cpu_threads import usable_cpus
+from worker.backends.onnx_errors import onnx_errors
+from worker.backends.onnx_session import CPU, open_session
+from worker.backends.portion_pool import Launched, PortionPool
+from worker.backends.validation import check_batch
+from worker.contract import Backend, FloatArray, Handle, Tokens
+from worker.graphs.builder import Graph
+from worker.graphs.flat.graph import build_graph
+from worker.graphs.flat.inputs import graph_inputs, portions
+from worker.models.model import Model
+from worker.models.weights import read_weights
+
+_PRECISIONS = {"cpu": ("fp32", "int8"), "cuda": ("fp16", "fp32")}
+# Best of 128 to 8192 for texts of 20, 177 and 256 tokens. Where products of bytes are fast, what lies between
+# them must stay in a core's own cache: 256 takes less time on a CPU with AMX, and as much elsewhere.
+_PORTION_SLOTS = {"fp32": 512, "int8": 256}
+_LARGE_SLOTS = 1024
+_TOKENS_PER_THREAD = 4096  # several portions, so that threads end a batch at about the same time
+
+
+def load_onnx(
+    model: Model,
+    *,
+    device: str = "cpu",
+    precision: str = "fp32",
+    max_batch_tokens: int | None = None,
+    num_threads: int | None = None,
+) -> Backend:
+    """The model on ONNX Runtime; on the CPU `num_threads` (None: all it may use) compute at once.
+
+    Raises BackendError if ONNX Runtime cannot do what is asked or would do it somewhere else, ModelError if
+    the weights do not fit the network.
+    """
+    if precision not in _PRECISIONS.get(device, ()):
+        known = "; ".join(f"{name} with {' or '.join(kinds)}" for name, kinds in _PRECISIONS.items())
+        raise BackendError(f"the onnx backend does {known}, not {device} with {precision}")
+    weights = read_weights(model.transformer, model.architecture)
+    if device == "cuda":
+        from worker.backends.onnx_cuda import load_cuda
+
+        return load_cuda(model, weights, precision=precision, max_batch_tokens=max_batch_tokens)
+    threads = num_threads or usable_cpus()
+    graph = build_graph(model, weights, precision=precision)
+    return OnnxCpuBackend(
+        open_session(graph, CPU),
+        graph,
+        model,
+        num_threads=threads,
+        portion_slots=_PORTION_SLOTS[precision],
+        max_batch_tokens=max_batch_tokens or _TOKENS_PER_THREAD * threads,
+    )
+
+
+class OnnxCpuBackend:
+    """See `Backend`."""
+
+    padded = False
+
+    def __init__(
+        self,
+        session: Any,
+        graph: Graph,
+        model: Model,
+        *,
+        num_threads: int,
+        portion_slots: int,
+        max_batch_tokens: int,
+    ) -> None:
+        self.dim = model.dim
+        self.max_text_tokens = model.max_text_tokens
+        self.max_batch_tokens = max(max_batch_tokens, model.max_text_tokens)
+        self.max_batch_texts = self.max_batch_tokens
+        self._session = session
+        self._graph = graph  # the session reads its tensors where they lie
+        self._architecture = model.architecture
+        self._walled = model.architecture.causal or any(model.architecture.windows)
+        self._portion_slots = portion_slots
+        self._large = Lock()
+        self._pool = PortionPool(self._run, num_threads=num_threads)
+        self._closed = False
+
+    def launch(self, tokens: Tokens) -> Handle:
+        """See `Backend`."""
+        if self._closed:
+            raise BackendError("the backend was closed; load it again")
+        check_batch(tokens, self, vocab_size=self._architecture.vocab_size)
+        return self._pool.launch(tokens, portions(tokens.lengths, self._portion_slots))
+
+    def collect(self, handle: Handle) -> FloatArray:
+        """See `Backend`."""
+        return self._pool.collect(cast("Launched", handle), dim=self.dim)
+
+    def close(self) -> None:
+        """See `Backend`."""
+        self._closed = True
+        self._pool.close()
+
+    def _run(self, tokens: Tokens, texts: npt.NDArray[np.intp]) -> FloatArray:
+        inputs = graph_inputs(tokens, texts, self._architecture.position_offset)
+        num_slots = inputs["slots"].shape[1]
+        # Attention with walls holds every score: gigabytes for such a text, so never two at once.
+        turn = self._large if self._walled and num_slots > _LARGE_SLOTS else nullcontext()
+        with turn, onnx_errors("compute a batch"):
+            found: FloatArray = self._session.run(["vectors"], inputs)[0]
+        return found

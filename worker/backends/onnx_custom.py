@@ -1,0 +1,158 @@
+"""Somebody else's ONNX graph on ONNX Runtime, padded; a graph of ours behind it ends at the vector.
+
+Two sessions rather than one merged graph: nothing of theirs is rewritten, and what passes between them stays
+on the device.
+"""
+
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from producer.errors import BackendError
+from worker.backends.cpu_threads import usable_cpus
+from worker.backends.onnx_errors import onnx_errors
+from worker.backends.onnx_session import open_session
+from worker.backends.portion_pool import Launched, PortionPool
+from worker.backends.validation import check_batch
+from worker.contract import Backend, FloatArray, Handle, Tokens
+from worker.graphs.builder import Graph
+from worker.graphs.custom.head import custom_head
+from worker.graphs.custom.inputs import cut, padded_inputs, slot_inputs
+from worker.models.custom_model import padding_id
+from worker.models.model import Model
+from worker.models.onnx.graph_file import GraphFile, load_proto
+from worker.models.onnx.stored_tensors import check_tensors
+
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_PORTION_SLOTS = 512  # on CPUs, as in onnx_backend
+_PORTIONS_PER_THREAD = 8
+_CUDA_BATCH_TOKENS = 16_384
+
+
+def load_custom_onnx(
+    model: Model,
+    *,
+    device: str,
+    max_batch_tokens: int | None = None,
+    num_threads: int | None = None,
+) -> Backend:
+    """The model's graph on `device`, run once on two short texts.
+
+    Raises ModelError if its tensors are not whole or hold NaN, BackendError if it does not load or run here.
+    """
+    graph = model.graph
+    if graph is None:
+        raise BackendError("the model has no graph of its own; take another backend")
+    check_tensors(graph.path, load_proto(graph.path))
+    threads = 1 if device == "cuda" else num_threads or usable_cpus()
+    own_budget = _CUDA_BATCH_TOKENS if device == "cuda" else _PORTION_SLOTS * _PORTIONS_PER_THREAD * threads
+    return _CustomOnnxBackend(
+        model,
+        graph,
+        _open(graph, _PROVIDERS[device]),
+        device=device,
+        num_threads=threads,
+        max_batch_tokens=max(max_batch_tokens or own_budget, model.max_text_tokens),
+    )
+
+
+def _open(graph: GraphFile, provider: str) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = 1
+    with onnx_errors(f"load {graph.path.name}"):
+        session = onnxruntime.InferenceSession(str(graph.path), options, providers=[provider])
+    if session.get_providers()[0] != provider:
+        raise BackendError(f"onnxruntime chose {session.get_providers()[0]} in place of {provider}")
+    return session
+
+
+class _CustomOnnxBackend:
+    """See `Backend`."""
+
+    padded = True
+
+    def __init__(
+        self,
+        model: Model,
+        graph: GraphFile,
+        session: Any,
+        *,
+        device: str,
+        num_threads: int,
+        max_batch_tokens: int,
+    ) -> None:
+        self.max_text_tokens = model.max_text_tokens
+        self.max_batch_tokens = max_batch_tokens
+        self.max_batch_texts = max_batch_tokens
+        self._model = model
+        self._graph = graph
+        self._session = session
+        self._device = device
+        self._portion_slots = max_batch_tokens if device == "cuda" else _PORTION_SLOTS
+        self._pool = PortionPool(self._run, num_threads=num_threads)
+        self._closed = False
+        self._padding_id = padding_id(model)
+        self._head = self._seen_head()  # the session reads its tensors where they lie
+        self._head_session = open_session(self._head, _PROVIDERS[device])
+        self.dim = int(self._head_session.get_outputs()[0].shape[1])
+
+    def launch(self, tokens: Tokens) -> Handle:
+        if self._closed:
+            raise BackendError("the backend was closed; load it again")
+        check_batch(tokens, self, vocab_size=self._model.architecture.vocab_size)
+        return self._pool.launch(tokens, cut(tokens.lengths, self._graph, max_slots=self._portion_slots))
+
+    def collect(self, handle: Handle) -> FloatArray:
+        return self._pool.collect(cast("Launched", handle), dim=self.dim)
+
+    def close(self) -> None:
+        self._closed = True
+        self._pool.close()
+
+    def _seen_head(self) -> Graph:
+        """The head for what the graph gives for a text of one token. Raises BackendError if there is none."""
+        one = Tokens(np.array([self._padding_id], np.int32), np.array([0, 1], np.int32))
+        states = self._states(one, np.array([0], dtype=np.intp))
+        shape, num_texts = states.shape(), self._graph.num_texts or 1
+        expected = [num_texts] if self._graph.pooled else [num_texts, self._graph.num_tokens or 1]
+        if shape[:-1] != expected:
+            raise BackendError(
+                f"{self._graph.path.name} gives {self._graph.output} of shape {shape} for a batch of "
+                f"{num_texts} x {self._graph.num_tokens or 1} tokens; {[*expected, 'size']} is expected"
+            )
+        kind = states.element_type()
+        return custom_head(self._model, shape, element_type=kind, pooled=self._graph.pooled)
+
+    def _states(self, tokens: Tokens, texts: npt.NDArray[np.intp]) -> Any:
+        """What their graph gives, as a value on the device: (B, S, hidden) or (B, size)."""
+        binding = self._session.io_binding()
+        inputs = padded_inputs(
+            tokens,
+            texts,
+            self._graph,
+            position_offset=self._model.architecture.position_offset,
+            padding_id=self._padding_id,
+        )
+        for name, value in inputs.items():
+            binding.bind_cpu_input(name, value)
+        binding.bind_output(self._graph.output, self._device)
+        with onnx_errors(f"run {self._graph.path.name}"):
+            self._session.run_with_iobinding(binding)
+        return binding.get_outputs()[0]
+
+    def _run(self, tokens: Tokens, texts: npt.NDArray[np.intp]) -> FloatArray:
+        states = self._states(tokens, texts)
+        binding = self._head_session.io_binding()
+        binding.bind_ortvalue_input("states", states)
+        if not self._graph.pooled:
+            for name, value in slot_inputs(tokens.lengths[texts], states.shape()).items():
+                binding.bind_cpu_input(name, value)
+        binding.bind_output("vectors", "cpu")
+        with onnx_errors("pool a batch"):
+            self._head_session.run_with_iobinding(binding)
+        found: FloatArray = binding.get_outputs()[0].numpy()[: len(texts)]
+        return found

@@ -1,0 +1,34 @@
+"""What a backend refuses before it computes: batches that are not what the contract says."""
+
+import numpy as np
+
+from producer.errors import BackendError
+from worker.contract import Backend, Tokens
+
+
+def check_batch(tokens: Tokens, backend: Backend, *, vocab_size: int) -> None:
+    """Raises BackendError unless the arrays are whole, within the backend's limits and the vocabulary."""
+    ids, offsets = tokens.ids, tokens.offsets
+    if ids.ndim != 1 or offsets.ndim != 1 or ids.dtype != np.int32 or offsets.dtype != np.int32:
+        raise BackendError(
+            f"a batch needs int32 ids (T,) and offsets (n + 1,), got {ids.dtype} {ids.shape} and "
+            f"{offsets.dtype} {offsets.shape}"
+        )
+    if len(offsets) < 2 or offsets[0] != 0 or offsets[-1] != len(ids):
+        raise BackendError(f"a batch's offsets must lead from 0 to its number of tokens, {len(ids)}")
+    lengths = tokens.lengths
+    if lengths.min() < 1 or lengths.max() > backend.max_text_tokens:
+        raise BackendError(
+            f"a batch has texts of {lengths.min()} to {lengths.max()} tokens, 1 to "
+            f"{backend.max_text_tokens} are possible; cut them before"
+        )
+    if len(ids) > backend.max_batch_tokens or len(lengths) > backend.max_batch_texts:
+        raise BackendError(
+            f"a batch has {len(lengths)} texts and {len(ids)} tokens, the limits are "
+            f"{backend.max_batch_texts} and {backend.max_batch_tokens}; send less at once"
+        )
+    if ids.min() < 0 or ids.max() >= vocab_size:
+        raise BackendError(
+            f"a batch has token ids from {ids.min()} to {ids.max()}, the vocabulary has {vocab_size}; "
+            "the tokenizer belongs to another model"
+        )

@@ -1,0 +1,155 @@
+"""One thread owns one device: takes batches, keeps two in flight, and answers for every text."""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from producer.errors import BackendDead, BackendError, BackendOutOfMemory
+from worker.backends.token_batches import embed_one_by_one, take
+from worker.batching.batcher import Batcher, all_finite
+from worker.batching.packing import Budget
+from worker.batching.pending import Batch
+from worker.contract import Backend, FloatArray, Handle
+from worker.telemetry.events import BatchEvent
+
+log = logging.getLogger(__name__)
+
+MAX_IN_FLIGHT = 2
+GROW_AFTER_BATCHES = 64  # good batches after which a budget that was cut grows again
+
+
+class Device:
+    """Runs the batcher's batches on a backend until the batcher is closed.
+
+    A batch that fails is halved until the text at fault is alone, and only that text fails; as does one whose
+    vector is not finite even when it is computed alone. Out of memory halves the budget too; it grows back
+    after a while. BackendDead, or anything unforeseen, ends the thread, fails all waiting jobs and is handed
+    to `on_death`.
+    """
+
+    def __init__(
+        self,
+        backend: Backend,
+        batcher: Batcher,
+        *,
+        on_batch: Callable[[BatchEvent], None],
+        on_death: Callable[[BaseException], None],
+    ) -> None:
+        self._backend = backend
+        self._batcher = batcher
+        self._on_batch = on_batch
+        self._on_death = on_death
+        self._full_budget = batcher.budget
+        self._num_good_batches = 0
+        self._last_end_s = 0.0
+        self._in_flight: deque[tuple[Batch, Handle, float]] = deque()
+        self._thread = threading.Thread(target=self._run, name="embedmill-device", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Wait for the batches in flight and free the device; the batcher must be closed before."""
+        self._thread.join(timeout=30)
+        self._backend.close()
+
+    def _run(self) -> None:
+        try:
+            self._loop()
+        except BaseException as error:  # the batch edge: whatever ended the thread, somebody is told
+            dead = error if isinstance(error, BackendDead) else BackendDead(f"the backend failed: {error!r}")
+            self._batcher.close(dead)
+            self._on_death(dead)
+
+    def _loop(self) -> None:
+        while True:
+            batch = self._batcher.take(block=not self._in_flight)
+            if batch is None and not self._in_flight:
+                return
+            if batch is not None:
+                self._launch(batch)
+                if len(self._in_flight) < MAX_IN_FLIGHT:
+                    continue
+            self._collect_oldest()
+
+    def _launch(self, batch: Batch) -> None:
+        started_s = time.perf_counter()
+        try:
+            self._in_flight.append((batch, self._backend.launch(batch.tokens), started_s))
+        except BackendError as error:
+            self._recover(batch, error)
+
+    def _collect_oldest(self) -> None:
+        batch, handle, started_s = self._in_flight.popleft()
+        try:
+            vectors = self._backend.collect(handle)
+        except BackendError as error:
+            self._recover(batch, error)
+            return
+        self._deliver(batch, self._finite(batch, vectors), started_s)
+
+    def _finite(self, batch: Batch, vectors: FloatArray) -> FloatArray:
+        """The vectors; texts without a finite one are computed alone, since their company may be at fault."""
+        if len(batch) == 1 or all_finite(vectors):
+            return vectors
+        strange = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        while self._in_flight:  # what was launched before is collected before
+            self._collect_oldest()
+        try:
+            vectors[strange] = embed_one_by_one(self._backend, take(batch.tokens, strange))
+        except BackendDead:
+            raise
+        except BackendError as error:
+            log.warning("texts without a finite vector stay so: %s", error)
+        return vectors
+
+    def _deliver(self, batch: Batch, vectors: FloatArray, started_s: float) -> None:
+        if len(vectors) != len(batch):
+            raise BackendDead(f"the backend gave {len(vectors)} vectors for {len(batch)} texts")
+        budget_tokens = self._batcher.budget.max_tokens
+        self._batcher.deliver(batch, vectors)
+        self._num_good_batches += 1
+        if self._num_good_batches % GROW_AFTER_BATCHES == 0:
+            self._set_budget(min(self._full_budget.max_tokens, self._batcher.budget.max_tokens * 5 // 4))
+        lengths = batch.tokens.lengths
+        num_tokens = int(lengths.sum())
+        now_s = time.perf_counter()
+        busy_s, self._last_end_s = now_s - max(started_s, self._last_end_s), now_s
+        self._on_batch(
+            BatchEvent(
+                num_texts=len(batch),
+                num_tokens=num_tokens,
+                cost_tokens=int(lengths.max()) * len(batch) if self._backend.padded else num_tokens,
+                budget_tokens=budget_tokens,
+                seconds=now_s - started_s,
+                busy_s=busy_s,
+            )
+        )
+
+    def _recover(self, batch: Batch, error: BackendError) -> None:
+        """Compute a failed batch in parts, or fail its one text."""
+        if isinstance(error, BackendDead):
+            raise error
+        while self._in_flight:  # what was launched before is collected before
+            self._collect_oldest()
+        if isinstance(error, BackendOutOfMemory):
+            self._num_good_batches = 0
+            self._set_budget(max(1, self._batcher.budget.max_tokens // 2))
+        if len(batch) == 1:
+            self._batcher.fail(batch, error.code, f"the backend cannot embed it: {error}")
+            return
+        for half in batch.halves():
+            started_s = time.perf_counter()
+            try:
+                vectors = self._backend.collect(self._backend.launch(half.tokens))
+            except BackendError as again:
+                self._recover(half, again)
+            else:
+                self._deliver(half, vectors, started_s)
+
+    def _set_budget(self, max_tokens: int) -> None:
+        budget: Budget = replace(self._batcher.budget, max_tokens=max_tokens)
+        self._batcher.budget = budget

@@ -1,0 +1,98 @@
+"""Models into the cache before anybody needs them, whole, so that a host without network can serve them."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from producer.errors import ModelError, ProfileError, SettingsError
+from selection import Manifest, ManifestError, manifest_for
+from selection.choice import EXIT_UNKNOWN
+from selection.manifests.catalog import manifests
+from worker.models.checkpoint import weight_files
+from worker.models.model import Model, read_model
+from worker.models.safetensors_reader import SafetensorsFile
+from worker.models.source import locate
+from worker.settings import Settings
+from worker.tokenization.tokenizer import Tokenizer
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Downloaded:
+    """A model that is whole, where it lies, and its bytes."""
+
+    name: str
+    directory: Path
+    num_bytes: int
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.num_bytes / 2**20:.1f} MiB, whole, in {self.directory}"
+
+
+def wanted(
+    settings: Settings, *, models: Sequence[str], profiles: Sequence[str], every: bool
+) -> tuple[Manifest, ...]:
+    """The manifests of what was asked for; the settings' own model if nothing was.
+
+    Raises ProfileError for a profile that no model has, SettingsError for a manifest that cannot be read.
+    """
+    try:
+        known = tuple(each for each in manifests() if _has_source(each))
+        if every:
+            return known
+        chosen = [manifest_for(name) for name in models]
+        chosen += [_with_profile(profile, (*chosen, *known)) for profile in profiles]
+        return tuple({each.path: each for each in chosen or [manifest_for(settings.model)]}.values())
+    except ManifestError as error:
+        raise SettingsError(str(error)) from error
+
+
+def download(manifest: Manifest, settings: Settings) -> Downloaded:
+    """Fetch a model unless it lies in the cache already, and read it; a damaged one is fetched again.
+
+    Raises ModelError.
+    """
+    card = manifest.model
+    # What is packed up for another host must lie in the cache, not in a package of this one.
+    sources = [source for source in card.sources if source.startswith("hf:")] or card.sources
+    hub = settings.cache_path / "hub"
+    directory = locate(sources, cache=hub, offline=settings.offline)
+    try:
+        model = _whole(directory, manifest)
+    except ModelError as error:
+        if settings.offline or sources is card.sources:
+            raise
+        log.warning("download_again model=%s reason=%s", card.name, error)
+        directory = locate(sources, cache=hub, offline=False, again=True)
+        model = _whole(directory, manifest)
+    files = (path for path in model.directory.rglob("*") if path.is_file())
+    return Downloaded(
+        name=card.name, directory=directory, num_bytes=sum(each.stat().st_size for each in files)
+    )
+
+
+def _whole(directory: Path, manifest: Manifest) -> Model:
+    model = read_model(directory, sha256=manifest.model.weights_sha256)
+    for path in weight_files(model.transformer):
+        SafetensorsFile(path)
+    Tokenizer(model.transformer, max_tokens=model.max_text_tokens, lower_case=model.do_lower_case)
+    return model
+
+
+def _has_source(manifest: Manifest) -> bool:
+    return any(source.startswith("hf:") for source in manifest.model.sources)
+
+
+def _with_profile(wanted_profile: str, known: Iterable[Manifest]) -> Manifest:
+    """The model whose profile has this id, or `id (name)` as it is printed."""
+    wanted_id = wanted_profile.strip().partition(" ")[0]
+    for manifest in known:
+        if any(profile.id == wanted_id for profile in manifest.profiles):
+            return manifest
+    raise ProfileError(
+        f"Not all of the provided profiles are supported. Unknown profiles provided: {wanted_profile!r:.90}; "
+        "give ids that `worker list-profiles` shows, and --model for a model without a manifest",
+        exit_code=EXIT_UNKNOWN,
+    )

@@ -1,0 +1,73 @@
+"""How fast queues and workers went lately, from what they told of themselves at several moments."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from producer.contract import WorkerRecord
+from producer.queue.status import QueueStatus
+
+WINDOW_S = 10.0  # long enough for jobs of thousands of texts, short enough to look live
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerRates:
+    """One worker over the window; None where it computed nothing. `fill` and `busy` are shares of 1."""
+
+    texts_per_s: float
+    tokens_per_s: float
+    busy: float
+    fill: float | None
+    padding: float | None
+
+
+class Rates:
+    """Remembers what was told within the window; a worker's own clock counts its time."""
+
+    def __init__(self, window_s: float = WINDOW_S) -> None:
+        self._window_s = window_s
+        self._workers: dict[str, deque[WorkerRecord]] = {}
+        self._queues: dict[str, deque[tuple[float, int]]] = {}
+
+    def update(self, now_s: float, queues: Sequence[QueueStatus]) -> None:
+        """Take in what was read at `now_s`; what has gone is forgotten."""
+        workers = {worker.name: worker for queue in queues for worker in queue.workers}
+        self._workers = {name: self._workers.get(name, deque()) for name in workers}
+        for name, record in workers.items():
+            told = self._workers[name]
+            if not told or record.ready_for_s > told[-1].ready_for_s:
+                told.append(record)
+            while len(told) > 2 and record.ready_for_s - told[1].ready_for_s >= self._window_s:
+                told.popleft()
+        self._queues = {queue.queue: self._queues.get(queue.queue, deque()) for queue in queues}
+        for queue in queues:
+            seen = self._queues[queue.queue]
+            seen.append((now_s, queue.done))
+            while len(seen) > 2 and now_s - seen[1][0] >= self._window_s:
+                seen.popleft()
+
+    def jobs_per_s(self, queue: str) -> float | None:
+        """Jobs of the queue that were done a second; None before the second look."""
+        seen = self._queues.get(queue, deque())
+        if len(seen) < 2:
+            return None
+        (first_s, first), (last_s, last) = seen[0], seen[-1]
+        return (last - first) / max(last_s - first_s, 1e-9)
+
+    def of_worker(self, name: str) -> WorkerRates | None:
+        """The worker's rates; None until it has told of itself twice."""
+        told = self._workers.get(name, deque())
+        if len(told) < 2:
+            return None
+        first, last = told[0], told[-1]
+        seconds = last.ready_for_s - first.ready_for_s
+        tokens = last.batch_tokens - first.batch_tokens
+        cost_tokens = last.batch_cost_tokens - first.batch_cost_tokens
+        budget_tokens = last.batch_budget_tokens - first.batch_budget_tokens
+        return WorkerRates(
+            texts_per_s=(last.batch_texts - first.batch_texts) / seconds,
+            tokens_per_s=tokens / seconds,
+            busy=min(1.0, (last.busy_s - first.busy_s) / seconds),  # a batch counts when it ends
+            fill=cost_tokens / budget_tokens if budget_tokens else None,
+            padding=1 - tokens / cost_tokens if cost_tokens else None,
+        )

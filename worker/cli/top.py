@@ -1,0 +1,137 @@
+"""`worker top`: queues and workers live in a terminal, read from Redis alone."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import termios
+import time
+import tty
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+from rich.console import RenderableType
+from rich.live import Live
+
+from producer.errors import EmbedmillError
+from producer.queue.status import QueueStatus, read_status
+from producer.terminal import wide_console
+from producer.transport.connect import connect, end_tasks, redis_errors
+from producer.transport.retry import Patience
+from producer.transport.url import redacted
+from worker.cli.rates import Rates
+from worker.cli.top_view import queues_json, screen
+from worker.settings import Settings
+
+_ONCE_S = 2.0  # between the two looks that a rate needs; workers tell of themselves more often
+
+
+def run_top(settings: Settings, *, once: bool, as_json: bool, interval_s: float) -> None:
+    """Show what goes on: live on a terminal until `q` or a signal, else once.
+
+    Raises QueueError where it is shown once; live, trouble with Redis is shown and overcome.
+    """
+    top = Top(settings.redis_url, settings.prefix)
+    if as_json or once or not sys.stdout.isatty():
+        asyncio.run(_once(top))
+        if as_json:
+            click.echo(json.dumps(top.json(), indent=2))
+        else:
+            console = wide_console()
+            console.print(top.screen(expand=console.is_terminal))
+    else:
+        asyncio.run(_live(top, interval_s))
+
+
+class Top:
+    """What was seen last under one prefix, and how it changed."""
+
+    def __init__(self, redis_url: str, prefix: str) -> None:
+        self.redis = connect(redis_url, timeout_s=5.0, patience=Patience(0))
+        self._redis_url = redis_url
+        self._prefix = prefix
+        self._rates = Rates()
+        self._queues: tuple[QueueStatus, ...] = ()
+        self._trouble = ""
+
+    async def look(self) -> None:
+        """Read how everything stands. Raises QueueError, PayloadError for a foreign record."""
+        with redis_errors(self._redis_url):
+            self._queues = await read_status(self.redis, self._prefix)
+        self._rates.update(time.monotonic(), self._queues)
+        self._trouble = ""
+
+    async def look_again(self) -> None:
+        """The same; what goes wrong is shown beside what was seen before."""
+        try:
+            await self.look()
+        except EmbedmillError as error:
+            self._trouble = str(error)
+
+    def screen(self, *, expand: bool = True) -> RenderableType:
+        """For people; as wide as the terminal if `expand`."""
+        title = f"{self._prefix} at {redacted(self._redis_url)}, {time.strftime('%H:%M:%S')}"
+        return screen(self._queues, self._rates, title=title, trouble=self._trouble, expand=expand)
+
+    def json(self) -> list[dict[str, object]]:
+        """For programs."""
+        return queues_json(self._queues, self._rates)
+
+
+async def _once(top: Top) -> None:
+    async with top.redis:
+        await top.look()
+        await asyncio.sleep(_ONCE_S)
+        await top.look()
+
+
+async def _live(top: Top, interval_s: float) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, stop.set)
+
+    async def refresh(live: Live) -> None:
+        while True:
+            await top.look_again()
+            live.update(top.screen(), refresh=True)
+            await asyncio.sleep(interval_s)
+
+    def on_key(key: str) -> None:
+        if key in ("q", "Q", ""):
+            stop.set()
+
+    with _keys(on_key), Live(screen=True, auto_refresh=False) as live:
+        async with top.redis:
+            task = asyncio.create_task(refresh(live))
+            stopped = asyncio.create_task(stop.wait())
+            await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            await end_tasks(stopped, task)
+    if not task.cancelled():
+        task.result()
+
+
+@contextmanager
+def _keys(on_key: Callable[[str], None]) -> Iterator[None]:
+    """Hand over each key as it is pressed, `""` at the end of input; nothing if input is no terminal."""
+    if not sys.stdin.isatty():
+        yield
+        return
+    loop, terminal = asyncio.get_running_loop(), sys.stdin.fileno()
+    before = termios.tcgetattr(terminal)
+    tty.setcbreak(terminal)
+
+    def read() -> None:
+        try:
+            on_key(os.read(terminal, 1).decode(errors="replace"))
+        except OSError:  # the terminal has gone
+            on_key("")
+
+    loop.add_reader(terminal, read)
+    try:
+        yield
+    finally:
+        loop.remove_reader(terminal)
+        termios.tcsetattr(terminal, termios.TCSADRAIN, before)

@@ -1,0 +1,35 @@
+"""Who holds leases: the names of worker processes, and what a dead one leaves behind."""
+
+import os
+import socket
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+from redis import Redis
+
+from producer.contract import Keys
+from producer.queue.lease_scripts import HAND_BACK
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Left:
+    """How many jobs a dead worker held, and how many of them were on trial (`worker.consumer.bisection`)."""
+
+    num_jobs: int
+    num_on_trial: int
+
+
+def new_owner() -> str:
+    """A name that no other worker process has, now or later."""
+    return f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
+
+
+def hand_back(redis: Redis, keys: Keys, owner: str) -> Left:
+    """Put every job of a dead worker back on the queue, in one step, since one may have been the cause.
+
+    redis-py's errors pass through.
+    """
+    answer: Any = redis.eval(HAND_BACK, 1, keys.root, owner)
+    num_jobs, num_on_trial = answer
+    return Left(num_jobs=num_jobs, num_on_trial=num_on_trial)

@@ -1,0 +1,254 @@
+"""The operations of a forward pass on a CUDA GPU: Triton where memory is the limit, cuBLAS for products."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+import triton
+
+from worker.encoder.kernels import attention as attention_kernels
+from worker.encoder.kernels import rows as row_kernels
+from worker.encoder.kernels import segments as text_kernels
+from worker.encoder.kernels.cublaslt import Kind
+from worker.encoder.kernels.hopper import HopperAttention, hopper_attention, spans_of
+from worker.encoder.kernels.launch_config import (
+    LONG_TEXT,
+    TILE_ROWS,
+    attention_tile,
+    most_tiles,
+    row_shape,
+    text_grid,
+)
+from worker.encoder.kernels.matmul import Products, has_gelu, is_tunable
+from worker.encoder.network import Attention, Embeddings, Flat, Linear, Network, Norm, Rows, Tensor
+
+ROWS_MULTIPLE = 128  #: every number of rows must be a multiple of it
+HEAD_DIMS = (16, 32, 64, 128, 256)
+_FP8 = torch.float8_e4m3fn
+
+
+class TritonKernels:
+    """Kernels for one CUDA device; nothing in them waits for the device or depends on the batch's content."""
+
+    def __init__(self, products: Products | None = None) -> None:
+        self._products = products or Products()
+        self._hopper: HopperAttention | None = None
+
+    def prepare(self, network: Network, num_tokens: int) -> None:
+        """Find the fastest products for batches of `num_tokens`, and compile what this GPU alone can run."""
+        self._hopper = self._hopper or hopper_attention(network)
+        self._products.tune(_products_of(network), num_tokens)
+
+    def place(self, ids: Tensor, offsets: Tensor) -> Flat:
+        """The batch with the text of each token; tokens behind offsets[-1] are padding."""
+        start, end = torch.empty_like(ids), torch.empty_like(ids)
+        num_texts = len(offsets) - 1
+        text_kernels.place[text_grid(num_texts + 1)](offsets, start, end, num_texts, len(ids), BLOCK=128)
+        num_tiles = most_tiles(len(ids))
+        tiles = ids.new_empty(num_tiles + 1)
+        text_kernels.cut[1,](
+            offsets, tiles, num_texts, len(ids), num_tiles, LONG=LONG_TEXT, ROWS=TILE_ROWS, BLOCK=1024
+        )
+        flat = Flat(ids, offsets, start, end, tiles)
+        return flat if self._hopper is None else replace(flat, spans=spans_of(flat))
+
+    def embed(self, flat: Flat, embeddings: Embeddings, *, reader: Linear | None) -> Rows:
+        """The tokens' first vectors (T, hidden), normed."""
+        words, norm = embeddings.words, embeddings.norm
+        out = _empty_rows(len(flat.ids), words.shape[1], words, reader)
+        shape = row_shape(words.shape[1])
+        row_kernels.embed_norm[(len(flat.ids) // shape["ROWS"],)](
+            flat.ids,
+            flat.start,
+            words,
+            embeddings.positions,
+            norm and norm.weight,
+            norm and norm.bias,
+            **_stores(out, reader),
+            POSITION_OFFSET=embeddings.position_offset,
+            NUM_POSITIONS=0 if embeddings.positions is None else len(embeddings.positions),
+            HAS_NORM=norm is not None,
+            EPS=norm.eps if norm else 0.0,
+            RMS=norm is not None and norm.rms,
+            HAS_BIAS=norm is not None and norm.bias is not None,
+            **shape,
+        )
+        return out
+
+    def linear(self, rows: Rows, linear: Linear) -> Tensor:
+        """The layer's output (T, out)."""
+        return self._products.linear(rows, linear)
+
+    def up(self, rows: Rows, linear: Linear, activation: str, *, gated: bool, reader: Linear) -> Rows:
+        """The layer's output behind the activation."""
+        if activation == "gelu_tanh" and not gated:
+            done = self._products.gelu(rows, linear, reader)
+            if done is not None:
+                return done
+        x = self.linear(rows, linear)
+        width = x.shape[1] // 2 if gated else x.shape[1]
+        out = _empty_rows(len(x), width, x, reader, keep=not reader.quantised)
+        shape = row_shape(width)
+        row_kernels.activate[(len(x) // shape["ROWS"],)](
+            x, **_stores(out, reader), ACTIVATION=activation, GATED=gated, **shape
+        )
+        return out
+
+    def rotate(self, qkv: Tensor, flat: Flat, attention: Attention) -> Tensor:
+        """qkv with queries and keys normed and turned, in place."""
+        rotation = attention.rotation
+        assert rotation is not None
+        query_norm, key_norm = rotation.query_norm, rotation.key_norm
+        rows = 32
+        attention_kernels.rotate[(attention.heads + attention.kv_heads, len(qkv) // rows)](
+            qkv,
+            flat.start,
+            rotation.cosines,
+            rotation.sines,
+            query_norm and query_norm.weight,
+            key_norm and key_norm.weight,
+            HAS_NORM=query_norm is not None,
+            EPS=query_norm.eps if query_norm else 0.0,
+            NUM_POSITIONS=len(rotation.cosines),
+            HEADS=attention.heads,
+            KV_HEADS=attention.kv_heads,
+            HALF=attention.head_dim // 2,
+            ROWS=rows,
+        )
+        return qkv
+
+    def attend(self, qkv: Tensor, flat: Flat, attention: Attention) -> Tensor:
+        """Softmax attention within each text."""
+        if self._hopper is not None and self._hopper.takes(qkv, flat, attention):
+            return self._hopper.attend(qkv, flat, attention)
+        out = qkv.new_empty(len(qkv), attention.heads * attention.head_dim)
+        tile = attention_tile(qkv.dtype, attention.head_dim)
+        attention_kernels.attend[(attention.heads, len(flat.tiles) - 1)](
+            qkv,
+            out,
+            flat.tiles,
+            flat.start,
+            flat.end,
+            attention.bias,
+            BIAS_REACH=attention.bias_reach,
+            HEADS=attention.heads,
+            KV_HEADS=attention.kv_heads,
+            DIM=attention.head_dim,
+            SCALE=attention.scale,
+            CAUSAL=attention.causal,
+            WINDOW=attention.window,
+            PRECISION="ieee" if qkv.dtype == torch.float32 else "tf32",
+            **tile,
+        )
+        return out
+
+    def norm(self, x: Tensor, norm: Norm, *, reader: Linear | None) -> Rows:
+        """norm(x)."""
+        return self._sum_norm(x, None, None, norm, keep_sum=False, reader=reader)
+
+    def add_norm(
+        self,
+        rows: Rows,
+        linear: Linear,
+        stream: Tensor,
+        norm: Norm,
+        *,
+        keep_sum: bool,
+        reader: Linear | None,
+    ) -> Rows:
+        """norm(the layer's output + stream)."""
+        if linear.quantised or _is_summed_in_norm(linear, keep_sum=keep_sum):
+            x = self.linear(rows, linear)
+            return self._sum_norm(x, stream, None, norm, keep_sum=keep_sum, reader=reader)
+        if keep_sum and linear.bias is not None:
+            stream += linear.bias
+        # The product reads the stream while it computes; the norm then has one tensor less to read.
+        x = self._products.add(rows, linear, stream)
+        addend = None if keep_sum else linear.bias
+        return self._sum_norm(x, None, addend, norm, keep_sum=False, reader=reader)
+
+    def _sum_norm(
+        self,
+        x: Tensor,
+        stream: Tensor | None,
+        addend: Tensor | None,
+        norm: Norm,
+        *,
+        keep_sum: bool,
+        reader: Linear | None,
+    ) -> Rows:
+        out = _empty_rows(len(x), x.shape[1], x, reader)
+        shape = row_shape(x.shape[1])
+        row_kernels.add_norm[(len(x) // shape["ROWS"],)](
+            x,
+            stream,
+            addend,
+            norm.weight,
+            norm.bias,
+            **_stores(out, reader),
+            HAS_STREAM=stream is not None,
+            KEEP_SUM=keep_sum,
+            HAS_ADDEND=addend is not None,
+            EPS=norm.eps,
+            RMS=norm.rms,
+            HAS_BIAS=norm.bias is not None,
+            **shape,
+        )
+        return out
+
+    def pool(self, x: Tensor, flat: Flat, mode: Literal["mean", "mean_sqrt_len_tokens", "max"]) -> Tensor:
+        """One float32 row a text (n, hidden); the row of a text without tokens is left as it is."""
+        num_texts, width = len(flat.offsets) - 1, x.shape[1]
+        out = x.new_empty(num_texts, width, dtype=torch.float32)
+        grid = (*text_grid(num_texts), triton.cdiv(width, 128))
+        text_kernels.pool[grid](x, flat.offsets, out, num_texts, MODE=mode, WIDTH=width, ROWS=32, BLOCK=128)
+        return out
+
+    def normalise(self, vectors: Tensor, flat: Flat) -> Tensor:
+        """Rows of unit length, in place."""
+        width = vectors.shape[1]
+        block = triton.next_power_of_2(width)
+        text_kernels.normalise[text_grid(len(vectors))](
+            vectors, flat.offsets, len(vectors), WIDTH=width, BLOCK=block
+        )
+        return vectors
+
+
+def _is_summed_in_norm(linear: Linear, *, keep_sum: bool) -> bool:
+    """True if what a branch adds is rounded by itself: bf16 would lose a quarter more on the sum."""
+    return linear.weight.dtype == torch.bfloat16 and not keep_sum
+
+
+def _products_of(network: Network) -> Iterator[tuple[Kind, Linear]]:
+    """The layers whose products can be chosen, with the kind that the operations above make of each."""
+    gelu = network.activation == "gelu_tanh" and not network.gated
+    for layer in network.layers:
+        for linear in (layer.qkv, layer.out, layer.up, layer.down):
+            if not is_tunable(linear):
+                continue
+            into_stream = linear is layer.out or linear is layer.down
+            added = not linear.quantised and not _is_summed_in_norm(linear, keep_sum=not network.post_norm)
+            if into_stream and added:
+                yield "add", linear
+            elif gelu and linear is layer.up and has_gelu(linear, layer.down):
+                yield "gelu", linear
+            else:
+                yield ("plain" if linear.bias is None else "bias"), linear
+
+
+def _empty_rows(num_rows: int, width: int, like: Tensor, reader: Linear | None, *, keep: bool = True) -> Rows:
+    values = like.new_empty(num_rows, width) if keep else None
+    if reader is None or not reader.quantised:
+        return Rows(values)
+    quantised = like.new_empty(num_rows, width, dtype=_FP8)
+    scale = reader.unit.size if reader.unit else like.new_empty(num_rows, dtype=torch.float32)
+    return Rows(values, quantised, scale)
+
+
+def _stores(rows: Rows, reader: Linear | None) -> dict[str, Any]:
+    """How a kernel of rows.py is told where to put what."""
+    unit = reader and reader.unit
+    fp8 = 0 if rows.quantised is None else 2 if unit else 1
+    scale = unit.inverse if unit else rows.scale
+    return {"out": rows.values, "quantised": rows.quantised, "scale": scale, "FP8": fp8}

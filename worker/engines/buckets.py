@@ -1,0 +1,35 @@
+"""A padded batch cut into portions, each of which fills a bucket of the engine."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from worker.engines.shapes import Bucket, Shape
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Portion:
+    """The texts of a batch that run together, by index, and the bucket they run in."""
+
+    texts: npt.NDArray[np.intp]
+    bucket: Bucket
+
+
+def portions(lengths: npt.NDArray[np.int32], shapes: tuple[Shape, ...]) -> list[Portion]:
+    """Portions of the longest texts first, each in the smallest bucket that fits.
+
+    A batch whose longest text x its number of texts is within the budget, and whose number of texts is within
+    the first shape's, takes buckets of at most three times the budget's slots, mostly much less.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    cut: list[Portion] = []
+    start = 0
+    while start < len(order):
+        longest = int(lengths[order[start]])
+        shape = next(shape for shape in shapes if shape.num_tokens >= longest)
+        texts = order[start : start + shape.max_texts]
+        bucket = next(bucket for bucket in shape.buckets if bucket.num_texts >= len(texts))
+        cut.append(Portion(texts, bucket))
+        start += len(texts)
+    return cut

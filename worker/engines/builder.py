@@ -1,0 +1,172 @@
+"""From a graph to a TensorRT plan, through the Python interface that both libraries share."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from producer.errors import BackendError
+from worker.engines.library import complaint, listener, started
+from worker.engines.shapes import Shape
+from worker.engines.spec import EngineSpec
+from worker.engines.timing_cache import keep_timing_cache, use_timing_cache
+from worker.graphs.builder import Graph
+from worker.graphs.inline import inlined
+
+#: Told the share of the build that is done, 0 to 1; raises to end it.
+Progress = Callable[[float], None]
+
+
+def build_plan(
+    graph: Graph, spec: EngineSpec, library: Any, *, timing_cache: Path, progress: Progress | None = None
+) -> bytes:
+    """The serialised plan of a graph whose inputs are those of worker/graphs/padded/graph.py.
+
+    `library` is the module; the plan is for GPUs of the spec's capability. With `tensorrt` such a GPU must be
+    the current one, `tensorrt_rtx` needs none. Raises BackendError with what TensorRT complained of.
+    """
+    heard = listener(library)
+    builder = started(library, "Builder", heard)
+    network = builder.create_network(_strongly_typed(library))
+    config = builder.create_builder_config()
+    parser = library.OnnxParser(network, heard)  # keeps the weights until the plan is built
+    if not _parsed(parser, graph):
+        errors = "; ".join(str(parser.get_error(index)) for index in range(parser.num_errors))
+        told = " ".join(errors.split())
+        raise BackendError(f"{spec.plan.library} does not take the graph: {told:.300}")
+    for shape in spec.shapes:
+        config.add_optimization_profile(_optimization_profile(builder, shape))
+    _aim(config, spec, library)
+    watcher = _watcher(library, progress or _ignore)  # lives as long as the build
+    config.progress_monitor = watcher
+    if spec.plan.library == "tensorrt":  # for RTX it is an empty gesture, and deprecated
+        use_timing_cache(config, timing_cache)
+    with _interrupts_to(watcher):
+        plan = builder.build_serialized_network(network, config)
+    if watcher.interrupt is not None:
+        raise watcher.interrupt
+    if plan is None:
+        raise BackendError(f"{spec.plan.library} could not build the plan: {complaint(heard)}")
+    if spec.plan.library == "tensorrt":
+        keep_timing_cache(config, timing_cache)
+    return bytes(plan)
+
+
+def _parsed(parser: Any, graph: Graph) -> bool:
+    """False if the parser complains; older ones take nothing but whole graphs, of at most 2 GiB."""
+    if not hasattr(parser, "load_initializer"):
+        return bool(parser.parse(inlined(graph)))
+    return bool(
+        parser.load_model_proto(graph.proto)
+        and all(
+            parser.load_initializer(name, tensor.ctypes.data, tensor.nbytes)
+            for name, tensor in graph.tensors.items()
+        )
+        and parser.parse_model_proto()
+    )
+
+
+def _strongly_typed(library: Any) -> int:
+    """TensorRT 10 has to be asked for it; 11 knows nothing else, and may drop the flag."""
+    flag = getattr(library.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    return 0 if flag is None else 1 << int(flag)
+
+
+def _optimization_profile(builder: Any, shape: Shape) -> Any:
+    profile = builder.create_optimization_profile()
+    for name in ("ids", "positions"):
+        full = (shape.max_texts, shape.num_tokens)
+        profile.set_shape(name, (1, shape.num_tokens), full, full)
+    profile.set_shape("lengths", (1,), (shape.max_texts,), (shape.max_texts,))
+    return profile
+
+
+def _aim(config: Any, spec: EngineSpec, library: Any) -> None:
+    """Say for which GPUs the plan is."""
+    plan = spec.plan
+    if plan.library == "tensorrt_rtx":
+        name = "SM{}{}".format(*plan.capability)
+        target = getattr(library.ComputeCapability, name, None)
+        config.num_compute_capabilities = 1
+        if target is None or not config.set_compute_capability(target, 0):
+            raise BackendError(
+                f"{plan.library} {plan.version} does not build for compute capability "
+                "{}.{}; take another backend there".format(*plan.capability)
+            )
+    elif plan.level == "same-capability":
+        level = getattr(library.HardwareCompatibilityLevel, "SAME_COMPUTE_CAPABILITY", None)
+        if level is None:
+            raise BackendError(
+                f"{plan.library} {plan.version} builds for one GPU model only; install a newer one, or take "
+                "a profile that names the GPU"
+            )
+        config.hardware_compatibility_level = level
+
+
+def _ignore(share: float) -> None:
+    """For builds that nobody watches: they can be interrupted all the same."""
+
+
+@contextmanager
+def _interrupts_to(watcher: Any) -> Iterator[None]:
+    """Ctrl-C ends the build at its next step: raised inside one of TensorRT's calls, it would be lost."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is not signal.default_int_handler:
+        yield
+        return
+
+    def note(*_: object) -> None:
+        watcher.interrupt = KeyboardInterrupt()
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _watcher(library: Any, progress: Progress) -> Any:
+    """Turns TensorRT's nested phases into one share: the outermost phase's steps, and the steps within."""
+
+    class Watcher(library.IProgressMonitor):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.interrupt: BaseException | None = None
+            self._phases: dict[str, tuple[str | None, int, int]] = {}  # name: parent, steps, done
+            self._told = 0.0
+
+        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
+            self._note(phase_name, (parent_phase, num_steps, 0))
+
+        def phase_finish(self, phase_name: str) -> None:
+            self._note(phase_name, None)
+
+        def step_complete(self, phase_name: str, step: int) -> bool:
+            parent, num_steps, _ = self._phases.get(phase_name, (None, 1, 0))
+            self._note(phase_name, (parent, num_steps, step + 1))
+            return self.interrupt is None
+
+        def _note(self, phase_name: str, phase: tuple[str | None, int, int] | None) -> None:
+            # Called from TensorRT, which an exception must not cross.
+            try:
+                if phase is None:
+                    self._phases.pop(phase_name, None)
+                else:
+                    self._phases[phase_name] = phase
+                    # A phase may start anew, or say how many steps it has when it has some behind it.
+                    self._told = max(self._told, min(1.0, self._share(phase_name)))
+                    progress(self._told)
+            except BaseException as error:
+                self.interrupt = error
+
+        def _share(self, phase_name: str) -> float:
+            parent, num_steps, done = self._phases[phase_name]
+            share = done / max(num_steps, 1)
+            while parent in self._phases:
+                parent, num_steps, done = self._phases[parent]
+                share = (done + share) / max(num_steps, 1)
+            return share
+
+    return Watcher()

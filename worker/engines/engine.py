@@ -1,0 +1,157 @@
+"""A plan as an engine: one execution context a bucket, each captured as a CUDA graph before it serves."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from producer.errors import BackendError, BackendOutOfMemory
+from worker.engines.cuda_driver import Cuda
+from worker.engines.library import complaint, listener, started
+from worker.engines.runtime_cache import RuntimeCache
+from worker.engines.shapes import Bucket, Shape
+
+log = logging.getLogger(__name__)
+
+INPUTS = {"ids": 2, "positions": 2, "lengths": 1}  #: name -> number of axes, all int32
+OUTPUT = "vectors"
+
+
+class TensorrtEngine:
+    """Runs batches of exactly a bucket's size, from and to buffers that stay where they are.
+
+    `inputs` and `output` are addresses on the GPU with room for the largest bucket. Whatever is compiled,
+    allocated or captured is so when this is made.
+    """
+
+    def __init__(
+        self,
+        plan: memoryview,
+        shapes: tuple[Shape, ...],
+        *,
+        dim: int,
+        library: Any,
+        cuda: Cuda,
+        runtime_cache: Path,
+    ) -> None:
+        self._library = library
+        self._cuda = cuda
+        self._heard = listener(library)
+        self._runtime = started(library, "Runtime", self._heard)
+        self._engine = self._deserialised(plan)
+        self._check(shapes, dim)
+        self._kernels = RuntimeCache(runtime_cache)
+        self._config = self._runtime_config()
+        most_slots = max(shape.max_texts * shape.num_tokens for shape in shapes)
+        most_texts = max(shape.max_texts for shape in shapes)
+        sizes = {"ids": most_slots, "positions": most_slots, "lengths": most_texts}
+        self.inputs = {name: cuda.allocate(4 * size) for name, size in sizes.items()}
+        self.output = cuda.allocate(4 * most_texts * dim)
+        self._scratch_bytes = max(
+            [1] + [self._engine.get_device_memory_size_for_profile_v2(index) for index in range(len(shapes))]
+        )
+        self._scratch = cuda.allocate(self._scratch_bytes)
+        self._contexts: dict[Bucket, Any] = {}
+        self._graphs: dict[Bucket, int] = {}
+        for index, shape in enumerate(shapes):
+            for bucket in shape.buckets:
+                self._prepare(bucket, index)
+        cuda.synchronize()
+        self._kernels.keep()
+        self._heard.complaints.clear()  # what it said and got over
+        log.info("plan_ready buckets=%d graphs=%d", len(self._contexts), len(self._graphs))
+
+    def run(self, bucket: Bucket) -> None:
+        """Send a batch of that size through the stream. Raises BackendError if TensorRT refuses."""
+        graph = self._graphs.get(bucket)
+        if graph is not None:
+            self._cuda.launch(graph)
+        else:
+            self._enqueue(self._contexts[bucket])
+
+    def close(self) -> None:
+        """Let go of what TensorRT holds, innermost first; the memory is the driver's to free."""
+        self._graphs.clear()
+        self._contexts.clear()
+        self._kernels.close()
+        self._config = self._engine = self._runtime = None
+
+    def _deserialised(self, plan: memoryview) -> Any:
+        engine = self._runtime.deserialize_cuda_engine(plan)
+        if engine is None:
+            said = complaint(self._heard)
+            if "out of memory" in said.lower() or "outofmemory" in said.lower():
+                raise BackendOutOfMemory(f"the GPU has no room for the plan: {said}")
+            raise BackendError(
+                f"{self._library.__name__} does not load the plan: {said}; remove it and run "
+                "`worker build-engines` on this machine"
+            )
+        return engine
+
+    def _check(self, shapes: tuple[Shape, ...], dim: int) -> None:
+        """The plan is the one we built: a stranger's would be read from and written to blindly."""
+        engine, library = self._engine, self._library
+        names = {engine.get_tensor_name(index) for index in range(engine.num_io_tensors)}
+        expected = [library.DataType.INT32] * len(INPUTS) + [library.DataType.FLOAT]
+        fits = (
+            names == {*INPUTS, OUTPUT}
+            and [engine.get_tensor_dtype(name) for name in (*INPUTS, OUTPUT)] == expected
+            and tuple(engine.get_tensor_shape(OUTPUT)) == (-1, dim)
+            and engine.num_optimization_profiles == len(shapes)
+            and all(
+                tuple(engine.get_tensor_profile_shape("ids", index)[2]) == (shape.max_texts, shape.num_tokens)
+                for index, shape in enumerate(shapes)
+            )
+        )
+        if not fits:
+            raise BackendError(
+                "the plan does not have the inputs, output and shapes of ours; remove it and run "
+                "`worker build-engines`"
+            )
+
+    def _runtime_config(self) -> Any:
+        """TensorRT for RTX compiles kernels where they run: all of them at load, for every bucket."""
+        if self._library.__name__ != "tensorrt_rtx":
+            return None
+        config = self._engine.create_runtime_config()
+        strategy = self._library.DynamicShapesKernelSpecializationStrategy.EAGER
+        config.dynamic_shapes_kernel_specialization_strategy = strategy
+        config.set_execution_context_allocation_strategy(self._user_managed)
+        self._kernels.join(config)
+        return config
+
+    @property
+    def _user_managed(self) -> Any:
+        return self._library.ExecutionContextAllocationStrategy.USER_MANAGED
+
+    def _prepare(self, bucket: Bucket, profile_index: int) -> None:
+        """A context of its own, for a graph holds on to the state of the context it was captured from."""
+        context = self._engine.create_execution_context(self._config or self._user_managed)
+        if context is None:
+            raise BackendError(f"TensorRT has no context for {bucket}: {complaint(self._heard)}")
+        stream = self._cuda.stream
+        # Batches follow one another on one stream, so all contexts can share their scratch memory.
+        context.set_device_memory(self._scratch, self._scratch_bytes)
+        whole = (bucket.num_texts, bucket.num_tokens)
+        done = [
+            context.set_optimization_profile_async(profile_index, stream),
+            *(context.set_input_shape(name, whole[:axes]) for name, axes in INPUTS.items()),
+            *(context.set_tensor_address(name, self.inputs[name]) for name in INPUTS),
+            context.set_tensor_address(OUTPUT, self.output),
+        ]
+        if not all(done):
+            raise BackendError(f"TensorRT refuses {bucket}: {complaint(self._heard)}")
+        self._contexts[bucket] = context
+        # The first run settles what depends on shapes, and compiles; only the second can be captured.
+        self._enqueue(context)
+        self._cuda.synchronize()
+        capturable = getattr(context, "is_stream_capturable", None)
+        if capturable is None or capturable(stream):
+            self._cuda.begin_capture()
+            taken = context.execute_async_v3(stream)
+            graph = self._cuda.end_capture()
+            if taken and graph is not None:
+                self._graphs[bucket] = graph
+
+    def _enqueue(self, context: Any) -> None:
+        if not context.execute_async_v3(self._cuda.stream):
+            raise BackendError(f"TensorRT cannot compute a batch: {complaint(self._heard)}")

@@ -1,0 +1,45 @@
+"""Kernels that TensorRT for RTX compiled where they run, kept beside the plan for the next boot."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from worker.storage.atomic import replace_file
+
+log = logging.getLogger(__name__)
+
+
+class RuntimeCache:
+    """The file and what it is read into; the library itself refuses one of another GPU, driver or version."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._cache: Any = None
+        self._known = b""
+
+    def join(self, config: Any) -> None:
+        """Have the contexts made with this runtime configuration take kernels from here and add theirs."""
+        self._cache = config.create_runtime_cache()
+        try:
+            self._known = self._path.read_bytes()
+        except OSError:
+            self._known = b""
+        if self._known and not self._cache.deserialize(self._known):
+            log.info("runtime_cache_unused path=%s reason=of another GPU, driver or version", self._path)
+        config.set_runtime_cache(self._cache)
+
+    def keep(self) -> None:
+        """Write what is new; where nothing can be written the log says so."""
+        if self._cache is None:
+            return
+        content = bytes(self._cache.serialize())
+        if content == self._known:
+            return
+        try:
+            replace_file(self._path, content)
+        except OSError as error:
+            log.warning("cache_not_written path=%s reason=%s", self._path, error.strerror)
+
+    def close(self) -> None:
+        """Let go of the kernels."""
+        self._cache = None

@@ -1,0 +1,83 @@
+"""What one TensorRT plan is: everything that must agree before it may be loaded, and the key made of it."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+
+from producer.errors import BackendError
+from selection.machine.facts import Capability, Facts, Gpu, Plan
+from selection.manifests.manifest import Profile
+from selection.runtimes import library_for, missing_library
+from worker.engines.shapes import Shape, shapes_for
+from worker.models.model import Model
+
+MAX_BATCH_TOKENS = 16_384  #: slots of a full batch, where nothing else is asked
+_RECIPE = 1  # grows whenever the same model would give another graph or another way to build it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSpec:
+    """`plan` is what selection compares; `fingerprint` changes with any file of the model."""
+
+    plan: Plan
+    fingerprint: str
+    precision: str
+    shapes: tuple[Shape, ...]
+    recipe: int = _RECIPE
+
+    @property
+    def key(self) -> str:
+        """64 hex digits that differ wherever anything here differs."""
+        canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def engine_spec(
+    profile: Profile,
+    model: Model,
+    fingerprint: str,
+    facts: Facts,
+    *,
+    gpu: Gpu | None,
+    capability: Capability | None = None,
+    max_batch_tokens: int | None = None,
+) -> EngineSpec:
+    """The plan that the profile needs on that GPU, or ahead of time for GPUs of a `capability`.
+
+    Raises BackendError if no installed library builds for it, or nothing says for which GPU.
+    """
+    capability = capability or (gpu.capability if gpu else None) or _capability_of(profile)
+    if capability is None:
+        raise BackendError(f"{profile.name} names no GPU; say for which compute capability to build")
+    target = gpu or Gpu(index=0, name="", capability=capability)
+    library = library_for(profile, facts, gpu=target)
+    if library is None:
+        obstacle = missing_library(profile, facts, gpu=target)
+        raise BackendError(
+            f"no plan can be built for {profile.name}: {obstacle.reason if obstacle else 'no TensorRT'}"
+        )
+    # TensorRT for RTX finishes its plans on the GPU that runs them, so they are never for one model only.
+    one_model = profile.requires.names_gpu and library.name == "tensorrt"
+    return EngineSpec(
+        plan=Plan(
+            profile_id=profile.id,
+            library=library.name,
+            version=library.version,
+            os=facts.os,
+            cpu_architecture=facts.cpu.architecture,
+            level="none" if one_model else "same-capability",
+            capability=capability,
+            gpu_name=target.name if one_model else "",
+        ),
+        fingerprint=fingerprint,
+        precision=profile.precision,
+        shapes=shapes_for(
+            model.max_text_tokens,
+            max(max_batch_tokens or profile.max_batch_tokens or MAX_BATCH_TOKENS, model.max_text_tokens),
+        ),
+    )
+
+
+def _capability_of(profile: Profile) -> Capability | None:
+    named = profile.requires.capabilities
+    return named[0] if len(named) == 1 else None

@@ -1,0 +1,107 @@
+"""The plan of a profile: found in the cache, or built and kept there."""
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from producer.contract import Truncate
+from producer.errors import BackendError
+from worker.engines.builder import Progress, build_plan
+from worker.engines.calibration import calibrate
+from worker.engines.library import open_library
+from worker.engines.plan_file import KeptPlan, plan_path, read_plan, write_plan
+from worker.engines.spec import EngineSpec
+from worker.engines.timing_cache import timing_cache_path
+from worker.graphs.builder import Graph
+from worker.graphs.padded.graph import build_padded_graph
+from worker.models.model import Model
+from worker.models.weights import read_weights
+from worker.reference_texts import golden_texts
+from worker.storage.lock import locked
+from worker.tokenization.tokenizer import Tokenizer
+
+log = logging.getLogger(__name__)
+
+
+def find_plan(folder: Path, spec: EngineSpec) -> KeptPlan:
+    """The plan in the cache below `folder`. Raises BackendError if none agrees in everything."""
+    path = plan_path(folder, spec)
+    if not _is_kept(path):
+        raise BackendError(
+            "no plan in the cache agrees with these model files, this token budget and this Embedmill; run "
+            "`worker build-engines`"
+        )
+    return KeptPlan(path=path, spec=spec)
+
+
+def ensure_plan(
+    folder: Path, spec: EngineSpec, model: Model, tokenizer: Tokenizer, *, progress: Progress | None = None
+) -> KeptPlan:
+    """The plan in the cache below `folder`, built if it is not there whole; one process builds, others wait.
+
+    Raises BackendError if it cannot be built or kept, ModelError if the weights do not fit the network.
+    """
+    path = plan_path(folder, spec)
+    with only_builder(path):
+        if _is_whole(path, spec):
+            if progress is not None:
+                progress(1.0)
+            return KeptPlan(path=path, spec=spec)
+        log.info("plan_build path=%s library=%s %s", path, spec.plan.library, spec.plan.version)
+        started_s = time.perf_counter()
+        library = open_library(spec.plan.library)
+        timing_cache = timing_cache_path(folder, spec)
+        graph = _graph(spec, model, tokenizer)
+        plan = build_plan(graph, spec, library, timing_cache=timing_cache, progress=progress)
+        write_plan(path, spec, plan)
+        if progress is not None:
+            progress(1.0)
+        seconds = time.perf_counter() - started_s
+        log.info("plan_built path=%s mib=%.0f seconds=%.1f", path, len(plan) / 2**20, seconds)
+        return KeptPlan(path=path, spec=spec, seconds=seconds)
+
+
+def _is_kept(path: Path) -> bool:
+    return path.is_file() and path.with_suffix(".json").is_file()
+
+
+def _is_whole(path: Path, spec: EngineSpec) -> bool:
+    """Whether the plan need not be built; the log says of a damaged one that it is."""
+    if not _is_kept(path):
+        return False
+    try:
+        read_plan(path, spec)
+    except BackendError as error:
+        log.warning("plan_rebuild reason=%s", error)
+        return False
+    return True
+
+
+def _graph(spec: EngineSpec, model: Model, tokenizer: Tokenizer) -> Graph:
+    weights = read_weights(model.transformer, model.architecture)
+    scales = None
+    if spec.precision == "fp8":
+        texts = golden_texts(model.max_text_tokens)
+        scales = calibrate(model, weights, tokenizer.encode(texts, Truncate.END).tokens)
+    return build_padded_graph(model, weights, precision=spec.precision, scales=scales).graph
+
+
+@contextmanager
+def only_builder(path: Path) -> Iterator[None]:
+    """Hold the lock beside the plan; wait, with a line in the log, while another process builds it.
+
+    The lock goes with the process that held it. Raises BackendError if the folder cannot be written.
+    """
+    try:
+        lock = locked(
+            path.with_suffix(".lock"), waiting=f"plan_wait path={path} reason=another process builds it"
+        )
+    except OSError as error:
+        raise BackendError(
+            f"no plan can be built in {path.parent} ({error.strerror}); set EMBEDMILL_CACHE_PATH to a folder "
+            "that can be written"
+        ) from error
+    with lock:
+        yield

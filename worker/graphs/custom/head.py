@@ -1,0 +1,32 @@
+"""The graph behind somebody else's: from its hidden states, or its vectors, to ours."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from worker.graphs.builder import Graph, Nodes
+from worker.graphs.flat.pooling import add_head, normalize
+from worker.models.model import Model
+
+
+def custom_head(model: Model, shape: Sequence[int], *, element_type: int, pooled: bool) -> Graph:
+    """From `states` (B, S, hidden), or (B, size) if `pooled`, to `vectors` float32 (B, dim).
+
+    `shape` and `element_type`, a number of ONNX's, are what was seen. Hidden states come with `slots` int32
+    (B, S), the token in a slot among all B * S, behind a text's end its last token again, and `lengths` int32
+    (B,).
+    """
+    from onnx import TensorProto, helper
+
+    nodes = Nodes()
+    states, width = nodes.op("Cast", "states", to=TensorProto.FLOAT), int(shape[-1])
+    dims = ["B", width] if pooled else ["B", "S", width]
+    inputs = [helper.make_tensor_value_info("states", element_type, dims)]
+    if pooled:
+        vectors = normalize(nodes, states) if model.head.normalize else states
+        return nodes.finish(inputs, vectors, name="vectors", shape=["B", width])
+    inputs.append(helper.make_tensor_value_info("slots", TensorProto.INT32, ["B", "S"]))
+    inputs.append(helper.make_tensor_value_info("lengths", TensorProto.INT32, ["B"]))
+    flat = nodes.op("Reshape", states, nodes.constant([-1, width], np.int64))
+    dim = model.head.denses[-1].out_features if model.head.denses else width * len(model.head.poolings)
+    return nodes.finish(inputs, add_head(nodes, flat, model), name="vectors", shape=["B", dim])

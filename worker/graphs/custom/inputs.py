@@ -1,0 +1,66 @@
+"""A batch as the padded inputs of a foreign graph, and as those of the head behind it."""
+
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from worker.contract import Tokens
+from worker.graphs.flat.inputs import Inputs, portions
+from worker.models.onnx.graph_file import GraphFile
+from worker.models.onnx.graph_roles import GraphInput
+
+Indices = npt.NDArray[np.intp]
+
+
+def cut(lengths: npt.NDArray[np.int32], graph: GraphFile, *, max_slots: int) -> list[Indices]:
+    """Indices of the texts of each portion; where the graph has no mask, all of one length."""
+    costs = lengths if graph.num_tokens is None else np.full_like(lengths, graph.num_tokens)
+    parts = portions(costs, max_slots)
+    if not graph.masked:
+        parts = [part[start:end] for part in parts for start, end in _runs(lengths[part])]
+    if graph.num_texts is None:
+        return parts
+    size = graph.num_texts
+    return [part[start : start + size] for part in parts for start in range(0, len(part), size)]
+
+
+def padded_inputs(
+    tokens: Tokens, texts: Indices, graph: GraphFile, *, position_offset: int, padding_id: int
+) -> Inputs:
+    """The graph's inputs by name, each (B, S) in the type it asks for.
+
+    S is the longest of the texts and B their number, unless the graph was exported with fixed ones; rows
+    beyond the texts repeat the first.
+    """
+    num_texts = graph.num_texts or len(texts)
+    rows = np.concatenate((texts, np.repeat(texts[:1], num_texts - len(texts))))
+    lengths = tokens.lengths[rows]
+    slot = np.arange(graph.num_tokens or int(lengths.max()), dtype=np.int32)
+    inside = slot < lengths[:, None]
+    places = tokens.offsets[rows][:, None] + np.minimum(slot, lengths[:, None] - 1)
+    ids = np.where(inside, tokens.ids[places], np.int32(padding_id))
+    positions = np.broadcast_to(slot + np.int32(position_offset), ids.shape)
+    values = {"ids": ids, "mask": inside, "types": np.zeros_like(ids), "positions": positions}
+    return {each.name: _as(values[each.role], each) for each in graph.inputs}
+
+
+def slot_inputs(lengths: npt.NDArray[np.int32], shape: list[int]) -> Inputs:
+    """`slots` and `lengths` of `custom_head` for states of `shape` (B, S, hidden)."""
+    num_texts, num_slots = shape[0], shape[1]
+    full = np.ones(num_texts, dtype=np.int32)
+    full[: len(lengths)] = lengths
+    slot = np.arange(num_slots, dtype=np.int32)
+    first = np.arange(num_texts, dtype=np.int32)[:, None] * np.int32(num_slots)
+    return {"slots": first + np.minimum(slot, full[:, None] - 1), "lengths": full}
+
+
+def _as(value: npt.NDArray[Any], wanted: GraphInput) -> npt.NDArray[Any]:
+    return np.ascontiguousarray(value.astype(wanted.dtype))
+
+
+def _runs(lengths: npt.NDArray[np.int32]) -> list[tuple[int, int]]:
+    """Where a stretch of equal lengths begins and ends."""
+    edges = [0, *(np.flatnonzero(np.diff(lengths)) + 1).tolist(), len(lengths)]
+    return list(pairwise(edges))

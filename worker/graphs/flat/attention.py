@@ -1,0 +1,80 @@
+"""Attention in an ONNX graph, from flat tokens to flat tokens."""
+
+from typing import Protocol
+
+import numpy as np
+
+from worker.graphs.builder import MICROSOFT, Nodes
+from worker.graphs.flat.heads import Heads
+from worker.graphs.flat.linear import Linears
+from worker.graphs.flat.pooling import slot_mask
+from worker.graphs.flat.scores import WALL, ScoreBiases
+from worker.models.architecture import Architecture
+from worker.models.weights import Weights
+
+
+class Attention(Protocol):
+    """Writes a layer's attention up to its output layer: (T, hidden) to (T, heads * head_dim)."""
+
+    def attend(self, x: str, layer: int) -> str:
+        """Softmax attention within each text."""
+
+
+class SlotAttention:
+    """Attention over texts of equally many slots, for CPUs: tokens are gathered into slots and back."""
+
+    def __init__(
+        self,
+        nodes: Nodes,
+        architecture: Architecture,
+        weights: Weights,
+        *,
+        linears: Linears,
+        heads: Heads,
+        biases: ScoreBiases,
+    ) -> None:
+        self._nodes = nodes
+        self._architecture = architecture
+        self._weights = weights
+        self._linears = linears
+        self._heads = heads
+        self._biases = biases
+        self._rows = nodes.constant([-1, architecture.heads * architecture.head_dim], np.int64)
+        self._added_to: dict[str, str] = {}
+
+    def attend(self, x: str, layer: int) -> str:
+        """See `Attention`."""
+        nodes = self._nodes
+        q, k, v = (self._part(x, f"layers.{layer}.{part}") for part in "qkv")
+        parts = [nodes.op("Gather", part, "slots") for part in self._heads.ready(q, k, v, layer)]
+        mixed = self._mix(parts, self._biases.of_layer(layer))
+        return nodes.op("Gather", nodes.op("Reshape", mixed, self._rows), "places")
+
+    def _part(self, x: str, name: str) -> str:
+        return self._linears.linear(x, name, bias=f"{name}.bias" in self._weights)
+
+    def _mix(self, parts: list[str], bias: str) -> str:
+        nodes, heads, kind = self._nodes, self._architecture.heads, "MultiHeadAttention"
+        # For texts in exactly their slots; without a bias it goes in blocks, and takes little memory.
+        own = nodes.branch(kind, *parts, *(["", "", bias] if bias else []), num_heads=heads, domain=MICROSOFT)
+        # Up to 256 slots this one is faster: it reads queries, keys and values where they lie.
+        inputs = *parts, self._added(bias)
+        shared = nodes.branch("Attention", *inputs, q_num_heads=heads, kv_num_heads=heads)
+        return nodes.op("If", "ragged", then_branch=shared, else_branch=own)
+
+    def _added(self, bias: str) -> str:
+        """What ragged slots add to scores: bias, and a wall where they are empty; (B, heads or 1, S, S)."""
+        if bias not in self._added_to:
+            nodes = self._nodes
+            inside = nodes.op("Equal", slot_mask(nodes), nodes.constant(1, np.float32))
+            values = nodes.constant(0, np.float32), nodes.constant(WALL, np.float32)
+            row = nodes.op("Unsqueeze", nodes.op("Where", inside, *values), nodes.constant([1], np.int64))
+            if bias:
+                whole = nodes.branch("Add", bias, row)
+            else:
+                size, one = nodes.op("Shape", "slots", start=1, end=2), nodes.constant([1], np.int64)
+                whole = nodes.branch("Expand", row, nodes.op("Concat", one, one, size, one, axis=0))
+            # A long text would have to write S x S numbers that it never reads.
+            unread = nodes.branch("Identity", row)
+            self._added_to[bias] = nodes.op("If", "ragged", then_branch=whole, else_branch=unread)
+        return self._added_to[bias]

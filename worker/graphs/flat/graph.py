@@ -1,0 +1,158 @@
+"""A network as an ONNX graph over flat tokens, ending at the finished vector.
+
+Linear layers, norms and activations, which are nearly all the work, see the T tokens of a batch as they lie,
+without padding; only attention and pooling see B texts x S slots, all texts having as many. Inputs:
+
+    ids, positions   int32 (T,)     token ids, and their rows of the position table
+    slots            int32 (B, S)   the token in a slot; behind a text's end, its last token again
+    places           int32 (T,)     where a token sits among the B * S slots
+    lengths          int32 (B,)     tokens of each text
+    ragged           bool ()        whether slots may be empty; if not, attention needs no mask
+
+Output: vectors float32 (B, dim).
+"""
+
+from typing import Any
+
+import numpy as np
+
+from worker.graphs.builder import MICROSOFT, Graph, Nodes
+from worker.graphs.flat.attention import Attention, SlotAttention
+from worker.graphs.flat.heads import Heads
+from worker.graphs.flat.linear import ByteLinears, ExactLinears, Linears
+from worker.graphs.flat.norm import Norms, PlainSums, Sums
+from worker.graphs.flat.pooling import add_head
+from worker.graphs.flat.scores import ScoreBiases
+from worker.graphs.split_qkv import qkv_apart
+from worker.models.architecture import Architecture
+from worker.models.model import Model
+from worker.models.weights import Weights
+
+
+def build_graph(model: Model, weights: Weights, *, precision: str = "fp32") -> Graph:
+    """The model's graph, its linear layers in `precision` (fp32 or int8); `weights` as of `read_weights`."""
+    nodes, network = Nodes(), model.architecture
+    # The values keep their bias: bytes of attention would round otherwise without it, no better on average.
+    weights = qkv_apart(network, weights, move_values=False)
+    linears: Linears = ExactLinears(nodes, weights)
+    if precision == "int8":
+        linears = ByteLinears(nodes, network, weights, like="ids")
+    norms = Norms(nodes, network, weights)
+    attention = SlotAttention(
+        nodes,
+        network,
+        weights,
+        linears=linears,
+        heads=Heads(nodes, network, weights, norms, max_tokens=model.max_text_tokens),
+        biases=ScoreBiases(nodes, network, weights, max_tokens=model.max_text_tokens),
+    )
+    sums = PlainSums(nodes, network, norms, linears)
+    body = Body(nodes, network, weights, linears=linears, norms=norms, sums=sums, attention=attention)
+    vectors = add_head(nodes, body.hidden_states(), model)
+    # The first opset with Attention.
+    return nodes.finish(_inputs(), vectors, name="vectors", shape=["B", model.dim], opset=23)
+
+
+def _inputs() -> list[Any]:
+    from onnx import TensorProto, helper
+
+    shapes: dict[str, list[str]] = {
+        "ids": ["T"],
+        "positions": ["T"],
+        "slots": ["B", "S"],
+        "places": ["T"],
+        "lengths": ["B"],
+    }
+    inputs = [helper.make_tensor_value_info(name, TensorProto.INT32, dims) for name, dims in shapes.items()]
+    return [*inputs, helper.make_tensor_value_info("ragged", TensorProto.BOOL, [])]
+
+
+class Body:
+    """Writes a network from its embeddings to its last layer; everything between is (T, hidden)."""
+
+    def __init__(
+        self,
+        nodes: Nodes,
+        architecture: Architecture,
+        weights: Weights,
+        *,
+        linears: Linears,
+        norms: Norms,
+        sums: Sums,
+        attention: Attention,
+        biased_activation: bool = False,
+    ) -> None:
+        """With `biased_activation` one operator adds a bias and activates, where there is one."""
+        self._nodes = nodes
+        self._architecture = architecture
+        self._weights = weights
+        self._linears = linears
+        self._norms = norms
+        self._sums = sums
+        self._attention = attention
+        self._biased_activation = biased_activation
+        self._halves = nodes.constant([architecture.intermediate] * 2, np.int64)
+
+    def hidden_states(self) -> str:
+        """The last layer's output for every token."""
+        network = self._architecture
+        stream = x = self._embeddings()
+        if not network.embedding_norm:
+            x = self._norms.norm(stream, "layers.0.attention_norm")
+        for layer in range(network.layers):
+            name = f"layers.{layer}"
+            after_attention, after_output = f"{name}.attention_norm", f"{name}.output_norm"
+            if not network.post_norm:
+                # The norm before a branch is the one after the sum before it.
+                last = layer == network.layers - 1
+                after_attention = after_output
+                after_output = "final_norm" if last else f"layers.{layer + 1}.attention_norm"
+            mixed = self._attention.attend(x, layer)
+            x, total = self._sums.add(mixed, f"{name}.out", stream, after_attention)
+            stream = x if network.post_norm else total
+            lifted = self._activation(x, f"{name}.up")
+            x, total = self._sums.add(lifted, f"{name}.down", stream, after_output)
+            stream = x if network.post_norm else total
+        return x
+
+    def _tensor(self, name: str) -> str:
+        return self._nodes.tensor(name, self._weights[name])
+
+    def _embeddings(self) -> str:
+        nodes, network = self._nodes, self._architecture
+        x = nodes.op("Gather", self._tensor("embeddings.word"), "ids")
+        # All tokens are of type 0.
+        kind = self._weights["embeddings.token_type"][0] if network.token_types else None
+        if network.positions == "absolute":
+            position = self._weights["embeddings.position"]
+            table = nodes.tensor("embeddings.position", position if kind is None else position + kind)
+            x = nodes.op("Add", x, nodes.op("Gather", table, "positions"))
+        elif kind is not None:
+            x = nodes.op("Add", x, nodes.tensor("embeddings.token_type", kind))
+        return self._norms.norm(x, "embeddings.norm") if network.embedding_norm else x
+
+    def _activation(self, x: str, name: str) -> str:
+        nodes, network = self._nodes, self._architecture
+        biased = "up" in network.biased
+        fused = self._biased_activation and biased and not network.gated
+        if fused and network.activation in ("gelu", "gelu_tanh"):
+            kind = "BiasGelu" if network.activation == "gelu" else "FastGelu"
+            plain = self._linears.linear(x, name, bias=False)
+            return nodes.op(kind, plain, self._tensor(f"{name}.bias"), domain=MICROSOFT)
+        up = self._linears.linear(x, name, bias=biased)
+        if not network.gated:
+            return self._activated(up)
+        activated, factor = nodes.ops("Split", up, self._halves, num_outputs=2, axis=1)
+        return nodes.op("Mul", self._activated(activated), factor)
+
+    def _activated(self, x: str) -> str:
+        nodes = self._nodes
+        match self._architecture.activation:
+            case "gelu":
+                return nodes.op("Gelu", x, domain=MICROSOFT)
+            case "gelu_tanh":
+                return nodes.op("FastGelu", x, domain=MICROSOFT)
+            case "relu":
+                return nodes.op("Relu", x)
+            case _:
+                return nodes.op("Mul", x, nodes.op("Sigmoid", x))

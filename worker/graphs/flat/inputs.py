@@ -1,0 +1,70 @@
+"""A batch cut into portions, each as the inputs of the graph in worker/graphs/flat/graph.py."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from worker.contract import Tokens
+from worker.graphs.positions import token_positions
+
+Inputs = dict[str, npt.NDArray[Any]]
+_SLOT_STEP = 16
+_MAX_SHARED_SLOTS = 256
+
+
+def num_slots(lengths: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
+    """How many slots attention sees a text in, by its length alone: int32 (n,).
+
+    The order in which attention sums depends on the number of slots. If that came from the longest text of a
+    portion, a text's vector would depend on its company, and int8 would make much of it.
+    """
+    rounded = -(-lengths // _SLOT_STEP) * _SLOT_STEP
+    return np.where(lengths <= _MAX_SHARED_SLOTS, rounded, lengths).astype(np.int32)
+
+
+def portions(lengths: npt.NDArray[np.int32], max_slots: int) -> list[npt.NDArray[np.intp]]:
+    """Indices of the texts of each portion, longest texts first.
+
+    Texts of a portion have the same number of slots, at most `max_slots` together; a text of more slots than
+    others may share is alone.
+    """
+    slots = num_slots(lengths)
+    order = np.argsort(-slots, kind="stable")
+    cuts, start = [], 0
+    while start < len(order):
+        size = int(slots[order[start]])
+        equal = int(np.count_nonzero(slots == size))
+        count = max(1, max_slots // size) if size <= _MAX_SHARED_SLOTS else 1
+        end = start + equal
+        cuts += [*range(start + count, end, count), end]
+        start = end
+    return np.split(order, cuts[:-1])
+
+
+def graph_inputs(tokens: Tokens, texts: npt.NDArray[np.intp], position_offset: int) -> Inputs:
+    """The graph's inputs for a portion of a batch."""
+    part = take_texts(tokens, texts)
+    lengths = part.lengths
+    size = num_slots(lengths).max()
+    slot = np.arange(size, dtype=np.int32)
+    slots = part.offsets[:-1, None] + np.minimum(slot, lengths[:, None] - 1)
+    row_starts = np.arange(len(part), dtype=np.int32) * size
+    # Token t stands as far behind its row's start as behind its text's.
+    places = np.arange(len(part.ids), dtype=np.int32) + np.repeat(row_starts - part.offsets[:-1], lengths)
+    return {
+        "ids": part.ids,
+        "positions": token_positions(part, position_offset),
+        "slots": slots,
+        "places": places,
+        "lengths": lengths,
+        "ragged": np.array(size <= _MAX_SHARED_SLOTS),
+    }
+
+
+def take_texts(tokens: Tokens, texts: npt.NDArray[np.intp]) -> Tokens:
+    """These texts of a batch, as a batch."""
+    lengths = tokens.lengths[texts]
+    offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
+    shift = np.repeat(tokens.offsets[texts] - offsets[:-1], lengths)
+    return Tokens(tokens.ids[np.arange(offsets[-1]) + shift], offsets)

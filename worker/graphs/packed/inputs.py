@@ -1,0 +1,39 @@
+"""A batch cut into shelves, each as the inputs of the graph in worker/graphs/packed/graph.py."""
+
+import numpy as np
+import numpy.typing as npt
+
+from worker.contract import Tokens
+from worker.graphs.flat.inputs import Inputs, take_texts
+from worker.graphs.positions import token_positions
+
+
+def shelves(lengths: npt.NDArray[np.int32], max_slots: int) -> list[npt.NDArray[np.intp]]:
+    """Indices of the texts of each shelf, longest texts first.
+
+    A shelf's longest text x its number of texts stays within `max_slots`, unless one text alone is longer.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    cuts, start = [], 0
+    while start < len(order):
+        start += max(1, max_slots // int(lengths[order[start]]))
+        cuts.append(start)
+    return np.split(order, cuts[:-1])
+
+
+def packed_inputs(tokens: Tokens, texts: npt.NDArray[np.intp], position_offset: int) -> Inputs:
+    """The graph's inputs for some texts of a batch."""
+    part = take_texts(tokens, texts)
+    lengths = part.lengths
+    slot = np.arange(lengths.max(), dtype=np.int32)
+    used = slot < lengths[:, None]
+    # Row by row both kinds of slots come out in order.
+    order = np.concatenate((np.flatnonzero(used), np.flatnonzero(~used))).astype(np.int32)
+    return {
+        "ids": part.ids,
+        "positions": token_positions(part, position_offset),
+        "slots": part.offsets[:-1, None] + np.minimum(slot, lengths[:, None] - 1),
+        "lengths": lengths,
+        "token_offset": order.reshape(used.shape),
+        "cumulative": part.offsets,
+    }

@@ -1,0 +1,150 @@
+"""A network as an ONNX graph of plain operators over padded texts, ending at the finished vector.
+
+For engines that take standard operators only, every type written out ("strongly typed"). Inputs:
+
+    ids, positions   int32 (B, S)   token ids, their rows of the position table; behind a text any valid ones
+    lengths          int32 (B,)     tokens of each text, at least 1
+
+Output: vectors float32 (B, dim). Products and attention are in the precision asked for; norms, pooling, dense
+layers and the unit length are always in float32, and so is the stream that branches are added to where no
+norm keeps it small.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from worker.graphs.builder import Graph, Nodes
+from worker.graphs.padded.attention import Attention
+from worker.graphs.padded.linear import Linears, Scales
+from worker.graphs.padded.mask import Mask
+from worker.graphs.padded.norm import Norms
+from worker.graphs.padded.pooling import add_padded_head
+from worker.graphs.padded.scores import ScoreBiases
+from worker.models.model import Model
+from worker.models.weights import Weights
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PaddedGraph:
+    """The graph, and the name of the value that enters each linear layer, by the layer's name."""
+
+    graph: Graph
+    linear_inputs: dict[str, str]
+
+
+def build_padded_graph(
+    model: Model, weights: Weights, *, precision: str = "fp32", scales: Scales | None = None
+) -> PaddedGraph:
+    """The model's graph in fp32, fp16 or fp8; fp8 needs the `scales` of `calibrate`.
+
+    Raises BackendError for a precision that is none, and for weights or scales that do not do.
+    """
+    nodes = Nodes()
+    linears = Linears(nodes, weights, precision=precision, scales=scales or {})
+    mask = Mask(nodes)
+    states = _Network(nodes, model, weights, linears, mask).hidden_states()
+    vectors = add_padded_head(nodes, states, model, mask)
+    graph = nodes.finish(_inputs(), vectors, name="vectors", shape=["B", model.dim])
+    return PaddedGraph(_plain(graph), linears.inputs)
+
+
+def _inputs() -> list[Any]:
+    from onnx import TensorProto, helper
+
+    shapes: dict[str, list[str]] = {"ids": ["B", "S"], "positions": ["B", "S"], "lengths": ["B"]}
+    return [helper.make_tensor_value_info(name, TensorProto.INT32, dims) for name, dims in shapes.items()]
+
+
+def _plain(graph: Graph) -> Graph:
+    """The same graph in the standard operators of opset 20, the first with Gelu and 8-bit floats."""
+    import onnx
+
+    model = onnx.load_from_string(graph.proto)
+    del model.opset_import[:]
+    model.opset_import.append(onnx.helper.make_opsetid("", 20))
+    return Graph(model.SerializeToString(), graph.tensors)
+
+
+class _Network:
+    """Writes one network's nodes; everything between its methods is (B, S, hidden)."""
+
+    def __init__(self, nodes: Nodes, model: Model, weights: Weights, linears: Linears, mask: Mask) -> None:
+        self._nodes = nodes
+        self._architecture = model.architecture
+        self._weights = weights
+        self._linears = linears
+        self._norms = Norms(nodes, model.architecture, weights)
+        biases = ScoreBiases(nodes, model.architecture, weights, linears, mask)
+        self._attention = Attention(nodes, model, linears, self._norms, biases)
+
+    def hidden_states(self) -> str:
+        """The last layer's output for every slot, float32."""
+        x = self._embeddings()
+        for layer in range(self._architecture.layers):
+            x = self._post_norm_layer(x, layer) if self._architecture.post_norm else self._layer(x, layer)
+        if self._architecture.post_norm:
+            return self._linears.wide(x)
+        return self._norms.write(x, "final_norm")
+
+    def _embeddings(self) -> str:
+        """In the products' type behind a norm that follows, else in float32 for the stream."""
+        network, linears = self._architecture, self._linears
+        words, types = self._weights["embeddings.word"], self._weights.get("embeddings.token_type")
+        # All tokens are of type 0, so that its row can be added once and for all.
+        if types is not None and network.positions == "rotary":
+            words = words + types[0]
+        x = self._nodes.op("Gather", linears.tensor("embeddings.word", words), "ids")
+        if network.positions == "absolute":
+            rows = self._weights["embeddings.position"]
+            if types is not None:
+                rows = rows + types[0]
+            table = linears.tensor("embeddings.position", rows)
+            x = self._nodes.op("Add", x, self._nodes.op("Gather", table, "positions"))
+        x = linears.wide(x)
+        if network.embedding_norm:
+            x = self._norms.write(x, "embeddings.norm")
+        return linears.narrow(x) if network.post_norm else x
+
+    def _post_norm_layer(self, x: str, layer: int) -> str:
+        """Each branch is added and the sum normed: the stream stays small, and in the products' type."""
+        name, linears = f"layers.{layer}", self._linears
+        branch = linears.write(self._attention.write(x, layer), f"{name}.out")
+        x = self._normed_sum(branch, x, f"{name}.attention_norm")
+        return self._normed_sum(self._feed_forward(x, name), x, f"{name}.output_norm")
+
+    def _normed_sum(self, branch: str, x: str, norm: str) -> str:
+        total = self._linears.wide(self._nodes.op("Add", branch, x))
+        return self._linears.narrow(self._norms.write(total, norm))
+
+    def _layer(self, x: str, layer: int) -> str:
+        """Each branch sees the normed stream and is added to the bare one."""
+        name, linears, nodes = f"layers.{layer}", self._linears, self._nodes
+        # An embedding norm serves as the norm before the first branch.
+        first = layer == 0 and self._architecture.embedding_norm
+        normed = linears.narrow(x if first else self._norms.write(x, f"{name}.attention_norm"))
+        branch = linears.write(self._attention.write(normed, layer), f"{name}.out")
+        x = nodes.op("Add", linears.wide(branch), x)
+        normed = linears.narrow(self._norms.write(x, f"{name}.output_norm"))
+        return nodes.op("Add", linears.wide(self._feed_forward(normed, name)), x)
+
+    def _feed_forward(self, x: str, name: str) -> str:
+        lifted = self._linears.write(x, f"{name}.up")
+        if self._architecture.gated:
+            size = self._architecture.intermediate
+            activated, factor = self._nodes.split(lifted, [size, size], axis=-1)
+            inner = self._nodes.op("Mul", self._activated(activated), factor)
+        else:
+            inner = self._activated(lifted)
+        return self._linears.write(inner, f"{name}.down")
+
+    def _activated(self, x: str) -> str:
+        nodes = self._nodes
+        match self._architecture.activation:
+            case "gelu":
+                return nodes.op("Gelu", x)
+            case "gelu_tanh":
+                return nodes.op("Gelu", x, approximate="tanh")
+            case "relu":
+                return nodes.op("Relu", x)
+            case "silu":
+                return nodes.op("Mul", x, nodes.op("Sigmoid", x))

@@ -1,0 +1,34 @@
+"""Some texts of a batch, padded to a bucket: the inputs of the graph in worker/graphs/padded/graph.py."""
+
+import numpy as np
+import numpy.typing as npt
+
+from worker.contract import Tokens
+from worker.graphs.positions import token_positions
+
+Int32 = npt.NDArray[np.int32]
+
+
+def padded_inputs(
+    tokens: Tokens,
+    texts: npt.NDArray[np.intp],
+    position_offset: int,
+    *,
+    num_texts: int,
+    num_tokens: int,
+) -> dict[str, Int32]:
+    """`ids` and `positions` int32 (num_texts, num_tokens) and `lengths` int32 (num_texts,).
+
+    Slots without a token hold zeros, which every table has a row for. Rows without a text count as one token
+    long, so that no row is without any.
+    """
+    shape = (num_texts, num_tokens)
+    lengths = np.ones(num_texts, dtype=np.int32)
+    lengths[: len(texts)] = tokens.lengths[texts]
+    inside = np.zeros(shape, dtype=np.bool_)
+    inside[: len(texts)] = np.arange(num_tokens) < lengths[: len(texts), None]
+    source = (tokens.offsets[:-1][texts, None] + np.arange(num_tokens))[inside[: len(texts)]]
+    ids, positions = np.zeros(shape, dtype=np.int32), np.zeros(shape, dtype=np.int32)
+    ids[inside] = tokens.ids[source]
+    positions[inside] = token_positions(tokens, position_offset)[source]
+    return {"ids": ids, "positions": positions, "lengths": lengths}

@@ -1,0 +1,20 @@
+"""Which row of the position table each token of a batch takes."""
+
+import numpy as np
+import numpy.typing as npt
+
+from worker.contract import Tokens
+
+
+def token_positions(tokens: Tokens, position_offset: int) -> npt.NDArray[np.int32]:
+    """int32 (T,): counted from `position_offset` within each text.
+
+    Where the table has a row for padding (the one before the offset), a padding token written out in a text
+    takes that row and is not counted, as in transformers.
+    """
+    padding = position_offset - 1
+    counted = (tokens.ids != padding).astype(np.int32)
+    running = np.cumsum(counted, dtype=np.int32)
+    before = np.concatenate(([0], running))[tokens.offsets[:-1]].astype(np.int32)
+    rows: npt.NDArray[np.int32] = (running - np.repeat(before, tokens.lengths)) * counted + np.int32(padding)
+    return rows

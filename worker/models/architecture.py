@@ -1,0 +1,222 @@
+"""A network described as data, read from the config.json that transformers writes."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from producer.errors import ModelError
+from worker.models.rope import Rope
+from worker.models.rotary_families import ROTARY_FAMILIES
+
+Activation = Literal["gelu", "gelu_tanh", "relu", "silu"]
+_ACTIVATIONS: dict[str, Activation] = {
+    "gelu": "gelu",
+    "gelu_python": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+    "silu": "silu",
+    "swish": "silu",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Architecture:
+    """Everything about a network but its weights and its pooling.
+
+    `kind` is the family that names its tensors. `position_offset` is the row of the position table that the
+    first token takes; `max_positions` is the table's number of rows. `relative_buckets` is 0 without a
+    relative position bias. `activation` "gelu" is the exact one (erf), "gelu_tanh" its approximation; `gated`
+    multiplies it with a second half of the same layer. Norms follow the sums if `post_norm`, else they stand
+    before the branches and one ends the network. `biased` are the linear layers with a bias. `ropes` and
+    `windows` have an entry a layer where positions are rotary: a window is how many tokens away a key may
+    be, 0 any number. `causal`: no key behind the query. `head_norm`: an RMS norm on each query and key head.
+    """
+
+    kind: str
+    vocab_size: int
+    hidden: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    intermediate: int
+    activation: Activation
+    gated: bool = False
+    biased: tuple[str, ...] = ("qkv", "out", "up", "down")
+    norm: Literal["layer", "rms"] = "layer"
+    norm_bias: bool = True
+    norm_eps: float
+    post_norm: bool = True
+    embedding_norm: bool = True
+    head_norm: bool = False
+    causal: bool = False
+    positions: Literal["absolute", "rotary"] = "absolute"
+    position_offset: int
+    max_positions: int
+    token_types: int
+    relative_buckets: int = 0
+    ropes: tuple[Rope, ...] = ()
+    windows: tuple[int, ...] = ()
+
+    @property
+    def max_tokens(self) -> int:
+        """The longest text that has a position for each of its tokens."""
+        return self.max_positions - self.position_offset
+
+
+def is_listed(config: Mapping[str, Any]) -> bool:
+    """False if the config.json names a family that we have no description of.
+
+    Whatever else is wrong with it, `read_architecture` says.
+    """
+    kind = config.get("model_type")
+    return not isinstance(kind, str) or "auto_map" in config or kind in _FAMILIES or kind in ROTARY_FAMILIES
+
+
+def read_architecture(config: Mapping[str, Any]) -> Architecture:
+    """The network that a parsed config.json describes.
+
+    Raises ModelError for a family we do not know, for remote code, and for options we do not compute.
+    """
+    if "auto_map" in config:
+        raise ModelError(
+            "the model wants to run its own code (config.json has auto_map); code that comes with weights "
+            "is never run, choose a model of a supported family: " + ", ".join([*_FAMILIES, *ROTARY_FAMILIES])
+        )
+    kind = config.get("model_type")
+    if isinstance(kind, str) and kind in ROTARY_FAMILIES:
+        return _rotary(config, *ROTARY_FAMILIES[kind])
+    if not isinstance(kind, str) or kind not in _FAMILIES:
+        known = ", ".join([*_FAMILIES, *ROTARY_FAMILIES])
+        raise ModelError(f"config.json has model_type {kind!r:.60}; supported are {known}")
+    embedding = config.get("position_embedding_type", "absolute")
+    if embedding != "absolute":
+        raise ModelError(
+            f"config.json has position_embedding_type {embedding!r:.60}; supported is 'absolute'"
+        )
+    if config.get("is_decoder") or config.get("add_cross_attention"):
+        raise ModelError("config.json describes a decoder of this family; only its encoders are supported")
+    return _FAMILIES[kind](config)
+
+
+def _rotary(
+    config: Mapping[str, Any], kind: str, read: Callable[[Mapping[str, Any]], dict[str, Any]]
+) -> Architecture:
+    for name in (
+        "vocab_size",
+        "hidden_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "intermediate_size",
+    ):
+        if _int(config, name) == 0:
+            raise ModelError(f"config.json has {name} 0; nothing would be left of the network")
+    try:
+        fields = read(config)
+    except KeyError as error:
+        raise ModelError(f"config.json lacks {error}; take the one that came with the weights") from error
+    except (TypeError, ValueError) as error:
+        raise ModelError(f"config.json has a value of the wrong kind: {error!s:.120}") from error
+    return Architecture(kind=kind, **fields | {"activation": _activation(fields["activation"])})
+
+
+def _bert(config: Mapping[str, Any]) -> Architecture:
+    return _encoder(config, "bert", position_offset=0)
+
+
+def _roberta(config: Mapping[str, Any]) -> Architecture:
+    # The position table keeps a row for padding, and counting starts behind it.
+    return _encoder(config, "roberta", position_offset=_int(config, "pad_token_id", 1) + 1)
+
+
+def _mpnet(config: Mapping[str, Any]) -> Architecture:
+    # transformers hard-codes the padding row 1 here, whatever pad_token_id says.
+    buckets = _int(config, "relative_attention_num_buckets", 32)
+    return _encoder(config, "mpnet", position_offset=2, token_types=0, relative_buckets=buckets)
+
+
+def _encoder(
+    config: Mapping[str, Any],
+    kind: str,
+    *,
+    position_offset: int,
+    token_types: int | None = None,
+    relative_buckets: int = 0,
+) -> Architecture:
+    hidden, heads = _int(config, "hidden_size"), _int(config, "num_attention_heads")
+    return Architecture(
+        kind=kind,
+        vocab_size=_int(config, "vocab_size"),
+        hidden=hidden,
+        layers=_int(config, "num_hidden_layers"),
+        heads=heads,
+        kv_heads=heads,
+        head_dim=_head_dim(hidden, heads),
+        intermediate=_int(config, "intermediate_size"),
+        activation=_activation(config.get("hidden_act", "gelu")),
+        norm_eps=_epsilon(config),
+        position_offset=position_offset,
+        max_positions=_int(config, "max_position_embeddings"),
+        token_types=_int(config, "type_vocab_size", 2) if token_types is None else token_types,
+        relative_buckets=relative_buckets,
+    )
+
+
+def _distilbert(config: Mapping[str, Any]) -> Architecture:
+    hidden, heads = _int(config, "dim"), _int(config, "n_heads")
+    return Architecture(
+        kind="distilbert",
+        vocab_size=_int(config, "vocab_size"),
+        hidden=hidden,
+        layers=_int(config, "n_layers"),
+        heads=heads,
+        kv_heads=heads,
+        head_dim=_head_dim(hidden, heads),
+        intermediate=_int(config, "hidden_dim"),
+        activation=_activation(config.get("activation", "gelu")),
+        norm_eps=1e-12,  # hard-coded in transformers
+        position_offset=0,
+        max_positions=_int(config, "max_position_embeddings"),
+        token_types=0,
+    )
+
+
+_FAMILIES: dict[str, Callable[[Mapping[str, Any]], Architecture]] = {
+    "bert": _bert,
+    "roberta": _roberta,
+    "xlm-roberta": _roberta,
+    "camembert": _roberta,
+    "distilbert": _distilbert,
+    "mpnet": _mpnet,
+}
+
+
+def _int(config: Mapping[str, Any], name: str, default: int | None = None) -> int:
+    value = config.get(name, default)
+    # Zero is a padding id; a size of zero shows itself in the tensors' shapes.
+    if type(value) is not int or value < 0:
+        raise ModelError(f"config.json has {name} {value!r:.60}; a whole number is expected")
+    return value
+
+
+def _epsilon(config: Mapping[str, Any]) -> float:
+    value = config.get("layer_norm_eps", 1e-12)
+    if not isinstance(value, float) or value <= 0:
+        raise ModelError(f"config.json has layer_norm_eps {value!r:.60}; a small positive number is expected")
+    return value
+
+
+def _head_dim(hidden: int, heads: int) -> int:
+    if heads == 0 or hidden % heads:
+        raise ModelError(f"config.json splits {hidden} hidden units over {heads} heads; it does not divide")
+    return hidden // heads
+
+
+def _activation(name: object) -> Activation:
+    if not isinstance(name, str) or name not in _ACTIVATIONS:
+        raise ModelError(
+            f"config.json has the activation {name!r:.60}; supported are " + ", ".join(_ACTIVATIONS)
+        )
+    return _ACTIVATIONS[name]

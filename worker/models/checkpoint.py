@@ -1,0 +1,47 @@
+"""Which safetensors files hold a network's weights, and their common hash."""
+
+import hashlib
+from pathlib import Path
+
+from producer.errors import ModelError
+from worker.models.config_file import read_object
+
+
+def weight_files(directory: Path) -> list[Path]:
+    """The safetensors files of a directory, in the order of their names.
+
+    Raises ModelError if there is none, saying so if there is only a pickled checkpoint.
+    """
+    index = directory / "model.safetensors.index.json"
+    if index.is_file():
+        shards = read_object(index).get("weight_map")
+        if not isinstance(shards, dict) or not shards:
+            raise ModelError(f"{index.name} lists no shards; download the model again")
+        # Only the last part counts: an index may not reach outside its directory.
+        paths = sorted({directory / Path(str(shard)).name for shard in shards.values()})
+    else:
+        paths = [directory / "model.safetensors"]
+    for path in paths:
+        if not path.is_file():
+            raise ModelError(_missing(path))
+    return paths
+
+
+def weights_sha256(directory: Path) -> str:
+    """Hex digest over the bytes of all weight files in order: that of the file itself if there is one."""
+    digest = hashlib.sha256()
+    for path in weight_files(directory):
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _missing(path: Path) -> str:
+    pickled = sorted(p.name for pattern in ("*.bin", "*.pt", "*.ckpt") for p in path.parent.glob(pattern))
+    if pickled:
+        return (
+            f"{path.parent} has {pickled[0]} but no {path.name}; pickled weights can run code and are "
+            "never opened: convert them with save_pretrained(safe_serialization=True) where you trust them"
+        )
+    return f"{path.name} is missing from {path.parent}; the model is not whole, download it again"

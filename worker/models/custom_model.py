@@ -1,0 +1,124 @@
+"""A custom model's directory as a `Model`: what its graph leaves open is read from the files beside it."""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from producer.errors import ModelError
+from worker.models.architecture import Architecture, read_architecture
+from worker.models.config_file import read_object
+from worker.models.custom_files import FoundFiles
+from worker.models.head import PLAIN_HEAD, Head, read_head, read_pooling
+from worker.models.model import TRANSFORMER_SETTINGS, Model, first_of, read_model, stated_prompts
+from worker.models.onnx.graph_file import GraphFile, read_graph
+
+log = logging.getLogger(__name__)
+
+# Where a config.json says how its model is pooled; there is no standard key.
+_POOLING_KEYS = ("pooling_mode", "pooling", "pooling_strategy", "emb_pooler")
+_MAX_TEXT_TOKENS = 512  # where nothing says: the usual, and verification tries it
+
+
+def read_custom_model(found: FoundFiles) -> Model:
+    """The model around an ONNX graph. Raises ModelError for what cannot be understood, with what was seen."""
+    graph = read_graph(found.onnx)
+    transformer = _tokenizer_directory(found)
+    config = first_of(transformer, ("config.json",))
+    settings = first_of(transformer, TRANSFORMER_SETTINGS)
+    whole = first_of(found.directory, ("config_sentence_transformers.json",))
+    architecture = _architecture(config, graph)
+    return Model(
+        directory=found.directory,
+        transformer=transformer,
+        revision=graph.sha256[:12],
+        network=architecture,
+        head=_head(found.directory, config, graph),
+        max_text_tokens=_max_text_tokens(settings, transformer, architecture, graph),
+        do_lower_case=bool(settings.get("do_lower_case", False)),
+        prompts=stated_prompts(whole),
+        default_prompt=whole.get("default_prompt_name"),
+        similarity=whole.get("similarity_fn_name") or "cosine",
+        matryoshka_dims=(),
+        graph=graph,
+    )
+
+
+def reference_of(model: Model) -> Model | None:
+    """The same model by its safetensors, where they lie beside the graph and we know the network."""
+    try:
+        reference = read_model(model.directory)
+    except ModelError as error:
+        log.info("custom_reference_absent reason=%s", error)
+        return None
+    return reference if reference.max_text_tokens >= model.max_text_tokens else None
+
+
+def padding_id(model: Model) -> int:
+    """The token that fills a row behind its text: masked, but some graphs count positions by it."""
+    return _count(first_of(model.transformer, ("config.json",)).get("pad_token_id")) or 0
+
+
+def _tokenizer_directory(found: FoundFiles) -> Path:
+    for directory in (found.directory, found.onnx.parent):
+        if (directory / "tokenizer.json").is_file():
+            return directory
+    seen = ", ".join(sorted(path.name for path in found.directory.iterdir())[:8])
+    raise ModelError(
+        f"{found.directory} has no tokenizer.json; save the tokenizer of the model there, as a fast one. "
+        f"It has {seen}"
+    )
+
+
+def _architecture(config: Mapping[str, Any], graph: GraphFile) -> Architecture:
+    """The network of config.json if we know it, else as much of one as the graph tells."""
+    try:
+        return read_architecture(config)
+    except ModelError as error:
+        log.info("custom_network_unknown reason=%s", error)
+    positions = config.get("max_position_embeddings")
+    return Architecture(
+        kind="custom",
+        vocab_size=graph.vocab_size or _count(config.get("vocab_size")) or 2**31 - 1,
+        hidden=graph.width or _count(config.get("hidden_size")) or 0,
+        layers=0,
+        heads=0,
+        kv_heads=0,
+        head_dim=0,
+        intermediate=0,
+        activation="gelu",
+        norm_eps=0.0,
+        position_offset=0,
+        max_positions=graph.num_tokens or _count(positions) or _MAX_TEXT_TOKENS,
+        token_types=0,
+    )
+
+
+def _count(value: object) -> int | None:
+    return value if type(value) is int and value > 0 else None
+
+
+def _head(directory: Path, config: Mapping[str, Any], graph: GraphFile) -> Head:
+    """By modules.json, the Pooling module, config.json, else mean; a pooled graph needs `normalize` only."""
+    if (directory / "modules.json").is_file():
+        return read_head(directory)[1]
+    stated = first_of(directory, ("1_Pooling/config.json",))
+    source = "1_Pooling/config.json"
+    if not stated:
+        value = next((config[key] for key in _POOLING_KEYS if isinstance(config.get(key), str)), None)
+        stated, source = ({"pooling_mode": value}, "config.json") if value else ({}, "nothing: assumed")
+    poolings, include_prompt = read_pooling(stated) if stated else (PLAIN_HEAD.poolings, True)
+    if not graph.pooled:
+        log.info("custom_pooling pooling=%s normalize=false told_by=%s", "+".join(poolings), source)
+    return Head(poolings=poolings, include_prompt=include_prompt, denses=(), normalize=False)
+
+
+def _max_text_tokens(
+    settings: Mapping[str, Any], transformer: Path, architecture: Architecture, graph: GraphFile
+) -> int:
+    """The least of what the files state."""
+    limits = [architecture.max_tokens, settings.get("max_seq_length"), graph.num_tokens]
+    if (transformer / "tokenizer_config.json").is_file():
+        limits.append(read_object(transformer / "tokenizer_config.json").get("model_max_length"))
+    known = [limit for limit in limits if isinstance(limit, int | float) and limit >= 1]
+    return int(min(known))

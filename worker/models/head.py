@@ -1,0 +1,101 @@
+"""What turns a network's token vectors into the embedding: pooling, dense layers, normalisation."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from producer.errors import ModelError
+from worker.models.config_file import read_object
+from worker.models.dense import Dense, read_dense
+
+Pooling = Literal["mean", "cls", "max", "lasttoken", "mean_sqrt_len_tokens"]
+_POOLINGS: dict[str, Pooling] = {
+    "mean": "mean",
+    "cls": "cls",
+    "max": "max",
+    "lasttoken": "lasttoken",
+    "mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+}
+# In the order in which sentence-transformers joins them.
+_LEGACY_POOLINGS = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """Poolings whose results are joined, then the dense layers in turn, then unit length if `normalize`.
+
+    `include_prompt` False means that a prompt's tokens are attended to but not pooled.
+    """
+
+    poolings: tuple[Pooling, ...]
+    include_prompt: bool
+    denses: tuple[Dense, ...]
+    normalize: bool
+
+
+# What sentence-transformers puts behind a directory that only transformers knows.
+PLAIN_HEAD = Head(poolings=("mean",), include_prompt=True, denses=(), normalize=False)
+
+
+def read_head(directory: Path) -> tuple[Path, Head]:
+    """Where the transformer lies in a model's directory, and what follows it.
+
+    Raises ModelError for a module that is unknown or in an unusual place.
+    """
+    listing = directory / "modules.json"
+    if not listing.is_file():
+        return directory, PLAIN_HEAD
+    modules = _read_modules(listing)
+    kinds = [kind for kind, _ in modules]
+    num_denses = kinds.count("Dense")
+    usual = ["Transformer", "Pooling", *["Dense"] * num_denses]
+    if kinds not in (usual, [*usual, "Normalize"]):
+        raise ModelError(
+            f"modules.json lists {', '.join(kinds)}; supported are Transformer, Pooling, then Dense as "
+            "often as wanted, then Normalize or not"
+        )
+    poolings, include_prompt = read_pooling(read_object(modules[1][1] / "config.json"))
+    return modules[0][1], Head(
+        poolings=poolings,
+        include_prompt=include_prompt,
+        denses=tuple(read_dense(path) for _, path in modules[2 : 2 + num_denses]),
+        normalize=kinds[-1] == "Normalize",
+    )
+
+
+def read_pooling(config: Mapping[str, Any]) -> tuple[tuple[Pooling, ...], bool]:
+    """The poolings of a Pooling module's config, in both spellings, and include_prompt. Raises ModelError."""
+    modes = config.get("pooling_mode")
+    if modes is None:
+        modes = [mode for key, mode in _LEGACY_POOLINGS.items() if config.get(key)] or ["mean"]
+    if not isinstance(modes, list):
+        modes = [modes]
+    for mode in modes:
+        if not isinstance(mode, str) or mode not in _POOLINGS:
+            raise ModelError(f"the model pools by {mode!r:.60}; supported are " + ", ".join(_POOLINGS))
+    return tuple(_POOLINGS[mode] for mode in modes), bool(config.get("include_prompt", True))
+
+
+def _read_modules(listing: Path) -> list[tuple[str, Path]]:
+    """Last part of each module's type, and its directory. Raises ModelError for one that is not theirs."""
+    try:
+        rows = [(str(row["type"]), str(row["path"])) for row in json.loads(listing.read_bytes())]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{listing} is no list of modules; download the model again") from error
+    modules = []
+    for kind, path in rows:
+        if Path(path).is_absolute() or ".." in Path(path).parts:
+            raise ModelError(f"modules.json places a module at {path!r:.80}, outside the model's directory")
+        if not kind.startswith("sentence_transformers."):
+            raise ModelError(f"modules.json names {kind!r:.80}, code of the model's own; it is never run")
+        modules.append((kind.rpartition(".")[2], listing.parent / path))
+    return modules

@@ -1,0 +1,164 @@
+"""A model as its directory describes it: network, head, limits, prompts, identity."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from producer.errors import BackendError, ModelError
+from worker.models.architecture import Architecture, is_listed, read_architecture
+from worker.models.checkpoint import weight_files, weights_sha256
+from worker.models.config_file import read_object
+from worker.models.head import Head, read_head
+from worker.models.onnx.graph_file import GraphFile
+from worker.models.unknown_family import Unlisted, read_unlisted
+
+# Names under which sentence-transformers has kept the transformer's own settings.
+TRANSFORMER_SETTINGS = (
+    "sentence_bert_config.json",
+    "sentence_roberta_config.json",
+    "sentence_distilbert_config.json",
+    "sentence_camembert_config.json",
+    "sentence_xlm-roberta_config.json",
+)
+
+_LONGEST_TEXT = 1 << 20  # what is above is no limit that anybody meant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """Everything about a model but its weights.
+
+    `transformer` is where config.json, tokenizer and weights lie. `network` is Unlisted if only transformers
+    has code for its family: then one backend can run it. `prompts` are by the model's own names;
+    `default_prompt` is one of them or None. `matryoshka_dims` is empty if the files state none. `graph` is
+    somebody else's, which is run in place of weights; then `network` is only as far as it can be told.
+    """
+
+    directory: Path
+    transformer: Path
+    revision: str
+    network: Architecture | Unlisted
+    head: Head
+    max_text_tokens: int
+    do_lower_case: bool
+    prompts: Mapping[str, str]
+    default_prompt: str | None
+    similarity: str
+    matryoshka_dims: tuple[int, ...]
+    graph: GraphFile | None = None
+
+    @property
+    def architecture(self) -> Architecture:
+        """The network as our own backends build it. Raises BackendError if it is of no family of ours."""
+        if isinstance(self.network, Unlisted):
+            raise BackendError(
+                f"there is no network of ours for model_type {self.network.kind!r:.60}; "
+                "choose a profile of the transformers backend"
+            )
+        return self.network
+
+    @property
+    def dim(self) -> int:
+        """Length of a vector."""
+        if self.head.denses:
+            return self.head.denses[-1].out_features
+        return self.pooled_dim
+
+    @property
+    def pooled_dim(self) -> int:
+        """Length of a vector as pooled, before the dense layers."""
+        return self.network.hidden * len(self.head.poolings)
+
+
+def read_model(directory: Path, *, revision: str | None = None, sha256: str | None = None) -> Model:
+    """The model in a sentence-transformers (or plain transformers) directory.
+
+    Without `revision` it is the first 12 hex digits of the weights' SHA-256. With `sha256` the weights must
+    have it. Raises ModelError if a file is missing, broken or unknown, if the weights are pickled or not the
+    expected ones, or if the model wants remote code.
+    """
+    if not directory.is_dir():
+        raise ModelError(f"{directory} is no directory; give one that holds a model")
+    transformer, head = read_head(directory)
+    config = read_object(transformer / "config.json")
+    network = read_architecture(config) if is_listed(config) else read_unlisted(config)
+    weight_files(transformer)
+    if revision is None or sha256 is not None:
+        found = weights_sha256(transformer)
+        if sha256 not in (None, found):
+            raise ModelError(
+                f"the weights in {transformer} have the SHA-256 {found}, expected {sha256}; "
+                "they are damaged or of another revision, download them again"
+            )
+        revision = revision or found[:12]
+    settings = first_of(transformer, TRANSFORMER_SETTINGS)
+    whole = first_of(directory, ("config_sentence_transformers.json",))
+    model = Model(
+        directory=directory,
+        transformer=transformer,
+        revision=revision,
+        network=network,
+        head=head,
+        max_text_tokens=_max_text_tokens(settings, transformer, network.max_tokens),
+        do_lower_case=bool(settings.get("do_lower_case", False)),
+        prompts=stated_prompts(whole),
+        default_prompt=whole.get("default_prompt_name"),
+        similarity=whole.get("similarity_fn_name") or "cosine",
+        matryoshka_dims=_matryoshka_dims(config),
+    )
+    _check_sizes(model)
+    if not head.include_prompt and any(model.prompts.values()):
+        raise ModelError("the model leaves its prompts out of the pooling; that is not supported")
+    return model
+
+
+def first_of(directory: Path, names: tuple[str, ...]) -> dict[str, Any]:
+    """The object in the first of the optional files that exists, else nothing. Raises ModelError."""
+    for name in names:
+        if (directory / name).is_file():
+            return read_object(directory / name)
+    return {}
+
+
+def _max_text_tokens(settings: Mapping[str, Any], transformer: Path, num_positions: int | None) -> int:
+    """Its own setting as in sentence-transformers, else the tokenizer's; never more than positions."""
+    limit = settings.get("max_seq_length")
+    if limit is None:
+        limit = first_of(transformer, ("tokenizer_config.json",)).get("model_max_length")
+    if limit is None:
+        limit = num_positions
+    # An unlimited tokenizer says 1e30, which JSON may give as a float.
+    if isinstance(limit, bool) or not isinstance(limit, int | float) or limit < 1:
+        raise ModelError(f"the model's longest text is {limit!r:.60}; a number of tokens is expected")
+    if num_positions is None and limit > _LONGEST_TEXT:
+        raise ModelError(
+            "the model sets no limit to a text's length; write max_seq_length into sentence_bert_config.json"
+        )
+    return int(limit if num_positions is None else min(limit, num_positions))
+
+
+def stated_prompts(config: Mapping[str, Any]) -> dict[str, str]:
+    """The prompts of a config_sentence_transformers.json by name. Raises ModelError."""
+    prompts = config.get("prompts") or {}
+    if not isinstance(prompts, dict) or not all(
+        text is None or isinstance(text, str) for text in prompts.values()
+    ):
+        raise ModelError("config_sentence_transformers.json has prompts that are no strings by name")
+    return {name: text or "" for name, text in prompts.items()}
+
+
+def _matryoshka_dims(config: Mapping[str, Any]) -> tuple[int, ...]:
+    """There is no standard key; this is the one that models on the hub carry and vLLM reads."""
+    dims = config.get("matryoshka_dimensions") or ()
+    if not isinstance(dims, list | tuple) or not all(type(dim) is int and dim > 0 for dim in dims):
+        raise ModelError(f"config.json has matryoshka_dimensions {dims!r:.60}; a list of sizes is expected")
+    return tuple(sorted(dims))
+
+
+def _check_sizes(model: Model) -> None:
+    size = model.pooled_dim
+    for dense in model.head.denses:
+        if dense.in_features != size:
+            raise ModelError(f"{dense.directory.name} takes {dense.in_features} values but gets {size}")
+        size = dense.out_features

@@ -1,0 +1,116 @@
+"""Somebody else's ONNX graph, as far as it has to be understood to be run: inputs by role, one output."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from producer.errors import ModelError
+from worker.models.onnx.graph_roles import GraphInput, find_inputs, find_output, table_rows
+from worker.models.onnx.stored_tensors import external_files, stored_tensors
+
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+_QUANTISED = ("DequantizeLinear", "MatMulInteger", "QLinearMatMul", "DynamicQuantizeMatMul", "MatMulNBits")
+_BLOCK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphFile:
+    """The file and what it says of itself.
+
+    `pooled` is true if `output` has one vector a text, (B, dim), false if it has one a token, (B, S, hidden).
+    `width` is the last dimension, None if the file leaves it open. `num_texts` and `num_tokens` are B and S
+    where the graph was exported with fixed ones. `vocab_size` is the number of rows of its token table.
+    `sha256` is over the file and the tensors beside it.
+    """
+
+    path: Path
+    sha256: str
+    precision: Precision
+    inputs: tuple[GraphInput, ...]
+    output: str
+    pooled: bool
+    width: int | None
+    num_texts: int | None
+    num_tokens: int | None
+    vocab_size: int | None
+
+    @property
+    def masked(self) -> bool:
+        """True if it can be told which slots are padding."""
+        return any(each.role == "mask" for each in self.inputs)
+
+
+def read_graph(path: Path) -> GraphFile:
+    """The graph in an ONNX file; tensors beside it are not looked at, and need not be there.
+
+    Raises ModelError, with what was seen, for a file that is not whole and for a graph whose inputs or
+    outputs are not those of a text encoder.
+    """
+    proto = load_proto(path)
+    inputs = find_inputs(proto.graph, path)
+    output = find_output(proto, path)
+    ids = next(each for each in inputs if each.role == "ids")
+    graph = GraphFile(
+        path=path,
+        sha256=_sha256(path, proto),
+        precision=_precision(proto),
+        inputs=inputs,
+        output=output.name,
+        pooled=len(output.shape) == 2,
+        width=output.shape[-1],
+        num_texts=ids.shape[0],
+        num_tokens=ids.shape[1],
+        vocab_size=table_rows(proto.graph, ids.name),
+    )
+    if graph.num_tokens is not None and not graph.masked:
+        raise ModelError(
+            f"{path.name} takes texts of exactly {graph.num_tokens} tokens and no attention mask, so that "
+            "padding would count as text; export it with an attention_mask"
+        )
+    return graph
+
+
+def load_proto(path: Path) -> Any:
+    """The parsed file without the tensors that lie beside it. Raises ModelError if it is not whole."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        proto = onnx.load(str(path), load_external_data=False)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
+    except DecodeError as error:
+        raise ModelError(
+            f"{path} is no whole ONNX file; it is truncated or something else, copy it again"
+        ) from error
+    if not proto.graph.node:
+        raise ModelError(f"{path} is an ONNX file without a graph; it is truncated or empty, copy it again")
+    return proto
+
+
+def _sha256(path: Path, proto: Any) -> str:
+    digest = hashlib.sha256()
+    # A file that is missing is told when the graph is loaded.
+    beside = sorted(each for each in external_files(path, proto) if each.is_file())
+    for each in (path, *beside):
+        with each.open("rb") as file:
+            while block := file.read(_BLOCK_BYTES):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _precision(proto: Any) -> Precision:
+    """By its largest tensor, unless operators on bytes say more."""
+    from onnx import TensorProto
+
+    if any(node.op_type in _QUANTISED for node in proto.graph.node):
+        return "int8"
+    halves: dict[int, Precision] = {TensorProto.FLOAT16: "fp16", TensorProto.BFLOAT16: "bf16"}
+    num_elements: dict[Precision, int] = {"fp32": 0, "fp16": 0, "bf16": 0}
+    for tensor in stored_tensors(proto.graph):
+        size = 1
+        for dim in tensor.dims:
+            size *= dim
+        num_elements[halves.get(tensor.data_type, "fp32")] += size
+    return max(num_elements, key=lambda each: num_elements[each])

@@ -1,0 +1,125 @@
+"""Families with rotary positions: fields of an Architecture from their config.json."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from producer.errors import ModelError
+from worker.models.rope import read_rope
+
+Fields = dict[str, Any]
+_DECODER_NAMES = {"post_norm": False, "norm": "rms", "norm_bias": False, "embedding_norm": False}
+
+
+def _nomic(config: Mapping[str, Any]) -> Fields:
+    return _encoder(config, default_theta=1000.0, biased=())
+
+
+def _gte(config: Mapping[str, Any]) -> Fields:
+    return _encoder(config, default_theta=160_000.0, biased=("qkv", "out", "down"))
+
+
+def _encoder(config: Mapping[str, Any], *, default_theta: float, biased: tuple[str, ...]) -> Fields:
+    layers = config["num_hidden_layers"]
+    return _sizes(config) | {
+        "kv_heads": config["num_attention_heads"],
+        "activation": config["hidden_act"],
+        "norm_eps": float(config["layer_norm_eps"]),
+        "token_types": config["type_vocab_size"],
+        "biased": biased,
+        "ropes": (read_rope(config, default_theta=default_theta),) * layers,
+        "windows": (0,) * layers,
+    }
+
+
+def _modernbert(config: Mapping[str, Any]) -> Fields:
+    layers = config["num_hidden_layers"]
+    every = config.get("global_attn_every_n_layers", 3)
+    kinds = config.get("layer_types") or [
+        "sliding_attention" if index % every else "full_attention" for index in range(layers)
+    ]
+    old_spelling = {"full_attention": "global_rope_theta", "sliding_attention": "local_rope_theta"}
+    default = {"full_attention": 160_000.0, "sliding_attention": 10_000.0}
+    ropes = {
+        kind: read_rope(config, default_theta=config.get(old_spelling[kind], default[kind]), kind=kind)
+        for kind in default
+    }
+    bias = config.get("attention_bias", False), config.get("mlp_bias", False)
+    return _sizes(config) | {
+        "kv_heads": config["num_attention_heads"],
+        "activation": config["hidden_activation"],
+        "norm_eps": float(config["norm_eps"]),
+        "norm_bias": bool(config.get("norm_bias", False)),
+        "post_norm": False,
+        "token_types": 0,
+        "biased": ("qkv", "out") * bool(bias[0]) + ("up", "down") * bool(bias[1]),
+        "ropes": tuple(ropes[kind] for kind in kinds),
+        "windows": tuple(config["local_attention"] // 2 if "sliding" in kind else 0 for kind in kinds),
+    }
+
+
+def _qwen3(config: Mapping[str, Any]) -> Fields:
+    if config.get("use_sliding_window"):
+        raise ModelError("config.json has use_sliding_window; that is not supported for qwen3")
+    return _decoder(config) | {"head_norm": True}
+
+
+def _llama(config: Mapping[str, Any]) -> Fields:
+    return _decoder(config)
+
+
+def _bidirectional_llama(config: Mapping[str, Any]) -> Fields:
+    return _decoder(config) | {"causal": False}
+
+
+def _mistral(config: Mapping[str, Any]) -> Fields:
+    # A token sees itself and the ones before it, `sliding_window` in all.
+    window = (config.get("sliding_window") or 1) - 1
+    return _decoder(config) | {"windows": (window,) * config["num_hidden_layers"]}
+
+
+def _decoder(config: Mapping[str, Any]) -> Fields:
+    layers = config["num_hidden_layers"]
+    if config.get("attention_bias") or config.get("mlp_bias"):
+        raise ModelError("config.json has biases in a decoder's linear layers; that is not supported")
+    return (
+        _sizes(config)
+        | _DECODER_NAMES
+        | {
+            "kv_heads": config.get("num_key_value_heads") or config["num_attention_heads"],
+            "activation": config["hidden_act"],
+            "norm_eps": float(config["rms_norm_eps"]),
+            "token_types": 0,
+            "biased": (),
+            "ropes": (read_rope(config, default_theta=10_000.0),) * layers,
+            "windows": (0,) * layers,
+            "causal": True,
+        }
+    )
+
+
+def _sizes(config: Mapping[str, Any]) -> Fields:
+    heads = config["num_attention_heads"]
+    return {
+        "vocab_size": config["vocab_size"],
+        "hidden": config["hidden_size"],
+        "layers": config["num_hidden_layers"],
+        "heads": heads,
+        "head_dim": config.get("head_dim") or config["hidden_size"] // heads,
+        "intermediate": config["intermediate_size"],
+        "max_positions": config["max_position_embeddings"],
+        "gated": True,
+        "positions": "rotary",
+        "position_offset": 0,
+    }
+
+
+#: model_type -> the name of its tensors' naming, and its reader
+ROTARY_FAMILIES: dict[str, tuple[str, Callable[[Mapping[str, Any]], Fields]]] = {
+    "nomic_bert": ("nomic_bert", _nomic),
+    "gte": ("gte", _gte),
+    "modernbert": ("modernbert", _modernbert),
+    "qwen3": ("decoder", _qwen3),
+    "llama": ("decoder", _llama),
+    "llama_bidirec": ("decoder", _bidirectional_llama),
+    "mistral": ("decoder", _mistral),
+}

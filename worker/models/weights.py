@@ -1,0 +1,146 @@
+"""A network's tensors under one naming, whatever its family calls them.
+
+    embeddings.word (vocab, hidden)      embeddings.position (max_positions, hidden)
+    embeddings.token_type (types, hidden)     embeddings.norm.weight / .bias (hidden,)
+    relative_bias (buckets, heads)            final_norm.weight / .bias (hidden,)
+    layers.<i>.qkv.weight ((heads + 2 * kv_heads) * head_dim, hidden) / .bias
+    layers.<i>.q_norm.weight, k_norm.weight (head_dim,)
+    layers.<i>.out.weight (hidden, heads * head_dim) / .bias         layers.<i>.attention_norm.weight / .bias
+    layers.<i>.up.weight (intermediate, hidden) / .bias; gated: twice the rows, the activated half first
+    layers.<i>.down.weight (hidden, intermediate) / .bias            layers.<i>.output_norm.weight / .bias
+
+A linear layer's weight is (out, in), as stored: y = x @ weight.T + bias. A layer's two norms follow its two
+sums, or stand before its two branches if the network is not `post_norm`. What a network lacks is not there.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from producer.errors import ModelError
+from worker.models.architecture import Architecture
+from worker.models.checkpoint import weight_files
+from worker.models.safetensors_reader import SafetensorsFile
+from worker.models.tensor_names import TENSOR_NAMES
+
+Weights = Mapping[str, npt.NDArray[np.float32]]
+
+# Heads of other tasks, the pooler that no sentence embedding uses, and buffers of old checkpoints.
+_IGNORED = (
+    "pooler.",
+    "cls.",
+    "lm_head.",
+    "classifier.",
+    "pre_classifier.",
+    "qa_outputs.",
+    "vocab_",
+    "embeddings.position_ids",
+    "head.",
+    "decoder.",
+)
+_IGNORED_BUFFER = ".rotary_emb.inv_freq"
+
+
+def read_weights(directory: Path, architecture: Architecture) -> Weights:
+    """All tensors of the network in `directory` as float32, complete and of the right shapes.
+
+    Raises ModelError naming the tensor that is missing, left over, or of another shape.
+    """
+    names = TENSOR_NAMES[architecture.kind]
+    stored = _index(directory, names.prefix)
+    shapes = tensor_shapes(architecture)
+    sources = {name: names.sources(name) for name in shapes}
+    known = {name for names in sources.values() for name in names}
+    for name in stored:
+        if name not in known and not name.startswith(_IGNORED) and not name.endswith(_IGNORED_BUFFER):
+            raise ModelError(
+                f"tensor {name} does not belong to the {architecture.kind} network of config.json; "
+                "use the one that came with the weights"
+            )
+    weights = {name: _assemble(stored, sources[name], shape) for name, shape in shapes.items()}
+    if names.factor_first:
+        for name in [name for name in weights if ".up." in name]:
+            weights[name] = np.roll(weights[name], architecture.intermediate, axis=0)
+    return weights
+
+
+def tensor_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
+    """Every tensor of the network by our name, with its shape."""
+    hidden = architecture.hidden
+    shapes: dict[str, tuple[int, ...]] = {"embeddings.word": (architecture.vocab_size, hidden)}
+    if architecture.positions == "absolute":
+        shapes["embeddings.position"] = (architecture.max_positions, hidden)
+    if architecture.token_types:
+        shapes["embeddings.token_type"] = (architecture.token_types, hidden)
+    if architecture.relative_buckets:
+        shapes["relative_bias"] = (architecture.relative_buckets, architecture.heads)
+    norms = ["embeddings.norm"] if architecture.embedding_norm else []
+    if not architecture.post_norm:
+        norms.append("final_norm")
+    for layer in range(architecture.layers):
+        shapes |= _layer_shapes(architecture, f"layers.{layer}")
+        # An embedding norm serves as the norm before the first branch.
+        if architecture.post_norm or layer > 0 or not architecture.embedding_norm:
+            norms.append(f"layers.{layer}.attention_norm")
+        norms.append(f"layers.{layer}.output_norm")
+    for norm in norms:
+        shapes[f"{norm}.weight"] = (hidden,)
+        if architecture.norm_bias:
+            shapes[f"{norm}.bias"] = (hidden,)
+    return shapes
+
+
+def _layer_shapes(architecture: Architecture, layer: str) -> dict[str, tuple[int, ...]]:
+    """The tensors of one layer but its norms."""
+    hidden, intermediate = architecture.hidden, architecture.intermediate
+    attended = architecture.heads * architecture.head_dim
+    linear = {
+        "qkv": (attended + 2 * architecture.kv_heads * architecture.head_dim, hidden),
+        "out": (hidden, attended),
+        "up": (2 * intermediate if architecture.gated else intermediate, hidden),
+        "down": (hidden, intermediate),
+    }
+    shapes: dict[str, tuple[int, ...]] = {}
+    for part, shape in linear.items():
+        shapes[f"{layer}.{part}.weight"] = shape
+        if part in architecture.biased:
+            shapes[f"{layer}.{part}.bias"] = shape[:1]
+    if architecture.head_norm:
+        shapes[f"{layer}.q_norm.weight"] = shapes[f"{layer}.k_norm.weight"] = (architecture.head_dim,)
+    return shapes
+
+
+def _assemble(
+    stored: Mapping[str, tuple[SafetensorsFile, str]], parts: tuple[str, ...], shape: tuple[int, ...]
+) -> npt.NDArray[np.float32]:
+    arrays = []
+    for part in parts:
+        if part not in stored:
+            raise ModelError(f"tensor {part} is missing from the weights; download the model again")
+        file, name = stored[part]
+        found = file.shape(name)
+        if found[1:] != shape[1:] or (len(parts) == 1 and found != shape):
+            raise ModelError(f"tensor {name} has shape {found}, config.json asks for {shape}")
+        arrays.append(file.read(name))
+    if len(arrays) == 1:
+        return arrays[0]
+    rows = sum(len(array) for array in arrays)
+    if rows != shape[0]:
+        raise ModelError(f"tensors {', '.join(parts)} have {rows} rows, config.json asks for {shape[0]}")
+    return np.concatenate(arrays)
+
+
+def _index(directory: Path, prefix: str) -> dict[str, tuple[SafetensorsFile, str]]:
+    """The family's name of each stored tensor -> where it lies, and its name there."""
+    found: dict[str, tuple[SafetensorsFile, str]] = {}
+    for path in weight_files(directory):
+        file = SafetensorsFile(path)
+        for name in file.names:
+            renamed = name.removeprefix(prefix)
+            if renamed.startswith("LayerNorm") or ".LayerNorm." in renamed:
+                # Checkpoints from TensorFlow's days.
+                renamed = renamed.replace(".gamma", ".weight").replace(".beta", ".bias")
+            found[renamed] = (file, name)
+    return found

@@ -1,0 +1,36 @@
+"""Which store the vector cache has, as the settings say."""
+
+from pathlib import Path
+
+from producer.contract import Keys
+from producer.errors import SettingsError
+from producer.transport.connect import connect_blocking
+from producer.transport.retry import Patience
+from worker.settings import Settings
+from worker.startup.boot import Booted
+from worker.vector_cache.cache import Store, StoreError, VectorCache, max_records
+from worker.vector_cache.redis_store import RedisVectors
+from worker.vector_cache.sqlite_store import DiskVectors
+
+
+def open_cache(settings: Settings, booted: Booted, keys: Keys) -> VectorCache | None:
+    """The cache, or None if it is off. Raises SettingsError if its directory cannot be used."""
+    if settings.vector_cache == "off":
+        return None
+    precision = booted.profile.precision
+    dim = booted.backend.dim
+    max_entries = max_records(settings.vector_cache_mb, dim)
+    store: Store
+    if settings.vector_cache == "redis":
+        # Little patience: an answer must not wait long for what is only a saving.
+        redis = connect_blocking(settings.redis_url, timeout_s=2.0, patience=Patience(0.2))
+        store = RedisVectors(redis, keys.root, max_entries=max_entries)
+    else:
+        path = Path(settings.vector_cache).expanduser() / f"{booted.fingerprint[:16]}-{precision}.sqlite"
+        try:
+            store = DiskVectors(path, max_entries=max_entries)
+        except StoreError as error:
+            raise SettingsError(
+                f"EMBEDMILL_VECTOR_CACHE: {error}; name a directory that can be written, or remove the file"
+            ) from error
+    return VectorCache(store, identity=f"{booted.fingerprint}\0{precision}", dim=dim)

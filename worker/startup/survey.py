@@ -1,0 +1,106 @@
+"""What this machine is, what the model offers, and what would be chosen; nothing is loaded."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from producer.errors import SettingsError
+from selection import (
+    Choice,
+    Facts,
+    FactsError,
+    Manifest,
+    ManifestError,
+    Measurement,
+    MeasurementKey,
+    Standing,
+    choose,
+    load_facts,
+    load_measurements,
+    manifest_at,
+    manifest_for,
+    measurement_key,
+    probe,
+)
+from worker.settings import Settings
+from worker.startup.custom_manifest import custom_manifest
+from worker.startup.length_mix import length_mix
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """The machine, the manifest and the choice; `measurements` by profile id, empty under policy `rules`."""
+
+    facts: Facts
+    manifest: Manifest
+    choice: Choice
+    measurements: dict[str, Measurement]
+
+
+def survey(settings: Settings, *, facts_file: Path | None = None) -> Survey:
+    """Look at this machine, or at the one that a facts file describes, and choose.
+
+    Raises SettingsError for a manifest, a facts file or a file of lengths that cannot be read, ModelError for
+    a custom model that is not understood.
+    """
+    environ = dict(os.environ) | ({"NIM_CPU_ONLY": "1"} if settings.cpu_only else {})
+    try:
+        facts = probe(environ) if facts_file is None else load_facts(facts_file)
+        manifest = _manifest(settings)
+    except (ManifestError, FactsError) as error:
+        raise SettingsError(str(error)) from error
+    choice = _choose(settings, facts, manifest, policy="rules")
+    if settings.policy == "rules":
+        return Survey(facts=facts, manifest=manifest, choice=choice, measurements={})
+    keys = measurement_keys(choice, facts, settings)
+    found = load_measurements(measurements_path(settings), keys.values())
+    choice = _choose(settings, facts, manifest, policy=settings.policy, measurements=found)
+    return Survey(facts=facts, manifest=manifest, choice=choice, measurements=found)
+
+
+def measurement_keys(choice: Choice, facts: Facts, settings: Settings) -> dict[str, MeasurementKey]:
+    """Under which key the measurement of each runnable profile is kept, by profile id.
+
+    Raises SettingsError if the file of lengths cannot be read.
+    """
+    mix = length_mix(settings)
+    return {
+        each.profile.id: measurement_key(each.profile, choice.model, facts, gpu=each.gpu, length_mix=mix.name)
+        for each in choice.verdicts
+        if each.standing is Standing.RUNNABLE
+    }
+
+
+def measurements_path(settings: Settings) -> Path:
+    """The folder that keeps measurements."""
+    return settings.cache_path / "measurements"
+
+
+def _choose(
+    settings: Settings,
+    facts: Facts,
+    manifest: Manifest,
+    *,
+    policy: str,
+    measurements: dict[str, Measurement] | None = None,
+) -> Choice:
+    return choose(
+        facts,
+        manifest,
+        policy=policy,
+        override=settings.model_profile,
+        tags=settings.tags_selector,
+        allow_unsafe=settings.manifest_allow_unsafe,
+        measurements=measurements,
+        max_batch_tokens=settings.max_batch_tokens,
+        build_engines=settings.build_engines == "missing",
+        override_source=settings.profile_source,
+    )
+
+
+def _manifest(settings: Settings) -> Manifest:
+    if settings.custom_model is not None:
+        return custom_manifest(settings.custom_model, model=settings.model)
+    if settings.manifest_path is not None:
+        return manifest_at(settings.manifest_path, model=settings.model)
+    return manifest_for(settings.model)

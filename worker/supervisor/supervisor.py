@@ -1,0 +1,96 @@
+"""The parent process of a host: one worker process a device, and what a dead one held handed back at once.
+
+It loads no model and no inference library, so that little can go wrong in it.
+"""
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from queue import Empty, SimpleQueue
+
+from redis.exceptions import RedisError
+
+from producer.contract import Keys, queue_name
+from producer.transport.connect import connect_blocking
+from worker.consumer.handback import hand_back
+from worker.settings import Settings
+from worker.startup.survey import survey
+from worker.supervisor.placement import Environ, environs
+from worker.supervisor.process import Slot
+
+log = logging.getLogger(__name__)
+_WAIT_S = 0.25
+
+
+def _worker(owner: str) -> list[str]:
+    return [sys.executable, "-m", "worker", "run-one", "--owner", owner]
+
+
+def run_host(
+    settings: Settings, environ: Environ, *, command: Callable[[str], Sequence[str]] = _worker
+) -> int:
+    """Serve on every usable device until a signal; the process's exit status.
+
+    `environ` is what the worker processes get; it must say what `settings` say. `command(owner)` starts one.
+    """
+    devices = environs(survey(settings), settings, environ)
+    log.info("host pid=%d workers=%d", os.getpid(), len(devices))
+    keys = Keys(queue_name(settings.name), settings.prefix)
+    redis = connect_blocking(settings.redis_url)
+
+    def give_back(owner: str) -> bool:
+        try:
+            left = hand_back(redis, keys, owner)
+        except (RedisError, OSError) as error:  # its leases run out by themselves
+            log.warning("not_handed_back name=%s error=%s", owner, error)
+            return False
+        if left.num_jobs:
+            log.warning("handed_back name=%s jobs=%d on_trial=%d", owner, left.num_jobs, left.num_on_trial)
+        return left.num_on_trial > 0
+
+    slots = {name: Slot(one, command=command, hand_back=give_back) for name, one in devices.items()}
+    with ExitStack() as on_exit:
+        on_exit.enter_context(redis)
+        if settings.metrics_port is not None:
+            from worker.supervisor.collector import Vitals
+            from worker.supervisor.http_server import endpoint
+
+            vitals = Vitals(settings.name, slots, redis_url=settings.redis_url, keys=keys)
+            host, port = settings.metrics_host, settings.metrics_port
+            on_exit.enter_context(endpoint(vitals, host=host, port=port))
+        return keep_all(list(slots.values()))
+
+
+def keep_all(slots: Sequence[Slot]) -> int:
+    """Keep all slots running until each has ended; every SIGTERM and SIGINT is passed on as SIGTERM."""
+    # Handlers only leave a note: what they interrupt may hold a lock.
+    events: SimpleQueue[int | None] = SimpleQueue()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: events.put(None))
+
+    def run(slot: Slot) -> None:
+        status = 1
+        try:
+            status = slot.keep()
+        finally:
+            events.put(status)
+
+    for slot in slots:
+        threading.Thread(target=run, args=(slot,), name="embedmill-slot", daemon=True).start()
+    statuses: list[int] = []
+    while len(statuses) < len(slots):
+        try:
+            # A signal that comes just before the wait does not interrupt it, so it has to end by itself.
+            event = events.get(timeout=_WAIT_S)
+        except Empty:
+            continue
+        if event is None:
+            for slot in slots:
+                slot.stop()
+        else:
+            statuses.append(event if event >= 0 else 128 - event)
+    return next(filter(None, statuses), 0)

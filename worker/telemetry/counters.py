@@ -1,0 +1,114 @@
+"""What one worker process has done, as plain numbers: the one place where events are counted."""
+
+from bisect import bisect_left
+from collections import Counter
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from worker.telemetry.events import BatchEvent, JobEvent
+
+# Seconds: from a batch on a GPU to a queue that is fed overnight.
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600)
+SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
+
+
+class Histogram:
+    """How many values were at most each bound and above the one before; the last count is of the rest."""
+
+    __slots__ = ("bounds", "counts", "total")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.total = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count one value."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.total += value
+
+
+def _seconds() -> Histogram:
+    return Histogram(SECONDS)
+
+
+def _stages() -> dict[str, Histogram]:
+    return {stage: _seconds() for stage in ("queue", "prepare", "device", "answer")}
+
+
+@dataclass(slots=True, eq=False)
+class Tally:
+    """Everything counted since the process began.
+
+    What `count_batch` writes is the device thread's, the rest the event loop's; any thread may read.
+    """
+
+    jobs: Counter[str] = field(default_factory=Counter)
+    job_tries: int = 0
+    job_s: Histogram = field(default_factory=_seconds)
+    job_stage_s: dict[str, Histogram] = field(default_factory=_stages)
+    texts: int = 0
+    texts_failed: Counter[str] = field(default_factory=Counter)
+    texts_truncated: int = 0
+    tokens: int = 0
+    texts_repeated: int = 0
+    cache_hits: int = 0
+    cache_misses: int = 0
+    leases_lost: int = 0
+
+    batches: int = 0
+    batch_texts: int = 0
+    batch_tokens: int = 0
+    batch_cost_tokens: int = 0
+    batch_budget_tokens: int = 0
+    batch_s: Histogram = field(default_factory=_seconds)
+    batch_fill: Histogram = field(default_factory=lambda: Histogram(SHARES))
+    budget_tokens: int = 0
+    busy_s: float = 0.0
+
+    def count_batch(self, event: BatchEvent) -> None:
+        """A batch gave its vectors."""
+        self.batches += 1
+        self.batch_texts += event.num_texts
+        self.batch_tokens += event.num_tokens
+        self.batch_cost_tokens += event.cost_tokens
+        self.batch_budget_tokens += event.budget_tokens
+        self.batch_s.observe(event.seconds)
+        self.batch_fill.observe(event.cost_tokens / event.budget_tokens)
+        self.budget_tokens = event.budget_tokens
+        self.busy_s += event.busy_s
+
+    def count_job(self, event: JobEvent) -> None:
+        """A job was ended, text by text or as a whole."""
+        self.jobs[event.code] += 1
+        self.job_tries += event.tries
+        self.texts += event.num_texts - event.num_failed
+        self.texts_failed.update(event.failures)
+        self.texts_truncated += event.num_truncated
+        self.tokens += event.num_tokens
+        self.texts_repeated += event.num_repeated
+        self.cache_hits += event.num_cache_hits
+        self.cache_misses += event.num_cache_misses
+        self.job_s.observe(event.waited_s + event.seconds)
+        self.job_stage_s["queue"].observe(event.waited_s)
+        if event.code == "ok":
+            self.job_stage_s["prepare"].observe(event.prepare_s)
+            self.job_stage_s["device"].observe(event.device_s)
+            self.job_stage_s["answer"].observe(event.answer_s)
+
+    def count_lost_lease(self, job: str) -> None:
+        """A job was taken from us, since its lease had run out."""
+        self.leases_lost += 1
+
+    def numbers(self) -> dict[str, Any]:
+        """Every field by its name, as JSON can hold it."""
+        return {each.name: _plain(getattr(self, each.name)) for each in fields(self)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Histogram):
+        return {"bounds": value.bounds, "counts": list(value.counts), "total": value.total}
+    if isinstance(value, dict):
+        # Copied first, in one step: the event loop may add a code meanwhile.
+        return {key: _plain(one) for key, one in dict(value).items()}
+    return value

@@ -1,0 +1,74 @@
+"""What this worker tells about itself as long as it lives."""
+
+import os
+import socket
+import time
+
+from producer.contract import WorkerRecord, encode_record
+from selection import Choice, Profile, Standing
+from worker.telemetry.counters import Tally
+from worker.telemetry.report import Report, State
+
+
+class Registration:
+    """The worker as it was at its start, with the tally as it is when somebody asks; for any thread."""
+
+    def __init__(
+        self, *, name: str, model: str, revision: str, profile: Profile, choice: Choice, tally: Tally
+    ) -> None:
+        verdict = choice.verdict(profile.id)
+        self._name = name
+        self._model = model
+        self._revision = revision
+        self._profile = profile
+        self._device = verdict.gpu.name if verdict.gpu is not None else profile.device
+        self._reason = "pinned" if choice.pinned else verdict.reason
+        self._profiles_failed = {
+            each.profile.name: each.reason for each in choice.verdicts if each.standing is Standing.FAILED
+        }
+        self._tally = tally
+        self._ready_s = time.monotonic()
+
+    def encoded(self) -> bytes:
+        """The record for Redis."""
+        tally = self._tally
+        record = WorkerRecord(
+            name=self._name,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            device=self._device,
+            model=self._model,
+            revision=self._revision,
+            profile=self._profile.name,
+            profile_id=self._profile.id,
+            precision=self._profile.precision,
+            reason=self._reason,
+            ready_for_s=time.monotonic() - self._ready_s,
+            jobs_done=sum(dict(tally.jobs).values()),
+            texts_done=tally.texts,
+            tokens_done=tally.tokens,
+            failures=dict(tally.texts_failed),
+            profiles_failed=self._profiles_failed,
+            batches=tally.batches,
+            batch_texts=tally.batch_texts,
+            batch_tokens=tally.batch_tokens,
+            batch_cost_tokens=tally.batch_cost_tokens,
+            batch_budget_tokens=tally.batch_budget_tokens,
+            busy_s=tally.busy_s,
+        )
+        return encode_record(record)
+
+    def report(self, state: State) -> Report:
+        """The same for the parent process, with every number."""
+        return Report(
+            state=state,
+            profile={
+                "device_name": self._device,
+                "profile": self._profile.name,
+                "profile_id": self._profile.id,
+                "backend": self._profile.backend,
+                "precision": self._profile.precision,
+            },
+            profiles_failed=tuple(self._profiles_failed),
+            numbers=self._tally.numbers(),
+        )

@@ -1,0 +1,75 @@
+"""What turns texts into token ids: the reference library, a fast one that must agree with it, or both."""
+
+import logging
+from collections.abc import Callable
+from itertools import chain
+from typing import Any
+
+import numpy as np
+
+from worker.contract import Tokens
+
+log = logging.getLogger(__name__)
+
+# Texts to flat ids, special tokens included and nothing cut; safe to call from many threads.
+Engine = Callable[[list[str]], Tokens]
+
+# Bounds nanotoken's memory of words it has seen to about 60 MB a thread; its default is four times that.
+_CACHE_ENTRIES = 1 << 18
+
+
+class UnsupportedTokenizer(Exception):
+    """The fast library is absent, or cannot do this tokenizer; the message says which."""
+
+
+def reference_engine(library: Any) -> Engine:
+    """The `tokenizers` library, on as many threads as it takes."""
+
+    def encode(texts: list[str]) -> Tokens:
+        rows = [encoding.ids for encoding in library.encode_batch_fast(texts)]
+        offsets = np.zeros(len(rows) + 1, dtype=np.int32)
+        np.cumsum([len(row) for row in rows], out=offsets[1:])
+        ids = np.fromiter(chain.from_iterable(rows), dtype=np.int32, count=int(offsets[-1]))
+        return Tokens(ids, offsets)
+
+    return encode
+
+
+def wordpiece_engine(tokenizer_json: str) -> Engine:
+    """nanotoken on the calling thread: no Python object a text. Raises UnsupportedTokenizer."""
+    try:
+        import nanotoken
+    except ImportError as error:
+        raise UnsupportedTokenizer("nanotoken is not installed (extra `fast`)") from error
+    nanotoken.set_cache_entries(_CACHE_ENTRIES)
+    try:
+        fast = nanotoken.Tokenizer.from_json(tokenizer_json)
+    except ValueError as error:
+        raise UnsupportedTokenizer(f"nanotoken cannot do it: {error}") from error
+
+    def encode(texts: list[str]) -> Tokens:
+        # One thread a job: jobs are prepared on several, and each thread of its own pool would cost memory.
+        ragged = fast.encode_batch(texts, parallel=False)
+        return Tokens(ragged.ids.view(np.int32), ragged.offsets.astype(np.int32))
+
+    return encode
+
+
+class FallingBack:
+    """The fast engine until it fails once, the reference from then on: no text is lost to it."""
+
+    def __init__(self, fast: Engine, reference: Engine) -> None:
+        self._engine = fast
+        self._reference = reference
+
+    def __call__(self, texts: list[str]) -> Tokens:
+        """See `Engine`."""
+        if self._engine is not self._reference:
+            try:
+                return self._engine(texts)
+            except (MemoryError, KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # a panic in Rust is no Exception; it must not end the worker
+                log.error("fast tokenizer given up, from now on the slow one: %s", type(error).__name__)
+                self._engine = self._reference
+        return self._reference(texts)

@@ -1,0 +1,128 @@
+"""Vectors of texts that were embedded before, by everything that decides what the vector is."""
+
+import hashlib
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from producer.contract import Truncate
+from worker.contract import FloatArray, Indices
+
+log = logging.getLogger(__name__)
+
+_KEY_BYTES = 16
+
+
+class StoreError(Exception):
+    """The store cannot be read or written now."""
+
+
+class Store(Protocol):
+    """Bounded storage of byte strings; what was used longest ago goes first, roughly.
+
+    Called from several threads. Raises StoreError.
+    """
+
+    def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The values in the order of the keys."""
+
+    def put(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+        """Keep the values."""
+
+    def close(self) -> None:
+        """Let go of files and connections."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Known:
+    """Texts as they were embedded: `places` intp (k,) among those asked for, vectors float32 (k, dim).
+
+    `lengths` int32 (k,) are their tokens after truncation, `truncated` bool (k,) tells which were cut.
+    """
+
+    places: Indices
+    vectors: FloatArray
+    lengths: npt.NDArray[np.int32]
+    truncated: npt.NDArray[np.bool_]
+
+
+class VectorCache:
+    """Keeps whole vectors in float32, before Matryoshka and casts, so that one entry serves every wish.
+
+    A hit has the very bits that were computed. `identity` is whatever else decides the vector: files of the
+    model and class of precision. A store that fails costs hits, never answers.
+    """
+
+    def __init__(self, store: Store, *, identity: str, dim: int) -> None:
+        self._store = store
+        self._record = np.dtype([("tokens", "<i4"), ("vector", "<f4", (dim,))])
+        self._seeds = {
+            kind: hashlib.blake2b(f"{identity}\0{kind}\0".encode(), digest_size=_KEY_BYTES)
+            for kind in Truncate
+        }
+        self._failing = False
+
+    def look_up(self, texts: Sequence[str], truncate: Truncate) -> Known:
+        """Those of the texts, prompts included, that are known under this truncation."""
+        values = self._read([self._key(text, truncate) for text in texts])
+        size = self._record.itemsize
+        found = [place for place, value in enumerate(values) if value is not None and len(value) == size]
+        records = np.frombuffer(b"".join(values[place] or b"" for place in found), dtype=self._record)
+        # A text that was cut has its number of tokens negated.
+        return Known(
+            places=np.array(found, dtype=np.intp),
+            vectors=np.ascontiguousarray(records["vector"], dtype=np.float32),
+            lengths=np.abs(records["tokens"]).astype(np.int32),
+            truncated=records["tokens"] < 0,
+        )
+
+    def keep(self, texts: Sequence[str], truncate: Truncate, known: Known) -> None:
+        """Remember those of the texts at the places of `known`; vectors that are not finite are left out."""
+        good = np.flatnonzero(np.isfinite(known.vectors).all(axis=1))
+        if len(good) == 0:
+            return
+        records = np.empty(len(good), dtype=self._record)
+        records["vector"] = known.vectors[good]
+        records["tokens"] = np.where(known.truncated, -known.lengths, known.lengths)[good]
+        size, packed = self._record.itemsize, records.tobytes()
+        keys = [self._key(texts[place], truncate) for place in known.places[good].tolist()]
+        self._write(keys, [packed[at : at + size] for at in range(0, len(packed), size)])
+
+    def close(self) -> None:
+        """Let go of the store."""
+        self._store.close()
+
+    def _key(self, text: str, truncate: Truncate) -> bytes:
+        digest = self._seeds[truncate].copy()
+        digest.update(text.encode())
+        return digest.digest()
+
+    def _read(self, keys: list[bytes]) -> list[bytes | None]:
+        try:
+            values = self._store.get(keys)
+        except StoreError as error:
+            self._failed(error)
+            return [None] * len(keys)
+        self._failing = False
+        return values
+
+    def _write(self, keys: list[bytes], values: list[bytes]) -> None:
+        try:
+            self._store.put(keys, values)
+        except StoreError as error:
+            self._failed(error)
+
+    def _failed(self, error: StoreError) -> None:
+        if not self._failing:  # once, not for every job
+            log.warning("vector_cache_failing reason=%s", error)
+        self._failing = True
+
+
+def max_records(max_mb: int, dim: int) -> int:
+    """How many vectors of `dim` dimensions fit, with what a store needs around each."""
+    overhead_bytes = 100
+    return max(2, max_mb * 1_000_000 // (4 + 4 * dim + overhead_bytes))
