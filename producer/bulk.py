@@ -10,13 +10,13 @@ from functools import partial
 from typing import Protocol, TypeVar
 
 from producer.contract import MAX_BYTES_PER_JOB, EmbedOptions, Provenance, Reply
-from producer.files import Output, Reader, Rows, Totals
+from producer.files import Output, Reader, RowBatch, Totals
 
 DEFAULT_BATCH_TEXTS = 512
 DEFAULT_MAX_IN_FLIGHT = 16
 
 
-class Embedder(Protocol):
+class BatchEmbedder(Protocol):
     """What is asked of a client; `producer.client.Client` is one."""
 
     def embed_many(
@@ -58,7 +58,7 @@ class Summary:
 
 
 async def embed_file(
-    client: Embedder,
+    client: BatchEmbedder,
     reader: Reader,
     output: Output,
     *,
@@ -73,14 +73,14 @@ async def embed_file(
     size. `output` is published by its own context, not here. Raises FileError from both ends, and what
     the client raises.
     """
-    answered: deque[Rows] = deque()  # without their texts: what the next replies belong to
+    answered: deque[RowBatch] = deque()  # without their texts: what the next replies belong to
     started_s = time.monotonic()
 
     async def batches() -> AsyncGenerator[Sequence[object], None]:
         skip = output.earlier.num_texts
         rows = reader.batches(max_texts=batch_texts, max_bytes=MAX_BYTES_PER_JOB, skip=skip)
         while (batch := await _in_thread(partial(next, rows, None), reader.stop)) is not None:
-            answered.append(Rows(batch.first, batch.ids, []))
+            answered.append(RowBatch(batch.first, batch.ids, []))
             yield batch.texts
 
     async with (

@@ -23,15 +23,15 @@ from producer.contract import (
     run_name,
 )
 from producer.errors import QueueError, ResultNotFound
-from producer.queue.backpressure import Entrance
+from producer.queue.backpressure import Backpressure
 from producer.queue.cancel import Cancellation, RunCancelled
 from producer.queue.dead_letters import DeadLetter, DeadLetters
-from producer.queue.enqueue import Priority, QueueLimits, Submission, prepare
-from producer.queue.notifications import Events
-from producer.queue.results import Answers
-from producer.transport.autopipeline import Outbox
+from producer.queue.enqueue import Priority, QueueLimits, Submission, prepare_job
+from producer.queue.notifications import Notifications
+from producer.queue.results import Results
+from producer.transport.autopipeline import AutoPipeline
 from producer.transport.connect import DEFAULT_URL, OUTAGE_S, connect, end_tasks, redis_errors, subscribed
-from producer.transport.retry import Patience
+from producer.transport.retry import OutageBudget
 
 _MAX_LOST = 3  # how often a job is enqueued again that Redis has lost
 _FLUSH_S = 1.0  # answers that were read are deleted by then, or expire
@@ -64,13 +64,13 @@ class Client:
         self._model = model
         self._keys = Keys(queue_name(model), prefix)
         self._outage_s = outage_s
-        self._patience = Patience(min(OUTAGE_S, outage_s))
+        self._patience = OutageBudget(min(OUTAGE_S, outage_s))
         self._redis = connect(redis_url, patience=self._patience)
         self._cancellation = Cancellation(self._redis, self._keys)
         self._dead = DeadLetters(self._redis, self._keys)
-        self._events = Events()
-        self._outbox = Outbox(self._redis)
-        self._entrance = Entrance(
+        self._events = Notifications()
+        self._outbox = AutoPipeline(self._redis)
+        self._entrance = Backpressure(
             self._outbox,
             self._keys,
             self._events,
@@ -79,7 +79,7 @@ class Client:
             keep_result_s=keep_result_s,
             run=self._run,
         )
-        self._answers = Answers(self._outbox, self._keys, redis_url)
+        self._answers = Results(self._outbox, self._keys, redis_url)
         self._open = AsyncExitStack()
         self.num_withdrawn = 0  #: jobs that were cancelled since `embed_many` was left early
 
@@ -125,7 +125,7 @@ class Client:
 
         `job` names it (default: a hash of model, options and texts). Raises QueueFull unless told to wait.
         """
-        prepared = prepare(build_request(self._model, texts, options or EmbedOptions()), job=job)
+        prepared = prepare_job(build_request(self._model, texts, options or EmbedOptions()), job=job)
         return await self._entrance.enqueue(prepared, priority, wait_if_full=wait_if_full)
 
     async def result(self, job: str, *, timeout_s: float | None = None, consume: bool = False) -> Reply:
@@ -230,7 +230,7 @@ class Client:
         abandoned: list[str] | None = None,
     ) -> Reply:
         """One job from texts to reply; if this is cancelled, the job's id goes to `abandoned`."""
-        prepared = prepare(build_request(self._model, texts, options or EmbedOptions()))
+        prepared = prepare_job(build_request(self._model, texts, options or EmbedOptions()))
         # Watched from before it is enqueued: a worker may be faster than the reply to us.
         with self._events.watching(prepared.job) as done:
             num_lost = 0

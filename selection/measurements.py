@@ -12,7 +12,7 @@ from selection.machine.facts import Facts, Gpu
 from selection.manifests.manifest import ModelCard, Profile
 from selection.runtimes import library_for
 
-FORMAT = 1
+MEASUREMENT_FORMAT = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +70,7 @@ def store_measurement(directory: Path, key: MeasurementKey, measurement: Measure
     """Write one measurement, whole or not at all; returns its file. Raises OSError."""
     directory.mkdir(parents=True, exist_ok=True)
     target = _file(directory, key)
-    content = {"format": FORMAT, "key": asdict(key), "measurement": asdict(measurement)}
+    content = {"format": MEASUREMENT_FORMAT, "key": asdict(key), "measurement": asdict(measurement)}
     descriptor, name = tempfile.mkstemp(dir=directory, suffix=".tmp")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
@@ -90,7 +90,7 @@ def _file(directory: Path, key: MeasurementKey) -> Path:
 def _read(path: Path, key: MeasurementKey) -> Measurement | None:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] != FORMAT or content["key"] != asdict(key):
+        if content["format"] != MEASUREMENT_FORMAT or content["key"] != asdict(key):
             return None
         return Measurement(**content["measurement"])
     except (OSError, ValueError, TypeError, KeyError):

@@ -11,7 +11,7 @@ from selection.machine.system import system_info
 from selection.ranking import rank
 from selection.verdict import Standing, Verdict
 
-FORMAT = 1
+LISTING_FORMAT = 1
 _HEADINGS = {
     Standing.RUNNABLE: "Compatible with system and runnable",
     Standing.LOW_MEMORY: "Compatible with system but not runnable due to low free memory",
@@ -47,7 +47,7 @@ def listing(facts: Facts, choice: Choice) -> str:
 def listing_json(facts: Facts, choice: Choice) -> str:
     """The listing as one JSON object; docs/selection.md describes its keys, `format` counts their changes."""
     content = {
-        "format": FORMAT,
+        "format": LISTING_FORMAT,
         "model": choice.model.name,
         "policy": choice.policy,
         "selected": choice.selected.id if choice.selected else None,

@@ -22,9 +22,9 @@ from benchmarks.kernels.encoder_cases import batches, model_of, network, num_flo
 from worker.backends import torch_backend
 from worker.contract import Tokens
 from worker.encoder.encoder import build_encoder
-from worker.encoder.kernels.matmul import Products
-from worker.encoder.network import Attention, Flat, Tensor
-from worker.encoder.triton_ops import TritonKernels
+from worker.encoder.kernels.matmul import Matmuls
+from worker.encoder.network import AttentionWeights, Flat, Tensor
+from worker.encoder.triton_ops import TritonOps
 from worker.models.weights import Weights
 
 
@@ -39,24 +39,24 @@ class Case:
     cache: Path
 
 
-class VarlenKernels(TritonKernels):
+class VarlenKernels(TritonOps):
     """The same network on torch's built-in attention for texts of different lengths."""
 
-    def __init__(self, products: Products, *, longest: int) -> None:
+    def __init__(self, products: Matmuls, *, longest: int) -> None:
         super().__init__(products)
         self._longest = longest
 
-    def attend(self, qkv: Tensor, flat: Flat, attention: Attention) -> Tensor:
+    def attend(self, qkv: Tensor, flat: Flat, attention: AttentionWeights) -> Tensor:
         """One call for all texts; its tiles end where a text ends."""
         q, k, v = qkv.view(len(qkv), 3, attention.heads, attention.head_dim).unbind(1)
         offsets, longest = flat.offsets, self._longest
         return varlen_attn(q, k, v, offsets, offsets, longest, longest).flatten(1)
 
 
-class TiledKernels(TritonKernels):
+class TiledKernels(TritonOps):
     """The same network on Triton's attention, also where Hopper's own would be taken."""
 
-    def attend(self, qkv: Tensor, flat: Flat, attention: Attention) -> Tensor:
+    def attend(self, qkv: Tensor, flat: Flat, attention: AttentionWeights) -> Tensor:
         """Only spans tell Hopper's attention what to do."""
         return super().attend(qkv, replace(flat, spans=None), attention)
 
@@ -83,11 +83,11 @@ def device_us(case: Case, weights: Weights, attention: str) -> float:
     lengths[-1] += case.max_batch_tokens - lengths.sum()  # no padding for either
     offsets = torch.from_numpy(np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)).cuda()
     ids = torch.randint(1000, 30_000, (case.max_batch_tokens,), dtype=torch.int32, device="cuda")
-    products = Products(case.cache / "products")
+    products = Matmuls(case.cache / "products")
     if attention == "varlen":
-        kernels: TritonKernels = VarlenKernels(products, longest=int(lengths.max()))
+        kernels: TritonOps = VarlenKernels(products, longest=int(lengths.max()))
     else:
-        kernels = TiledKernels(products) if attention == "tiles" else TritonKernels(products)
+        kernels = TiledKernels(products) if attention == "tiles" else TritonOps(products)
     device = torch.device("cuda", 0)
     model = model_of(network(case.shape))
     encoder = build_encoder(

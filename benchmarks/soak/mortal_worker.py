@@ -16,7 +16,7 @@ from worker.cli import logs as log
 from worker.serving.app import serve
 from worker.settings import read_settings
 from worker.startup.boot import boot
-from worker.supervisor.child_channel import ParentLine
+from worker.supervisor.child_channel import ChildChannel
 from worker.supervisor.supervisor import run_host
 
 COMMAND = [sys.executable, "-m", "benchmarks.soak.mortal_worker"]
@@ -28,7 +28,7 @@ def main() -> None:
     log.configure(settings.log_level, jsonl=False)
     if len(sys.argv) == 1:
         sys.exit(run_host(settings, os.environ, command=lambda owner: [*COMMAND, owner]))
-    line = ParentLine(settings.grace_s)
+    line = ChildChannel(settings.grace_s)
     found = boot(settings)
     found.backend.close()
     _, token, _ = found.tokenizer.encode([KILLER], Truncate.END).tokens.ids.tolist()

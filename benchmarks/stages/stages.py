@@ -29,8 +29,8 @@ from producer.contract import (
     Reply,
     Truncate,
     build_request,
-    decode_answer,
     decode_request,
+    decode_result,
     encode_reply,
     encode_request,
     job_id,
@@ -39,7 +39,7 @@ from worker.batching.batcher import Batcher
 from worker.batching.packing import Budget
 from worker.batching.pending import Embedded
 from worker.contract import FloatArray
-from worker.jobs.embedder import Embedding, Prepared
+from worker.jobs.embedder import Embedder, PreparedTexts
 from worker.jobs.postprocess import cast
 from worker.tokenization.engines import Engine, reference_engine, wordpiece_engine
 from worker.tokenization.tokenizer import Tokenizer
@@ -70,7 +70,7 @@ def stages(all_texts: Sequence[str]) -> dict[str, float]:
     """Microseconds a text of each stage, the best of some rounds."""
     jobs = [all_texts[start : start + JOB_TEXTS] for start in range(0, len(all_texts), JOB_TEXTS)]
     options = EmbedOptions(truncate=Truncate.END)
-    embedding = Embedding(Tokenizer(MODEL, max_tokens=256), _batcher())
+    embedding = Embedder(Tokenizer(MODEL, max_tokens=256), _batcher())
     table: dict[str, float] = {}
 
     def timed(name: str, work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
@@ -99,7 +99,7 @@ def stages(all_texts: Sequence[str]) -> dict[str, float]:
     for kind in (EmbeddingType.FLOAT32, EmbeddingType.FLOAT16, EmbeddingType.INT8):
         name = f"worker: cast to {kind} and encode"
         answers = timed(name, lambda one, kind=kind: _answer(one.vectors, kind), outcomes)
-        timed(f"client: decode {kind}", decode_answer, answers)
+        timed(f"client: decode {kind}", decode_result, answers)
     return table
 
 
@@ -129,7 +129,7 @@ def _batcher() -> Batcher:
     return Batcher(Budget(max_tokens=65_536, max_texts=65_536, padded=False), dim=DIM)
 
 
-async def _through_batcher(prepared: Prepared) -> Embedded:
+async def _through_batcher(prepared: PreparedTexts) -> Embedded:
     """As if the device took no time."""
     batcher = _batcher()
     task = asyncio.create_task(batcher.embed(prepared.encoded.tokens, names=prepared.names))

@@ -27,8 +27,8 @@ from benchmarks.support.serving import cpu_s
 from benchmarks.support.texts import texts
 from producer.contract import EmbedOptions, Keys, build_request, queue_name
 from producer.embedded.services import EmbeddedServer
-from producer.queue.enqueue import Prepared, QueueLimits, prepare, submit
-from producer.transport.autopipeline import Outbox
+from producer.queue.enqueue import PreparedJob, QueueLimits, prepare_job, submit
+from producer.transport.autopipeline import AutoPipeline
 from producer.transport.connect import connect, subscribed
 
 MODEL = "fake/echo"
@@ -43,7 +43,9 @@ def main() -> None:
     some = list(texts(num_texts, mean_tokens=arguments.mean_tokens))
     options = EmbedOptions(truncate="END", embedding_type=arguments.embedding_type)
     size = arguments.batch_texts
-    jobs = [prepare(build_request(MODEL, some[at : at + size], options)) for at in range(0, len(some), size)]
+    jobs = [
+        prepare_job(build_request(MODEL, some[at : at + size], options)) for at in range(0, len(some), size)
+    ]
     device = [str(arguments.tokens_per_s), str(arguments.batch_tokens)]
     with EmbeddedServer() as server, worker(server.url, device) as process:
         print(asyncio.run(measure(arguments, server.url, jobs, process)))
@@ -79,7 +81,7 @@ def worker(url: str, device: list[str]) -> Iterator[subprocess.Popen[str]]:
 
 
 async def measure(
-    arguments: argparse.Namespace, url: str, jobs: list[Prepared], process: subprocess.Popen[str]
+    arguments: argparse.Namespace, url: str, jobs: list[PreparedJob], process: subprocess.Popen[str]
 ) -> str:
     """What there is to tell, once caches are warm."""
     server = psutil.Process(redis.Redis.from_url(url).info("server")["process_id"])
@@ -88,7 +90,7 @@ async def measure(
         connect(url) as client,
         subscribed(client, KEYS.channel, lambda job: done.put_nowait(job.decode())),
     ):
-        outbox, coming = Outbox(client), cycle(jobs)
+        outbox, coming = AutoPipeline(client), cycle(jobs)
         await asyncio.gather(*(enqueue(outbox, next(coming)) for _ in range(arguments.in_flight)))
         await keep_full(outbox, coming, done, WARM_UP_S)
         before, server_s, started_s = report(process), cpu_s([server]), time.perf_counter()
@@ -108,7 +110,7 @@ async def measure(
 
 
 async def keep_full(
-    outbox: Outbox, coming: Iterator[Prepared], done: asyncio.Queue[str], seconds: float
+    outbox: AutoPipeline, coming: Iterator[PreparedJob], done: asyncio.Queue[str], seconds: float
 ) -> int:
     """Enqueue a job for each that is done, and remove its answer unread; how many texts were answered."""
     until_s, num_texts = time.perf_counter() + seconds, 0
@@ -124,7 +126,7 @@ async def keep_full(
     return num_texts
 
 
-async def enqueue(outbox: Outbox, job: Prepared) -> None:
+async def enqueue(outbox: AutoPipeline, job: PreparedJob) -> None:
     """Put it on the queue."""
     await submit(outbox, KEYS, job, limits=_LIMITS, keep_result_s=60)
 

@@ -12,7 +12,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from producer.bulk import DEFAULT_BATCH_TEXTS, DEFAULT_MAX_IN_FLIGHT, Embedder
+from producer.bulk import DEFAULT_BATCH_TEXTS, DEFAULT_MAX_IN_FLIGHT, BatchEmbedder
 from producer.cli.embed_run import Arguments, run_embed
 from producer.cli.exit_status import ExitStatus, exit_status
 from producer.cli.options import prefix_option, redis_url_option
@@ -90,7 +90,7 @@ def _is_given(context: click.Context, option: str) -> bool:
 
 def _client(
     redis_url: str, *, model: str, prefix: str, run: str | None
-) -> AbstractAsyncContextManager[Embedder]:
+) -> AbstractAsyncContextManager[BatchEmbedder]:
     from producer.client import Client
 
     return Client(redis_url, model=model, prefix=prefix, run=run)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import click
 from rich.console import Console
 
-from producer.bulk import Embedder, Summary, embed_file
+from producer.bulk import BatchEmbedder, Summary, embed_file
 from producer.cli.progress import ProgressDisplay
 from producer.cli.signals import until_interrupted
 from producer.contract import EmbeddingType, EmbedOptions, InputType, Truncate
@@ -31,7 +31,7 @@ class Connect(Protocol):
 
     def __call__(
         self, redis_url: str, *, model: str, prefix: str, run: str | None
-    ) -> AbstractAsyncContextManager[Embedder]: ...
+    ) -> AbstractAsyncContextManager[BatchEmbedder]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,8 +107,8 @@ def run_embed(arguments: Arguments, connect: Connect) -> tuple[Summary, Output]:
 
 
 async def _work(
-    work: Callable[[Embedder], Coroutine[Any, Any, Summary]],
-    connect: Callable[[], AbstractAsyncContextManager[Embedder]],
+    work: Callable[[BatchEmbedder], Coroutine[Any, Any, Summary]],
+    connect: Callable[[], AbstractAsyncContextManager[BatchEmbedder]],
     check: Callable[[], None],
     model: str,
 ) -> Summary:
@@ -129,7 +129,7 @@ async def _work(
         return task.result()
 
 
-async def _look_for_workers(client: Embedder, model: str) -> None:
+async def _look_for_workers(client: BatchEmbedder, model: str) -> None:
     """Say it if nobody serves the queue: a worker may still be starting, or the model's name be wrong."""
     await asyncio.sleep(_ALONE_S)
     while True:

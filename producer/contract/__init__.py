@@ -26,9 +26,9 @@ from producer.contract.request import (
 )
 from producer.contract.wire import (
     VERSION,
-    decode_answer,
     decode_record,
     decode_request,
+    decode_result,
     encode_failure,
     encode_record,
     encode_reply,
@@ -55,9 +55,9 @@ __all__ = [
     "Truncate",
     "WorkerRecord",
     "build_request",
-    "decode_answer",
     "decode_record",
     "decode_request",
+    "decode_result",
     "encode_failure",
     "encode_record",
     "encode_reply",

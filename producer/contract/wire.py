@@ -93,7 +93,7 @@ def encode_failure(failure: Failure) -> bytes:
     return _pack({"v": VERSION, "error": {"code": failure.code, "message": failure.message}})
 
 
-def decode_answer(payload: bytes) -> Reply | Failure:
+def decode_result(payload: bytes) -> Reply | Failure:
     """What a worker wrote under a result key. Raises PayloadError."""
     return _translate(_answer_from, payload)
 

@@ -3,7 +3,7 @@
 from producer.files.formats import InputFormat, OutputFormat
 from producer.files.output import Output
 from producer.files.reader import Reader, open_reader
-from producer.files.rows import Id, Rows
+from producer.files.rows import Id, RowBatch
 from producer.files.totals import Totals
 
-__all__ = ["Id", "InputFormat", "Output", "OutputFormat", "Reader", "Rows", "Totals", "open_reader"]
+__all__ = ["Id", "InputFormat", "Output", "OutputFormat", "Reader", "RowBatch", "Totals", "open_reader"]

@@ -20,7 +20,7 @@ from producer.files.parquet_writer import ParquetWriter
 from producer.files.part_file import writable
 from producer.files.parts import Parts
 from producer.files.pyarrow_edge import import_pyarrow
-from producer.files.rows import Id, IdType, Rows
+from producer.files.rows import Id, IdType, RowBatch
 from producer.files.totals import Totals
 
 SAVE_EVERY_S = 5.0  # what a killed run has to do again at most
@@ -114,7 +114,7 @@ class Output:
         """Why what an earlier run left is not used; empty if nothing was left, or it is."""
         return self._parts.lost
 
-    def write(self, rows: Rows, reply: Reply) -> None:
+    def write(self, rows: RowBatch, reply: Reply) -> None:
         """Add one answered batch. Raises FileError, or WorkerError where replies do not belong together."""
         self._description.add(reply)
         with writable(self.path):

@@ -8,7 +8,7 @@ from typing import Self
 from producer.errors import FileError
 from producer.files.arrow_readers import open_arrow, open_parquet
 from producer.files.formats import STDIN, InputFormat, input_format
-from producer.files.rows import IdType, Rows, Table, in_batches
+from producer.files.rows import IdType, RowBatch, Table, in_batches
 from producer.files.text_readers import open_csv, open_jsonl, open_lines
 
 _NEEDS_A_FILE = (InputFormat.PARQUET, InputFormat.ARROW)
@@ -23,7 +23,7 @@ class Reader:
         self._table = table
         self._num_rows = 0
 
-    def batches(self, *, max_texts: int, max_bytes: int, skip: int = 0) -> Iterator[Rows]:
+    def batches(self, *, max_texts: int, max_bytes: int, skip: int = 0) -> Iterator[RowBatch]:
         """The rows behind the first `skip` in order.
 
         Never more of them are in memory than one batch and one piece of the file.

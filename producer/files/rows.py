@@ -9,7 +9,7 @@ IdType = Literal["int64", "string"]
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class RowBatch:
     """Consecutive rows: `ids[i]` and `texts[i]` belong to row number `first` + i, counted from 0.
 
     A text is whatever the file holds there: a failed row is the client's finding, not the reader's.
@@ -39,7 +39,7 @@ class Table:
 
 def in_batches(
     rows: Iterable[tuple[Id, object]], *, first: int = 0, max_texts: int, max_bytes: int
-) -> Iterator[Rows]:
+) -> Iterator[RowBatch]:
     """Cut rows, of which the first has the number `first`, into batches within both bounds, in order.
 
     A text above `max_bytes` makes a batch alone.
@@ -50,13 +50,13 @@ def in_batches(
     for row_id, text in rows:
         size = _num_bytes(text)
         if texts and (len(texts) == max_texts or num_bytes + size > max_bytes):
-            yield Rows(first, ids, texts)
+            yield RowBatch(first, ids, texts)
             first, num_bytes, ids, texts = first + len(ids), 0, [], []
         ids.append(row_id)
         texts.append(text)
         num_bytes += size
     if texts:
-        yield Rows(first, ids, texts)
+        yield RowBatch(first, ids, texts)
 
 
 def printable(row_id: object) -> str:

@@ -5,20 +5,20 @@ from contextlib import nullcontext, suppress
 
 from producer.contract import Keys
 from producer.errors import QueueFull
-from producer.queue.enqueue import Prepared, Priority, QueueLimits, Submission, submit
-from producer.queue.notifications import Events
-from producer.transport.autopipeline import Outbox
+from producer.queue.enqueue import PreparedJob, Priority, QueueLimits, Submission, submit
+from producer.queue.notifications import Notifications
+from producer.transport.autopipeline import AutoPipeline
 from producer.transport.connect import redis_errors
 
 
-class Entrance:
+class Backpressure:
     """Enqueues jobs on one queue with the limits, the time results are kept and the run of one client."""
 
     def __init__(
         self,
-        outbox: Outbox,
+        outbox: AutoPipeline,
         keys: Keys,
-        events: Events,
+        events: Notifications,
         *,
         url: str,
         limits: QueueLimits,
@@ -34,7 +34,7 @@ class Entrance:
         self._run = run
 
     async def enqueue(
-        self, prepared: Prepared, priority: Priority | str, *, wait_if_full: bool
+        self, prepared: PreparedJob, priority: Priority | str, *, wait_if_full: bool
     ) -> Submission:
         """Enqueue the job or join an equal one. Raises QueueFull unless told to wait, QueueUnavailable."""
         while True:
@@ -56,7 +56,7 @@ class Entrance:
                 await self._events.after(seen, timeout_s=full.retry_after_s)
 
     async def enqueue_in_turn(
-        self, prepared: Prepared, priority: Priority | str, turn: asyncio.Lock | None
+        self, prepared: PreparedJob, priority: Priority | str, turn: asyncio.Lock | None
     ) -> Submission:
         """Enqueue beside others; of those that share `turn`, one at a time waits for room."""
         if turn is not None and not turn.locked():

@@ -10,7 +10,7 @@ from redis.exceptions import OutOfMemoryError
 from producer.contract import Keys, Request, encode_request, job_id
 from producer.errors import InvalidOption, QueueFull, QueueUnavailable
 from producer.queue.cancel import CANCELLED
-from producer.transport.autopipeline import Outbox
+from producer.transport.autopipeline import AutoPipeline
 
 STAGED_S = 60  # how long a payload may lie between its two commands
 FULL_RETRY_S = 1.0
@@ -84,7 +84,7 @@ class QueueLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Prepared:
+class PreparedJob:
     """A request as it will travel, under the id by which its answer is known."""
 
     job: str
@@ -101,10 +101,10 @@ class Submission:
     joined: bool
 
 
-def prepare(request: Request, *, job: str | None = None) -> Prepared:
+def prepare_job(request: Request, *, job: str | None = None) -> PreparedJob:
     """Encode the request; without a name for the job, its id is made from the content."""
     payload = encode_request(request)
-    return Prepared(
+    return PreparedJob(
         job=job or job_id(payload),
         payload=payload,
         num_bytes=request.num_bytes,
@@ -113,9 +113,9 @@ def prepare(request: Request, *, job: str | None = None) -> Prepared:
 
 
 async def submit(
-    redis: Redis | Outbox,
+    redis: Redis | AutoPipeline,
     keys: Keys,
-    prepared: Prepared,
+    prepared: PreparedJob,
     *,
     priority: Priority | str = Priority.NORMAL,
     limits: QueueLimits,
@@ -133,7 +133,7 @@ async def submit(
     bounds = (str(limits.max_jobs), str(limits.max_bytes))
     keep_ms = str(int(keep_result_s * 1000))
     facts = (prepared.job, token, *sizes, str(head_start_ms), *bounds, keep_ms, run or "", CANCELLED)
-    outbox = redis if isinstance(redis, Outbox) else Outbox(redis)
+    outbox = redis if isinstance(redis, AutoPipeline) else AutoPipeline(redis)
     try:
         _, (state, depth) = await outbox.send(
             ("SET", keys.staged(token), prepared.payload, "EX", str(STAGED_S)),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 
-class Events:
+class Notifications:
     """Finished job ids as the queue's channel names them.
 
     Publish is at-most-once: whoever waits looks at the result key himself now and then.

@@ -3,18 +3,18 @@
 import asyncio
 from contextlib import suppress
 
-from producer.contract import Failure, Keys, Reply, decode_answer
+from producer.contract import Failure, Keys, Reply, decode_result
 from producer.errors import JobFailed, ResultNotFound, ResultTimeout
-from producer.transport.autopipeline import Outbox
+from producer.transport.autopipeline import AutoPipeline
 from producer.transport.connect import redis_errors
 
 RECHECK_S = 1.0  # a notification may be lost; the result key is looked at this often anyway
 
 
-class Answers:
+class Results:
     """The results of one queue."""
 
-    def __init__(self, outbox: Outbox, keys: Keys, url: str) -> None:
+    def __init__(self, outbox: AutoPipeline, keys: Keys, url: str) -> None:
         self._outbox = outbox
         self._keys = keys
         self._url = url
@@ -67,7 +67,7 @@ class Answers:
                 f"no job and no result {job} on queue {self._keys.queue}: "
                 "never enqueued, consumed, or expired"
             )
-        answer = decode_answer(payload)
+        answer = decode_result(payload)
         if consume:
             # Only once it is here: with GETDEL a connection cut in the middle would lose it.
             self._outbox.post(("UNLINK", key))

@@ -23,7 +23,7 @@ class _Letter:
     replies: asyncio.Future[list[Any]]
 
 
-class Outbox:
+class AutoPipeline:
     """Sends commands through one connection after the other of `redis`, without waiting to fill up.
 
     A pipeline costs a client and its server about as much as a command, so that a busy process saves most of

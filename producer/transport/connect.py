@@ -24,7 +24,7 @@ from redis.sentinel import MasterNotFoundError as NoPrimaryForBlocking
 
 from producer.errors import QueueError, QueueUnavailable
 from producer.transport.pools import open_blocking_pool, open_pool
-from producer.transport.retry import TRANSIENT_ERRORS, Patience, tls_error
+from producer.transport.retry import TRANSIENT_ERRORS, OutageBudget, tls_error
 from producer.transport.url import parse, redacted
 
 DEFAULT_URL = "redis://localhost:6379"
@@ -34,24 +34,26 @@ _SILENCE_S = 5.0  # so long after it was due, no answer to a health check means 
 _RECONNECT_S = 0.25
 
 
-def connect(url: str = DEFAULT_URL, *, timeout_s: float = 10.0, patience: Patience | None = None) -> ArqRedis:
+def connect(
+    url: str = DEFAULT_URL, *, timeout_s: float = 10.0, patience: OutageBudget | None = None
+) -> ArqRedis:
     """A client for `url`; nothing is sent before its first command.
 
     The forms of the URL are in docs/delivery.md. A silent peer is given up after `timeout_s`; a command is
     tried again with growing pauses as long as the `patience` lasts, OUTAGE_S if none is given. Raises
     SettingsError.
     """
-    pool = open_pool(parse(url), timeout_s=timeout_s, patience=patience or Patience(OUTAGE_S))
+    pool = open_pool(parse(url), timeout_s=timeout_s, patience=patience or OutageBudget(OUTAGE_S))
     redis = _Client(pool)
     redis.auto_close_connection_pool = True  # the pool is ours alone
     return redis
 
 
 def connect_blocking(
-    url: str = DEFAULT_URL, *, timeout_s: float = 10.0, patience: Patience | None = None
+    url: str = DEFAULT_URL, *, timeout_s: float = 10.0, patience: OutageBudget | None = None
 ) -> BlockingRedis:
     """The same for a thread of its own."""
-    pool = open_blocking_pool(parse(url), timeout_s=timeout_s, patience=patience or Patience(OUTAGE_S))
+    pool = open_blocking_pool(parse(url), timeout_s=timeout_s, patience=patience or OutageBudget(OUTAGE_S))
     redis = BlockingRedis(connection_pool=pool)
     redis.auto_close_connection_pool = True
     return redis

@@ -11,15 +11,15 @@ from redis.sentinel import Sentinel as BlockingSentinel
 from redis.sentinel import SentinelConnectionPool as BlockingSentinelConnectionPool
 
 from producer.transport.redirects import (
-    BlockingFollowingConnection,
-    BlockingFollowingTlsConnection,
+    BlockingRedirectingConnection,
+    BlockingRedirectingTlsConnection,
     BlockingUnixConnection,
-    FollowingConnection,
-    FollowingTlsConnection,
+    RedirectingConnection,
+    RedirectingTlsConnection,
     Route,
     UnixConnection,
 )
-from producer.transport.retry import TRANSIENT_ERRORS, Patience, PatientBlockingRetry, PatientRetry
+from producer.transport.retry import TRANSIENT_ERRORS, BlockingOutageRetry, OutageBudget, OutageRetry
 from producer.transport.url import RedisUrl
 
 _MAX_CONNECTIONS = 64
@@ -82,29 +82,29 @@ class _BlockingSentinelPool(BlockingSentinelConnectionPool):
                 sentinel.connection_pool.disconnect()
 
 
-def open_pool(url: RedisUrl, *, timeout_s: float, patience: Patience) -> ConnectionPool:
+def open_pool(url: RedisUrl, *, timeout_s: float, patience: OutageBudget) -> ConnectionPool:
     """A pool of asynchronous connections; none is made yet."""
-    options = _options(url, timeout_s, PatientRetry(patience))
+    options = _options(url, timeout_s, OutageRetry(patience))
     sentinel = _sentinel_options(url, timeout_s)
     if url.scheme == "unix":
         return _WaitingPool(connection_class=UnixConnection, path=url.path, **options)
     if url.service:
         manager = Sentinel(list(url.hosts), sentinel_kwargs=sentinel)  # type: ignore[no-untyped-call]
         return _SentinelPool(url.service, manager, ssl=url.tls, **options)  # type: ignore[no-untyped-call]
-    kind = FollowingTlsConnection if url.tls else FollowingConnection
+    kind = RedirectingTlsConnection if url.tls else RedirectingConnection
     return _WaitingPool(connection_class=kind, route=Route(url.hosts), **options)
 
 
-def open_blocking_pool(url: RedisUrl, *, timeout_s: float, patience: Patience) -> BlockingConnectionPool:
+def open_blocking_pool(url: RedisUrl, *, timeout_s: float, patience: OutageBudget) -> BlockingConnectionPool:
     """A pool of blocking connections; none is made yet."""
-    options = _options(url, timeout_s, PatientBlockingRetry(patience))
+    options = _options(url, timeout_s, BlockingOutageRetry(patience))
     sentinel = _sentinel_options(url, timeout_s)
     if url.scheme == "unix":
         return BlockingConnectionPool(connection_class=BlockingUnixConnection, path=url.path, **options)
     if url.service:
         manager = BlockingSentinel(list(url.hosts), sentinel_kwargs=sentinel)  # type: ignore[no-untyped-call]
         return _BlockingSentinelPool(url.service, manager, ssl=url.tls, **options)  # type: ignore[no-untyped-call]
-    kind = BlockingFollowingTlsConnection if url.tls else BlockingFollowingConnection
+    kind = BlockingRedirectingTlsConnection if url.tls else BlockingRedirectingConnection
     return BlockingConnectionPool(connection_class=kind, route=Route(url.hosts), **options)
 
 

@@ -8,7 +8,7 @@ from redis.connection import SSLConnection as BlockingSSLConnection
 from redis.connection import UnixDomainSocketConnection as BlockingUnixDomainSocketConnection
 from redis.exceptions import ConnectionError, ReadOnlyError, ResponseError
 
-from producer.transport.retry import PatientBlockingRetry, PatientRetry
+from producer.transport.retry import BlockingOutageRetry, OutageRetry
 from producer.transport.url import Address
 
 # What a server says that cannot serve us now, while another one, or itself a little later, may.
@@ -54,7 +54,7 @@ class _Wholly:
 
     async def connect(self) -> None:
         """Connect if that is not done yet."""
-        retry: PatientRetry = self.retry  # type: ignore[attr-defined]
+        retry: OutageRetry = self.retry  # type: ignore[attr-defined]
         await retry.call_with_retry(super().connect, self._drop)  # type: ignore[misc]
 
     async def _drop(self, _: object) -> None:
@@ -66,7 +66,7 @@ class _BlockingWholly:
 
     def connect(self) -> None:
         """Connect if that is not done yet."""
-        retry: PatientBlockingRetry = self.retry  # type: ignore[attr-defined]
+        retry: BlockingOutageRetry = self.retry  # type: ignore[attr-defined]
         retry.call_with_retry(super().connect, self.disconnect)  # type: ignore[misc, attr-defined]
 
 
@@ -120,19 +120,19 @@ class _BlockingFollowing(_BlockingWholly):
             raise
 
 
-class FollowingConnection(_Following, Connection):
+class RedirectingConnection(_Following, Connection):
     """By TCP."""
 
 
-class FollowingTlsConnection(_Following, SSLConnection):
+class RedirectingTlsConnection(_Following, SSLConnection):
     """By TLS."""
 
 
-class BlockingFollowingConnection(_BlockingFollowing, BlockingConnection):
+class BlockingRedirectingConnection(_BlockingFollowing, BlockingConnection):
     """By TCP, blocking."""
 
 
-class BlockingFollowingTlsConnection(_BlockingFollowing, BlockingSSLConnection):
+class BlockingRedirectingTlsConnection(_BlockingFollowing, BlockingSSLConnection):
     """By TLS, blocking."""
 
 

@@ -21,7 +21,7 @@ _TLS_CUT = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 _Answer = TypeVar("_Answer")
 
 
-class Patience:
+class OutageBudget:
     """How long the connections of one client try again, in all, from the first failure of an outage on.
 
     `outage_s` may be changed at any time. What no wait can mend, a wrong password or a certificate that
@@ -46,20 +46,20 @@ class Patience:
         return min(_MAX_PAUSE_S, _FIRST_PAUSE_S * 2.0**num_failures * random.random())
 
 
-class PatientRetry(Retry):
+class OutageRetry(Retry):
     """redis-py's retry with our patience.
 
     redis-py retries a command, within it the connecting, and with sentinels that once more; here only the
     outermost of them is a loop, so that tries do not multiply.
     """
 
-    def __init__(self, patience: Patience) -> None:
+    def __init__(self, patience: OutageBudget) -> None:
         super().__init__(NoBackoff(), 0)
         self._patience = patience
         self._within = False
 
-    def __deepcopy__(self, _: object) -> "PatientRetry":
-        return PatientRetry(self._patience)  # each connection has its own, the patience is the client's
+    def __deepcopy__(self, _: object) -> "OutageRetry":
+        return OutageRetry(self._patience)  # each connection has its own, the patience is the client's
 
     async def call_with_retry(
         self, do: Callable[[], Awaitable[_Answer]], fail: Callable[[Any], Any]
@@ -82,16 +82,16 @@ class PatientRetry(Retry):
             self._within = False
 
 
-class PatientBlockingRetry(BlockingRetry):
+class BlockingOutageRetry(BlockingRetry):
     """The same for blocking connections."""
 
-    def __init__(self, patience: Patience) -> None:
+    def __init__(self, patience: OutageBudget) -> None:
         super().__init__(NoBackoff(), 0)
         self._patience = patience
         self._within = False
 
-    def __deepcopy__(self, _: object) -> "PatientBlockingRetry":
-        return PatientBlockingRetry(self._patience)
+    def __deepcopy__(self, _: object) -> "BlockingOutageRetry":
+        return BlockingOutageRetry(self._patience)
 
     def call_with_retry(self, do: Callable[[], _Answer], fail: Callable[[Any], Any]) -> _Answer:
         """What `do` returns, tried again after TRANSIENT_ERRORS; `fail` is told of each."""

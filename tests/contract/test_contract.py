@@ -20,8 +20,8 @@ from producer.contract import (
     Reply,
     TextFailure,
     build_request,
-    decode_answer,
     decode_request,
+    decode_result,
     encode_failure,
     encode_reply,
     encode_request,
@@ -78,7 +78,7 @@ def test_reply_survives_the_way(dtype: str, rows: int) -> None:
     """Array, failures, counts and provenance come back as they were sent."""
     vectors = (np.random.default_rng(0).normal(size=(rows, 7)) * 50).astype(dtype)
     sent = reply(vectors, scale=0.25, failures=(TextFailure(0, "x", "y"),))
-    got = decode_answer(encode_reply(sent))
+    got = decode_result(encode_reply(sent))
     assert isinstance(got, Reply)
     assert got.vectors.dtype == np.dtype(dtype)
     np.testing.assert_array_equal(got.vectors, vectors)
@@ -88,7 +88,7 @@ def test_reply_survives_the_way(dtype: str, rows: int) -> None:
 
 def test_failure_survives_the_way() -> None:
     """A job that failed as a whole is answered with code and message."""
-    assert decode_answer(encode_failure(Failure(code="c", message="m"))) == Failure(code="c", message="m")
+    assert decode_result(encode_failure(Failure(code="c", message="m"))) == Failure(code="c", message="m")
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_foreign_payloads_are_payload_errors(payload: bytes) -> None:
     with pytest.raises(PayloadError):
         decode_request(payload)
     with pytest.raises(PayloadError):
-        decode_answer(payload)
+        decode_result(payload)
 
 
 def test_a_future_version_says_what_to_do() -> None:

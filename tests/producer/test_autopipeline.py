@@ -6,7 +6,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from producer.transport.autopipeline import MAX_COMMANDS, Outbox
+from producer.transport.autopipeline import MAX_COMMANDS, AutoPipeline
 from producer.transport.connect import end_tasks
 
 
@@ -17,7 +17,7 @@ async def num_reads(redis: Redis) -> int:
 
 async def test_what_is_sent_at_once_travels_together(redis: Redis) -> None:
     """And everybody gets the replies to the own commands, in their order."""
-    outbox = Outbox(redis)
+    outbox = AutoPipeline(redis)
     await outbox.send(("PING",))
     before = await num_reads(redis)
     sent = (outbox.send(("SET", f"key {n}", str(n)), ("GET", f"key {n}")) for n in range(MAX_COMMANDS))
@@ -28,7 +28,7 @@ async def test_what_is_sent_at_once_travels_together(redis: Redis) -> None:
 
 async def test_what_is_sent_meanwhile_goes_next(redis: Redis) -> None:
     """Nobody is forgotten while a pipeline is on its way."""
-    outbox = Outbox(redis)
+    outbox = AutoPipeline(redis)
 
     async def ask(n: int) -> int:
         for _ in range(n % 5):
@@ -41,7 +41,7 @@ async def test_what_is_sent_meanwhile_goes_next(redis: Redis) -> None:
 
 async def test_a_command_that_fails_fails_its_sender_alone(redis: Redis) -> None:
     """Whether the server refuses it or it cannot be encoded; and the error does not repeat what was sent."""
-    outbox = Outbox(redis)
+    outbox = AutoPipeline(redis)
     await redis.set("text", "a")
     outcomes = await asyncio.gather(
         outbox.send(("GET", "text")),
@@ -58,7 +58,7 @@ async def test_a_command_that_fails_fails_its_sender_alone(redis: Redis) -> None
 
 async def test_large_ones_do_not_hold_up_many(redis: Redis) -> None:
     """What is beyond the bounds goes with a later pipeline, and arrives."""
-    outbox = Outbox(redis)
+    outbox = AutoPipeline(redis)
     payloads = [bytes([n]) * 200_000 for n in range(10)]
     await asyncio.gather(*(outbox.send(("SET", str(n), payload)) for n, payload in enumerate(payloads)))
     assert [await redis.get(str(n)) for n in range(10)] == payloads
@@ -66,7 +66,7 @@ async def test_large_ones_do_not_hold_up_many(redis: Redis) -> None:
 
 async def test_who_gave_up_does_not_disturb_the_others(redis: Redis) -> None:
     """What was not yet on its way is not sent."""
-    outbox = Outbox(redis)
+    outbox = AutoPipeline(redis)
     first = asyncio.create_task(outbox.send(("SET", "first", "1")))
     waiting = [asyncio.create_task(outbox.send(("INCR", "counter"))) for _ in range(3)]
     await asyncio.sleep(0)

@@ -12,7 +12,7 @@ from producer.embedded.services import EmbeddedServer
 from producer.errors import InvalidOption, JobFailed
 from producer.queue.cancel import RunCancelled
 from producer.transport.connect import end_tasks
-from worker.consumer.leases import Answer, Leases
+from worker.consumer.leases import JobResult, Leases
 
 KEYS = Keys(queue_name(MODEL))
 
@@ -74,9 +74,9 @@ async def test_the_owner_of_a_cancelled_job_writes_nothing(redis: Redis, server:
         await client.submit(["a text"])
         [(second, _)] = await owner.claim(1, 1 << 30)
         assert (second.job, second.tries) == (first.job, first.tries)
-        assert not await owner.finish(first, Answer(answer))
+        assert not await owner.finish(first, JobResult(answer))
         assert not await owner.release(first, burn_try=False)
-        assert await owner.finish(second, Answer(answer))
+        assert await owner.finish(second, JobResult(answer))
 
 
 async def test_a_cancelled_job_can_be_asked_for_again(redis: Redis, server: EmbeddedServer) -> None:
@@ -103,7 +103,7 @@ async def test_a_run_is_cancelled_as_a_whole(redis: Redis, server: EmbeddedServe
         for job in (jobs[0], jobs[-1]):
             with pytest.raises(JobFailed, match="was cancelled"):
                 await mine.result(job)
-        assert not await owner.finish(claimed[0][0], Answer(b""))
+        assert not await owner.finish(claimed[0][0], JobResult(b""))
     assert await redis.zrange(KEYS.waiting, 0, -1) == [foreign.encode()]
     assert await redis.zcard(KEYS.leases) == 0
     assert await redis.hgetall(KEYS.totals) == {b"bytes": b"7", b"cancelled": b"600"}

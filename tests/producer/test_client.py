@@ -27,7 +27,7 @@ from producer.errors import (
     ResultTimeout,
     SettingsError,
 )
-from producer.queue.enqueue import prepare
+from producer.queue.enqueue import prepare_job
 from producer.transport.connect import connect, end_tasks, redis_errors
 from worker.backends.fake import fake_vectors
 from worker.consumer.consumer import IDLE_S
@@ -150,7 +150,7 @@ async def test_many_batches_keep_their_order(url: str) -> None:
 async def test_batches_of_a_run_are_enqueued_together_in_their_order(url: str, redis: Redis) -> None:
     """None waits for the reply to the one before: the server reads them from the socket in a few pieces."""
     batches = [[f"text {n}"] for n in range(64)]
-    jobs = [prepare(build_request(MODEL, texts, EmbedOptions())).job.encode() for texts in batches]
+    jobs = [prepare_job(build_request(MODEL, texts, EmbedOptions())).job.encode() for texts in batches]
     async with Client(url, model=MODEL) as client:
         before = (await redis.info("stats"))["total_reads_processed"]
         run = asyncio.ensure_future(anext(client.embed_many(batches, max_in_flight=64)))

@@ -13,7 +13,7 @@ from producer.contract import Failure, Keys, build_request, queue_name
 from producer.embedded.services import EmbeddedServer
 from producer.errors import JobFailed, ResultNotFound
 from producer.queue.dead_letters import DeadLetters
-from producer.queue.enqueue import prepare, submit
+from producer.queue.enqueue import prepare_job, submit
 from worker.consumer import leases
 from worker.consumer.leases import Leases
 
@@ -23,7 +23,7 @@ FAILURE = Failure(code="internal_error", message="a reason")
 
 async def give_up(redis: Redis, *texts: str, failure: Failure = FAILURE) -> str:
     """The id of a job with these texts that was claimed once and buried."""
-    prepared = prepare(build_request(MODEL, texts, EmbedOptions()))
+    prepared = prepare_job(build_request(MODEL, texts, EmbedOptions()))
     await submit(redis, KEYS, prepared, limits=QueueLimits(), keep_result_s=60)
     owner = Leases(redis, KEYS, worker="a", lease_s=30)
     [(claim, _)] = await owner.claim(1, 1 << 30)
@@ -70,13 +70,13 @@ async def test_a_requeued_job_is_as_new(redis: Redis, server: EmbeddedServer) ->
 
 async def test_a_requeued_job_keeps_its_priority(redis: Redis) -> None:
     """A low one stays behind a normal one that came later."""
-    prepared = prepare(build_request(MODEL, ["low"], EmbedOptions()))
+    prepared = prepare_job(build_request(MODEL, ["low"], EmbedOptions()))
     await submit(redis, KEYS, prepared, limits=QueueLimits(), keep_result_s=60, priority="low")
     owner = Leases(redis, KEYS, worker="a", lease_s=30)
     [(low, _)] = await owner.claim(1, 1 << 30)
     await owner.bury(low, FAILURE, tries=1)
     assert await DeadLetters(redis, KEYS).requeue(low.job)
-    normal = prepare(build_request(MODEL, ["normal"], EmbedOptions()))
+    normal = prepare_job(build_request(MODEL, ["normal"], EmbedOptions()))
     await submit(redis, KEYS, normal, limits=QueueLimits(), keep_result_s=60)
     claims = await owner.claim(2, 1 << 30)
     assert [(claim.job, claim.tries) for claim, _ in claims] == [(normal.job, 1), (low.job, 1)]
@@ -84,7 +84,7 @@ async def test_a_requeued_job_keeps_its_priority(redis: Redis) -> None:
 
 async def test_a_requeued_job_can_be_claimed_at_once(redis: Redis) -> None:
     """Even a low one that a death had put behind others, long after it was enqueued."""
-    prepared = prepare(build_request(MODEL, ["low"], EmbedOptions()))
+    prepared = prepare_job(build_request(MODEL, ["low"], EmbedOptions()))
     await submit(redis, KEYS, prepared, limits=QueueLimits(), keep_result_s=60, priority="low")
     await redis.hincrby(KEYS.job(prepared.job), "enqueued", -600_000)
     owner = Leases(redis, KEYS, worker="a", lease_s=30)
@@ -124,7 +124,7 @@ async def test_who_lost_the_lease_buries_nothing(redis: Redis) -> None:
     await submit(
         redis,
         KEYS,
-        prepare(build_request(MODEL, ["a"], EmbedOptions())),
+        prepare_job(build_request(MODEL, ["a"], EmbedOptions())),
         limits=QueueLimits(),
         keep_result_s=60,
     )

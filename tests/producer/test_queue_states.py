@@ -21,19 +21,19 @@ from hypothesis.stateful import (
 )
 from support.queue_model import HEAD_START_MS, MAX_LETTERS, Job, Letter, Model
 
-from producer.contract import EmbedOptions, Failure, Keys, build_request, decode_answer, encode_failure
+from producer.contract import EmbedOptions, Failure, Keys, build_request, decode_result, encode_failure
 from producer.embedded.services import EmbeddedServer
 from producer.errors import JobFailed, QueueFull, ResultNotFound
 from producer.queue.cancel import CANCELLED, Cancellation
 from producer.queue.dead_letters import DeadLetters
-from producer.queue.enqueue import QueueLimits, prepare, submit
-from producer.queue.results import Answers
-from producer.transport.autopipeline import Outbox
+from producer.queue.enqueue import QueueLimits, prepare_job, submit
+from producer.queue.results import Results
+from producer.transport.autopipeline import AutoPipeline
 from producer.transport.connect import connect, connect_blocking
 from worker.consumer import leases
-from worker.consumer.bisection import NOTHING, Trial
-from worker.consumer.handback import Left, hand_back
-from worker.consumer.leases import Answer, Claim, Leases
+from worker.consumer.bisection import NOTHING, Bisection
+from worker.consumer.handback import HandedBack, hand_back
+from worker.consumer.leases import Claim, JobResult, Leases
 
 KEYS = Keys("states")
 IDS = ("a", "b", "c")
@@ -71,7 +71,7 @@ class Queue(RuleBasedStateMachine):
         }
         self.letters = DeadLetters(self.redis, KEYS)
         self.cancellation = Cancellation(self.redis, KEYS)
-        self.answers = Answers(Outbox(self.redis), KEYS, url)
+        self.answers = Results(AutoPipeline(self.redis), KEYS, url)
         self.model = Model()
         self.claims: list[Claim] = []
         self.num_answers = 0
@@ -114,7 +114,7 @@ class Queue(RuleBasedStateMachine):
         max_jobs, max_bytes = bounds
         known = self.model.jobs.keys() | self.model.answers.keys()
         name = _one([name for name in IDS if name not in known] if new else sorted(known), place) or IDS[0]
-        prepared = prepare(build_request("m", ["x" * size], EmbedOptions()), job=name)
+        prepared = prepare_job(build_request("m", ["x" * size], EmbedOptions()), job=name)
         job = Job(prepared.payload, size, HEAD_START_MS[priority], score=0)
         expected = self.model.enqueue(name, job, max_jobs=max_jobs, max_bytes=max_bytes)
         limits = QueueLimits(max_jobs=max_jobs, max_bytes=max_bytes)
@@ -175,7 +175,7 @@ class Queue(RuleBasedStateMachine):
         claim, worker = self.owned(place)
         answer = encode_failure(self.new_answer())
         self.model.answer(claim.job, answer, "done")
-        assert self.do(worker.finish(claim, Answer(answer)))
+        assert self.do(worker.finish(claim, JobResult(answer)))
 
     @precondition(lambda self: self.model.owners())
     @rule(place=places)
@@ -184,11 +184,11 @@ class Queue(RuleBasedStateMachine):
         claim, worker = self.owned(place)
         answer, failure, name = encode_failure(self.new_answer()), self.new_answer(), f"{claim.job}+"
         job = Job(f"texts of {claim.job}".encode(), 1, self.model.jobs[claim.job].head_start_ms, score=0)
-        letter = leases.Letter(
+        letter = leases.NewDeadLetter(
             job=name, request=job.payload, num_bytes=1, num_texts=1, failure=failure, tries=7
         )
         self.model.answer(claim.job, answer, "done")
-        assert self.do(worker.finish(claim, Answer(answer, letter)))
+        assert self.do(worker.finish(claim, JobResult(answer, letter)))
         if name not in self.model.jobs:
             job.suspect = True
             died_ms = int(self.blocking.hget(KEYS.letter(name), "died"))
@@ -200,7 +200,7 @@ class Queue(RuleBasedStateMachine):
         """Its owner says that it runs alone, and what of it."""
         claim, worker = self.owned(place)
         self.model.jobs[claim.job].suspect = self.model.jobs[claim.job].on_trial = True
-        assert self.do(worker.mark(claim, Trial(), NOTHING))
+        assert self.do(worker.mark(claim, Bisection(), NOTHING))
 
     @precondition(lambda self: self.model.owners())
     @rule(place=places)
@@ -231,9 +231,9 @@ class Queue(RuleBasedStateMachine):
         claim = _one([claim for claim in reversed(self.claims) if not self.model.owns(claim)], place)
         assert claim is not None
         worker, failure = self.workers[_worker(claim)], self.new_answer()
-        assert not self.do(worker.finish(claim, Answer(encode_failure(failure))))
+        assert not self.do(worker.finish(claim, JobResult(encode_failure(failure))))
         assert not self.do(worker.bury(claim, failure, tries=claim.tries))
-        assert not self.do(worker.mark(claim, Trial(), NOTHING))
+        assert not self.do(worker.mark(claim, Bisection(), NOTHING))
         assert not self.do(worker.release(claim, burn_try=False))
         assert not self.do(worker.release(claim, pause_s=LEASE_S, burn_try=True))
 
@@ -264,7 +264,7 @@ class Queue(RuleBasedStateMachine):
     def hand_back(self, worker: str) -> None:
         """The parent of a dead worker frees what it held."""
         held = [job for job in self.model.jobs.values() if job.owner and _worker(job.owner) == worker]
-        left = Left(num_jobs=len(held), num_on_trial=sum(job.on_trial for job in held))
+        left = HandedBack(num_jobs=len(held), num_on_trial=sum(job.on_trial for job in held))
         now_ms = self.next_ms()
         for job in held:
             self.model.free(job, now_ms)
@@ -285,7 +285,7 @@ class Queue(RuleBasedStateMachine):
     def read(self, place: int) -> None:
         """The answer there is, again and again until it is consumed."""
         name = _one(sorted(self.model.answers), place)
-        expected = decode_answer(self.model.answers.pop(name))
+        expected = decode_result(self.model.answers.pop(name))
         assert isinstance(expected, Failure)
         for consume in (False, True):
             with pytest.raises(JobFailed) as failed:

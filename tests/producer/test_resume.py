@@ -24,7 +24,7 @@ from producer import Client
 from producer.contract import EmbedOptions, Keys, Provenance, Reply, TextFailure, queue_name
 from producer.embedded.services import EmbeddedServer
 from producer.errors import FileError, WorkerError
-from producer.files import Output, Rows, Totals
+from producer.files import Output, RowBatch, Totals
 from producer.transport.connect import connect
 
 KEYS = Keys(queue_name(MODEL))
@@ -50,7 +50,7 @@ def write(output: Output, sizes: list[int], first: int = 0) -> None:
     for number in range(first, len(sizes)):
         size = sizes[number]
         answer = reply(size, seed=number, failed=number % 2 == 1)
-        output.write(Rows(row, [f"id{row + n}" for n in range(size)], []), answer)
+        output.write(RowBatch(row, [f"id{row + n}" for n in range(size)], []), answer)
         row += size
 
 
@@ -193,7 +193,7 @@ def test_other_vectors_do_not_go_behind_the_earlier_ones(tmp_path: Path) -> None
     interrupted(out, [3])
     output = opened(out)
     with pytest.raises(WorkerError, match="one model revision"), output:
-        output.write(Rows(3, ["x"], []), reply(1, seed=1, revision="r2"))
+        output.write(RowBatch(3, ["x"], []), reply(1, seed=1, revision="r2"))
     assert output.num_kept == 3
 
 

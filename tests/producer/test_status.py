@@ -15,9 +15,9 @@ from producer.queue.status import read_status
 from selection import with_failure
 from worker.settings import Settings
 from worker.startup.boot import survey
-from worker.telemetry.counters import Tally
+from worker.telemetry.counters import Counters
 from worker.telemetry.events import JobEvent
-from worker.telemetry.worker_info import Registration
+from worker.telemetry.worker_info import WorkerInfo
 
 KEYS = Keys(queue_name(MODEL))
 
@@ -49,8 +49,8 @@ def test_a_profile_that_failed_stands_in_the_record() -> None:
     assert choice.selected is not None
     failed = choice.selected
     choice = with_failure(choice, failed.id, "its vectors are off")
-    tally = Tally()
-    record = Registration(name="w", model="m", revision="r", profile=failed, choice=choice, tally=tally)
+    tally = Counters()
+    record = WorkerInfo(name="w", model="m", revision="r", profile=failed, choice=choice, tally=tally)
     tally.count_job(
         JobEvent(
             job="j",

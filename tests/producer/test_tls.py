@@ -15,7 +15,7 @@ from support.serving import MODEL, producer, worker
 from producer import Client
 from producer.errors import QueueUnavailable
 from producer.transport.connect import connect, connect_blocking, redis_errors
-from producer.transport.retry import Patience
+from producer.transport.retry import OutageBudget
 
 openssl = pytest.mark.skipif(
     subprocess.run(["which", "openssl"], capture_output=True, check=False).returncode != 0,
@@ -86,10 +86,10 @@ def url_of(server: Proxy | RedisServer, host: str = "localhost", **options: str)
 async def refusal(url: str) -> str:
     """The sentence that both kinds of connection say; what is wrong for good at once."""
     started_s = time.monotonic()
-    async with connect(url, timeout_s=1.0, patience=Patience(0.5)) as redis:
+    async with connect(url, timeout_s=1.0, patience=OutageBudget(0.5)) as redis:
         with pytest.raises(QueueUnavailable) as refused, redis_errors(url):
             await redis.ping()
-    blocking = connect_blocking(url, timeout_s=1.0, patience=Patience(0.5))
+    blocking = connect_blocking(url, timeout_s=1.0, patience=OutageBudget(0.5))
     with blocking, pytest.raises(QueueUnavailable) as refused_again, redis_errors(url):
         blocking.ping()
     assert str(refused_again.value) == str(refused.value)

@@ -13,7 +13,7 @@ from pyarrow import parquet
 
 from producer.contract import EmbeddingType, EmbedOptions, Provenance, Reply, TextFailure
 from producer.errors import FileError, WorkerError
-from producer.files import Output, Rows
+from producer.files import Output, RowBatch
 from producer.files.short_floats import short_floats
 
 SOURCE = Provenance(model="m", revision="r1", profile_id="p", profile_name="cpu", precision="fp32")
@@ -74,7 +74,7 @@ def test_rows_come_back_in_order(tmp_path, sizes, kind, suffix, data):
         for number, size in enumerate(sizes):
             failed = sorted(data.draw(st.sets(st.integers(0, size - 1))))
             answer = reply(size, dtype=DTYPES[kind], failed=failed, seed=number)
-            output.write(Rows(first, ids[first : first + size], []), answer)
+            output.write(RowBatch(first, ids[first : first + size], []), answer)
             expected += [None if row in failed else answer.vectors[row] for row in range(size)]
             first += size
     read_ids, vectors = read_back(out)
@@ -94,8 +94,8 @@ def test_parquet_says_what_it_holds(tmp_path):
     other = Provenance(model="m", revision="r1", profile_id="q", profile_name="gpu", precision="fp16")
     options = EmbedOptions(embedding_type="int8", truncate="END")
     with Output(out, id_type="int64", options=options) as output:
-        output.write(Rows(0, [0, 1], []), reply(2, dtype=np.int8, scale=0.5))
-        output.write(Rows(2, [2], []), reply(1, dtype=np.int8, scale=0.5, source=other))
+        output.write(RowBatch(0, [0, 1], []), reply(2, dtype=np.int8, scale=0.5))
+        output.write(RowBatch(2, [2], []), reply(1, dtype=np.int8, scale=0.5, source=other))
     schema = parquet.read_schema(out)
     assert schema.field("id").type == pa.int64()
     assert schema.field("vector").type == pa.list_(pa.int8(), 4)
@@ -130,7 +130,7 @@ def test_vectors_of_length_one_are_written_as_short_as_can_be(tmp_path):
     vectors = np.random.default_rng(0).standard_normal((20, 384))
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     with Output(tmp_path / "out.jsonl", id_type="int64", options=EmbedOptions()) as output:
-        output.write(Rows(0, list(range(20)), []), replace(reply(20), vectors=vectors))
+        output.write(RowBatch(0, list(range(20)), []), replace(reply(20), vectors=vectors))
     lines = (tmp_path / "out.jsonl").read_text().splitlines()
     written = [item for line in lines for item in json.loads(line, parse_float=str)["vector"]]
     assert [float(item) for item in written] == [float(str(item)) for item in vectors.ravel()]
@@ -142,7 +142,7 @@ def test_formats_without_a_footer_have_a_file_beside_them(tmp_path, suffix):
     """OUT.meta.json says what the Parquet footer says."""
     out = tmp_path / f"out{suffix}"
     with Output(out, id_type="int64", options=EmbedOptions()) as output:
-        output.write(Rows(0, [0], []), reply(1))
+        output.write(RowBatch(0, [0], []), reply(1))
     assert json.loads(Path(f"{out}.meta.json").read_text())["revision"] == "r1"
 
 
@@ -150,14 +150,14 @@ def test_failed_texts_are_listed_beside(tmp_path):
     """The errors file names id, row in the input, code and message; a run without failures removes it."""
     out = tmp_path / "out.parquet"
     with Output(out, id_type="string", options=EmbedOptions()) as output:
-        output.write(Rows(0, ["a", "b"], []), reply(2))
-        output.write(Rows(2, ["c", "d"], []), reply(2, failed=[1]))
+        output.write(RowBatch(0, ["a", "b"], []), reply(2))
+        output.write(RowBatch(2, ["c", "d"], []), reply(2, failed=[1]))
     errors = tmp_path / "out.parquet.errors.jsonl"
     assert [json.loads(line) for line in errors.read_text().splitlines()] == [
         {"id": "d", "row": 3, "code": "too_long", "message": "row 3 has 9 tokens"}
     ]
     with Output(out, id_type="string", options=EmbedOptions()) as output:
-        output.write(Rows(0, ["a"], []), reply(1))
+        output.write(RowBatch(0, ["a"], []), reply(1))
     assert not errors.exists()
 
 
@@ -170,7 +170,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, suffix, stop):
 
     def interrupted():
         with Output(out, id_type="string", options=EmbedOptions()) as output:
-            output.write(Rows(0, ["a", "b"], []), reply(2, failed=[0]))
+            output.write(RowBatch(0, ["a", "b"], []), reply(2, failed=[0]))
             raise stop("now")
 
     with pytest.raises(stop):
@@ -182,7 +182,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, suffix, stop):
 def write_40_000_rows(out):
     with Output(out, id_type="int64", options=EmbedOptions()) as output:
         for first in range(0, 40_000, 1000):
-            output.write(Rows(first, list(range(first, first + 1000)), []), reply(1000))
+            output.write(RowBatch(first, list(range(first, first + 1000)), []), reply(1000))
 
 
 def test_row_groups_are_bounded(tmp_path):
@@ -208,7 +208,7 @@ def test_two_runs_do_not_share_an_output(tmp_path):
     out = tmp_path / "out.npy"
     (tmp_path / "out.npy.part").write_bytes(b"left by a killed run" * 100)
     with Output(out, id_type="int64", options=EmbedOptions()) as output:
-        output.write(Rows(0, [0], []), reply(1))
+        output.write(RowBatch(0, [0], []), reply(1))
         with pytest.raises(FileError, match="another run"):
             Output(out, id_type="int64", options=EmbedOptions())
     assert np.load(out).shape == (1, 4)
@@ -264,8 +264,8 @@ def test_vectors_that_do_not_belong_together_are_refused(tmp_path, other):
 
     def mix():
         with Output(tmp_path / "out.parquet", id_type="int64", options=EmbedOptions()) as output:
-            output.write(Rows(0, [0], []), reply(1))
-            output.write(Rows(1, [1], []), other)
+            output.write(RowBatch(0, [0], []), reply(1))
+            output.write(RowBatch(1, [1], []), other)
 
     with pytest.raises(WorkerError, match="one model revision"):
         mix()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from support.paths import ROOT
 
-from worker.telemetry.counters import Tally
+from worker.telemetry.counters import Counters
 from worker.telemetry.prometheus import (
     OF_HOST,
     OF_QUEUE,
@@ -43,7 +43,10 @@ def series() -> Iterator[tuple[str, frozenset[str]]]:
     yield PREFIX + "queue_up", frozenset({"model"})
     names = ("device_name", "profile", "profile_id", "backend", "precision")
     report = Report(
-        state="serving", profile=dict.fromkeys(names, "x"), profiles_failed=("y",), numbers=Tally().numbers()
+        state="serving",
+        profile=dict.fromkeys(names, "x"),
+        profiles_failed=("y",),
+        numbers=Counters().numbers(),
     )
     sample = WorkerSample(device="0", state="serving", num_starts=1, report=report)
     [info] = [one for one in worker_families("m", [sample]) if one.name == PREFIX + "profile_info"]

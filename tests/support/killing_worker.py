@@ -12,7 +12,7 @@ from producer.contract import Truncate
 from support.serving import booted
 from worker.serving.app import serve
 from worker.settings import Settings, read_settings
-from worker.supervisor.child_channel import ParentLine
+from worker.supervisor.child_channel import ChildChannel
 
 KILLS_DEVICE = "zebra"  # one token of the fake model
 KILLS_TOKENIZER = "quagga"
@@ -37,7 +37,7 @@ def token_of(tokenizer: Any, word: str) -> int:
     return token
 
 
-async def run(settings: Settings, owner: str, line: ParentLine) -> None:
+async def run(settings: Settings, owner: str, line: ChildChannel) -> None:
     found = booted(settings)
     deadly = [token_of(found.tokenizer, KILLS_DEVICE)]
     found = replace(booted(settings, deadly=deadly), tokenizer=Mortal(found.tokenizer))
@@ -46,4 +46,4 @@ async def run(settings: Settings, owner: str, line: ParentLine) -> None:
 
 if __name__ == "__main__":
     chosen = read_settings()
-    asyncio.run(run(chosen, sys.argv[1], ParentLine(chosen.grace_s)))
+    asyncio.run(run(chosen, sys.argv[1], ChildChannel(chosen.grace_s)))

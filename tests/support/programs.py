@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from worker.supervisor.process import Slot
+from worker.supervisor.process import WorkerProcess
 
 READY = "import os, signal, sys, time; os.write(0, b'r');"
 
@@ -19,8 +19,8 @@ class Programs:
         self.handed_back: list[str] = []
         self.on_trial = False
 
-    def slot(self) -> Slot:
-        return Slot(os.environ, command=self._command, hand_back=self._hand_back)
+    def slot(self) -> WorkerProcess:
+        return WorkerProcess(os.environ, command=self._command, hand_back=self._hand_back)
 
     def _hand_back(self, owner: str) -> bool:
         self.handed_back.append(owner)

@@ -15,7 +15,7 @@ from producer.contract import Keys, queue_name
 from producer.embedded.services import EmbeddedServer
 from producer.errors import JobFailed, QueueUnavailable
 from producer.transport.connect import connect
-from producer.transport.retry import Patience
+from producer.transport.retry import OutageBudget
 
 KEYS = Keys(queue_name(MODEL))
 PAGE = ROOT / "docs" / "delivery.md"
@@ -85,7 +85,7 @@ async def test_the_rights_are_enough(url: str, redis: Redis) -> None:
 )
 async def test_the_rights_are_no_more(url: str, redis: Redis, command: tuple[str, ...]) -> None:
     """Neither other keys nor commands that touch the server, inside a script or outside."""
-    async with connect(url, patience=Patience(0)) as user:
+    async with connect(url, patience=OutageBudget(0)) as user:
         with pytest.raises(ResponseError, match=r"permissions|ACL failure"):
             await user.execute_command(*command)
         assert await user.set(KEYS.totals, "ours")

@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from support.serving import MODEL, worker
 
 from producer import Client, EmbedOptions
-from producer.contract import Failure, Keys, build_request, decode_answer, encode_request, queue_name
+from producer.contract import Failure, Keys, build_request, decode_result, encode_request, queue_name
 from producer.embedded.services import EmbeddedServer
 
 KEYS = Keys(queue_name(MODEL))
@@ -62,7 +62,7 @@ async def test_no_payload_kills_a_worker(redis: Redis, server: EmbeddedServer) -
                 await pipe.execute()
             while await redis.zcard(KEYS.waiting) or await redis.zcard(KEYS.leases):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
-            for answer in map(decode_answer, await redis.mget([KEYS.result(name) for name in names])):
+            for answer in map(decode_result, await redis.mget([KEYS.result(name) for name in names])):
                 if isinstance(answer, Failure):
                     codes.add(answer.code)
                 else:

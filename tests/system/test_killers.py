@@ -26,27 +26,27 @@ from producer.contract import (
     Reply,
     Truncate,
     build_request,
-    decode_answer,
+    decode_result,
     queue_name,
 )
 from producer.embedded.services import EmbeddedServer
 from producer.errors import BackendDead, BackendError, JobFailed
-from producer.queue.enqueue import QueueLimits, prepare, submit
+from producer.queue.enqueue import QueueLimits, prepare_job, submit
 from producer.transport.connect import connect_blocking, end_tasks
 from worker.backends.fake import FakeBackend, fake_vectors
 from worker.batching.batcher import Batcher
 from worker.batching.packing import Budget
-from worker.batching.runner import Device
-from worker.consumer.bisection import MAX_DEATHS, NOTHING, Range, Trial
+from worker.batching.runner import Runner
+from worker.consumer.bisection import MAX_DEATHS, NOTHING, Bisection, Range
 from worker.consumer.handback import hand_back
-from worker.consumer.leases import Answer, Claim, Leases, Letter
-from worker.jobs.embedder import Embedding
+from worker.consumer.leases import Claim, JobResult, Leases, NewDeadLetter
+from worker.jobs.embedder import Embedder
 from worker.jobs.handler import EmbedJobs, Mark
-from worker.jobs.shared_lock import Gate
+from worker.jobs.shared_lock import SharedLock
 from worker.serving.app import serve, serving
 from worker.settings import Settings
 from worker.startup.boot import Booted
-from worker.supervisor.process import Slot
+from worker.supervisor.process import WorkerProcess
 from worker.vector_cache.cache import VectorCache
 
 log = logging.getLogger(__name__)
@@ -109,7 +109,9 @@ def host(url: str, *, parent: bool = True, **settings: object) -> Iterator[list[
         with connect_blocking(url) as redis:
             return hand_back(redis, KEYS, owner).num_on_trial > 0 if parent else True
 
-    slot = Slot(env, command=lambda owner: [sys.executable, str(PROGRAM), owner], hand_back=give_back)
+    slot = WorkerProcess(
+        env, command=lambda owner: [sys.executable, str(PROGRAM), owner], hand_back=give_back
+    )
     thread = threading.Thread(target=slot.keep)
     thread.start()
     try:
@@ -179,8 +181,8 @@ async def test_a_death_without_a_mark_blames_nobody(redis: Redis) -> None:
     claim = await suspect(redis, "a", "b")
     for _ in range(3):
         claim = await again(redis, claim)
-        assert claim.trial == Trial()
-    trial = Trial().over(2)
+        assert claim.trial == Bisection()
+    trial = Bisection().over(2)
     assert await owner(redis).mark(claim, trial, Range(0, 2))
     for _ in range(3):
         claim = await again(redis, claim)
@@ -192,11 +194,11 @@ async def test_a_job_on_trial_lets_others_pass(redis: Redis) -> None:
     """After a death it is claimed as if it came 10 s later; as one of many suspects it keeps its place."""
     claim = await suspect(redis, "a")
     score = await redis.hget(KEYS.job(claim.job), "score")
-    assert await owner(redis).mark(claim, Trial(), NOTHING)
+    assert await owner(redis).mark(claim, Bisection(), NOTHING)
     claim = await again(redis, claim)
     assert float(await redis.hget(KEYS.job(claim.job), "score")) == float(score) + 10_000
     await redis.zadd(KEYS.leases, {claim.job: 1})
-    prepared = prepare(build_request(MODEL, ["b"], EmbedOptions()))
+    prepared = prepare_job(build_request(MODEL, ["b"], EmbedOptions()))
     await submit(redis, KEYS, prepared, limits=QueueLimits(), keep_result_s=60)
     claims = await owner(redis).claim(9, 1 << 20)
     assert [one.job for one, _ in claims] == [prepared.job, claim.job]
@@ -205,7 +207,7 @@ async def test_a_job_on_trial_lets_others_pass(redis: Redis) -> None:
 async def test_a_worker_that_ends_in_order_blames_nobody(redis: Redis) -> None:
     """Neither SIGTERM, nor a retry, although the job was running alone."""
     claim = await suspect(redis, "a", "b")
-    trial = Trial().over(2)
+    trial = Bisection().over(2)
     for burn_try in (False, True):
         assert await owner(redis).mark(claim, trial, Range(0, 2))
         assert await owner(redis).release(claim, burn_try=burn_try)
@@ -219,13 +221,13 @@ async def test_a_trial_that_cannot_be_read_begins_anew(redis: Redis) -> None:
     """What others wrote ends no worker."""
     claim = await suspect(redis, "a")
     await redis.hset(KEYS.job(claim.job), "trial", b"\xff;")
-    assert (await again(redis, claim)).trial == Trial()
+    assert (await again(redis, claim)).trial == Bisection()
 
 
 async def test_no_letter_takes_the_place_of_a_job_on_the_queue(redis: Redis) -> None:
     """An id waits or is among the dead, never both."""
     claim = await suspect(redis, "a")
-    letter = Letter(
+    letter = NewDeadLetter(
         job="waiting",
         request=b"",
         num_bytes=1,
@@ -234,14 +236,14 @@ async def test_no_letter_takes_the_place_of_a_job_on_the_queue(redis: Redis) -> 
         tries=2,
     )
     await redis.hset(KEYS.job("waiting"), "bytes", 1)
-    assert await owner(redis).finish(claim, Answer(b"answer", letter))
+    assert await owner(redis).finish(claim, JobResult(b"answer", letter))
     assert await redis.zcard(KEYS.dead) == 0
     assert {key for key in await redis.keys() if b"dead" in key or b"staged" in key} == set()
 
 
 async def test_one_runs_alone_and_the_others_wait() -> None:
     """Who waits to be alone has its turn before those that came later."""
-    gate, seen = Gate(), []
+    gate, seen = SharedLock(), []
 
     async def together(name: str) -> None:
         async with gate.together():
@@ -269,7 +271,7 @@ async def test_what_a_cancelled_job_left_to_the_threads_is_waited_for(fake) -> N
             seen.append(f"tokenised {texts[0]}")
             return super().encode(texts, truncate)
 
-    async def mark(claim: Claim, trial: Trial, some: Range) -> bool:
+    async def mark(claim: Claim, trial: Bisection, some: Range) -> bool:
         seen.append(f"marked {some}")
         return True
 
@@ -277,7 +279,7 @@ async def test_what_a_cancelled_job_left_to_the_threads_is_waited_for(fake) -> N
         doomed = asyncio.create_task(run(claimed("a"), payload("a")))
         await asyncio.sleep(0.05)
         doomed.cancel()
-        assert await run(claimed("b", Trial()), payload("b")) is not None
+        assert await run(claimed("b", Bisection()), payload("b")) is not None
     assert seen == ["tokenised a", "marked 0-0", "marked 0-1", "tokenised b", "marked 0-0"]
 
 
@@ -285,11 +287,11 @@ async def test_who_lost_the_lease_touches_no_text(fake) -> None:
     """A mark that is refused ends the run: somebody else has the job."""
     seen: list[Range] = []
 
-    async def mark(claim: Claim, trial: Trial, some: Range) -> bool:
+    async def mark(claim: Claim, trial: Bisection, some: Range) -> bool:
         seen.append(some)
         return len(seen) < 3
 
-    known = Trial(num_deaths=1, suspects=(Range(0, 1), Range(1, 2)))
+    known = Bisection(num_deaths=1, suspects=(Range(0, 1), Range(1, 2)))
     async with jobs(fake, mark) as run:
         assert await run(claimed("a", known), payload("a", "b")) is None
     assert seen == [NOTHING, Range(0, 1), Range(1, 2)]
@@ -312,11 +314,11 @@ async def test_the_cache_sees_texts_only_while_they_are_on_trial(fake) -> None:
         def close(self) -> None:
             """Nothing is held."""
 
-    async def mark(claim: Claim, trial: Trial, some: Range) -> bool:
+    async def mark(claim: Claim, trial: Bisection, some: Range) -> bool:
         seen.append(f"marked {some}")
         return True
 
-    known = Trial(num_deaths=1, suspects=(Range(0, 1), Range(1, 3)))
+    known = Bisection(num_deaths=1, suspects=(Range(0, 1), Range(1, 3)))
     cache = VectorCache(Noting(), identity="model", dim=fake.model.dim)
     async with jobs(fake, mark, cache=cache) as run:
         assert await run(claimed("a", known), payload("a", "b", "c")) is not None
@@ -330,18 +332,18 @@ async def test_a_trial_answers_every_text_at_its_place(fake) -> None:
     """Repeated, refused, too long, cut and poisonous ones too, as without a trial."""
     texts = ["a", None, "word " * 1000, "a", KILLS_DEVICE, "word " * 1000]
 
-    async def mark(claim: Claim, trial: Trial, some: Range) -> bool:
+    async def mark(claim: Claim, trial: Bisection, some: Range) -> bool:
         return True
 
-    known = Trial(num_deaths=1, suspects=(Range(0, 3), Range(3, 6)))
+    known = Bisection(num_deaths=1, suspects=(Range(0, 3), Range(3, 6)))
     for truncate in Truncate:
-        request = prepare(build_request(MODEL, texts, EmbedOptions(truncate=truncate))).payload
+        request = prepare_job(build_request(MODEL, texts, EmbedOptions(truncate=truncate))).payload
         async with jobs(fake, mark, poison=KILLS_DEVICE) as run:
             tried = await run(claimed("a", known), request)
             plain = await run(claimed("a"), request)
         assert tried is not None
         assert plain is not None
-        one, other = decode_answer(tried.payload), decode_answer(plain.payload)
+        one, other = decode_result(tried.payload), decode_result(plain.payload)
         assert isinstance(one, Reply)
         assert isinstance(other, Reply)
         np.testing.assert_array_equal(one.vectors, other.vectors)
@@ -362,26 +364,26 @@ async def jobs(
     backend = FakeBackend(dim=found.model.dim, failures=failures)
     budget = Budget(max_tokens=1000, max_texts=1000, padded=False)
     batcher = Batcher(budget, dim=backend.dim)
-    device = Device(backend, batcher, on_batch=lambda _: None, on_death=lambda _: None)
+    device = Runner(backend, batcher, on_batch=lambda _: None, on_death=lambda _: None)
     told = serving(Settings(model=MODEL), found)
     with ThreadPoolExecutor() as executor:
-        embedding = Embedding(found.tokenizer, batcher, cache=cache)
+        embedding = Embedder(found.tokenizer, batcher, cache=cache)
         yield EmbedJobs(told, embedding, executor=executor, mark=mark, on_job=lambda _: None)
         batcher.close(BackendDead("the test is over"))
         device.close()
 
 
-def claimed(job: str, trial: Trial | None = None) -> Claim:
+def claimed(job: str, trial: Bisection | None = None) -> Claim:
     return Claim(job=job, token="", tries=1, num_bytes=1, num_texts=1, waited_s=0, trial=trial)
 
 
 def payload(*texts: str) -> bytes:
-    return prepare(build_request(MODEL, texts, EmbedOptions())).payload
+    return prepare_job(build_request(MODEL, texts, EmbedOptions())).payload
 
 
 async def suspect(redis: Redis, *texts: str) -> Claim:
     """A claim of a job that was held when a worker died."""
-    prepared = prepare(build_request(MODEL, texts, EmbedOptions()))
+    prepared = prepare_job(build_request(MODEL, texts, EmbedOptions()))
     await submit(redis, KEYS, prepared, limits=QueueLimits(), keep_result_s=60)
     [(claim, _)] = await owner(redis).claim(1, 1)
     assert claim.trial is None

@@ -19,9 +19,9 @@ from support.worker_process import process
 from producer import Client
 from producer.contract import EmbedOptions, Keys, build_request, queue_name
 from producer.errors import QueueFull, QueueUnavailable
-from producer.queue.enqueue import QueueLimits, prepare, submit
+from producer.queue.enqueue import QueueLimits, prepare_job, submit
 from producer.transport.connect import connect, connect_blocking, redis_errors, subscribed
-from producer.transport.retry import Patience
+from producer.transport.retry import OutageBudget
 from worker.consumer.leases import Leases
 
 KEYS = Keys(queue_name(MODEL))
@@ -102,7 +102,7 @@ async def test_a_replica_is_left_for_the_primary(server: RedisServer, tmp_path: 
             assert (await asyncio.wait_for(waiting, 20)).ok
     with server.client() as redis:
         redis.replicaof("127.0.0.1", other.port)
-    async with connect(server.url, patience=Patience(0)) as redis:
+    async with connect(server.url, patience=OutageBudget(0)) as redis:
         with pytest.raises(QueueUnavailable, match="READONLY"), redis_errors(server.url):
             await redis.set("key", "value")
 
@@ -130,10 +130,10 @@ async def test_a_silent_server_ends_in_an_error_and_is_found_again(proxy: Proxy)
     """After the timeout, on both kinds of connection, and not seven times that."""
     proxy.black_hole = True
     started_s = time.monotonic()
-    async with connect(proxy.url, timeout_s=0.3, patience=Patience(0.5)) as redis:
+    async with connect(proxy.url, timeout_s=0.3, patience=OutageBudget(0.5)) as redis:
         with pytest.raises(QueueUnavailable, match="Timeout"), redis_errors(proxy.url):
             await redis.ping()
-        with connect_blocking(proxy.url, timeout_s=0.3, patience=Patience(0.5)) as blocking:
+        with connect_blocking(proxy.url, timeout_s=0.3, patience=OutageBudget(0.5)) as blocking:
             with pytest.raises(QueueUnavailable, match="Timeout"), redis_errors(proxy.url):
                 blocking.ping()
             assert time.monotonic() - started_s < 5
@@ -273,8 +273,11 @@ async def test_an_outage_longer_than_asked_for_is_an_error(server: RedisServer) 
 
 async def test_a_claim_without_a_reply_strands_no_job(server: RedisServer, proxy: Proxy) -> None:
     """Redis leased jobs to a worker that never heard of it: they go back, and no try is burned."""
-    async with connect(server.url) as redis, connect(proxy.url, timeout_s=0.3, patience=Patience(0)) as cut:
-        prepared = prepare(build_request(MODEL, ["a text"], EmbedOptions()))
+    async with (
+        connect(server.url) as redis,
+        connect(proxy.url, timeout_s=0.3, patience=OutageBudget(0)) as cut,
+    ):
+        prepared = prepare_job(build_request(MODEL, ["a text"], EmbedOptions()))
         await submit(redis, KEYS, prepared, limits=QueueLimits(), keep_result_s=60)
         owner = Leases(cut, KEYS, worker="a", lease_s=30)
         assert await owner.claim(0, 1) == []

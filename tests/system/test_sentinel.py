@@ -17,7 +17,7 @@ from producer import Client
 from producer.contract import Keys, queue_name
 from producer.errors import QueueUnavailable
 from producer.transport.connect import connect, connect_blocking, redis_errors
-from producer.transport.retry import Patience
+from producer.transport.retry import OutageBudget
 
 log = logging.getLogger(__name__)
 
@@ -147,7 +147,7 @@ async def test_one_sentinel_is_enough_and_the_commands_know_the_form(sentinels: 
 async def test_no_primary_of_that_name_is_said() -> None:
     """As one sentence, without a password, whether sentinels are absent or know nothing of it."""
     url = "redis+sentinel://u:hunter2@127.0.0.1:1,127.0.0.1:2/main?sentinel_password=hunter2"
-    async with connect(url, patience=Patience(0)) as redis:
+    async with connect(url, patience=OutageBudget(0)) as redis:
         with pytest.raises(QueueUnavailable, match="no sentinel answers") as refused, redis_errors(url):
             await redis.ping()
     assert "hunter2" not in str(refused.value) + repr(refused.value.__cause__)

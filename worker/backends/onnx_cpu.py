@@ -21,7 +21,7 @@ from worker.backends.validation import check_batch
 from worker.contract import Backend, FloatArray, Handle, Tokens
 from worker.graphs.builder import Graph
 from worker.graphs.flat.graph import build_graph
-from worker.graphs.flat.inputs import graph_inputs, portions
+from worker.graphs.flat.inputs import flat_portions, graph_inputs
 from worker.models.model import Model
 from worker.models.weights import read_weights
 
@@ -99,7 +99,7 @@ class OnnxCpuBackend:
         if self._closed:
             raise BackendError("the backend was closed; load it again")
         check_batch(tokens, self, vocab_size=self._architecture.vocab_size)
-        return self._pool.launch(tokens, portions(tokens.lengths, self._portion_slots))
+        return self._pool.launch(tokens, flat_portions(tokens.lengths, self._portion_slots))
 
     def collect(self, handle: Handle) -> FloatArray:
         """See `Backend`."""

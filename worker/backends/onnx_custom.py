@@ -18,7 +18,7 @@ from worker.backends.validation import check_batch
 from worker.contract import Backend, FloatArray, Handle, Tokens
 from worker.graphs.builder import Graph
 from worker.graphs.custom.head import custom_head
-from worker.graphs.custom.inputs import cut, padded_inputs, slot_inputs
+from worker.graphs.custom.inputs import custom_padded_inputs, cut_batches, slot_inputs
 from worker.models.custom_model import padding_id
 from worker.models.model import Model
 from worker.models.onnx.graph_file import GraphFile, load_proto
@@ -104,7 +104,9 @@ class _CustomOnnxBackend:
         if self._closed:
             raise BackendError("the backend was closed; load it again")
         check_batch(tokens, self, vocab_size=self._model.architecture.vocab_size)
-        return self._pool.launch(tokens, cut(tokens.lengths, self._graph, max_slots=self._portion_slots))
+        return self._pool.launch(
+            tokens, cut_batches(tokens.lengths, self._graph, max_slots=self._portion_slots)
+        )
 
     def collect(self, handle: Handle) -> FloatArray:
         return self._pool.collect(cast("Launched", handle), dim=self.dim)
@@ -130,7 +132,7 @@ class _CustomOnnxBackend:
     def _states(self, tokens: Tokens, texts: npt.NDArray[np.intp]) -> Any:
         """What their graph gives, as a value on the device: (B, S, hidden) or (B, size)."""
         binding = self._session.io_binding()
-        inputs = padded_inputs(
+        inputs = custom_padded_inputs(
             tokens,
             texts,
             self._graph,

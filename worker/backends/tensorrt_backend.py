@@ -10,7 +10,7 @@ import numpy.typing as npt
 from producer.errors import BackendError
 from worker.backends.validation import check_batch
 from worker.contract import Backend, FloatArray, Handle, Tokens
-from worker.engines.buckets import Portion, portions
+from worker.engines.buckets import Portion, bucket_portions
 from worker.engines.cuda_driver import Bytes, Cuda, open_cuda
 from worker.engines.engine import TensorrtEngine
 from worker.engines.library import open_library
@@ -78,7 +78,7 @@ class TensorrtBackend:
         self._shapes = shapes
         self._engine: TensorrtEngine | None = engine
         self._cuda = cuda
-        # A batch's buckets together have at most three times its slots: see `portions`.
+        # A batch's buckets together have at most three times its slots: see `bucket_portions`.
         in_bytes = 4 * 3 * (3 * self.max_batch_tokens)
         out_bytes = 4 * self.dim * self.max_batch_texts
         self._free = [
@@ -98,7 +98,7 @@ class TensorrtBackend:
         self._cuda.enter()
         staging = self._free.pop()
         try:
-            cut = portions(tokens.lengths, self._shapes)
+            cut = bucket_portions(tokens.lengths, self._shapes)
             self._send(engine, tokens, cut, staging)
         except BaseException:
             self._cuda.synchronize()  # nothing may still read what the next batch overwrites

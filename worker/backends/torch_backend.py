@@ -11,9 +11,9 @@ from producer.errors import BackendError
 from worker.backends.validation import check_batch
 from worker.contract import FloatArray, Tokens
 from worker.encoder.encoder import Encoder, build_encoder
-from worker.encoder.forward import Kernels
+from worker.encoder.forward import Ops
 from worker.encoder.torch_errors import torch_errors
-from worker.encoder.torch_ops import PortableKernels
+from worker.encoder.torch_ops import TorchOps
 from worker.models.model import Model
 from worker.models.weights import Weights
 
@@ -120,7 +120,7 @@ def load(
     with torch_errors():
         place = torch.device(device)
         on_gpu = place.type == "cuda"
-        kernels = _gpu_kernels(model, place, precision, cache) if on_gpu else PortableKernels()
+        kernels = _gpu_kernels(model, place, precision, cache) if on_gpu else TorchOps()
         encoder = build_encoder(
             model,
             weights,
@@ -136,11 +136,11 @@ def load(
     return TorchBackend(pipeline, model)
 
 
-def _gpu_kernels(model: Model, place: torch.device, precision: str, cache: Path | None) -> Kernels:
+def _gpu_kernels(model: Model, place: torch.device, precision: str, cache: Path | None) -> Ops:
     if (place.index or 0) >= torch.cuda.device_count():
         raise BackendError(f"PyTorch finds no GPU {place}; install a CUDA build, or choose another device")
-    from worker.encoder.kernels.matmul import Products
-    from worker.encoder.triton_ops import HEAD_DIMS, TritonKernels
+    from worker.encoder.kernels.matmul import Matmuls
+    from worker.encoder.triton_ops import HEAD_DIMS, TritonOps
 
     capability = torch.cuda.get_device_capability(place)
     if capability < ((8, 9) if precision == "fp8" else (8, 0)):
@@ -153,7 +153,7 @@ def _gpu_kernels(model: Model, place: torch.device, precision: str, cache: Path 
             f"the model has heads of {model.architecture.head_dim} units, our kernels do {HEAD_DIMS}; "
             "choose an onnx profile"
         )
-    return TritonKernels(Products(cache and cache / "products"))
+    return TritonOps(Matmuls(cache and cache / "products"))
 
 
 def _gpu_pipeline(encoder: Encoder, model: Model, budget: int) -> Pipeline:

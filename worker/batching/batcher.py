@@ -8,9 +8,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from worker.batching.coalescing import Shared, Sharing
+from worker.batching.coalescing import Coalescer, Shared
 from worker.batching.packing import Budget, fill, pack
-from worker.batching.pending import Batch, Embedded, Names, Part, Waiting, gather, settle
+from worker.batching.pending import Batch, Embedded, JobSlice, PendingJob, TextPositions, gather, settle
 from worker.contract import FloatArray, Tokens
 
 # For a padded backend texts are chosen from this many batches' worth: enough for like lengths, cheap to sort.
@@ -33,23 +33,23 @@ class Batcher:
     def __init__(self, budget: Budget, *, dim: int) -> None:
         self.budget = budget
         self._dim = dim
-        self._jobs: deque[Waiting] = deque()  # those with texts that are in no batch yet
-        self._unanswered: set[Waiting] = set()
-        self._sharing = Sharing()
+        self._jobs: deque[PendingJob] = deque()  # those with texts that are in no batch yet
+        self._unanswered: set[PendingJob] = set()
+        self._sharing = Coalescer()
         self._num_arrived = 0
         self._num_taken = 0  # texts that the device has and has not given back
         self._idle: list[asyncio.Future[None]] = []
         self._changed = threading.Condition()
         self._closed: BaseException | None = None
 
-    async def embed(self, tokens: Tokens, *, names: Names | None = None) -> Embedded:
+    async def embed(self, tokens: Tokens, *, names: TextPositions | None = None) -> Embedded:
         """The vectors of a job's texts.
 
         `names` maps what identifies a text, equal only for texts with equal ids, to its position; texts
         named alike in jobs that wait at the same time are computed once. Raises what `close` was given if
         the device goes first.
         """
-        job = Waiting.of(tokens, dim=self._dim, names=names)
+        job = PendingJob.of(tokens, dim=self._dim, names=names)
         if len(tokens) == 0:
             return Embedded(job.vectors, ())
         with self._changed:
@@ -103,7 +103,7 @@ class Batcher:
     def deliver(self, batch: Batch, vectors: FloatArray) -> None:
         """Hand each text its row of `vectors` (n, dim); a row that is not finite fails its text."""
         finite, start = _finite_rows(vectors), 0
-        done: list[Waiting] = []
+        done: list[PendingJob] = []
         for (job, positions), shared in zip(batch.parts, self._answered(batch), strict=True):
             rows = slice(start, start + len(positions))
             done += [job] if job.give(positions, vectors[rows], finite[rows]) else []
@@ -117,7 +117,7 @@ class Batcher:
 
     def fail(self, batch: Batch, code: str, reason: str) -> None:
         """Answer every text of the batch with a failure."""
-        done: list[Waiting] = []
+        done: list[PendingJob] = []
         for (job, positions), shared in zip(batch.parts, self._answered(batch), strict=True):
             owners = [(job, int(position)) for position in positions]
             for owner, position in [*owners, *((one.job, one.position) for one in shared)]:
@@ -133,28 +133,28 @@ class Batcher:
             settle([(job.future, error) for job in self._unanswered])
             self._tell_idle(error)
 
-    def _pack(self) -> list[Part]:
+    def _pack(self) -> list[JobSlice]:
         parts = self._like_lengths() if self.budget.padded else self._in_order()
         parts = self._sharing.packed(parts)
         self._jobs.rotate(-1)
         self._jobs = deque(job for job in self._jobs if len(job.unpacked))
         return parts
 
-    def _in_order(self) -> list[Part]:
+    def _in_order(self) -> list[JobSlice]:
         """Texts from the front of jobs: beside the head's those of small jobs, then of the oldest."""
         head = self._jobs[0]
         others = [job for job in self._jobs if job is not head and not job.future.done()]
         others.sort(key=lambda job: (len(job.unpacked) > SMALL_TEXTS, job.arrival))
         waiting = (job.lengths[job.unpacked] for job in others)
         counts = fill(head.lengths[head.unpacked], waiting, budget=self.budget)
-        parts: list[Part] = []
+        parts: list[JobSlice] = []
         for job, count in zip([head, *others], counts, strict=False):
             if count:
                 parts.append((job, job.unpacked[:count]))
                 job.unpacked = job.unpacked[count:]
         return parts
 
-    def _like_lengths(self) -> list[Part]:
+    def _like_lengths(self) -> list[JobSlice]:
         """Texts nearest in length to the head's oldest, so that little is padding."""
         head = self._jobs[0]
         head.num_turns += 1
@@ -163,7 +163,7 @@ class Batcher:
         num_first = len(head.unpacked) if head.num_turns > MAX_SHARED_TURNS else 0
         chosen = np.zeros(len(lengths), dtype=np.bool_)
         chosen[pack(lengths, budget=self.budget, num_first=num_first)] = True
-        parts: list[Part] = []
+        parts: list[JobSlice] = []
         start = 0
         for job, its_lengths in window:
             picked = chosen[start : start + len(its_lengths)]
@@ -173,7 +173,7 @@ class Batcher:
                 job.unpacked = job.unpacked[~picked]
         return parts
 
-    def _window(self) -> Iterator[tuple[Waiting, npt.NDArray[np.int32]]]:
+    def _window(self) -> Iterator[tuple[PendingJob, npt.NDArray[np.int32]]]:
         """The next jobs, each with the lengths of its texts that are in no batch yet."""
         num_tokens = 0
         head = self._jobs[0]
@@ -192,7 +192,7 @@ class Batcher:
         with self._changed:
             return [self._sharing.answered(job, positions) for job, positions in batch.parts]
 
-    def _given_back(self, batch: Batch, done: Sequence[Waiting]) -> None:
+    def _given_back(self, batch: Batch, done: Sequence[PendingJob]) -> None:
         settle([(job.future, job.embedded) for job in done])
         with self._changed:
             self._num_taken -= len(batch)

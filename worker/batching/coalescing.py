@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from worker.batching.pending import Part, Twins, Waiting
+from worker.batching.pending import Duplicates, JobSlice, PendingJob
 from worker.contract import Indices
 
 
@@ -14,11 +14,11 @@ class Shared:
     """An answer that also belongs to `job` at `position`; it is the one at `place` of those given."""
 
     place: int
-    job: Waiting
+    job: PendingJob
     position: int
 
 
-class Sharing:
+class Coalescer:
     """Who wants each text that is not answered yet. Not locked: its owner does that.
 
     While a text is in no batch it waits in every job that wants it, so that nobody waits for another
@@ -26,10 +26,10 @@ class Sharing:
     """
 
     def __init__(self) -> None:
-        self._jobs: dict[Waiting, None] = {}  # an ordered set
+        self._jobs: dict[PendingJob, None] = {}  # an ordered set
         self._wanted: set[Hashable] = set()
 
-    def join(self, job: Waiting) -> None:
+    def join(self, job: PendingJob) -> None:
         """Note the job's texts; those that the device has already are taken from `unpacked`."""
         # Sets of names, each step one pass in C: a job that shares nothing pays next to nothing.
         if not self._wanted.isdisjoint(job.names):
@@ -38,10 +38,10 @@ class Sharing:
         self._wanted.update(job.names)
         self._jobs[job] = None
 
-    def packed(self, parts: Sequence[Part]) -> list[Part]:
+    def packed(self, parts: Sequence[JobSlice]) -> list[JobSlice]:
         """The parts without what is computed already; the device takes them, and nobody else needs to."""
         kept = []
-        spared: dict[Waiting, list[int]] = {}
+        spared: dict[PendingJob, list[int]] = {}
         for job, chosen in parts:
             positions = chosen
             if job.twins:
@@ -60,7 +60,7 @@ class Sharing:
             job.unpacked = _without(job.unpacked, given)
         return kept
 
-    def answered(self, job: Waiting, positions: Indices) -> list[Shared]:
+    def answered(self, job: PendingJob, positions: Indices) -> list[Shared]:
         """Who else gets these answers."""
         job.answered[positions] = True
         found: list[Shared] = []
@@ -72,13 +72,13 @@ class Sharing:
                     found.append(Shared(place, other, position))
         return found
 
-    def leave(self, job: Waiting) -> set[Waiting]:
+    def leave(self, job: PendingJob) -> set[PendingJob]:
         """Forget the job; who has to compute again what it was computing for others too."""
         del self._jobs[job]
         self._wanted.difference_update(job.names)
         if job.twins:
             self._wanted.update(name for name, at in job.names.items() if at in job.twins)
-        heirs: dict[Waiting, list[int]] = {}
+        heirs: dict[PendingJob, list[int]] = {}
         for twins in job.twins.values():
             twins.members = [member for member in twins.members if member[0] is not job]
             if twins.computing is job:
@@ -90,7 +90,7 @@ class Sharing:
             heir.unpacked = np.union1d(heir.unpacked, positions)
         return set(heirs)
 
-    def _pair(self, job: Waiting, names: set[Hashable]) -> list[int]:
+    def _pair(self, job: PendingJob, names: set[Hashable]) -> list[int]:
         """Put texts beside their equals in other jobs; the positions of those that the device has."""
         taken = []
         for other in self._jobs:
@@ -99,7 +99,7 @@ class Sharing:
                 if other.answered[at]:  # too late for that answer
                     continue
                 if at not in other.twins:
-                    other.twins[at] = Twins([(other, at)], other if other.taken[at] else None)
+                    other.twins[at] = Duplicates([(other, at)], other if other.taken[at] else None)
                 twins = job.twins[position] = other.twins[at]
                 twins.members.append((job, position))
                 names.discard(name)
@@ -113,7 +113,7 @@ def _without(positions: Indices, left_out: Sequence[int]) -> Indices:
     return positions[~np.isin(positions, left_out)] if left_out else positions
 
 
-def _common(job: Waiting, positions: Indices) -> list[tuple[int, int]]:
+def _common(job: PendingJob, positions: Indices) -> list[tuple[int, int]]:
     """Those of the positions that other jobs want too, each with its place among them."""
     places = np.full(len(job.taken), -1)
     places[positions] = np.arange(len(positions))

@@ -12,7 +12,7 @@ from producer.contract import TextFailure
 from worker.contract import FloatArray, Indices, Tokens
 
 # The position in a job of each text, by something hashable that is equal only for texts with equal ids.
-Names = Mapping[Any, int]
+TextPositions = Mapping[Any, int]
 
 _Outcome = TypeVar("_Outcome")
 
@@ -30,7 +30,7 @@ class Embedded:
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
-class Waiting:
+class PendingJob:
     """A submitted job until all its texts are answered; `unpacked` are the positions in no batch yet.
 
     `names` gives the position of each text by what identifies it; empty if the job keeps to itself. `taken`
@@ -43,17 +43,17 @@ class Waiting:
     unpacked: Indices
     num_unanswered: int
     future: asyncio.Future[Embedded]
-    names: Names = field(default_factory=dict)
+    names: TextPositions = field(default_factory=dict)
     taken: npt.NDArray[np.bool_]
     answered: npt.NDArray[np.bool_]
     num_turns: int = 0
     arrival: int = 0
-    twins: dict[int, "Twins"] = field(default_factory=dict)
+    twins: dict[int, "Duplicates"] = field(default_factory=dict)
     failures: list[TextFailure] = field(default_factory=list)
     num_shared: int = 0
 
     @classmethod
-    def of(cls, tokens: Tokens, *, dim: int, names: Names | None) -> Self:
+    def of(cls, tokens: Tokens, *, dim: int, names: TextPositions | None) -> Self:
         """All of it to do, for the running event loop."""
         count = len(tokens)
         return cls(
@@ -118,21 +118,21 @@ def settle(outcomes: Sequence[tuple[asyncio.Future[_Outcome], _Outcome | BaseExc
 
 
 @dataclass(slots=True, eq=False)
-class Twins:
+class Duplicates:
     """One text in several jobs, at a position in each; `computing` is the job in whose batch it is."""
 
-    members: list[tuple[Waiting, int]]
-    computing: Waiting | None
+    members: list[tuple[PendingJob, int]]
+    computing: PendingJob | None
 
 
-Part = tuple[Waiting, Indices]
+JobSlice = tuple[PendingJob, Indices]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
     """Texts of one or more jobs: of each the positions within the job, in the order of `tokens`."""
 
-    parts: tuple[Part, ...]
+    parts: tuple[JobSlice, ...]
     tokens: Tokens
 
     def __len__(self) -> int:
@@ -141,8 +141,8 @@ class Batch:
     def halves(self) -> tuple["Batch", "Batch"]:
         """The first and the second half of the texts; for batches of two texts or more."""
         middle, seen = len(self) // 2, 0
-        first: list[Part] = []
-        second: list[Part] = []
+        first: list[JobSlice] = []
+        second: list[JobSlice] = []
         for job, positions in self.parts:
             cut = min(max(middle - seen, 0), len(positions))
             first += [(job, positions[:cut])] if cut else []
@@ -151,7 +151,7 @@ class Batch:
         return gather(first), gather(second)
 
 
-def gather(parts: list[Part]) -> Batch:
+def gather(parts: list[JobSlice]) -> Batch:
     """The batch of these positions of these jobs, its ids copied together."""
     lengths = np.concatenate([job.lengths[positions] for job, positions in parts])
     offsets = np.zeros(len(lengths) + 1, dtype=np.int32)
@@ -160,7 +160,7 @@ def gather(parts: list[Part]) -> Batch:
     return Batch(tuple(parts), Tokens(ids, offsets))
 
 
-def _ids(job: Waiting, positions: Indices) -> npt.NDArray[np.int32]:
+def _ids(job: PendingJob, positions: Indices) -> npt.NDArray[np.int32]:
     """The ids of some texts of a job, in their order, one after the other, without a loop over texts."""
     offsets, span = job.tokens.offsets, _span(positions)
     if isinstance(span, slice):

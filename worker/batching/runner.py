@@ -23,7 +23,7 @@ MAX_IN_FLIGHT = 2
 GROW_AFTER_BATCHES = 64  # good batches after which a budget that was cut grows again
 
 
-class Device:
+class Runner:
     """Runs the batcher's batches on a backend until the batcher is closed.
 
     A batch that fails is halved until the text at fault is alone, and only that text fails; as does one whose

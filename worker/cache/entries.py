@@ -9,7 +9,7 @@ from selection import Manifest
 from selection.manifests.catalog import manifests
 from worker.storage.json_file import read_cached
 
-Names = Mapping[str, str]
+CacheNames = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +48,7 @@ def hub_files(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink())
 
 
-def _names_by_source(known: tuple[Manifest, ...]) -> Names:
+def _names_by_source(known: tuple[Manifest, ...]) -> CacheNames:
     return {
         source.removeprefix("hf:").partition("@")[0]: each.model.name
         for each in known
@@ -57,7 +57,7 @@ def _names_by_source(known: tuple[Manifest, ...]) -> Names:
     }
 
 
-def _models(hub: Path, names: Names) -> Iterator[Entry]:
+def _models(hub: Path, names: CacheNames) -> Iterator[Entry]:
     for folder in sorted(hub.glob("models--*")):
         place = folder.name.removeprefix("models--").replace("--", "/")
         yield _entry("model", folder, files=tuple(hub_files(folder)), model=names.get(place, place))

@@ -28,7 +28,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class BuildOutcome:
     """What became of one plan: it is kept, or there is a reason why not."""
 
     profile: Profile
@@ -51,7 +51,7 @@ class Outcome:
 
 def build_engines(
     settings: Settings, capabilities: Sequence[str], *, on_start: Callable[[Profile], Progress]
-) -> Iterator[Outcome]:
+) -> Iterator[BuildOutcome]:
     """Build what is missing, one plan after the other, and tell of each.
 
     `on_start` is told of a profile and gives the callable that hears of its progress. Raises ProfileError if
@@ -64,9 +64,9 @@ def build_engines(
         try:
             plan = _build(target, loadable, seen, settings, on_start(target.profile))
         except BackendError as error:
-            yield Outcome(profile=target.profile, plan=None, failure=str(error))
+            yield BuildOutcome(profile=target.profile, plan=None, failure=str(error))
         else:
-            yield Outcome(profile=target.profile, plan=plan)
+            yield BuildOutcome(profile=target.profile, plan=plan)
 
 
 def _here(seen: Survey) -> list[Target]:

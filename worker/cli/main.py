@@ -10,7 +10,7 @@ import click
 
 from worker.cli.cache import cache, download_to_cache
 from worker.cli.entry import errors_as_exit_codes, settings_from
-from worker.supervisor.child_channel import ParentLine
+from worker.supervisor.child_channel import ChildChannel
 from worker.supervisor.cpu_affinity import stay_near
 
 _MODEL = click.option("--model", help="Model to serve (EMBEDMILL_MODEL).")
@@ -52,7 +52,7 @@ def run_one(owner: str) -> None:
     settings = settings_from({})
     if uuid := os.environ.get("CUDA_VISIBLE_DEVICES", ""):
         stay_near(uuid)
-    line = ParentLine(settings.grace_s)
+    line = ChildChannel(settings.grace_s)
     with errors_as_exit_codes():
         from worker.serving.app import serve
         from worker.startup.boot import boot

@@ -19,7 +19,7 @@ from producer.errors import EmbedmillError
 from producer.queue.status import QueueStatus, read_status
 from producer.terminal import wide_console
 from producer.transport.connect import connect, end_tasks, redis_errors
-from producer.transport.retry import Patience
+from producer.transport.retry import OutageBudget
 from producer.transport.url import redacted
 from worker.cli.rates import Rates
 from worker.cli.top_view import queues_json, screen
@@ -49,7 +49,7 @@ class Top:
     """What was seen last under one prefix, and how it changed."""
 
     def __init__(self, redis_url: str, prefix: str) -> None:
-        self.redis = connect(redis_url, timeout_s=5.0, patience=Patience(0))
+        self.redis = connect(redis_url, timeout_s=5.0, patience=OutageBudget(0))
         self._redis_url = redis_url
         self._prefix = prefix
         self._rates = Rates()

@@ -40,7 +40,7 @@ NOTHING = Range(0, 0)  # on trial while the job runs but none of its texts: only
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
+class Bisection:
     """What is known of a job that ran when a worker died.
 
     Each text is one of `killers`, or in one range of `suspects` or `cleared`: those that were survived. A
@@ -64,13 +64,13 @@ class Trial:
         """All that is to be run, one after the other: suspects first."""
         return self.suspects + self.cleared
 
-    def over(self, num_texts: int) -> "Trial":
+    def over(self, num_texts: int) -> "Bisection":
         """The trial of a job with so many texts: as it is, or all of them if none was on trial yet."""
         if sum(map(len, self.ranges)) + len(self.killers) == num_texts:
             return self
-        return Trial(num_deaths=self.num_deaths, suspects=(Range(0, num_texts),))
+        return Bisection(num_deaths=self.num_deaths, suspects=(Range(0, num_texts),))
 
-    def survived(self, some: Range) -> "Trial":
+    def survived(self, some: Range) -> "Bisection":
         """Its texts were computed, and the worker lives."""
         return replace(
             self,
@@ -79,7 +79,7 @@ class Trial:
             cleared=(*(one for one in self.cleared if one != some), some),
         )
 
-    def died(self, some: Range) -> "Trial":
+    def died(self, some: Range) -> "Bisection":
         """The worker died while these texts were on trial, by their fault or by chance."""
         others = tuple(one for one in self.suspects if one != some)
         after = replace(self, num_deaths=self.num_deaths + 1)
@@ -108,7 +108,7 @@ class Trial:
         return ";".join([str(self.num_deaths), *(",".join(map(str, part)) for part in parts)])
 
     @classmethod
-    def decode(cls, line: str) -> "Trial":
+    def decode(cls, line: str) -> "Bisection":
         """What `encode` gave, and then the deaths that the scripts have added; empty: nothing tried yet.
 
         ValueError for anything else.

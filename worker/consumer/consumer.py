@@ -18,13 +18,13 @@ from producer.errors import BackendDead
 from producer.transport.connect import end_tasks, subscribed
 from worker.consumer.failures import given_up
 from worker.consumer.heartbeat import Heartbeat
-from worker.consumer.leases import Answer, Claim, Leases
-from worker.consumer.retry import until_written
+from worker.consumer.leases import Claim, JobResult, Leases
+from worker.consumer.retry import retry_until_written
 
 log = logging.getLogger(__name__)
 
 # What a job is: its claim and its payload, None if that is gone. Answered with None if the lease was lost.
-JobFunction = Callable[[Claim, bytes | None], Awaitable[Answer | None]]
+JobFunction = Callable[[Claim, bytes | None], Awaitable[JobResult | None]]
 
 MIN_HELD_BYTES = 64 * 1024  # small jobs are taken many at a time, however slow the last ones were
 STOP_S = 5.0  # a claim takes milliseconds unless Redis is gone
@@ -196,7 +196,7 @@ class LeaseWorker(Worker):
             return
         try:
             answer = await self._run_job(claim, payload)
-            if answer is not None and await until_written(
+            if answer is not None and await retry_until_written(
                 lambda: self._leases.finish(claim, answer), claim.job
             ):
                 self.jobs_complete += 1
@@ -210,7 +210,7 @@ class LeaseWorker(Worker):
         except (RedisError, OSError, MemoryError) as error:
             log.warning("job_retried job=%s try=%d error=%s", claim.job, claim.tries, error)
             pause_s = _pause_s(claim.tries)
-            await until_written(
+            await retry_until_written(
                 lambda: self._leases.release(claim, pause_s=pause_s, burn_try=True), claim.job
             )
             self.jobs_retried += 1
@@ -223,7 +223,7 @@ class LeaseWorker(Worker):
         log.error("job_failed job=%s code=%s", claim.job, failure.code)
         self.jobs_failed += 1
         self._on_failure(claim, failure)
-        await until_written(lambda: self._leases.bury(claim, failure, tries=tries), claim.job)
+        await retry_until_written(lambda: self._leases.bury(claim, failure, tries=tries), claim.job)
 
     def _measure(self, claim: Claim) -> None:
         """Smoothed bytes of text a second, the measure of how much work to hold."""

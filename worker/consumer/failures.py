@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 
 from producer.contract import Failure, Request, TextFailure, encode_request
-from worker.consumer.bisection import Trial
-from worker.consumer.leases import Claim, Letter
+from worker.consumer.bisection import Bisection
+from worker.consumer.leases import Claim, NewDeadLetter
 from worker.telemetry.events import JobEvent
 
 CODE = "killed_worker"
@@ -37,7 +37,7 @@ def text_failures(job: str, killers: Iterable[int]) -> list[TextFailure]:
     return [TextFailure(at, CODE, f"text {at}: {reason}") for at in killers]
 
 
-def letter_of(job: str, request: Request, trial: Trial) -> Letter:
+def dead_letter_of(job: str, request: Request, trial: Bisection) -> NewDeadLetter:
     """The job's killers as a request of their own, under an id that comes from the job's."""
     killers = Request(
         model=request.model,
@@ -48,7 +48,7 @@ def letter_of(job: str, request: Request, trial: Trial) -> Letter:
         f"workers died of these {len(trial.killers)} of the {len(request.texts)} texts of job {job}; "
         "look at them with `producer dead show`, and requeue them once workers can take them"
     )
-    return Letter(
+    return NewDeadLetter(
         job=_letter_id(job),
         request=encode_request(killers),
         num_bytes=killers.num_bytes,

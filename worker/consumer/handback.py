@@ -13,7 +13,7 @@ from producer.queue.lease_scripts import HAND_BACK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Left:
+class HandedBack:
     """How many jobs a dead worker held, and how many of them were on trial (`worker.consumer.bisection`)."""
 
     num_jobs: int
@@ -25,11 +25,11 @@ def new_owner() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
 
 
-def hand_back(redis: Redis, keys: Keys, owner: str) -> Left:
+def hand_back(redis: Redis, keys: Keys, owner: str) -> HandedBack:
     """Put every job of a dead worker back on the queue, in one step, since one may have been the cause.
 
     redis-py's errors pass through.
     """
     answer: Any = redis.eval(HAND_BACK, 1, keys.root, owner)
     num_jobs, num_on_trial = answer
-    return Left(num_jobs=num_jobs, num_on_trial=num_on_trial)
+    return HandedBack(num_jobs=num_jobs, num_on_trial=num_on_trial)

@@ -25,8 +25,8 @@ from producer.queue.lease_scripts import (
     RENEW,
     RETURN_STRAYS,
 )
-from producer.transport.autopipeline import Outbox
-from worker.consumer.bisection import Range, Trial
+from producer.transport.autopipeline import AutoPipeline
+from worker.consumer.bisection import Bisection, Range
 
 _PRESENCE_LEASES = 4  # a worker counts as alive so many leases after its last sign of life
 STAGED_S = 60  # how long an answer may lie between its two commands
@@ -50,7 +50,7 @@ class Claim:
     num_bytes: int
     num_texts: int
     waited_s: float
-    trial: Trial | None = None
+    trial: Bisection | None = None
 
     @property
     def num_deaths(self) -> int:
@@ -59,7 +59,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Letter:
+class NewDeadLetter:
     """Some texts of a job as a dead letter of their own: under which id, their encoded request, and why."""
 
     job: str
@@ -71,11 +71,11 @@ class Letter:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class JobResult:
     """A job's encoded reply or failure, and the letter that is to be kept of it, if any."""
 
     payload: bytes
-    letter: Letter | None = None
+    letter: NewDeadLetter | None = None
 
 
 class Leases:
@@ -91,7 +91,7 @@ class Leases:
         describe: Callable[[], bytes] = bytes,
     ) -> None:
         self._redis = redis
-        self._outbox = Outbox(redis)
+        self._outbox = AutoPipeline(redis)
         self._keys = keys
         self._worker = worker
         self._lease_ms = int(lease_s * 1000)
@@ -118,11 +118,11 @@ class Leases:
         self._held.update(claim.token for claim, _ in jobs)
         return jobs
 
-    async def mark(self, claim: Claim, trial: Trial, some: Range) -> bool:
+    async def mark(self, claim: Claim, trial: Bisection, some: Range) -> bool:
         """Let it be known, before these texts are touched, that they run alone; False if it was lost."""
         return bool(await self._eval(MARK, claim.job, claim.token, trial.encode(), str(some)))
 
-    async def finish(self, claim: Claim, answer: Answer) -> bool:
+    async def finish(self, claim: Claim, answer: JobResult) -> bool:
         """Make the answer visible, keep its letter, and forget the job, in one step; False if it was lost."""
         letter = answer.letter
         if letter is None:
@@ -192,12 +192,12 @@ def _read_claim(row: Sequence[Any]) -> Claim:
     )
 
 
-def _read_trial(line: bytes | None = None) -> Trial | None:
+def _read_trial(line: bytes | None = None) -> Bisection | None:
     """A line that no worker of this version wrote is as if nothing was known of the suspect."""
     try:
-        return None if line is None else Trial.decode(line.decode())
+        return None if line is None else Bisection.decode(line.decode())
     except ValueError:
-        return Trial()
+        return Bisection()
 
 
 def _terms(failure: Failure, tries: int) -> tuple[str, ...]:

@@ -37,7 +37,7 @@ return counted - bytes
 """
 
 
-class Recount:
+class Reconciler:
     """Sets the counter to the bytes of all jobs that wait or run; the first live worker by name does it.
 
     To be called often; it looks once every `interval_s`, the first time at once. redis-py's errors pass

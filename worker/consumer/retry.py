@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 FIRST_PAUSE_S, MAX_PAUSE_S = 0.1, 2.0
 
 
-async def until_written(write: Callable[[], Awaitable[bool]], job: str) -> bool:
+async def retry_until_written(write: Callable[[], Awaitable[bool]], job: str) -> bool:
     """What `write` says once Redis took it; it is fenced, so that trying again never writes twice.
 
     The job is done and only its ending is not written, so nothing is gained by running it again: an

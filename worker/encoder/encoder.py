@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from worker.encoder.dense_layers import DenseLayer, dense_layers
-from worker.encoder.forward import Kernels, token_vectors
+from worker.encoder.forward import Ops, token_vectors
 from worker.encoder.loader import build_network
 from worker.encoder.network import Flat, Network, Tensor
 from worker.models.head import Head
@@ -19,7 +19,7 @@ class Encoder:
     """Everything between token ids and vectors, on one device."""
 
     network: Network
-    kernels: Kernels
+    kernels: Ops
     head: Head
     denses: tuple[DenseLayer, ...]
 
@@ -50,7 +50,7 @@ def build_encoder(
     model: Model,
     weights: Weights,
     *,
-    kernels: Kernels,
+    kernels: Ops,
     device: torch.device,
     precision: str,
     keep_16bit: Iterable[str] = (),

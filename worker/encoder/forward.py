@@ -3,7 +3,7 @@
 from typing import Literal, Protocol
 
 from worker.encoder.network import (
-    Attention,
+    AttentionWeights,
     Embeddings,
     Flat,
     Layer,
@@ -15,7 +15,7 @@ from worker.encoder.network import (
 )
 
 
-class Kernels(Protocol):
+class Ops(Protocol):
     """The operations of a forward pass on one kind of device; sums, norms and pooling are float32 inside.
 
     `reader` is the layer that reads the rows next: they come in fp8 too if it wants that.
@@ -36,10 +36,10 @@ class Kernels(Protocol):
     def up(self, rows: Rows, linear: Linear, activation: str, *, gated: bool, reader: Linear) -> Rows:
         """The layer's output behind the activation; its first half times its second if `gated`."""
 
-    def rotate(self, qkv: Tensor, flat: Flat, attention: Attention) -> Tensor:
+    def rotate(self, qkv: Tensor, flat: Flat, attention: AttentionWeights) -> Tensor:
         """qkv with queries and keys normed and turned as the layer's rotation says; may overwrite it."""
 
-    def attend(self, qkv: Tensor, flat: Flat, attention: Attention) -> Tensor:
+    def attend(self, qkv: Tensor, flat: Flat, attention: AttentionWeights) -> Tensor:
         """Softmax attention within each text: (T, (heads + 2 kv_heads) head_dim) -> (T, heads head_dim)."""
 
     def norm(self, x: Tensor, norm: Norm, *, reader: Linear | None) -> Rows:
@@ -64,7 +64,7 @@ class Kernels(Protocol):
         """Rows of unit length; may overwrite its input."""
 
 
-def token_vectors(network: Network, kernels: Kernels, flat: Flat, *, only: Tensor | None = None) -> Tensor:
+def token_vectors(network: Network, kernels: Ops, flat: Flat, *, only: Tensor | None = None) -> Tensor:
     """The last layer's vectors (T, hidden) in the network's own type, or those of the tokens `only` (m,)."""
     layers = network.layers
     first = layers[0].qkv
@@ -90,7 +90,7 @@ def token_vectors(network: Network, kernels: Kernels, flat: Flat, *, only: Tenso
 
 def _tail(
     network: Network,
-    kernels: Kernels,
+    kernels: Ops,
     layer: Layer,
     attended: Tensor,
     stream: Tensor,

@@ -9,7 +9,7 @@ import torch
 from producer.errors import BackendError
 from worker.encoder.gelu_correction import mean_tanh_error
 from worker.encoder.network import (
-    Attention,
+    AttentionWeights,
     Embeddings,
     Layer,
     Linear,
@@ -18,7 +18,13 @@ from worker.encoder.network import (
     Rotation,
     Tensor,
 )
-from worker.encoder.quantisation import linear_reach, norm_reach, quantise_rows, quantise_whole, unit_of
+from worker.encoder.quantisation import (
+    linear_bound,
+    norm_bound,
+    quantise_rows,
+    quantise_whole,
+    static_scale_of,
+)
 from worker.models.architecture import Architecture
 from worker.models.relative_bias import bias_by_distance
 from worker.models.rope import Rope
@@ -106,7 +112,7 @@ class _Tensors:
             return Linear(weight=self.narrow(f"{name}.weight", exact), bias=bias)
         if reach is not None:
             weight, scale = quantise_whole(exact)
-            return Linear(weight=weight, bias=bias, scale=scale, unit=unit_of(reach))
+            return Linear(weight=weight, bias=bias, scale=scale, unit=static_scale_of(reach))
         weight, scale = quantise_rows(exact)
         return Linear(weight=weight, bias=bias, scale=scale)
 
@@ -173,7 +179,7 @@ class _Parts:
             return None, None
         named = self._tensors.named
         # No activation of ours makes a number larger.
-        return norm_reach(norm), linear_reach(named(f"{layer}.up.weight"), named(f"{layer}.up.bias"), norm)
+        return norm_bound(norm), linear_bound(named(f"{layer}.up.weight"), named(f"{layer}.up.bias"), norm)
 
     def _tanh_error(self, layer: str, norm: Norm) -> Tensor | None:
         if not self._tanh_gelu:
@@ -181,9 +187,9 @@ class _Parts:
         named = self._tensors.named
         return mean_tanh_error(named(f"{layer}.up.weight"), named(f"{layer}.up.bias"), norm)
 
-    def _attention(self, index: int) -> Attention:
+    def _attention(self, index: int) -> AttentionWeights:
         architecture = self._architecture
-        return Attention(
+        return AttentionWeights(
             heads=architecture.heads,
             kv_heads=architecture.kv_heads,
             head_dim=architecture.head_dim,

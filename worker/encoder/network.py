@@ -17,7 +17,7 @@ class Norm:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Unit:
+class StaticScale:
     """What 1.0 in fp8 stands for in every row alike: `size`, a power of two, and 1 / size, () float32."""
 
     size: Tensor
@@ -34,7 +34,7 @@ class Linear:
     weight: Tensor
     bias: Tensor | None
     scale: Tensor | None = None
-    unit: Unit | None = None
+    unit: StaticScale | None = None
 
     @property
     def quantised(self) -> bool:
@@ -69,7 +69,7 @@ class Rotation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Attention:
+class AttentionWeights:
     """How a layer attends. `bias` is float32 (heads, 2 * bias_reach + 1), by key minus query position.
 
     A key is at most `window` tokens away (0: any number), and not behind the query if `causal`.
@@ -91,7 +91,7 @@ class Layer:
     """One layer; each norm is applied to the sum of a branch and the stream."""
 
     qkv: Linear
-    attention: Attention
+    attention: AttentionWeights
     out: Linear
     attention_norm: Norm
     up: Linear

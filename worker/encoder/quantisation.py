@@ -10,7 +10,7 @@ import math
 
 import torch
 
-from worker.encoder.network import Linear, Norm, Rows, Tensor, Unit
+from worker.encoder.network import Linear, Norm, Rows, StaticScale, Tensor
 
 LARGEST = 448.0  #: of torch.float8_e4m3fn
 _ROUNDING = 1.125  #: what fp8 adds at most to a product of two numbers
@@ -39,22 +39,22 @@ def quantise_whole(x: Tensor) -> tuple[Tensor, Tensor]:
     return (x.float() / scale).to(torch.float8_e4m3fn), scale
 
 
-def unit_of(reach: Tensor) -> Unit:
+def static_scale_of(reach: Tensor) -> StaticScale:
     """The smallest unit in which numbers of up to `reach` () do not saturate; some unit if it is endless."""
     # Endless weights are no error here: what comes of them is found by whoever verifies the vectors.
     limit = float(torch.nan_to_num(reach, nan=1e30, posinf=1e30).clamp(1e-12, 1e30))
     exponent = math.ceil(math.log2(limit * _ROUNDING / LARGEST))
-    return Unit(size=reach.new_tensor(2.0**exponent), inverse=reach.new_tensor(2.0**-exponent))
+    return StaticScale(size=reach.new_tensor(2.0**exponent), inverse=reach.new_tensor(2.0**-exponent))
 
 
-def norm_reach(norm: Norm) -> Tensor:
+def norm_bound(norm: Norm) -> Tensor:
     """The largest number () that can come out of `norm`: no normed row is longer than sqrt(width)."""
     width = len(norm.weight)
     reach = math.sqrt(width) * norm.weight.abs()
     return (reach if norm.bias is None else reach + norm.bias.abs()).amax()
 
 
-def linear_reach(weight: Tensor, bias: Tensor | None, norm: Norm) -> Tensor:
+def linear_bound(weight: Tensor, bias: Tensor | None, norm: Norm) -> Tensor:
     """The largest number () that can come out of weight @ norm(x) + bias, by Cauchy and Schwarz."""
     middle = weight.new_zeros(len(weight)) if norm.bias is None else weight @ norm.bias
     if bias is not None:

@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from worker.encoder.network import Attention, Embeddings, Flat, Linear, Network, Norm, Rows, Tensor
+from worker.encoder.network import AttentionWeights, Embeddings, Flat, Linear, Network, Norm, Rows, Tensor
 from worker.encoder.quantisation import rows_for
 
 _ACTIVATIONS = {
@@ -17,7 +17,7 @@ _ACTIVATIONS = {
 }
 
 
-class PortableKernels:
+class TorchOps:
     """Kernels for the CPU; attention takes one text after the other, so no text sees its company."""
 
     def prepare(self, network: Network, num_tokens: int) -> None:
@@ -61,7 +61,7 @@ class PortableKernels:
             lifted = _ACTIVATIONS[activation](lifted)
         return rows_for(reader, lifted, x.dtype)
 
-    def rotate(self, qkv: Tensor, flat: Flat, attention: Attention) -> Tensor:
+    def rotate(self, qkv: Tensor, flat: Flat, attention: AttentionWeights) -> Tensor:
         """qkv with queries and keys normed and turned."""
         rotation = attention.rotation
         assert rotation is not None
@@ -75,7 +75,7 @@ class PortableKernels:
         ]
         return torch.cat([*turned, v], dim=1)
 
-    def attend(self, qkv: Tensor, flat: Flat, attention: Attention) -> Tensor:
+    def attend(self, qkv: Tensor, flat: Flat, attention: AttentionWeights) -> Tensor:
         """Softmax attention within each text."""
         heads, kv_heads, dim = attention.heads, attention.kv_heads, attention.head_dim
         q, k, v = qkv.split([heads * dim, kv_heads * dim, kv_heads * dim], dim=1)
@@ -138,7 +138,7 @@ def _turned(x: Tensor, norm: Norm | None, cosines: Tensor, sines: Tensor) -> Ten
     return torch.cat([first * cosines - second * sines, second * cosines + first * sines], dim=2)
 
 
-def _mask(attention: Attention, length: int, like: Tensor) -> Tensor | None:
+def _mask(attention: AttentionWeights, length: int, like: Tensor) -> Tensor | None:
     """What is added to a text's scores, (heads or 1, length, length); None for nothing."""
     if attention.bias is None and not attention.causal and not attention.window:
         return None

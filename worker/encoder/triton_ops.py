@@ -20,19 +20,19 @@ from worker.encoder.kernels.launch_config import (
     row_shape,
     text_grid,
 )
-from worker.encoder.kernels.matmul import Products, has_gelu, is_tunable
-from worker.encoder.network import Attention, Embeddings, Flat, Linear, Network, Norm, Rows, Tensor
+from worker.encoder.kernels.matmul import Matmuls, has_gelu, is_tunable
+from worker.encoder.network import AttentionWeights, Embeddings, Flat, Linear, Network, Norm, Rows, Tensor
 
 ROWS_MULTIPLE = 128  #: every number of rows must be a multiple of it
 HEAD_DIMS = (16, 32, 64, 128, 256)
 _FP8 = torch.float8_e4m3fn
 
 
-class TritonKernels:
+class TritonOps:
     """Kernels for one CUDA device; nothing in them waits for the device or depends on the batch's content."""
 
-    def __init__(self, products: Products | None = None) -> None:
-        self._products = products or Products()
+    def __init__(self, products: Matmuls | None = None) -> None:
+        self._products = products or Matmuls()
         self._hopper: HopperAttention | None = None
 
     def prepare(self, network: Network, num_tokens: int) -> None:
@@ -47,7 +47,7 @@ class TritonKernels:
         text_kernels.place[text_grid(num_texts + 1)](offsets, start, end, num_texts, len(ids), BLOCK=128)
         num_tiles = most_tiles(len(ids))
         tiles = ids.new_empty(num_tiles + 1)
-        text_kernels.cut[1,](
+        text_kernels.cut_segments[1,](
             offsets, tiles, num_texts, len(ids), num_tiles, LONG=LONG_TEXT, ROWS=TILE_ROWS, BLOCK=1024
         )
         flat = Flat(ids, offsets, start, end, tiles)
@@ -95,7 +95,7 @@ class TritonKernels:
         )
         return out
 
-    def rotate(self, qkv: Tensor, flat: Flat, attention: Attention) -> Tensor:
+    def rotate(self, qkv: Tensor, flat: Flat, attention: AttentionWeights) -> Tensor:
         """qkv with queries and keys normed and turned, in place."""
         rotation = attention.rotation
         assert rotation is not None
@@ -118,7 +118,7 @@ class TritonKernels:
         )
         return qkv
 
-    def attend(self, qkv: Tensor, flat: Flat, attention: Attention) -> Tensor:
+    def attend(self, qkv: Tensor, flat: Flat, attention: AttentionWeights) -> Tensor:
         """Softmax attention within each text."""
         if self._hopper is not None and self._hopper.takes(qkv, flat, attention):
             return self._hopper.attend(qkv, flat, attention)

@@ -16,7 +16,7 @@ class Portion:
     bucket: Bucket
 
 
-def portions(lengths: npt.NDArray[np.int32], shapes: tuple[Shape, ...]) -> list[Portion]:
+def bucket_portions(lengths: npt.NDArray[np.int32], shapes: tuple[Shape, ...]) -> list[Portion]:
     """Portions of the longest texts first, each in the smallest bucket that fits.
 
     A batch whose longest text x its number of texts is within the budget, and whose number of texts is within

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from producer.contract import TextFailure, Truncate
 from worker.batching.batcher import Batcher
-from worker.batching.pending import Embedded, Names
+from worker.batching.pending import Embedded, TextPositions
 from worker.contract import FloatArray, Indices
 from worker.jobs.dedup import Distinct, distinct
 from worker.tokenization.tokenizer import Encoded, Tokenizer
@@ -17,7 +17,7 @@ from worker.vector_cache.cache import Known, VectorCache
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Prepared:
+class PreparedTexts:
     """Texts ready for the device: `encoded` are those at `unknown` among the different ones."""
 
     num_texts: int
@@ -27,7 +27,7 @@ class Prepared:
     known: Known | None
     unknown: Indices
     encoded: Encoded
-    names: Names
+    names: TextPositions
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -49,7 +49,7 @@ class Outcome:
     num_misses: int
 
 
-class Embedding:
+class Embedder:
     """Tokenizer, cache and batcher as one stage. `prepare` and `outcome` are CPU work for any thread."""
 
     def __init__(self, tokenizer: Tokenizer, batcher: Batcher, *, cache: VectorCache | None = None) -> None:
@@ -59,7 +59,7 @@ class Embedding:
         self._cache = cache
         self.cached = cache is not None  #: then `prepare` and `outcome` wait for Redis or a disk
 
-    def prepare(self, texts: list[str], truncate: Truncate) -> Prepared:
+    def prepare(self, texts: list[str], truncate: Truncate) -> PreparedTexts:
         """Leave out repeats and what is known, tokenise the rest."""
         different = distinct(texts)
         each = texts if different.sources is None else different.texts
@@ -69,7 +69,7 @@ class Embedding:
             unknown = np.delete(unknown, known.places)
         to_encode = each if len(unknown) == len(each) else [each[place] for place in unknown.tolist()]
         encoded = self._tokenizer.encode(to_encode, truncate)
-        return Prepared(
+        return PreparedTexts(
             num_texts=len(texts),
             truncate=truncate,
             distinct=different,
@@ -80,7 +80,7 @@ class Embedding:
             names=_names(different, to_encode, encoded, truncate),
         )
 
-    async def embed(self, prepared: Prepared, *, shared: bool = True) -> Embedded:
+    async def embed(self, prepared: PreparedTexts, *, shared: bool = True) -> Embedded:
         """The vectors of the texts that have tokens; see `Batcher.embed`.
 
         Texts of other jobs are computed for it, and its own for them, unless it is not `shared`.
@@ -92,7 +92,7 @@ class Embedding:
         """Wait until the device has nothing of ours; see `Batcher.drained`."""
         await self._batcher.drained()
 
-    def outcome(self, prepared: Prepared, embedded: Embedded) -> Outcome:
+    def outcome(self, prepared: PreparedTexts, embedded: Embedded) -> Outcome:
         """Everything about every text given to `prepare`; what was computed goes into the cache."""
         encoded, unknown = prepared.encoded, prepared.unknown
         places = unknown[encoded.kept]
@@ -122,7 +122,7 @@ class Embedding:
         )
 
 
-def _names(different: Distinct, texts: Sequence[str], encoded: Encoded, truncate: Truncate) -> Names:
+def _names(different: Distinct, texts: Sequence[str], encoded: Encoded, truncate: Truncate) -> TextPositions:
     """The position among the kept of each text, by what decides its ids: the text, and how it was cut."""
     if len(encoded.kept) == len(different.places) and len(encoded.truncated) == 0:
         return different.places

@@ -11,20 +11,20 @@ from typing import Any, ParamSpec, TypeVar
 from producer.contract import Failure, Reply, Request, TextFailure, encode_failure, encode_reply
 from producer.errors import EmbedmillError, PayloadError, RequestError
 from worker.batching.pending import Embedded
-from worker.consumer.bisection import NOTHING, Range, Trial
-from worker.consumer.failures import letter_of, text_failures
-from worker.consumer.leases import Answer, Claim
+from worker.consumer.bisection import NOTHING, Bisection, Range
+from worker.consumer.failures import dead_letter_of, text_failures
+from worker.consumer.leases import Claim, JobResult
 from worker.jobs import request_part as part
-from worker.jobs.embedder import Embedding
-from worker.jobs.request_part import Computed, Part, Serving
-from worker.jobs.shared_lock import Gate
+from worker.jobs.embedder import Embedder
+from worker.jobs.request_part import Computed, RequestPart, Serving
+from worker.jobs.shared_lock import SharedLock
 from worker.telemetry.events import JobEvent
 from worker.telemetry.stopwatch import Stopwatch
 
 log = logging.getLogger(__name__)
 
 # Tells, before some texts of a claim are touched, that they are on trial; False if the lease was lost.
-Mark = Callable[[Claim, Trial, Range], Awaitable[bool]]
+Mark = Callable[[Claim, Bisection, Range], Awaitable[bool]]
 
 MAX_QUICK_REQUEST = 1024  # bytes: some 250 tokens, 0.05 ms to read with nanotoken, 0.2 ms with tokenizers
 MAX_QUICK_VECTORS = 16 * 1024  # bytes
@@ -53,7 +53,7 @@ class EmbedJobs:
     def __init__(
         self,
         serving: Serving,
-        embedding: Embedding,
+        embedding: Embedder,
         *,
         executor: ThreadPoolExecutor,
         mark: Mark,
@@ -64,10 +64,10 @@ class EmbedJobs:
         self._executor = executor
         self._mark = mark
         self._on_job = on_job
-        self._gate = Gate()
+        self._gate = SharedLock()
         self._at_work: set[Future[Any]] = set()
 
-    async def __call__(self, claim: Claim, payload: bytes | None) -> Answer | None:
+    async def __call__(self, claim: Claim, payload: bytes | None) -> JobResult | None:
         """The encoded answer, None if the lease was lost meanwhile.
 
         A request that cannot be served is answered with its error's code.
@@ -82,9 +82,9 @@ class EmbedJobs:
                 return await self._try(claim, payload, claim.trial, watch)
         except (RequestError, PayloadError) as error:
             self._tell(claim, watch, error=error)
-            return Answer(encode_failure(Failure(code=error.code, message=str(error))))
+            return JobResult(encode_failure(Failure(code=error.code, message=str(error))))
 
-    async def _run(self, claim: Claim, payload: bytes | None, watch: Stopwatch) -> Answer:
+    async def _run(self, claim: Claim, payload: bytes | None, watch: Stopwatch) -> JobResult:
         small = self._is_quick(len(payload or b""), MAX_QUICK_REQUEST)
         request, some = self._read(payload) if small else await self._off_loop(self._read, payload)
         watch.lap("prepare")
@@ -93,11 +93,11 @@ class EmbedJobs:
         small = self._is_quick(embedded.vectors.nbytes, MAX_QUICK_VECTORS)
         ending = (request, some, embedded)
         done = self._finish(*ending) if small else await self._off_loop(self._finish, *ending)
-        return Answer(self._told(claim, watch, done))
+        return JobResult(self._told(claim, watch, done))
 
     async def _try(
-        self, claim: Claim, payload: bytes | None, trial: Trial, watch: Stopwatch
-    ) -> Answer | None:
+        self, claim: Claim, payload: bytes | None, trial: Bisection, watch: Stopwatch
+    ) -> JobResult | None:
         if not await self._mark(claim, trial, NOTHING):
             return None
         request = await self._off_loop(part.read, payload, self._serving)
@@ -114,10 +114,10 @@ class EmbedJobs:
         killed = text_failures(claim.job, trial.killers)
         payload = self._told(claim, watch, await self._off_loop(self._reply, request, parts, killed))
         if not killed:
-            return Answer(payload)
-        letter = letter_of(claim.job, request, trial)
+            return JobResult(payload)
+        letter = dead_letter_of(claim.job, request, trial)
         log.error("killers_found job=%s texts=%d letter=%s", claim.job, len(killed), letter.job)
-        return Answer(payload, letter)
+        return JobResult(payload, letter)
 
     async def _compute_alone(self, request: Request, some: Range, watch: Stopwatch) -> Computed:
         """From tokens to what the cache keeps, so that nothing touches these texts after their trial."""
@@ -150,17 +150,17 @@ class EmbedJobs:
         future.add_done_callback(self._at_work.discard)
         return await asyncio.wrap_future(future)
 
-    def _read(self, payload: bytes | None) -> tuple[Request, Part]:
+    def _read(self, payload: bytes | None) -> tuple[Request, RequestPart]:
         request = part.read(payload, self._serving)
         return request, self._prepare(request, Range(0, len(request.texts)))
 
-    def _prepare(self, request: Request, some: Range) -> Part:
+    def _prepare(self, request: Request, some: Range) -> RequestPart:
         return part.prepare(request, some, serving=self._serving, embedding=self._embedding)
 
-    def _computed(self, some: Part, embedded: Embedded) -> Computed:
+    def _computed(self, some: RequestPart, embedded: Embedded) -> Computed:
         return Computed(some.rows, self._embedding.outcome(some.prepared, embedded))
 
-    def _finish(self, request: Request, some: Part, embedded: Embedded) -> _Done:
+    def _finish(self, request: Request, some: RequestPart, embedded: Embedded) -> _Done:
         return self._reply(request, [self._computed(some, embedded)], [])
 
     def _reply(self, request: Request, parts: list[Computed], killed: list[TextFailure]) -> _Done:

@@ -10,7 +10,7 @@ from producer.contract import Provenance, Reply, Request, TextFailure, decode_re
 from producer.errors import InvalidOption, PayloadError
 from worker.consumer.bisection import Range
 from worker.contract import FloatArray
-from worker.jobs.embedder import Embedding, Outcome, Prepared
+from worker.jobs.embedder import Embedder, Outcome, PreparedTexts
 from worker.jobs.postprocess import cast, shorten
 from worker.jobs.prompts import Prompts
 
@@ -27,11 +27,11 @@ class Serving:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Part:
+class RequestPart:
     """Texts of a request that were not refused, by their index in it, intp (k,), ready for the device."""
 
     rows: npt.NDArray[np.intp]
-    prepared: Prepared
+    prepared: PreparedTexts
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,7 +54,7 @@ def read(payload: bytes | None, serving: Serving) -> Request:
     return request
 
 
-def prepare(request: Request, some: Range, *, serving: Serving, embedding: Embedding) -> Part:
+def prepare(request: Request, some: Range, *, serving: Serving, embedding: Embedder) -> RequestPart:
     """The texts in the range, without the refused ones among them."""
     prompt = serving.prompts.for_input(request.options.input_type)
     texts = request.texts[some.start : some.end]
@@ -62,7 +62,7 @@ def prepare(request: Request, some: Range, *, serving: Serving, embedding: Embed
     rows = np.arange(some.start, some.end)
     if len(kept) < len(texts):
         rows = rows[[text is not None for text in texts]]
-    return Part(rows, embedding.prepare(kept, request.options.truncate))
+    return RequestPart(rows, embedding.prepare(kept, request.options.truncate))
 
 
 def reply(

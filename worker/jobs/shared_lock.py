@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 
-class Gate:
+class SharedLock:
     """Jobs that come after one that waits to be alone wait behind it, so it has its turn."""
 
     def __init__(self) -> None:

@@ -6,19 +6,19 @@ from typing import Any
 from producer.errors import ModelError
 from worker.models.rope import read_rope
 
-Fields = dict[str, Any]
+ConfigFields = dict[str, Any]
 _DECODER_NAMES = {"post_norm": False, "norm": "rms", "norm_bias": False, "embedding_norm": False}
 
 
-def _nomic(config: Mapping[str, Any]) -> Fields:
+def _nomic(config: Mapping[str, Any]) -> ConfigFields:
     return _encoder(config, default_theta=1000.0, biased=())
 
 
-def _gte(config: Mapping[str, Any]) -> Fields:
+def _gte(config: Mapping[str, Any]) -> ConfigFields:
     return _encoder(config, default_theta=160_000.0, biased=("qkv", "out", "down"))
 
 
-def _encoder(config: Mapping[str, Any], *, default_theta: float, biased: tuple[str, ...]) -> Fields:
+def _encoder(config: Mapping[str, Any], *, default_theta: float, biased: tuple[str, ...]) -> ConfigFields:
     layers = config["num_hidden_layers"]
     return _sizes(config) | {
         "kv_heads": config["num_attention_heads"],
@@ -31,7 +31,7 @@ def _encoder(config: Mapping[str, Any], *, default_theta: float, biased: tuple[s
     }
 
 
-def _modernbert(config: Mapping[str, Any]) -> Fields:
+def _modernbert(config: Mapping[str, Any]) -> ConfigFields:
     layers = config["num_hidden_layers"]
     every = config.get("global_attn_every_n_layers", 3)
     kinds = config.get("layer_types") or [
@@ -57,27 +57,27 @@ def _modernbert(config: Mapping[str, Any]) -> Fields:
     }
 
 
-def _qwen3(config: Mapping[str, Any]) -> Fields:
+def _qwen3(config: Mapping[str, Any]) -> ConfigFields:
     if config.get("use_sliding_window"):
         raise ModelError("config.json has use_sliding_window; that is not supported for qwen3")
     return _decoder(config) | {"head_norm": True}
 
 
-def _llama(config: Mapping[str, Any]) -> Fields:
+def _llama(config: Mapping[str, Any]) -> ConfigFields:
     return _decoder(config)
 
 
-def _bidirectional_llama(config: Mapping[str, Any]) -> Fields:
+def _bidirectional_llama(config: Mapping[str, Any]) -> ConfigFields:
     return _decoder(config) | {"causal": False}
 
 
-def _mistral(config: Mapping[str, Any]) -> Fields:
+def _mistral(config: Mapping[str, Any]) -> ConfigFields:
     # A token sees itself and the ones before it, `sliding_window` in all.
     window = (config.get("sliding_window") or 1) - 1
     return _decoder(config) | {"windows": (window,) * config["num_hidden_layers"]}
 
 
-def _decoder(config: Mapping[str, Any]) -> Fields:
+def _decoder(config: Mapping[str, Any]) -> ConfigFields:
     layers = config["num_hidden_layers"]
     if config.get("attention_bias") or config.get("mlp_bias"):
         raise ModelError("config.json has biases in a decoder's linear layers; that is not supported")
@@ -97,7 +97,7 @@ def _decoder(config: Mapping[str, Any]) -> Fields:
     )
 
 
-def _sizes(config: Mapping[str, Any]) -> Fields:
+def _sizes(config: Mapping[str, Any]) -> ConfigFields:
     heads = config["num_attention_heads"]
     return {
         "vocab_size": config["vocab_size"],
@@ -114,7 +114,7 @@ def _sizes(config: Mapping[str, Any]) -> Fields:
 
 
 #: model_type -> the name of its tensors' naming, and its reader
-ROTARY_FAMILIES: dict[str, tuple[str, Callable[[Mapping[str, Any]], Fields]]] = {
+ROTARY_FAMILIES: dict[str, tuple[str, Callable[[Mapping[str, Any]], ConfigFields]]] = {
     "nomic_bert": ("nomic_bert", _nomic),
     "gte": ("gte", _gte),
     "modernbert": ("modernbert", _modernbert),

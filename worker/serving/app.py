@@ -11,29 +11,29 @@ from arq.connections import ArqRedis
 from producer.contract import Keys, Provenance, queue_name
 from producer.errors import BackendDead
 from producer.transport.connect import connect, connect_blocking, redis_errors
-from producer.transport.retry import Patience
+from producer.transport.retry import OutageBudget
 from producer.transport.url import redacted
 from worker.batching.batcher import Batcher
 from worker.batching.packing import Budget
-from worker.batching.runner import Device
+from worker.batching.runner import Runner
 from worker.consumer.consumer import LeaseWorker
 from worker.consumer.failures import failed_event
 from worker.consumer.handback import new_owner
 from worker.consumer.heartbeat import Heartbeat
 from worker.consumer.leases import Leases
-from worker.consumer.reconcile import Recount
-from worker.jobs.embedder import Embedding
+from worker.consumer.reconcile import Reconciler
+from worker.jobs.embedder import Embedder
 from worker.jobs.handler import EmbedJobs, Mark
 from worker.jobs.prompts import read_prompts
 from worker.jobs.request_part import Serving
 from worker.serving.vector_cache import open_cache
 from worker.settings import Settings
 from worker.startup.boot import Booted
-from worker.telemetry.counters import Tally
+from worker.telemetry.counters import Counters
 from worker.telemetry.events import BatchEvent, JobEvent
 from worker.telemetry.log_lines import log_batch, log_job, to_all
 from worker.telemetry.report import Report
-from worker.telemetry.worker_info import Registration
+from worker.telemetry.worker_info import WorkerInfo
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ async def serve(
         loop.call_soon_threadsafe(_fail, died, error)
 
     async with await _redis(settings, keys) as redis:
-        tally = Tally()
+        tally = Counters()
         on_job = to_all(log_job, tally.count_job)
         on_batch = to_all(log_batch, tally.count_batch)
         record = registration(name, settings, booted, tally)
@@ -80,7 +80,7 @@ async def serve(
             )
             on_lost = to_all(worker.lease_lost, tally.count_lost_lease)
             heartbeat = _heartbeat(
-                settings, leases, on_lost=on_lost, on_death=on_death, after_beat=Recount(keys, name)
+                settings, leases, on_lost=on_lost, on_death=on_death, after_beat=Reconciler(keys, name)
             )
             with closing(heartbeat):
                 worker.start_heartbeat(heartbeat)
@@ -96,10 +96,10 @@ def _heartbeat(
     *,
     on_lost: Callable[[str], None],
     on_death: Callable[[BaseException], None],
-    after_beat: Recount,
+    after_beat: Reconciler,
 ) -> Heartbeat:
     """On a connection of its own: it tries again with the next beat, so it waits for no silent peer."""
-    patience = Patience(settings.lease_s / 3)
+    patience = OutageBudget(settings.lease_s / 3)
     timeout_s = max(1.0, settings.lease_s / 2)
     return Heartbeat(
         leases,
@@ -137,8 +137,8 @@ def _pipeline(
     )
     cache = open_cache(settings, booted, keys)
     batcher = Batcher(budget, dim=backend.dim)
-    embedding = Embedding(booted.tokenizer, batcher, cache=cache)
-    device = Device(backend, batcher, on_batch=on_batch, on_death=on_death)
+    embedding = Embedder(booted.tokenizer, batcher, cache=cache)
+    device = Runner(backend, batcher, on_batch=on_batch, on_death=on_death)
 
     with ExitStack() as on_exit:
         if cache is not None:
@@ -153,9 +153,9 @@ def _pipeline(
             device.close()
 
 
-def registration(name: str, settings: Settings, booted: Booted, tally: Tally) -> Registration:
+def registration(name: str, settings: Settings, booted: Booted, tally: Counters) -> WorkerInfo:
     """What the worker tells about itself."""
-    return Registration(
+    return WorkerInfo(
         name=name,
         model=settings.name,
         revision=booted.model.revision,

@@ -11,7 +11,7 @@ from worker.telemetry.report import Report, decode_report
 _CHUNK_BYTES = 65536
 
 
-class Line:
+class Channel:
     """Questions are single bytes, answers lines that begin with the question's number; for any thread.
 
     `ended` is True once the process was found to have closed its end.

@@ -17,7 +17,7 @@ _LINE = 0
 _SLACK_S = 10.0  # to hand back what the grace did not finish
 
 
-class ParentLine:
+class ChildChannel:
     """Tells the parent that we serve, and how we are whenever it asks.
 
     The parent's end, by whatever means, is SIGTERM for us, and after the grace the end.

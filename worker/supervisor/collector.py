@@ -15,8 +15,8 @@ from producer.contract import Keys
 from producer.errors import PayloadError
 from producer.queue.status import read_queue
 from producer.transport.connect import connect
-from producer.transport.retry import Patience
-from worker.supervisor.process import Slot
+from producer.transport.retry import OutageBudget
+from worker.supervisor.process import WorkerProcess
 from worker.telemetry.prometheus import WorkerSample, queue_families, worker_families
 
 log = logging.getLogger(__name__)
@@ -24,10 +24,10 @@ log = logging.getLogger(__name__)
 ASK_S = 2.0  # probes and scrapes give up after a few seconds
 
 
-class Vitals(Collector):
+class HostCollector(Collector):
     """Asks when it is asked, all processes at once, and keeps nothing; for any thread."""
 
-    def __init__(self, model: str, slots: Mapping[str, Slot], *, redis_url: str, keys: Keys) -> None:
+    def __init__(self, model: str, slots: Mapping[str, WorkerProcess], *, redis_url: str, keys: Keys) -> None:
         self._model = model
         self._slots = slots
         self._redis_url = redis_url
@@ -54,10 +54,10 @@ class Vitals(Collector):
             return None
 
     async def _read_queue(self) -> dict[str, Any]:
-        async with connect(self._redis_url, patience=Patience(0)) as redis, asyncio.timeout(ASK_S):
+        async with connect(self._redis_url, patience=OutageBudget(0)) as redis, asyncio.timeout(ASK_S):
             return asdict(await read_queue(redis, self._keys))
 
 
-def _ask(device: str, slot: Slot) -> WorkerSample:
+def _ask(device: str, slot: WorkerProcess) -> WorkerSample:
     state, report = slot.ask(timeout_s=ASK_S)
     return WorkerSample(device=device, state=state, num_starts=slot.num_starts, report=report)

@@ -12,7 +12,7 @@ from socketserver import TCPServer
 from prometheus_client.exposition import choose_encoder
 
 from producer.errors import SettingsError
-from worker.supervisor.collector import Vitals
+from worker.supervisor.collector import HostCollector
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ _SILENT_PEER_S = 10.0
 
 
 @contextmanager
-def endpoint(vitals: Vitals, *, host: str, port: int) -> Iterator[int]:
+def endpoint(vitals: HostCollector, *, host: str, port: int) -> Iterator[int]:
     """Answer on that address as long as the block lasts; the port, which the system chooses if it is 0.
 
     Raises SettingsError if the address is taken or not ours.
@@ -45,7 +45,7 @@ def endpoint(vitals: Vitals, *, host: str, port: int) -> Iterator[int]:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, host: str, port: int, vitals: Vitals) -> None:
+    def __init__(self, host: str, port: int, vitals: HostCollector) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.vitals = vitals
         super().__init__((host, port), _Handler)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from worker.consumer.handback import new_owner
-from worker.supervisor.channel import Line
+from worker.supervisor.channel import Channel
 from worker.telemetry.report import Report
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ class _Ended:
         return self.served_s is not None and self.served_s >= self.boot_s
 
 
-class Slot:
+class WorkerProcess:
     """Runs `command(owner)` with `environ`, one process at a time, each with an owner name of its own.
 
     The process's standard input is a socket, its line to us: the other end closes with us.
@@ -55,7 +55,7 @@ class Slot:
         self._command = command
         self._hand_back = hand_back
         self._process: subprocess.Popen[bytes] | None = None
-        self._line: Line | None = None
+        self._line: Channel | None = None
         self.num_starts = 0
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -123,7 +123,7 @@ class Slot:
                 )
             theirs.close()
             self.num_starts += 1
-            self._line = line = Line(ours)
+            self._line = line = Channel(ours)
             ready_s = _wait_until_ready(line, self._process)
             status = self._process.wait()
             self._line = None
@@ -131,7 +131,7 @@ class Slot:
             return _Ended(status=status, boot_s=ready_s - started_s, served_s=served_s)
 
 
-def _wait_until_ready(line: Line, process: subprocess.Popen[bytes]) -> float:
+def _wait_until_ready(line: Channel, process: subprocess.Popen[bytes]) -> float:
     """The time at which the process was seen to serve, or to have ended."""
     while not line.is_ready():
         with suppress(subprocess.TimeoutExpired):

@@ -20,7 +20,7 @@ from worker.consumer.handback import hand_back
 from worker.settings import Settings
 from worker.startup.survey import survey
 from worker.supervisor.placement import Environ, environs
-from worker.supervisor.process import Slot
+from worker.supervisor.process import WorkerProcess
 
 log = logging.getLogger(__name__)
 _WAIT_S = 0.25
@@ -52,27 +52,27 @@ def run_host(
             log.warning("handed_back name=%s jobs=%d on_trial=%d", owner, left.num_jobs, left.num_on_trial)
         return left.num_on_trial > 0
 
-    slots = {name: Slot(one, command=command, hand_back=give_back) for name, one in devices.items()}
+    slots = {name: WorkerProcess(one, command=command, hand_back=give_back) for name, one in devices.items()}
     with ExitStack() as on_exit:
         on_exit.enter_context(redis)
         if settings.metrics_port is not None:
-            from worker.supervisor.collector import Vitals
+            from worker.supervisor.collector import HostCollector
             from worker.supervisor.http_server import endpoint
 
-            vitals = Vitals(settings.name, slots, redis_url=settings.redis_url, keys=keys)
+            vitals = HostCollector(settings.name, slots, redis_url=settings.redis_url, keys=keys)
             host, port = settings.metrics_host, settings.metrics_port
             on_exit.enter_context(endpoint(vitals, host=host, port=port))
         return keep_all(list(slots.values()))
 
 
-def keep_all(slots: Sequence[Slot]) -> int:
+def keep_all(slots: Sequence[WorkerProcess]) -> int:
     """Keep all slots running until each has ended; every SIGTERM and SIGINT is passed on as SIGTERM."""
     # Handlers only leave a note: what they interrupt may hold a lock.
     events: SimpleQueue[int | None] = SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: events.put(None))
 
-    def run(slot: Slot) -> None:
+    def run(slot: WorkerProcess) -> None:
         status = 1
         try:
             status = slot.keep()

@@ -37,7 +37,7 @@ def _stages() -> dict[str, Histogram]:
 
 
 @dataclass(slots=True, eq=False)
-class Tally:
+class Counters:
     """Everything counted since the process began.
 
     What `count_batch` writes is the device thread's, the rest the event loop's; any thread may read.

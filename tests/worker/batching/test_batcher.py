@@ -14,7 +14,7 @@ from worker.backends.fake import FakeBackend, fake_vectors
 from worker.batching.batcher import MAX_SHARED_TURNS, Batcher, all_finite
 from worker.batching.packing import Budget
 from worker.batching.pending import Embedded
-from worker.batching.runner import Device
+from worker.batching.runner import Runner
 from worker.contract import Tokens
 from worker.telemetry.events import BatchEvent
 
@@ -55,7 +55,7 @@ async def running(
     batcher = Batcher(budget, dim=backend.dim)
     deaths: list[BaseException] = []
     seen: Callable[[BatchEvent], None] = (events if events is not None else []).append
-    device = Device(backend, batcher, on_batch=seen, on_death=deaths.append)
+    device = Runner(backend, batcher, on_batch=seen, on_death=deaths.append)
     try:
         yield batcher, deaths
     finally:

@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.consumer.bisection import MAX_DEATHS, NOTHING, Range, Trial
+from worker.consumer.bisection import MAX_DEATHS, NOTHING, Bisection, Range
 
 
-def narrow(num_texts: int, kills: Callable[[Range], bool], chance: frozenset[int] = frozenset()) -> Trial:
+def narrow(num_texts: int, kills: Callable[[Range], bool], chance: frozenset[int] = frozenset()) -> Bisection:
     """The trial when the job is answered; every run begins with what the last one left in Redis.
 
     At the steps of `chance` the worker dies of something else, but no text alone is hit three times.
     """
     line, step, hit = "", 0, Counter[Range]()
     while True:
-        trial = Trial.decode(line).over(num_texts)
+        trial = Bisection.decode(line).over(num_texts)
         for some in trial.ranges:
             step += 1
             by_chance = step in chance and (len(some) > 1 or hit[some] < 2)
@@ -73,13 +73,13 @@ def test_three_killers_among_as_many_texts_as_a_job_may_have_are_within_bounds()
     assert trial.num_deaths == 42
     assert narrow(4096, holds({17})).num_deaths == 15
     assert not trial.exhausted
-    assert Trial(num_deaths=MAX_DEATHS).exhausted
+    assert Bisection(num_deaths=MAX_DEATHS).exhausted
 
 
 def test_two_deaths_alone_may_be_chance() -> None:
     """A text is accused after one and condemned after three in a row; surviving in between clears it."""
-    [alone] = Trial().over(1).ranges
-    once = Trial().over(1).died(alone)
+    [alone] = Bisection().over(1).ranges
+    once = Bisection().over(1).died(alone)
     assert (once.accused, once.killers, once.ranges) == ((0,), (), (alone,))
     twice = once.died(alone)
     assert (twice.accused, twice.killers, twice.ranges) == ((0, 0), (), (alone,))
@@ -90,20 +90,20 @@ def test_two_deaths_alone_may_be_chance() -> None:
 
 def test_a_death_before_any_text_is_counted_and_blames_none() -> None:
     """It happened while the request was decoded, or the answer encoded."""
-    trial = Trial().over(8)
-    assert trial.died(NOTHING) == Trial(num_deaths=1, suspects=trial.suspects)
-    assert Trial.decode(f"+{NOTHING}").over(8) == trial.died(NOTHING)
+    trial = Bisection().over(8)
+    assert trial.died(NOTHING) == Bisection(num_deaths=1, suspects=trial.suspects)
+    assert Bisection.decode(f"+{NOTHING}").over(8) == trial.died(NOTHING)
 
 
 def test_a_trial_of_another_number_of_texts_begins_anew() -> None:
     """So that no text can be left without an answer; its deaths still count."""
-    trial = Trial(num_deaths=3, killers=(1,), suspects=(Range(0, 1),), cleared=(Range(2, 4),))
+    trial = Bisection(num_deaths=3, killers=(1,), suspects=(Range(0, 1),), cleared=(Range(2, 4),))
     assert trial.over(4) == trial
-    assert trial.over(5) == Trial(num_deaths=3, suspects=(Range(0, 5),))
+    assert trial.over(5) == Bisection(num_deaths=3, suspects=(Range(0, 5),))
 
 
 @pytest.mark.parametrize("line", ["x", "1;2", "1;;;0-4;+", "1;;;0-4;+4", "1;;;4;"])
 def test_foreign_lines_are_refused(line: str) -> None:
     """ValueError, so that a claim can begin anew."""
     with pytest.raises(ValueError, match=r"int\(\)|unpack"):
-        Trial.decode(line)
+        Bisection.decode(line)

@@ -10,18 +10,18 @@ from producer.contract import (
     Failure,
     Keys,
     build_request,
-    decode_answer,
     decode_request,
+    decode_result,
     encode_failure,
 )
 from producer.embedded.services import EmbeddedServer
 from producer.errors import InvalidOption, QueueFull
-from producer.queue.enqueue import Priority, QueueLimits, prepare, submit
+from producer.queue.enqueue import Priority, QueueLimits, prepare_job, submit
 from producer.transport.connect import connect_blocking
-from worker.consumer.bisection import NOTHING, Trial
-from worker.consumer.leases import Answer, Claim, Leases
+from worker.consumer.bisection import NOTHING, Bisection
+from worker.consumer.leases import Claim, JobResult, Leases
 
-ANSWER = Answer(encode_failure(Failure(code="test", message="an answer")))
+ANSWER = JobResult(encode_failure(Failure(code="test", message="an answer")))
 MANY = 1 << 30
 
 
@@ -30,7 +30,7 @@ def leases(redis: Redis, keys: Keys, worker: str = "a", *, lease_s: float = 30.0
 
 
 async def enqueue(redis: Redis, keys: Keys, *texts: str, **how: object) -> str:
-    prepared = prepare(build_request("m", texts or ("text",), EmbedOptions()))
+    prepared = prepare_job(build_request("m", texts or ("text",), EmbedOptions()))
     limits = how.pop("limits", QueueLimits())
     return (await submit(redis, keys, prepared, limits=limits, keep_result_s=60, **how)).job
 
@@ -48,7 +48,7 @@ async def test_a_finished_job_leaves_its_result_and_nothing_else(redis: Redis, k
     assert await owner.finish(await claim_one(owner), ANSWER)
     assert set(await redis.keys()) == {keys.result(job).encode(), keys.totals.encode()}
     assert 0 < await redis.pttl(keys.result(job)) <= 60_000
-    assert decode_answer(await redis.get(keys.result(job))) == Failure(code="test", message="an answer")
+    assert decode_result(await redis.get(keys.result(job))) == Failure(code="test", message="an answer")
     assert await redis.hgetall(keys.totals) == {b"bytes": b"0", b"done": b"1"}
 
 
@@ -59,7 +59,7 @@ async def test_an_equal_job_is_joined_while_queued_running_and_kept(redis: Redis
     owner = leases(redis, keys)
 
     async def again() -> tuple[str, bool]:
-        got = await submit(redis, keys, prepare(request), limits=QueueLimits(), keep_result_s=60)
+        got = await submit(redis, keys, prepare_job(request), limits=QueueLimits(), keep_result_s=60)
         return got.job, got.joined
 
     assert await again() == (job, True)
@@ -108,9 +108,9 @@ async def test_an_expired_lease_is_claimed_again_and_fenced(redis: Redis, keys: 
     lost = await claim_one(slow)
     await asyncio.sleep(0.1)
     claim = await claim_one(other)
-    assert (claim.job, claim.tries, claim.trial) == (job, 1, Trial())
-    assert not await slow.finish(lost, Answer(b"wrong"))
-    assert not await slow.mark(lost, Trial(), NOTHING)
+    assert (claim.job, claim.tries, claim.trial) == (job, 1, Bisection())
+    assert not await slow.finish(lost, JobResult(b"wrong"))
+    assert not await slow.mark(lost, Bisection(), NOTHING)
     assert not await slow.release(lost, burn_try=True)
     assert await redis.get(keys.result(job)) is None
     assert await other.finish(claim, ANSWER)
@@ -172,7 +172,7 @@ async def test_after_a_silence_of_all_leases_are_spared(
             other.renew(blocking, [])
             await asyncio.sleep(0.05)
         [(again, _)] = await other.claim(1, MANY)
-    assert (again.tries, again.trial) == (1, Trial())
+    assert (again.tries, again.trial) == (1, Bisection())
     assert not await owner.finish(claim, ANSWER)
     assert await redis.hget(keys.totals, "lost_leases") == b"1"
 

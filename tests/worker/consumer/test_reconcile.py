@@ -10,11 +10,11 @@ from support.serving import MODEL, worker
 from producer import Client
 from producer.contract import EmbedOptions, Keys, build_request, queue_name
 from producer.embedded.services import EmbeddedServer
-from producer.queue.enqueue import QueueLimits, prepare, submit
+from producer.queue.enqueue import QueueLimits, prepare_job, submit
 from producer.transport.connect import connect_blocking
 from worker.consumer import reconcile as recount
 from worker.consumer.leases import Leases
-from worker.consumer.reconcile import Recount
+from worker.consumer.reconcile import Reconciler
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def blocking(server: EmbeddedServer) -> BlockingRedis:
 
 
 async def enqueue(redis: Redis, keys: Keys, text: str) -> str:
-    prepared = prepare(build_request("m", [text], EmbedOptions()))
+    prepared = prepare_job(build_request("m", [text], EmbedOptions()))
     return (await submit(redis, keys, prepared, limits=QueueLimits(), keep_result_s=60)).job
 
 
@@ -36,7 +36,7 @@ async def test_what_was_lost_is_given_back(redis: Redis, blocking: BlockingRedis
     waiting = [job for job in jobs if job not in (running.job, pausing.job)]
     await redis.delete(keys.job(waiting[0]))
     assert await redis.hget(keys.totals, "bytes") == b"40"
-    Recount(keys, "w")(blocking)
+    Reconciler(keys, "w")(blocking)
     assert await redis.hget(keys.totals, "bytes") == b"30"
     blocking.close()
 
@@ -56,9 +56,9 @@ async def test_one_worker_counts_now_and_then(redis: Redis, blocking: BlockingRe
     """The first by name, not before its time, and never a queue that is very long."""
     for name in "ab":
         await asyncio.to_thread(Leases(redis, keys, worker=name, lease_s=30).renew, blocking, [])
-    first, second = Recount(keys, "a"), Recount(keys, "b")
+    first, second = Reconciler(keys, "a"), Reconciler(keys, "b")
 
-    async def drift_after(count: Recount) -> bool:
+    async def drift_after(count: Reconciler) -> bool:
         await redis.hset(keys.totals, "bytes", 5)
         count(blocking)
         return await redis.hget(keys.totals, "bytes") == b"5"
@@ -67,5 +67,5 @@ async def test_one_worker_counts_now_and_then(redis: Redis, blocking: BlockingRe
     assert not await drift_after(first)
     assert await drift_after(first)
     await redis.zadd(keys.waiting, {f"job{n}": n for n in range(recount.MAX_JOBS + 1)})
-    assert await drift_after(Recount(keys, "a"))
+    assert await drift_after(Reconciler(keys, "a"))
     blocking.close()

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 torch = pytest.importorskip("torch")
 
 from worker.encoder.kernels import autotune as tuning  # noqa: E402 - torch may be missing
-from worker.encoder.kernels.cublaslt import Shape  # noqa: E402
-from worker.encoder.kernels.matmul import Products  # noqa: E402
+from worker.encoder.kernels.cublaslt import MatmulShape  # noqa: E402
+from worker.encoder.kernels.matmul import Matmuls  # noqa: E402
 from worker.encoder.network import Linear, Rows  # noqa: E402
 
 pytestmark = pytest.mark.peers
-UP = Shape(rows=128, out=64, inner=32, dtype=torch.float16, kind="gelu")
-DOWN = Shape(rows=128, out=32, inner=64, dtype=torch.float16, kind="add")
+UP = MatmulShape(rows=128, out=64, inner=32, dtype=torch.float16, kind="gelu")
+DOWN = MatmulShape(rows=128, out=32, inner=64, dtype=torch.float16, kind="add")
 
 
 @given(st.lists(st.floats(1.0, 9.0), min_size=1, max_size=30, unique=True))
@@ -54,11 +54,11 @@ class StandIn:
 
 
 @pytest.fixture
-def found(monkeypatch: pytest.MonkeyPatch) -> list[Shape]:
+def found(monkeypatch: pytest.MonkeyPatch) -> list[MatmulShape]:
     """The shapes that were clocked; UP is fastest by an algorithm, DOWN by torch."""
-    clocked: list[Shape] = []
+    clocked: list[MatmulShape] = []
 
-    def clock(_product: object, shape: Shape, *_others: object) -> bytes:
+    def clock(_product: object, shape: MatmulShape, *_others: object) -> bytes:
         clocked.append(shape)
         return b"\x07" * 64 if shape is UP else b""
 
@@ -68,13 +68,15 @@ def found(monkeypatch: pytest.MonkeyPatch) -> list[Shape]:
     return clocked
 
 
-def tuned(cache: Path, *, taken: bytes = b"\x07" * 64) -> dict[Shape, bytes]:
+def tuned(cache: Path, *, taken: bytes = b"\x07" * 64) -> dict[MatmulShape, bytes]:
     products: Any = {UP: StandIn({taken}), DOWN: StandIn({taken})}
     chosen = tuning.tuned(products, {UP: Any, DOWN: Any}, lambda: None, cache)  # type: ignore[dict-item]
     return {shape: algorithm for shape, (_, algorithm) in chosen.items()}
 
 
-def test_what_is_found_is_kept(found: list[Shape], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_is_found_is_kept(
+    found: list[MatmulShape], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     """The next boot clocks nothing and chooses the same; what torch does fastest stays torch's."""
     with caplog.at_level(logging.INFO):
         first = tuned(tmp_path)
@@ -87,7 +89,7 @@ def test_what_is_found_is_kept(found: list[Shape], tmp_path: Path, caplog: pytes
 
 
 @pytest.mark.parametrize("content", ["", "[1]", json.dumps({str(UP): "zz"}), json.dumps({str(UP): 5})])
-def test_a_spoiled_file_is_found_anew(found: list[Shape], tmp_path: Path, content: str) -> None:
+def test_a_spoiled_file_is_found_anew(found: list[MatmulShape], tmp_path: Path, content: str) -> None:
     """Whatever it holds, and the file is mended."""
     path = tmp_path / "NVIDIA_H100_80GB_HBM3-130100.json"
     path.write_text(content)
@@ -96,14 +98,16 @@ def test_a_spoiled_file_is_found_anew(found: list[Shape], tmp_path: Path, conten
     assert json.loads(path.read_text())[str(UP)] == "07" * 64
 
 
-def test_an_algorithm_that_the_library_refuses_is_found_anew(found: list[Shape], tmp_path: Path) -> None:
+def test_an_algorithm_that_the_library_refuses_is_found_anew(
+    found: list[MatmulShape], tmp_path: Path
+) -> None:
     """As after a change of something that the file's name does not tell."""
     tuned(tmp_path)
     tuned(tmp_path, taken=b"\x08" * 64)
     assert found == [UP, DOWN, UP]
 
 
-def test_in_a_folder_that_cannot_be_made_nothing_is_kept(found: list[Shape], tmp_path: Path) -> None:
+def test_in_a_folder_that_cannot_be_made_nothing_is_kept(found: list[MatmulShape], tmp_path: Path) -> None:
     """The search is made all the same."""
     blocked = tmp_path / "file"
     blocked.write_text("")
@@ -114,7 +118,7 @@ def test_in_a_folder_that_cannot_be_made_nothing_is_kept(found: list[Shape], tmp
 def test_untuned_products_are_torchs() -> None:
     """On any device."""
     x, weight, bias = torch.randn(5, 8), torch.randn(3, 8), torch.randn(3)
-    products, stream, rows = Products(), torch.randn(5, 3), Rows(x)
+    products, stream, rows = Matmuls(), torch.randn(5, 3), Rows(x)
     biased, bare = Linear(weight=weight, bias=bias), Linear(weight=weight, bias=None)
     expected = stream + x @ weight.T
     assert torch.allclose(products.linear(rows, biased), x @ weight.T + bias, atol=1e-6)
@@ -132,7 +136,7 @@ def test_where_no_library_is_torch_serves(
         raise OSError("libcublasLt.so: cannot open shared object file")
 
     monkeypatch.setattr(torch.cuda, "device", fails)
-    products, layer = Products(tmp_path), Linear(weight=torch.zeros(3, 8), bias=torch.zeros(3))
+    products, layer = Matmuls(tmp_path), Linear(weight=torch.zeros(3, 8), bias=torch.zeros(3))
     with caplog.at_level(logging.WARNING):
         products.tune([("bias", layer)], 128)
     assert "products_not_tuned" in caplog.text

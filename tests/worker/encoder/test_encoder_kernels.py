@@ -220,10 +220,10 @@ def test_norm_to_fp8(torch: Any, network: Any, portable: Any, fused: Any, dtype:
 
 def eight_bit_readers(torch: Any, network: Any, largest: float) -> list[Any]:
     """A layer that reads rows with scales, and one that reads numbers of up to `largest` in a unit."""
-    from worker.encoder.quantisation import unit_of
+    from worker.encoder.quantisation import static_scale_of
 
     weight = torch.zeros(16, WIDTH, device="cuda").to(torch.float8_e4m3fn)
-    unit = unit_of(torch.tensor(largest, device="cuda"))
+    unit = static_scale_of(torch.tensor(largest, device="cuda"))
     return [
         network.Linear(weight=weight, bias=None, scale=torch.ones(16, device="cuda")),
         network.Linear(weight=weight, bias=None, scale=torch.ones((), device="cuda"), unit=unit),

@@ -18,14 +18,14 @@ from worker.encoder.loader import build_network  # noqa: E402 - torch may be mis
 from worker.encoder.network import Linear, Network, Norm  # noqa: E402
 from worker.encoder.quantisation import (  # noqa: E402
     LARGEST,
-    linear_reach,
-    norm_reach,
+    linear_bound,
+    norm_bound,
     quantise_rows,
     quantise_whole,
     rows_for,
-    unit_of,
+    static_scale_of,
 )
-from worker.encoder.torch_ops import PortableKernels, _norm  # noqa: E402
+from worker.encoder.torch_ops import TorchOps, _norm  # noqa: E402
 
 pytestmark = [
     pytest.mark.peers,
@@ -36,7 +36,7 @@ WIDTH, OUT = 48, 32
 
 def reader(reach: float | None) -> Any:
     """A layer that reads fp8: in a unit for numbers of up to `reach`, else with a scale a row."""
-    unit = None if reach is None else unit_of(torch.tensor(reach))
+    unit = None if reach is None else static_scale_of(torch.tensor(reach))
     return Linear(weight=torch.zeros(1, WIDTH), bias=None, scale=torch.ones(()), unit=unit)
 
 
@@ -67,7 +67,7 @@ def test_the_largest_numbers_are_exact() -> None:
 @given(st.floats(1e-6, 1e6))
 def test_a_unit_is_the_smallest_power_of_two_that_does(reach: float) -> None:
     """What is an eighth larger than the reach still fits; half the unit would not do."""
-    unit = unit_of(torch.tensor(reach))
+    unit = static_scale_of(torch.tensor(reach))
     assert float(unit.size * unit.inverse) == 1.0
     assert reach * 1.125 <= LARGEST * float(unit.size) * (1 + 1e-6)
     assert reach * 1.125 > LARGEST * float(unit.size) / 2 * (1 - 1e-6)
@@ -76,7 +76,7 @@ def test_a_unit_is_the_smallest_power_of_two_that_does(reach: float) -> None:
 @pytest.mark.parametrize("reach", [0.0, float("inf"), float("nan")])
 def test_an_endless_or_empty_reach_has_a_unit(reach: float) -> None:
     """Such weights load, and are refused by whoever looks at the vectors."""
-    unit = unit_of(torch.tensor(reach))
+    unit = static_scale_of(torch.tensor(reach))
     assert torch.isfinite(unit.size)
     assert 0 < float(unit.size * unit.inverse) <= 1
 
@@ -91,11 +91,11 @@ def test_nothing_comes_out_larger_than_the_reach(seed: int, rms: bool, biased: b
     norm = Norm(weight=random(WIDTH), bias=random(WIDTH) if biased and not rms else None, eps=1e-12, rms=rms)
     worst = torch.cat([weight * norm.weight, torch.eye(WIDTH)])
     normed = _norm(torch.cat([worst, -worst, random(64, WIDTH)]) * 10 ** random(1), norm)
-    assert normed.abs().max() <= norm_reach(norm) * (1 + 1e-5)
+    assert normed.abs().max() <= norm_bound(norm) * (1 + 1e-5)
     out = torch.nn.functional.linear(normed, weight, bias)
-    assert out.abs().max() <= linear_reach(weight, bias, norm) * (1 + 1e-5)
+    assert out.abs().max() <= linear_bound(weight, bias, norm) * (1 + 1e-5)
     if rms and not biased:
-        assert torch.isclose(out.abs().max(), linear_reach(weight, bias, norm), rtol=1e-3)
+        assert torch.isclose(out.abs().max(), linear_bound(weight, bias, norm), rtol=1e-3)
 
 
 @pytest.mark.parametrize("family", ["bert", "modernbert"])
@@ -124,7 +124,7 @@ def test_layers_agree_with_exact_ones_in_any_mix(tmp_path: Path, kept: list[str]
 
 def through_first(network: Network, x: Any) -> Any:
     """The first layer's part behind attention."""
-    kernels, layer = PortableKernels(), network.layers[0]
+    kernels, layer = TorchOps(), network.layers[0]
     x = x.to(network.embeddings.words.dtype)
     rows = kernels.norm(x, layer.attention_norm, reader=layer.up)
     lifted = kernels.up(rows, layer.up, network.activation, gated=network.gated, reader=layer.down)

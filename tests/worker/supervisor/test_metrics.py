@@ -32,20 +32,20 @@ from producer import Client, EmbedOptions
 from producer.contract import Keys, build_request, queue_name
 from producer.embedded.services import EmbeddedServer
 from producer.errors import JobFailed, SettingsError
-from producer.queue.enqueue import QueueLimits, prepare, submit
+from producer.queue.enqueue import QueueLimits, prepare_job, submit
 from producer.transport.connect import connect_blocking
-from producer.transport.retry import Patience
+from producer.transport.retry import OutageBudget
 from worker.backends.fake import FakeBackend
 from worker.batching.batcher import Batcher
 from worker.batching.packing import Budget
-from worker.batching.runner import Device
+from worker.batching.runner import Runner
 from worker.consumer.handback import new_owner
 from worker.consumer.heartbeat import Heartbeat
 from worker.consumer.leases import Leases
 from worker.contract import Tokens
-from worker.supervisor.collector import Vitals
+from worker.supervisor.collector import HostCollector
 from worker.supervisor.http_server import endpoint
-from worker.telemetry.counters import SECONDS, Histogram, Tally
+from worker.telemetry.counters import SECONDS, Counters, Histogram
 from worker.telemetry.events import BatchEvent
 from worker.telemetry.prometheus import OF_HOST, OF_QUEUE, OF_WORKER, PREFIX, PROFILE_INFO, QUEUE_UP, STATES
 
@@ -151,10 +151,10 @@ async def test_a_restart_is_seen_and_survived(redis: Redis, server: EmbeddedServ
 @contextmanager
 def host(*programs: str, redis_url: str = "unix:///nowhere") -> Iterator[tuple[int, Programs]]:
     """An endpoint over one slot whose processes are these programs."""
-    numbers = repr(json.loads(json.dumps(Tally().numbers())))
+    numbers = repr(json.loads(json.dumps(Counters().numbers())))
     worker = Programs(*(program.replace("NUMBERS", numbers) for program in programs))
     slot = worker.slot()
-    vitals = Vitals(MODEL, {"cpu": slot}, redis_url=redis_url, keys=KEYS)
+    vitals = HostCollector(MODEL, {"cpu": slot}, redis_url=redis_url, keys=KEYS)
     thread = threading.Thread(target=slot.keep)
     with endpoint(vitals, host="127.0.0.1", port=0) as port:
         thread.start()
@@ -212,7 +212,7 @@ def test_without_redis_the_rest_is_told() -> None:
 
 def test_a_taken_port_is_refused_with_the_setting_s_name() -> None:
     """A host that should be watched and cannot be does not start."""
-    vitals = Vitals(MODEL, {}, redis_url="unix:///nowhere", keys=KEYS)
+    vitals = HostCollector(MODEL, {}, redis_url="unix:///nowhere", keys=KEYS)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(SettingsError, match=rf"port {port}: .* EMBEDMILL_METRICS_PORT"):
@@ -241,7 +241,7 @@ async def test_a_lease_that_another_worker_has_is_lost_once(redis: Redis, server
     """However often the heartbeat sees that it is gone; one that is ours is not lost."""
     ours, other = (Leases(redis, KEYS, worker=new_owner(), lease_s=0.3) for _ in range(2))
     for text in ("one", "two"):
-        prepared = prepare(build_request(MODEL, [text], EmbedOptions()))
+        prepared = prepare_job(build_request(MODEL, [text], EmbedOptions()))
         await submit(redis, KEYS, prepared, limits=QueueLimits(), keep_result_s=60)
     [(lost, _), (kept, _)] = await ours.claim(2, 1000)
     await redis.zadd(KEYS.leases, {lost.job: 1})  # long run out
@@ -274,7 +274,7 @@ async def test_a_worker_knows_what_ails_it(
         urls = {"refused": "unix:///nowhere", "silent": f"redis://127.0.0.1:{silent.getsockname()[1]}"}
         heartbeat = Heartbeat(
             Leases(redis, KEYS, worker=new_owner(), lease_s=0.3),
-            connect_blocking(urls.get(trouble, server.url), timeout_s=1.0, patience=Patience(0)),
+            connect_blocking(urls.get(trouble, server.url), timeout_s=1.0, patience=OutageBudget(0)),
             lease_s=0.3,
             on_lost=lambda job: None,
             on_death=lambda error: None,
@@ -292,7 +292,7 @@ async def test_busy_time_is_counted_once() -> None:
     events: list[BatchEvent] = []
     batcher = Batcher(Budget(max_tokens=64, max_texts=8, padded=True), dim=8)
     backend = FakeBackend(dim=8, max_text_tokens=64, padded=True, max_batch_tokens=64, delay_s=0.005)
-    device = Device(backend, batcher, on_batch=events.append, on_death=lambda error: None)
+    device = Runner(backend, batcher, on_batch=events.append, on_death=lambda error: None)
     lengths = np.arange(1, 33, dtype=np.int32)
     offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
     started_s = time.perf_counter()
@@ -321,7 +321,7 @@ def test_a_histogram_counts_each_value_once(values: list[float]) -> None:
 
 def test_everything_counted_is_exported() -> None:
     """A field added to the tally needs a metric, and a metric a field."""
-    assert {row.field for row in OF_WORKER} == set(Tally().numbers())
+    assert {row.field for row in OF_WORKER} == set(Counters().numbers())
 
 
 def test_every_metric_is_explained() -> None:

@@ -20,10 +20,10 @@ from support.worker_process import process
 from producer import Client
 from producer.contract import EmbedOptions, Keys, build_request, queue_name
 from producer.embedded.services import EmbeddedServer
-from producer.queue.enqueue import QueueLimits, prepare, submit
+from producer.queue.enqueue import QueueLimits, prepare_job, submit
 from producer.transport.connect import connect_blocking
-from worker.consumer.bisection import NOTHING, Trial
-from worker.consumer.handback import Left, hand_back, new_owner
+from worker.consumer.bisection import NOTHING, Bisection
+from worker.consumer.handback import HandedBack, hand_back, new_owner
 from worker.consumer.leases import Leases
 from worker.settings import Settings
 from worker.startup.survey import survey
@@ -110,8 +110,8 @@ def test_every_signal_reaches_the_worker(number: signal.Signals) -> None:
     )
     parent = (
         "import os, sys; from worker.supervisor.supervisor import keep_all; "
-        "from worker.supervisor.process import Slot\n"
-        "slot = Slot(os.environ, command=lambda _: [sys.executable, '-c', sys.argv[1]],"
+        "from worker.supervisor.process import WorkerProcess\n"
+        "slot = WorkerProcess(os.environ, command=lambda _: [sys.executable, '-c', sys.argv[1]],"
         " hand_back=lambda _: False)\n"
         "sys.exit(keep_all([slot]))\n"
     )
@@ -163,7 +163,7 @@ async def test_only_the_dead_one_s_jobs_are_handed_back(
     dead, alive = (Leases(redis, keys, worker=one, lease_s=30) for one in (name, new_owner()))
     claims = []
     for owner in (dead, alive, alive):
-        prepared = prepare(build_request("m", [f"text {len(claims)}"], EmbedOptions()))
+        prepared = prepare_job(build_request("m", [f"text {len(claims)}"], EmbedOptions()))
         await submit(redis, keys, prepared, limits=QueueLimits(), keep_result_s=60)
         [(claim, _)] = await owner.claim(1, 1)
         claims.append(claim)
@@ -172,18 +172,18 @@ async def test_only_the_dead_one_s_jobs_are_handed_back(
     score = await redis.hget(keys.job(lost.job), "score")
     with connect_blocking(server.url) as blocking:
         assert [hand_back(blocking, keys, name) for _ in range(2)] == [
-            Left(num_jobs=1, num_on_trial=0),
-            Left(num_jobs=0, num_on_trial=0),
+            HandedBack(num_jobs=1, num_on_trial=0),
+            HandedBack(num_jobs=0, num_on_trial=0),
         ]
     assert await redis.zrange(keys.waiting, 0, -1, withscores=True) == [(lost.job.encode(), float(score))]
     assert set(await redis.zrange(keys.leases, 0, -1)) == {held.job.encode(), paused.job.encode()}
     [(again, _)] = await dead.claim(1, 1)
-    assert (again.tries, again.trial) == (1, Trial())
-    assert await dead.mark(again, Trial(), NOTHING)
+    assert (again.tries, again.trial) == (1, Bisection())
+    assert await dead.mark(again, Bisection(), NOTHING)
     with connect_blocking(server.url) as blocking:
-        assert hand_back(blocking, keys, name) == Left(num_jobs=1, num_on_trial=1)
+        assert hand_back(blocking, keys, name) == HandedBack(num_jobs=1, num_on_trial=1)
     [(again, _)] = await alive.claim(1, 1)
-    assert (again.tries, again.trial) == (1, Trial().died(NOTHING))
+    assert (again.tries, again.trial) == (1, Bisection().died(NOTHING))
 
 
 @pytest.mark.parametrize(

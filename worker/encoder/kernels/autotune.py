@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from worker.encoder.kernels.cublaslt import Product, Shape, version
+from worker.encoder.kernels.cublaslt import Matmul, MatmulShape, version
 from worker.encoder.network import Linear, Rows, Tensor
 from worker.storage.json_file import keep_cached, read_cached
 from worker.storage.lock import locked
@@ -27,12 +27,12 @@ _ROUNDS = 3
 log = logging.getLogger(__name__)
 
 Run = Callable[[], object]
-Chosen = dict[Shape, tuple[Product, bytes]]
+Chosen = dict[MatmulShape, tuple[Matmul, bytes]]
 
 
 def tuned(
-    products: Mapping[Shape, Product],
-    layers: Mapping[Shape, Linear],
+    products: Mapping[MatmulShape, Matmul],
+    layers: Mapping[MatmulShape, Linear],
     by_torch: Callable[..., Tensor],
     cache: Path,
 ) -> Chosen:
@@ -78,7 +78,7 @@ def _lock(path: Path) -> AbstractContextManager[Any]:
         return nullcontext()
 
 
-def _is_usable(product: Product, kept: object) -> bool:
+def _is_usable(product: Matmul, kept: object) -> bool:
     """True for torch's own choice ("") and an algorithm that the library still takes."""
     try:
         return isinstance(kept, str) and (not kept or product.takes(bytes.fromhex(kept)))
@@ -86,7 +86,7 @@ def _is_usable(product: Product, kept: object) -> bool:
         return False
 
 
-def _fastest(product: Product, shape: Shape, layer: Linear, by_torch: Callable[..., Tensor]) -> bytes:
+def _fastest(product: Matmul, shape: MatmulShape, layer: Linear, by_torch: Callable[..., Tensor]) -> bytes:
     """The best algorithm for random rows; none (b"") if that is torch's choice, or there is none."""
     weight, random = layer.weight, torch.Generator(layer.weight.device).manual_seed(0)
     exact = torch.empty(shape.rows, shape.inner, dtype=torch.bfloat16, device=weight.device)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import torch
 
-from worker.encoder.network import Linear, Tensor, Unit
+from worker.encoder.network import Linear, StaticScale, Tensor
 
 WORKSPACE_BYTES = 32 * 2**20
 MOST_ALGORITHMS = 32
@@ -32,7 +32,7 @@ _ALGORITHM_SWIZZLE = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
+class MatmulShape:
     """A product of (rows, inner) and (out, inner) in one type, all contiguous.
 
     16-bit types stay what they are; fp8 gives bf16, and fp8 again behind GELU.
@@ -64,13 +64,13 @@ class _Heuristic(ctypes.Structure):
     )
 
 
-class Product:
+class Matmul:
     """One shape of product on the current device; `workspace` has WORKSPACE_BYTES there.
 
     Everything here raises RuntimeError where the library refuses.
     """
 
-    def __init__(self, shape: Shape, workspace: Tensor) -> None:
+    def __init__(self, shape: MatmulShape, workspace: Tensor) -> None:
         self._library = library()
         self._workspace = workspace
         self._handle = _handle(torch.cuda.current_device())
@@ -130,7 +130,7 @@ class Product:
         return bool(status == 0 and found.workspace_bytes <= WORKSPACE_BYTES)
 
     def run(
-        self, algorithm: bytes, x: Tensor, linear: Linear, out: Tensor, out_unit: Unit | None = None
+        self, algorithm: bytes, x: Tensor, linear: Linear, out: Tensor, out_unit: StaticScale | None = None
     ) -> None:
         """Compute into `out`, on the current stream; fp8 comes out in `out_unit`."""
         if self._kind in {"bias", "gelu"}:

@@ -10,7 +10,7 @@ import triton
 
 from worker.encoder.kernels import segments as text_kernels
 from worker.encoder.kernels.cuda_module import Kernel, rows_map
-from worker.encoder.network import Attention, Flat, Network, Tensor
+from worker.encoder.network import AttentionWeights, Flat, Network, Tensor
 
 CAPABILITY = (9, 0)
 HEAD_DIM = 64
@@ -28,7 +28,7 @@ class HopperAttention:
     Raises as `Kernel` does.
     """
 
-    def __init__(self, attention: Attention, dtype: torch.dtype) -> None:
+    def __init__(self, attention: AttentionWeights, dtype: torch.dtype) -> None:
         self._heads, self._kv_heads, self._dtype = attention.heads, attention.kv_heads, dtype
         self._kernel = Kernel(
             _SOURCE.read_bytes(),
@@ -41,7 +41,7 @@ class HopperAttention:
             shared_bytes=_PARTS * _KEYS * HEAD_DIM * dtype.itemsize,
         )
 
-    def takes(self, qkv: Tensor, flat: Flat, attention: Attention) -> bool:
+    def takes(self, qkv: Tensor, flat: Flat, attention: AttentionWeights) -> bool:
         """True if it computes this layer of this batch; heads and types other than its own it does not."""
         shape = attention.heads, attention.kv_heads, qkv.dtype
         return (
@@ -51,7 +51,7 @@ class HopperAttention:
             and _is_plain(attention)
         )
 
-    def attend(self, qkv: Tensor, flat: Flat, attention: Attention) -> Tensor:
+    def attend(self, qkv: Tensor, flat: Flat, attention: AttentionWeights) -> Tensor:
         """Softmax attention within each text, as `Kernels.attend` has it."""
         out = qkv.new_empty(len(qkv), self._heads * HEAD_DIM)
         wide, narrow = (rows_map(qkv, columns=HEAD_DIM, num_rows=rows) for rows in (_KEYS, _NARROW_ROWS))
@@ -94,7 +94,7 @@ def spans_of(flat: Flat) -> Tensor:
     return spans
 
 
-def _is_plain(attention: Attention) -> bool:
+def _is_plain(attention: AttentionWeights) -> bool:
     """True if nothing is added to scores and no key of a text is left out."""
     only_scaled = attention.bias is None and attention.scale > 0
     return attention.head_dim == HEAD_DIM and only_scaled and not attention.causal and attention.window == 0

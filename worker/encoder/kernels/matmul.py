@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 
 from worker.encoder.kernels.autotune import tuned
-from worker.encoder.kernels.cublaslt import WORKSPACE_BYTES, Kind, Product, Shape
-from worker.encoder.network import Linear, Rows, Tensor, Unit
+from worker.encoder.kernels.cublaslt import WORKSPACE_BYTES, Kind, Matmul, MatmulShape
+from worker.encoder.network import Linear, Rows, StaticScale, Tensor
 
 log = logging.getLogger(__name__)
 
 
-class Products:
+class Matmuls:
     """A layer's product in its kinds; all are torch's until `tune` has found algorithms."""
 
     def __init__(self, cache: Path | None = None) -> None:
@@ -23,7 +23,7 @@ class Products:
         Without one it looks for nothing: seconds at every load are too long.
         """
         self._cache = cache
-        self._chosen: dict[Shape, tuple[Product, bytes]] = {}
+        self._chosen: dict[MatmulShape, tuple[Matmul, bytes]] = {}
 
     def linear(self, rows: Rows, linear: Linear) -> Tensor:
         """The layer's output (rows, out) in 16 bit or fp32."""
@@ -65,13 +65,13 @@ class Products:
         try:
             with torch.cuda.device(device):
                 workspace = torch.empty(WORKSPACE_BYTES, dtype=torch.uint8, device=device)
-                products = {shape: Product(shape, workspace) for shape in wanted}
+                products = {shape: Matmul(shape, workspace) for shape in wanted}
                 self._chosen = tuned(products, wanted, by_torch, self._cache)
         except (OSError, AttributeError, RuntimeError) as error:
             log.warning("products_not_tuned reason=%.200s", error)
         torch.cuda.empty_cache()
 
-    def _algorithm(self, kind: Kind, x: Tensor, linear: Linear) -> tuple[Product, bytes] | None:
+    def _algorithm(self, kind: Kind, x: Tensor, linear: Linear) -> tuple[Matmul, bytes] | None:
         if not self._chosen or not is_tunable(linear):
             return None
         return self._chosen.get(_shape(kind, len(x), linear.weight))
@@ -114,12 +114,14 @@ def _read(rows: Rows, linear: Linear) -> Tensor:
 
 
 def _run(
-    chosen: tuple[Product, bytes], x: Tensor, linear: Linear, out: Tensor, unit: Unit | None = None
+    chosen: tuple[Matmul, bytes], x: Tensor, linear: Linear, out: Tensor, unit: StaticScale | None = None
 ) -> Tensor:
     product, algorithm = chosen
     product.run(algorithm, x, linear, out, unit)
     return out
 
 
-def _shape(kind: Kind, num_rows: int, weight: Tensor) -> Shape:
-    return Shape(rows=num_rows, out=weight.shape[0], inner=weight.shape[1], dtype=weight.dtype, kind=kind)
+def _shape(kind: Kind, num_rows: int, weight: Tensor) -> MatmulShape:
+    return MatmulShape(
+        rows=num_rows, out=weight.shape[0], inner=weight.shape[1], dtype=weight.dtype, kind=kind
+    )

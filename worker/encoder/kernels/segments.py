@@ -30,7 +30,7 @@ def place(offsets, text_start, text_end, num_texts, num_tokens, BLOCK: tl.conste
 
 
 @triton.jit
-def cut(
+def cut_segments(
     offsets, tiles, num_texts, num_tokens, num_tiles,
     LONG: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip

@@ -7,17 +7,17 @@ import numpy as np
 import numpy.typing as npt
 
 from worker.contract import Tokens
-from worker.graphs.flat.inputs import Inputs, portions
+from worker.graphs.flat.inputs import Inputs, flat_portions
 from worker.models.onnx.graph_file import GraphFile
 from worker.models.onnx.graph_roles import GraphInput
 
 Indices = npt.NDArray[np.intp]
 
 
-def cut(lengths: npt.NDArray[np.int32], graph: GraphFile, *, max_slots: int) -> list[Indices]:
+def cut_batches(lengths: npt.NDArray[np.int32], graph: GraphFile, *, max_slots: int) -> list[Indices]:
     """Indices of the texts of each portion; where the graph has no mask, all of one length."""
     costs = lengths if graph.num_tokens is None else np.full_like(lengths, graph.num_tokens)
-    parts = portions(costs, max_slots)
+    parts = flat_portions(costs, max_slots)
     if not graph.masked:
         parts = [part[start:end] for part in parts for start, end in _runs(lengths[part])]
     if graph.num_texts is None:
@@ -26,7 +26,7 @@ def cut(lengths: npt.NDArray[np.int32], graph: GraphFile, *, max_slots: int) -> 
     return [part[start : start + size] for part in parts for start in range(0, len(part), size)]
 
 
-def padded_inputs(
+def custom_padded_inputs(
     tokens: Tokens, texts: Indices, graph: GraphFile, *, position_offset: int, padding_id: int
 ) -> Inputs:
     """The graph's inputs by name, each (B, S) in the type it asks for.

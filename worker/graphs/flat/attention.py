@@ -6,14 +6,14 @@ import numpy as np
 
 from worker.graphs.builder import MICROSOFT, Nodes
 from worker.graphs.flat.heads import Heads
-from worker.graphs.flat.linear import Linears
+from worker.graphs.flat.linear import FlatLinears
 from worker.graphs.flat.pooling import slot_mask
-from worker.graphs.flat.scores import WALL, ScoreBiases
+from worker.graphs.flat.scores import WALL, FlatScoreBiases
 from worker.models.architecture import Architecture
 from worker.models.weights import Weights
 
 
-class Attention(Protocol):
+class FlatAttention(Protocol):
     """Writes a layer's attention up to its output layer: (T, hidden) to (T, heads * head_dim)."""
 
     def attend(self, x: str, layer: int) -> str:
@@ -29,9 +29,9 @@ class SlotAttention:
         architecture: Architecture,
         weights: Weights,
         *,
-        linears: Linears,
+        linears: FlatLinears,
         heads: Heads,
-        biases: ScoreBiases,
+        biases: FlatScoreBiases,
     ) -> None:
         self._nodes = nodes
         self._architecture = architecture
@@ -43,7 +43,7 @@ class SlotAttention:
         self._added_to: dict[str, str] = {}
 
     def attend(self, x: str, layer: int) -> str:
-        """See `Attention`."""
+        """See `FlatAttention`."""
         nodes = self._nodes
         q, k, v = (self._part(x, f"layers.{layer}.{part}") for part in "qkv")
         parts = [nodes.op("Gather", part, "slots") for part in self._heads.ready(q, k, v, layer)]

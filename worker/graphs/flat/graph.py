@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 
 from worker.graphs.builder import MICROSOFT, Graph, Nodes
-from worker.graphs.flat.attention import Attention, SlotAttention
+from worker.graphs.flat.attention import FlatAttention, SlotAttention
 from worker.graphs.flat.heads import Heads
-from worker.graphs.flat.linear import ByteLinears, ExactLinears, Linears
-from worker.graphs.flat.norm import Norms, PlainSums, Sums
+from worker.graphs.flat.linear import ByteLinears, ExactLinears, FlatLinears
+from worker.graphs.flat.norm import FlatNorms, PlainSums, Sums
 from worker.graphs.flat.pooling import add_head
-from worker.graphs.flat.scores import ScoreBiases
+from worker.graphs.flat.scores import FlatScoreBiases
 from worker.graphs.split_qkv import qkv_apart
 from worker.models.architecture import Architecture
 from worker.models.model import Model
@@ -34,17 +34,17 @@ def build_graph(model: Model, weights: Weights, *, precision: str = "fp32") -> G
     nodes, network = Nodes(), model.architecture
     # The values keep their bias: bytes of attention would round otherwise without it, no better on average.
     weights = qkv_apart(network, weights, move_values=False)
-    linears: Linears = ExactLinears(nodes, weights)
+    linears: FlatLinears = ExactLinears(nodes, weights)
     if precision == "int8":
         linears = ByteLinears(nodes, network, weights, like="ids")
-    norms = Norms(nodes, network, weights)
+    norms = FlatNorms(nodes, network, weights)
     attention = SlotAttention(
         nodes,
         network,
         weights,
         linears=linears,
         heads=Heads(nodes, network, weights, norms, max_tokens=model.max_text_tokens),
-        biases=ScoreBiases(nodes, network, weights, max_tokens=model.max_text_tokens),
+        biases=FlatScoreBiases(nodes, network, weights, max_tokens=model.max_text_tokens),
     )
     sums = PlainSums(nodes, network, norms, linears)
     body = Body(nodes, network, weights, linears=linears, norms=norms, sums=sums, attention=attention)
@@ -76,10 +76,10 @@ class Body:
         architecture: Architecture,
         weights: Weights,
         *,
-        linears: Linears,
-        norms: Norms,
+        linears: FlatLinears,
+        norms: FlatNorms,
         sums: Sums,
-        attention: Attention,
+        attention: FlatAttention,
         biased_activation: bool = False,
     ) -> None:
         """With `biased_activation` one operator adds a bias and activates, where there is one."""

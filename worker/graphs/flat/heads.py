@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from worker.graphs.builder import MICROSOFT, Nodes
-from worker.graphs.flat.norm import Norms
+from worker.graphs.flat.norm import FlatNorms
 from worker.models.architecture import Architecture
 from worker.models.rope import Rope
 from worker.models.weights import Weights
@@ -15,7 +15,7 @@ class Heads:
     """Writes what lies between the fused product and attention; all is (T, heads * head_dim)."""
 
     def __init__(
-        self, nodes: Nodes, architecture: Architecture, weights: Weights, norms: Norms, *, max_tokens: int
+        self, nodes: Nodes, architecture: Architecture, weights: Weights, norms: FlatNorms, *, max_tokens: int
     ) -> None:
         self._nodes = nodes
         self._architecture = architecture

@@ -23,7 +23,7 @@ def num_slots(lengths: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     return np.where(lengths <= _MAX_SHARED_SLOTS, rounded, lengths).astype(np.int32)
 
 
-def portions(lengths: npt.NDArray[np.int32], max_slots: int) -> list[npt.NDArray[np.intp]]:
+def flat_portions(lengths: npt.NDArray[np.int32], max_slots: int) -> list[npt.NDArray[np.intp]]:
     """Indices of the texts of each portion, longest texts first.
 
     Texts of a portion have the same number of slots, at most `max_slots` together; a text of more slots than

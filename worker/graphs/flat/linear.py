@@ -16,7 +16,7 @@ _TINY = 1e-12
 LEAST = {"relu": 0.0, "gelu": -0.17, "gelu_tanh": -0.1701}
 
 
-class Linears(Protocol):
+class FlatLinears(Protocol):
     """Writes y = x @ weight.T + bias for the layers of a network; x is (T, in) float32, as is y."""
 
     def linear(self, x: str, name: str, *, bias: bool) -> str:
@@ -31,7 +31,7 @@ class ExactLinears:
         self._weights = weights
 
     def linear(self, x: str, name: str, *, bias: bool) -> str:
-        """See `Linears`."""
+        """See `FlatLinears`."""
         parts = ["weight", "bias"] if bias else ["weight"]
         tensors = [self._nodes.tensor(f"{name}.{part}", self._weights[f"{name}.{part}"]) for part in parts]
         return self._nodes.op("Gemm", x, *tensors, transB=1)
@@ -56,9 +56,9 @@ class ByteLinears:
         self._zeros = nodes.op("Expand", self._zero, rows)
 
     def linear(self, x: str, name: str, *, bias: bool) -> str:
-        """See `Linears`."""
+        """See `FlatLinears`."""
         nodes = self._nodes
-        quantised, scales = quantise_rows(self._weights[f"{name}.weight"])
+        quantised, scales = byte_rows(self._weights[f"{name}.weight"])
         # The product wants (in, out).
         weight = nodes.tensor(f"{name}.weight", np.ascontiguousarray(quantised.T))
         step = nodes.tensor(f"{name}.scale", scales)
@@ -86,7 +86,7 @@ class ByteLinears:
         return nodes.op("QuantizeLinear", x, flat, self._zeros, axis=0), steps
 
 
-def quantise_rows(weight: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+def byte_rows(weight: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
     """int8 (out, in) and float32 scales (out,) whose product is nearly `weight`, a row's largest exactly."""
     scales = (np.maximum(np.abs(weight).max(axis=1), 1e-12) / _LARGEST).astype(np.float32)
     return np.rint(weight / scales[:, None]).astype(np.int8), scales

@@ -1,14 +1,14 @@
-"""Norms of an ONNX graph, by themselves and behind a sum."""
+"""FlatNorms of an ONNX graph, by themselves and behind a sum."""
 
 from typing import Protocol
 
 from worker.graphs.builder import MICROSOFT, Nodes
-from worker.graphs.flat.linear import Linears
+from worker.graphs.flat.linear import FlatLinears
 from worker.models.architecture import Architecture
 from worker.models.weights import Weights
 
 
-class Norms:
+class FlatNorms:
     """Writes the norms of an architecture: LayerNorm with a bias or without, or RMSNorm."""
 
     def __init__(self, nodes: Nodes, architecture: Architecture, weights: Weights) -> None:
@@ -42,7 +42,9 @@ class Sums(Protocol):
 class PlainSums:
     """Add, then norm: on CPUs six times as fast as ONNX Runtime's fused operator (1.32)."""
 
-    def __init__(self, nodes: Nodes, architecture: Architecture, norms: Norms, linears: Linears) -> None:
+    def __init__(
+        self, nodes: Nodes, architecture: Architecture, norms: FlatNorms, linears: FlatLinears
+    ) -> None:
         self._nodes = nodes
         self._biased = architecture.biased
         self._norms = norms
@@ -59,7 +61,12 @@ class FusedSums:
     """Bias, sum and norm in one kernel, for GPUs."""
 
     def __init__(
-        self, nodes: Nodes, architecture: Architecture, weights: Weights, norms: Norms, linears: Linears
+        self,
+        nodes: Nodes,
+        architecture: Architecture,
+        weights: Weights,
+        norms: FlatNorms,
+        linears: FlatLinears,
     ) -> None:
         self._nodes = nodes
         self._architecture = architecture

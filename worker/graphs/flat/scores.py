@@ -10,7 +10,7 @@ from worker.models.weights import Weights
 WALL = -1e4  # its exponential is 0 in float32 and float16, and it is finite in both
 
 
-class ScoreBiases:
+class FlatScoreBiases:
     """Writes the bias of each layer's scores, one for all texts: (1, heads or 1, S, S), S slots a text."""
 
     def __init__(

@@ -17,10 +17,10 @@ from producer.errors import BackendError
 from worker.graphs.builder import MICROSOFT, Graph, Nodes
 from worker.graphs.flat.graph import Body
 from worker.graphs.flat.heads import Heads
-from worker.graphs.flat.linear import ExactLinears, Linears
-from worker.graphs.flat.norm import FusedSums, Norms
+from worker.graphs.flat.linear import ExactLinears, FlatLinears
+from worker.graphs.flat.norm import FlatNorms, FusedSums
 from worker.graphs.flat.pooling import add_head
-from worker.graphs.flat.scores import ScoreBiases
+from worker.graphs.flat.scores import FlatScoreBiases
 from worker.graphs.split_qkv import qkv_apart
 from worker.models.architecture import Architecture
 from worker.models.model import Model
@@ -51,14 +51,14 @@ def build_packed_graph(model: Model, weights: Weights, *, precision: str) -> Gra
         )
     parts = qkv_apart(network, weights, move_values=True)
     narrow = _in_fp16(parts) if precision == "fp16" else parts
-    norms, linears = Norms(nodes, network, narrow), ExactLinears(nodes, narrow)
+    norms, linears = FlatNorms(nodes, network, narrow), ExactLinears(nodes, narrow)
     attention = PackedAttention(
         nodes,
         network,
         narrow,
         linears=linears,
         heads=Heads(nodes, network, narrow, norms, max_tokens=model.max_text_tokens),
-        biases=ScoreBiases(nodes, network, narrow, max_tokens=model.max_text_tokens),
+        biases=FlatScoreBiases(nodes, network, narrow, max_tokens=model.max_text_tokens),
     )
     sums = FusedSums(nodes, network, narrow, norms, linears)
     body = Body(
@@ -88,9 +88,9 @@ class PackedAttention:
         architecture: Architecture,
         weights: Weights,
         *,
-        linears: Linears,
+        linears: FlatLinears,
         heads: Heads,
-        biases: ScoreBiases,
+        biases: FlatScoreBiases,
     ) -> None:
         self._nodes = nodes
         self._architecture = architecture

@@ -5,18 +5,23 @@ import math
 import numpy as np
 
 from worker.graphs.builder import Nodes
-from worker.graphs.padded.linear import Linears
-from worker.graphs.padded.norm import Norms
-from worker.graphs.padded.scores import ScoreBiases
+from worker.graphs.padded.linear import PaddedLinears
+from worker.graphs.padded.norm import PaddedNorms
+from worker.graphs.padded.scores import PaddedScoreBiases
 from worker.models.model import Model
 from worker.models.rope import Rope
 
 
-class Attention:
+class PaddedAttention:
     """Writes the attention of each layer, its products in the type of the linear layers."""
 
     def __init__(
-        self, nodes: Nodes, model: Model, linears: Linears, norms: Norms, biases: ScoreBiases
+        self,
+        nodes: Nodes,
+        model: Model,
+        linears: PaddedLinears,
+        norms: PaddedNorms,
+        biases: PaddedScoreBiases,
     ) -> None:
         self._nodes = nodes
         self._architecture = model.architecture

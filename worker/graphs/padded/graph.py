@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from worker.graphs.builder import Graph, Nodes
-from worker.graphs.padded.attention import Attention
-from worker.graphs.padded.linear import Linears, Scales
+from worker.graphs.padded.attention import PaddedAttention
+from worker.graphs.padded.linear import PaddedLinears, Scales
 from worker.graphs.padded.mask import Mask
-from worker.graphs.padded.norm import Norms
+from worker.graphs.padded.norm import PaddedNorms
 from worker.graphs.padded.pooling import add_padded_head
-from worker.graphs.padded.scores import ScoreBiases
+from worker.graphs.padded.scores import PaddedScoreBiases
 from worker.models.model import Model
 from worker.models.weights import Weights
 
@@ -40,7 +40,7 @@ def build_padded_graph(
     Raises BackendError for a precision that is none, and for weights or scales that do not do.
     """
     nodes = Nodes()
-    linears = Linears(nodes, weights, precision=precision, scales=scales or {})
+    linears = PaddedLinears(nodes, weights, precision=precision, scales=scales or {})
     mask = Mask(nodes)
     states = _Network(nodes, model, weights, linears, mask).hidden_states()
     vectors = add_padded_head(nodes, states, model, mask)
@@ -68,14 +68,16 @@ def _plain(graph: Graph) -> Graph:
 class _Network:
     """Writes one network's nodes; everything between its methods is (B, S, hidden)."""
 
-    def __init__(self, nodes: Nodes, model: Model, weights: Weights, linears: Linears, mask: Mask) -> None:
+    def __init__(
+        self, nodes: Nodes, model: Model, weights: Weights, linears: PaddedLinears, mask: Mask
+    ) -> None:
         self._nodes = nodes
         self._architecture = model.architecture
         self._weights = weights
         self._linears = linears
-        self._norms = Norms(nodes, model.architecture, weights)
-        biases = ScoreBiases(nodes, model.architecture, weights, linears, mask)
-        self._attention = Attention(nodes, model, linears, self._norms, biases)
+        self._norms = PaddedNorms(nodes, model.architecture, weights)
+        biases = PaddedScoreBiases(nodes, model.architecture, weights, linears, mask)
+        self._attention = PaddedAttention(nodes, model, linears, self._norms, biases)
 
     def hidden_states(self) -> str:
         """The last layer's output for every slot, float32."""

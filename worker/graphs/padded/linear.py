@@ -17,7 +17,7 @@ _PRECISIONS = ("fp32", "fp16", "fp8")
 _ONNX_TYPES: dict[str, int] = {"float32": 1, "float16": 10}
 
 
-class Linears:
+class PaddedLinears:
     """Writes linear layers, and the casts between what they compute in and float32.
 
     With fp8, weights get a scale for each output and inputs one for the layer, fixed beforehand, so that no

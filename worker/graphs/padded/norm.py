@@ -7,7 +7,7 @@ from worker.models.architecture import Architecture
 from worker.models.weights import Weights
 
 
-class Norms:
+class PaddedNorms:
     """Writes layer norms, or RMS norms where the network has those, over the last axis."""
 
     def __init__(self, nodes: Nodes, architecture: Architecture, weights: Weights) -> None:

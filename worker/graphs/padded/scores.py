@@ -3,7 +3,7 @@
 import numpy as np
 
 from worker.graphs.builder import Nodes
-from worker.graphs.padded.linear import Linears
+from worker.graphs.padded.linear import PaddedLinears
 from worker.graphs.padded.mask import Mask
 from worker.models.architecture import Architecture
 from worker.models.relative_bias import bias_by_distance
@@ -13,11 +13,11 @@ from worker.models.weights import Weights
 _UNSEEN = -30_000.0
 
 
-class ScoreBiases:
+class PaddedScoreBiases:
     """Writes each bias once, in the type that products are in."""
 
     def __init__(
-        self, nodes: Nodes, architecture: Architecture, weights: Weights, linears: Linears, mask: Mask
+        self, nodes: Nodes, architecture: Architecture, weights: Weights, linears: PaddedLinears, mask: Mask
     ) -> None:
         self._nodes = nodes
         self._architecture = architecture

@@ -22,7 +22,7 @@ _SAME = ("Cast", "Identity", "Unsqueeze", "Squeeze", "Reshape")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Value:
+class GraphValue:
     """An input or output as declared: NumPy's name of its type, and its shape, None where it is open."""
 
     name: str
@@ -36,7 +36,7 @@ class Value:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GraphInput(Value):
+class GraphInput(GraphValue):
     """An input and what it is for."""
 
     role: Role = "unknown"
@@ -57,7 +57,7 @@ def find_inputs(graph: Any, path: Path) -> tuple[GraphInput, ...]:
     return inputs
 
 
-def find_output(proto: Any, path: Path) -> Value:
+def find_output(proto: Any, path: Path) -> GraphValue:
     """The output with one vector a text, else the one with one a token. Raises ModelError."""
     graph = proto.graph
     if any(not each.type.tensor_type.HasField("shape") for each in graph.output):
@@ -100,7 +100,7 @@ def table_rows(graph: Any, name: str) -> int | None:
     return None
 
 
-def _with_role(value: Value, graph: Any) -> GraphInput:
+def _with_role(value: GraphValue, graph: Any) -> GraphInput:
     given = GraphInput(name=value.name, dtype=value.dtype, shape=value.shape)
     if len(value.shape) != 2:
         return given
@@ -125,7 +125,7 @@ def _ids_have_the_largest_table(inputs: tuple[GraphInput, ...], graph: Any) -> t
     return tuple(replace(each, role="ids") if each is ids else each for each in inputs)
 
 
-def _value(info: Any) -> Value:
+def _value(info: Any) -> GraphValue:
     from onnx import helper
 
     tensor = info.type.tensor_type
@@ -136,8 +136,8 @@ def _value(info: Any) -> Value:
         dtype = str(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
     except KeyError:
         dtype = "no tensor"
-    return Value(name=info.name, dtype=dtype, shape=tuple(dims))
+    return GraphValue(name=info.name, dtype=dtype, shape=tuple(dims))
 
 
-def _listed(values: Iterable[Value]) -> str:
+def _listed(values: Iterable[GraphValue]) -> str:
     return "; ".join(str(each) for each in values)[:400] or "none"
