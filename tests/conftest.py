@@ -4,6 +4,7 @@ import pickle
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+import structlog
 from redis.asyncio import Redis
 
 from producer.contract import Keys
@@ -17,6 +18,21 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("EMBEDMILL_CACHE_PATH", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _logs() -> None:
+    """Events as `caplog` can read them: `event key=value`."""
+    fields = structlog.processors.LogfmtRenderer(bool_as_flag=False)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            lambda *event: f"{event[2].pop('event')} {fields(*event)}".rstrip(),
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+    )
 
 
 @pytest.fixture(scope="session")

@@ -12,12 +12,12 @@ from dataclasses import replace
 
 from producer.contract import Truncate
 from worker.backends.fake import FakeBackend
-from worker.cli import logs as log
 from worker.serving.app import serve
 from worker.settings import read_settings
 from worker.startup.boot import boot
 from worker.supervisor.child_channel import ChildChannel
 from worker.supervisor.supervisor import run_host
+from worker.telemetry.logs import configure_logs
 
 COMMAND = [sys.executable, "-m", "benchmarks.soak.mortal_worker"]
 KILLER = "zebra"  # one token of the fake model
@@ -25,7 +25,7 @@ KILLER = "zebra"  # one token of the fake model
 
 def main() -> None:
     settings = read_settings()
-    log.configure(settings.log_level, jsonl=False)
+    configure_logs(settings.log_level, jsonl=False)
     if len(sys.argv) == 1:
         sys.exit(run_host(settings, os.environ, command=lambda owner: [*COMMAND, owner]))
     line = ChildChannel(settings.grace_s)

@@ -80,7 +80,7 @@ def workers(url: str, count: int) -> Iterator[list[psutil.Process]]:
             host = subprocess.Popen([sys.executable, "-m", "worker", "run"], env=env, stderr=log)
             on_exit.callback(host.wait)
             on_exit.callback(host.terminate)
-            while b"worker ready" not in Path(log.name).read_bytes():
+            while b"worker_ready" not in Path(log.name).read_bytes():
                 if host.poll() is not None:
                     raise SystemExit(Path(log.name).read_text())
                 time.sleep(0.02)

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from producer.embedded.child_process import Child
 from producer.errors import QueueUnavailable, WorkerError
 
-WORKER_READY = "worker ready"  #: what `worker run` prints once it takes jobs
+WORKER_READY = "worker_ready"  #: what `worker run` prints once it takes jobs
 _MAX_SOCKET_PATH = 100  # the system allows 104 to 108 bytes
 _SERVER_GRACE_S = 5.0
 

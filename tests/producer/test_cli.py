@@ -213,7 +213,7 @@ def test_an_embedded_worker_that_dies_is_3(tmp_path):
     (tmp_path / "worker" / "__init__.py").touch()
     (tmp_path / "worker" / "__main__.py").write_text(
         "import os, sys, time\n"
-        "print('worker ready', flush=True); time.sleep(1)\n"
+        "print('worker_ready', flush=True); time.sleep(1)\n"
         "print('directory', os.environ['EMBEDMILL_REDIS_URL'], os.environ['EMBEDMILL_PREFIX'])\n"
         "sys.exit('the device is lost')\n"
     )

@@ -161,7 +161,7 @@ def test_a_program_that_ignores_the_request_is_killed(fake_worker):
     fake_worker(
         "import os, signal, time\n"
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-        "print('worker ready', os.getpid(), flush=True)\n"
+        "print('worker_ready', os.getpid(), flush=True)\n"
         "time.sleep(60)\n"
     )
     worker = EmbeddedWorker(redis_url="unix:///nowhere", model="m", grace_s=0.2)
@@ -176,11 +176,11 @@ def test_the_worker_is_awaited_with_its_settings(fake_worker):
     fake_worker(
         "import os, sys, time\n"
         "print(sys.argv[1:], os.environ['EMBEDMILL_REDIS_URL'], os.environ['EMBEDMILL_MODEL'])\n"
-        "print('worker ready: profile x', flush=True)\n"
+        "print('worker_ready: profile x', flush=True)\n"
         "time.sleep(60)\n"
     )
     with EmbeddedWorker(redis_url="unix:///nowhere", model="a/b") as worker:
-        assert worker.last_lines() == "['run'] unix:///nowhere a/b\nworker ready: profile x"
+        assert worker.last_lines() == "['run'] unix:///nowhere a/b\nworker_ready: profile x"
         worker.check()
 
 
@@ -190,11 +190,11 @@ def test_the_worker_takes_no_port(fake_worker, monkeypatch):
     fake_worker(
         "import os, time\n"
         "print(repr(os.environ['EMBEDMILL_METRICS_PORT']))\n"
-        "print('worker ready', flush=True)\n"
+        "print('worker_ready', flush=True)\n"
         "time.sleep(60)\n"
     )
     with EmbeddedWorker(redis_url="unix:///nowhere", model="m", grace_s=0.2) as worker:
-        assert worker.last_lines() == "''\nworker ready"
+        assert worker.last_lines() == "''\nworker_ready"
 
 
 def test_a_worker_that_cannot_start_shows_its_last_lines(fake_worker):
@@ -219,7 +219,7 @@ def test_a_worker_that_takes_too_long_is_ended(fake_worker):
 
 def test_a_worker_that_died_later_is_noticed(fake_worker):
     """`check` raises with the worker's status once it is gone."""
-    fake_worker("import sys, os; print('worker ready', flush=True); os._exit(7)")
+    fake_worker("import sys, os; print('worker_ready', flush=True); os._exit(7)")
     with (
         pytest.raises(WorkerError, match="status 7"),
         EmbeddedWorker(redis_url="unix:///nowhere", model="m") as worker,

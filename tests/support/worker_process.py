@@ -20,7 +20,7 @@ def process(log: Path, redis_url: str, **settings: object) -> Iterator[subproces
         started = subprocess.Popen([sys.executable, "-m", "worker", "run"], env=env, stderr=output)
     try:
         deadline = time.monotonic() + 30
-        while b"worker ready" not in log.read_bytes():
+        while b"worker_ready" not in log.read_bytes():
             assert started.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.05)

@@ -1,11 +1,11 @@
 """TensorRT as a backend: padded batches cut into buckets, each bucket a CUDA graph on one stream."""
 
-import logging
 from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
+import structlog
 
 from producer.errors import BackendError
 from worker.backends.validation import check_batch
@@ -19,7 +19,7 @@ from worker.engines.shapes import Shape
 from worker.graphs.padded.inputs import padded_inputs
 from worker.models.model import Model
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 _IN_FLIGHT = 2
 

@@ -1,6 +1,5 @@
 """One thread owns one device: takes batches, keeps two in flight, and answers for every text."""
 
-import logging
 import threading
 import time
 from collections import deque
@@ -8,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+import structlog
 
 from producer.errors import BackendDead, BackendError, BackendOutOfMemory
 from worker.backends.token_batches import embed_one_by_one, take
@@ -17,7 +17,7 @@ from worker.batching.pending import Batch
 from worker.contract import Backend, FloatArray, Handle
 from worker.telemetry.events import BatchEvent
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 MAX_IN_FLIGHT = 2
 GROW_AFTER_BATCHES = 64  # good batches after which a budget that was cut grows again
@@ -103,7 +103,7 @@ class Runner:
         except BackendDead:
             raise
         except BackendError as error:
-            log.warning("texts without a finite vector stay so: %s", error)
+            log.warning("not_recomputed", error=str(error))
         return vectors
 
     def _deliver(self, batch: Batch, vectors: FloatArray, started_s: float) -> None:

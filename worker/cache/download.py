@@ -1,9 +1,10 @@
 """Models into the cache before anybody needs them, whole, so that a host without network can serve them."""
 
-import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import structlog
 
 from producer.errors import ModelError, ProfileError, SettingsError
 from selection import Manifest, ManifestError, manifest_for
@@ -16,7 +17,7 @@ from worker.models.source import locate
 from worker.settings import Settings
 from worker.tokenization.tokenizer import Tokenizer
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +65,7 @@ def download(manifest: Manifest, settings: Settings) -> Downloaded:
     except ModelError as error:
         if settings.offline or sources is card.sources:
             raise
-        log.warning("download_again model=%s reason=%s", card.name, error)
+        log.warning("download_again", model=card.name, reason=str(error))
         directory = locate(sources, cache=hub, offline=False, again=True)
         model = _whole(directory, manifest)
     files = (path for path in model.directory.rglob("*") if path.is_file())

@@ -6,15 +6,15 @@ from typing import Any
 import click
 
 from producer.errors import EmbedmillError, ProfileError
-from worker.cli import logs as log
 from worker.settings import Settings, read_settings
+from worker.telemetry.logs import configure_logs
 
 
 def settings_from(options: dict[str, Any]) -> Settings:
     """The settings with a command's options before them; logging is set up by them."""
     with errors_as_exit_codes():
         settings = read_settings(**options)
-        log.configure(settings.log_level, jsonl=settings.jsonl_logging)
+        configure_logs(settings.log_level, jsonl=settings.jsonl_logging)
     return settings
 
 

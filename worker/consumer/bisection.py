@@ -97,10 +97,11 @@ class Bisection:
             suspects=others,
         )
 
-    def __str__(self) -> str:
+    @property
+    def fields(self) -> dict[str, int | str]:
         """For the log: how many deaths, which texts kill, and what is still to be told apart."""
         suspects, killers = (",".join(map(str, part)) for part in (self.suspects, self.killers))
-        return f"deaths={self.num_deaths} suspects={suspects} killers={killers}"
+        return {"deaths": self.num_deaths, "suspects": suspects, "killers": killers}
 
     def encode(self) -> str:
         """One line, a few bytes for each range."""

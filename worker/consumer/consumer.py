@@ -1,7 +1,6 @@
 """arq's Worker with leases: claims in one step, a heartbeat, and endings that only the owner can write."""
 
 import asyncio
-import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -9,6 +8,7 @@ from contextlib import suppress
 from signal import Signals
 from typing import Any
 
+import structlog
 from arq.connections import ArqRedis
 from arq.worker import Worker
 from redis.exceptions import RedisError
@@ -21,7 +21,7 @@ from worker.consumer.heartbeat import Heartbeat
 from worker.consumer.leases import Claim, JobResult, Leases
 from worker.consumer.retry import retry_until_written
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 # What a job is: its claim and its payload, None if that is gone. Answered with None if the lease was lost.
 JobFunction = Callable[[Claim, bytes | None], Awaitable[JobResult | None]]
@@ -87,7 +87,7 @@ class LeaseWorker(Worker):
         if not self.allow_pick_jobs:
             self._stop()
             return
-        log.info("stopping signal=%s jobs_running=%d", Signals(signum).name, len(self.tasks))
+        log.info("stopping", signal=Signals(signum).name, jobs_running=len(self.tasks))
         self.allow_pick_jobs = False
         self._wake.set()
         self.loop.call_later(self._job_completion_wait, self._stop)
@@ -124,7 +124,7 @@ class LeaseWorker(Worker):
 
     def lease_lost(self, job: str) -> None:
         """Stop working on a job that somebody else may run now."""
-        log.warning("lease_lost job=%s", job)
+        log.warning("lease_lost", job=job)
         if job in self.tasks:
             self.tasks[job].cancel()
 
@@ -162,7 +162,7 @@ class LeaseWorker(Worker):
         try:
             claims = await self._leases.claim(room, max(0, int(room_bytes)))
         except (RedisError, OSError) as error:
-            log.warning("claim_failed error=%s", error)
+            log.warning("claim_failed", error=str(error))
             self._rung = True
             await asyncio.sleep(IDLE_S)
             return 0
@@ -180,7 +180,7 @@ class LeaseWorker(Worker):
             await self._end(claim, payload)
         except (RedisError, OSError) as error:
             # The lease runs out and the job is claimed again, here or elsewhere.
-            log.warning("job_not_ended job=%s error=%s", claim.job, error)
+            log.warning("job_not_ended", job=claim.job, error=str(error))
         finally:
             if self._heartbeat is not None:
                 self._heartbeat.drop(claim)
@@ -201,26 +201,26 @@ class LeaseWorker(Worker):
             ):
                 self.jobs_complete += 1
             else:
-                log.warning("answer_dropped job=%s reason=lease_lost", claim.job)
+                log.warning("answer_dropped", job=claim.job, reason="lease_lost")
         except asyncio.CancelledError:
             await asyncio.shield(self._leases.release(claim, burn_try=False))
             raise
         except BackendDead:
             raise  # what the job held is left to the parent, or to the end of the lease, as after any death
         except (RedisError, OSError, MemoryError) as error:
-            log.warning("job_retried job=%s try=%d error=%s", claim.job, claim.tries, error)
+            log.warning("job_retried", job=claim.job, tries=claim.tries, error=str(error))
             pause_s = _pause_s(claim.tries)
             await retry_until_written(
                 lambda: self._leases.release(claim, pause_s=pause_s, burn_try=True), claim.job
             )
             self.jobs_retried += 1
         except Exception as error:
-            log.exception("job_failed job=%s", claim.job)
+            log.exception("job_failed", job=claim.job)
             failure = Failure(code="internal_error", message=f"{type(error).__name__}: {error}")
             await self._fail(claim, failure, tries=claim.tries)
 
     async def _fail(self, claim: Claim, failure: Failure, *, tries: int) -> None:
-        log.error("job_failed job=%s code=%s", claim.job, failure.code)
+        log.error("job_failed", job=claim.job, code=failure.code)
         self.jobs_failed += 1
         self._on_failure(claim, failure)
         await retry_until_written(lambda: self._leases.bury(claim, failure, tries=tries), claim.job)
@@ -238,7 +238,7 @@ class LeaseWorker(Worker):
             self._rung = True
             self._wake.set()
         elif data.startswith(b"-") and (task := self.tasks.get(data[1:].decode())):
-            log.info("job_cancelled job=%s", task.get_name())
+            log.info("job_cancelled", job=task.get_name())
             task.cancel()
 
 

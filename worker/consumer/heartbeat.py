@@ -1,19 +1,19 @@
 """Keeps leases alive from a thread of its own, for as long as the event loop is alive too."""
 
 import asyncio
-import logging
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 
+import structlog
 from redis import Redis
 from redis.exceptions import RedisError
 
 from worker.consumer.leases import Claim, Leases
 from worker.telemetry.report import State
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 
 class Heartbeat:
@@ -96,7 +96,7 @@ class Heartbeat:
             self._loop.call_soon_threadsafe(self._tick)
         silence_s = self._loop_silence_s()
         if silence_s > self._max_silence_s:
-            log.error("event loop silent for %.0f s; its leases are left to run out", silence_s)
+            log.error("event_loop_silent", seconds=round(silence_s), consequence="its leases run out")
             return
         with self._lock:
             held = list(self._held.values())
@@ -104,7 +104,7 @@ class Heartbeat:
             lost = self._leases.renew(self._redis, held)
             self._after_beat(self._redis)
         except (RedisError, OSError) as error:
-            log.warning("leases not renewed: %s", error)
+            log.warning("leases_not_renewed", error=str(error))
             return
         self._renewed_s = time.monotonic()
         # A job that has just been finished is gone too, and held until the loop has read that it was: a lease

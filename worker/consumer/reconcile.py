@@ -1,14 +1,14 @@
 """The counter of a queue's bytes put right: a job whose hash was lost never gave back its own."""
 
-import logging
 import time
 from typing import Any
 
+import structlog
 from redis import Redis
 
 from producer.contract import Keys
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 RECOUNT_S = 60.0
 MAX_JOBS = 20_000  # to count more would hold up everybody for more than some milliseconds
@@ -58,4 +58,4 @@ class Reconciler:
         self._due_s = now_s + self._interval_s
         excess: Any = redis.eval(_RECOUNT, 1, self._keys.root, self._worker, str(MAX_JOBS))
         if excess:
-            log.warning("recounted queue=%s bytes_too_many=%d", self._keys.queue, excess)
+            log.warning("recounted", queue=self._keys.queue, bytes_too_many=excess)

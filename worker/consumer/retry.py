@@ -1,13 +1,13 @@
 """An ending is written in the end: what Redis refuses, or is away for, is tried again as long as we run."""
 
 import asyncio
-import logging
 import random
 from collections.abc import Awaitable, Callable
 
+import structlog
 from redis.exceptions import RedisError
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 FIRST_PAUSE_S, MAX_PAUSE_S = 0.1, 2.0
 
@@ -23,6 +23,6 @@ async def retry_until_written(write: Callable[[], Awaitable[bool]], job: str) ->
         try:
             return await write()
         except (RedisError, OSError) as error:
-            log.warning("not_written_yet job=%s error=%s", job, error)
+            log.warning("not_written_yet", job=job, error=str(error))
         await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
         pause_s = min(MAX_PAUSE_S, 2 * pause_s)

@@ -1,8 +1,9 @@
 """A plan as an engine: one execution context a bucket, each captured as a CUDA graph before it serves."""
 
-import logging
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 from producer.errors import BackendError, BackendOutOfMemory
 from worker.engines.cuda_driver import Cuda
@@ -10,7 +11,7 @@ from worker.engines.library import complaint, listener, started
 from worker.engines.runtime_cache import RuntimeCache
 from worker.engines.shapes import Bucket, Shape
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 INPUTS = {"ids": 2, "positions": 2, "lengths": 1}  #: name -> number of axes, all int32
 OUTPUT = "vectors"
@@ -58,7 +59,7 @@ class TensorrtEngine:
         cuda.synchronize()
         self._kernels.keep()
         self._heard.complaints.clear()  # what it said and got over
-        log.info("plan_ready buckets=%d graphs=%d", len(self._contexts), len(self._graphs))
+        log.info("plan_ready", buckets=len(self._contexts), graphs=len(self._graphs))
 
     def run(self, bucket: Bucket) -> None:
         """Send a batch of that size through the stream. Raises BackendError if TensorRT refuses."""

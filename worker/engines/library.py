@@ -5,9 +5,11 @@ import logging
 from collections import deque
 from typing import Any
 
+import structlog
+
 from producer.errors import BackendError
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 LIBRARIES = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}  #: module -> the extra that brings it
 
@@ -46,7 +48,7 @@ def listener(library: Any) -> Any:
                 return
             if level == logging.ERROR:
                 self.complaints.append(message)
-            log.log(min(level, logging.INFO), "%s: %s", library.__name__, message)
+            log.log(min(level, logging.INFO), "tensorrt", library=library.__name__, message=message)
 
     return Listener()
 

@@ -1,12 +1,13 @@
 """Kernels that TensorRT for RTX compiled where they run, kept beside the plan for the next boot."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from worker.storage.atomic import replace_file
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 
 class RuntimeCache:
@@ -25,7 +26,7 @@ class RuntimeCache:
         except OSError:
             self._known = b""
         if self._known and not self._cache.deserialize(self._known):
-            log.info("runtime_cache_unused path=%s reason=of another GPU, driver or version", self._path)
+            log.info("runtime_cache_unused", path=str(self._path), reason="of another GPU, driver or version")
         config.set_runtime_cache(self._cache)
 
     def keep(self) -> None:
@@ -38,7 +39,7 @@ class RuntimeCache:
         try:
             replace_file(self._path, content)
         except OSError as error:
-            log.warning("cache_not_written path=%s reason=%s", self._path, error.strerror)
+            log.warning("cache_not_written", path=str(self._path), reason=error.strerror)
 
     def close(self) -> None:
         """Let go of the kernels."""

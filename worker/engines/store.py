@@ -1,10 +1,11 @@
 """The plan of a profile: found in the cache, or built and kept there."""
 
-import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import structlog
 
 from producer.contract import Truncate
 from producer.errors import BackendError
@@ -22,7 +23,7 @@ from worker.reference_texts import golden_texts
 from worker.storage.lock import locked
 from worker.tokenization.tokenizer import Tokenizer
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 
 def find_plan(folder: Path, spec: EngineSpec) -> KeptPlan:
@@ -49,7 +50,7 @@ def ensure_plan(
             if progress is not None:
                 progress(1.0)
             return KeptPlan(path=path, spec=spec)
-        log.info("plan_build path=%s library=%s %s", path, spec.plan.library, spec.plan.version)
+        log.info("plan_build", path=str(path), library=spec.plan.library, version=spec.plan.version)
         started_s = time.perf_counter()
         library = open_library(spec.plan.library)
         timing_cache = timing_cache_path(folder, spec)
@@ -59,7 +60,7 @@ def ensure_plan(
         if progress is not None:
             progress(1.0)
         seconds = time.perf_counter() - started_s
-        log.info("plan_built path=%s mib=%.0f seconds=%.1f", path, len(plan) / 2**20, seconds)
+        log.info("plan_built", path=str(path), mib=round(len(plan) / 2**20), seconds=round(seconds, 1))
         return KeptPlan(path=path, spec=spec, seconds=seconds)
 
 
@@ -74,7 +75,7 @@ def _is_whole(path: Path, spec: EngineSpec) -> bool:
     try:
         read_plan(path, spec)
     except BackendError as error:
-        log.warning("plan_rebuild reason=%s", error)
+        log.warning("plan_rebuild", reason=str(error))
         return False
     return True
 
@@ -95,9 +96,7 @@ def only_builder(path: Path) -> Iterator[None]:
     The lock goes with the process that held it. Raises BackendError if the folder cannot be written.
     """
     try:
-        lock = locked(
-            path.with_suffix(".lock"), waiting=f"plan_wait path={path} reason=another process builds it"
-        )
+        lock = locked(path.with_suffix(".lock"), waiting="plan_wait", reason="another process builds it")
     except OSError as error:
         raise BackendError(
             f"no plan can be built in {path.parent} ({error.strerror}); set EMBEDMILL_CACHE_PATH to a folder "

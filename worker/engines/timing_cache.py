@@ -1,13 +1,14 @@
 """What each kernel took when it was tried, kept beside the plans: the next like build is quick."""
 
-import logging
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 from worker.engines.spec import EngineSpec
 from worker.storage.atomic import replace_file
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 
 def timing_cache_path(folder: Path, spec: EngineSpec) -> Path:
@@ -26,7 +27,7 @@ def use_timing_cache(config: Any, path: Path) -> None:
     cache = config.create_timing_cache(known)
     # A cache of another GPU or driver is refused, and one that is damaged is none.
     if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
-        log.info("timing_cache_unused path=%s reason=it is of another GPU or driver, or damaged", path)
+        log.info("timing_cache_unused", path=str(path), reason="it is of another GPU or driver, or damaged")
         config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
 
 
@@ -39,4 +40,4 @@ def keep_timing_cache(config: Any, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, bytes(cache.serialize()))
     except OSError as error:
-        log.warning("cache_not_written path=%s reason=%s", path, error.strerror)
+        log.warning("cache_not_written", path=str(path), reason=error.strerror)

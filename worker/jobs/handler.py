@@ -1,12 +1,13 @@
 """One job from payload to answer: decoded, checked, tokenised, embedded, cast, encoded."""
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
+
+import structlog
 
 from producer.contract import Failure, Reply, Request, TextFailure, encode_failure, encode_reply
 from producer.errors import EmbedmillError, PayloadError, RequestError
@@ -21,7 +22,7 @@ from worker.jobs.shared_lock import SharedLock
 from worker.telemetry.events import JobEvent
 from worker.telemetry.stopwatch import Stopwatch
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 # Tells, before some texts of a claim are touched, that they are on trial; False if the lease was lost.
 Mark = Callable[[Claim, Bisection, Range], Awaitable[bool]]
@@ -102,7 +103,7 @@ class EmbedJobs:
             return None
         request = await self._off_loop(part.read, payload, self._serving)
         trial = trial.over(len(request.texts))
-        log.warning("trial job=%s %s", claim.job, trial)
+        log.warning("bisection", job=claim.job, **trial.fields)
         parts: list[Computed] = []
         for some in trial.ranges:
             if not await self._mark(claim, trial, some):
@@ -116,7 +117,7 @@ class EmbedJobs:
         if not killed:
             return JobResult(payload)
         letter = dead_letter_of(claim.job, request, trial)
-        log.error("killers_found job=%s texts=%d letter=%s", claim.job, len(killed), letter.job)
+        log.error("killers_found", job=claim.job, texts=len(killed), letter=letter.job)
         return JobResult(payload, letter)
 
     async def _compute_alone(self, request: Request, some: Range, watch: Stopwatch) -> Computed:

@@ -1,12 +1,13 @@
 """Which file of a custom model's directory is the graph."""
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+import structlog
+
 from producer.errors import ModelError
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 _PLANS = (".plan", ".engine")
 _USUAL = "model.onnx"  # what exporters call the one in full precision, whatever lies beside it
@@ -41,7 +42,7 @@ def find_files(place: Path) -> FoundFiles:
         seen = ", ".join(sorted(path.name for path in place.iterdir())[:8]) or "nothing"
         raise ModelError(f"{place} has no .onnx graph, nor has its folder onnx; it has {seen}")
     if plans:
-        log.warning("custom_plan_left reason=%s", _foreign(plans[0]))
+        log.warning("custom_plan_left", reason=_foreign(plans[0]))
     usual = [path for path in graphs if path.name == _USUAL]
     if len(graphs) > 1 and not usual:
         names = ", ".join(path.name for path in graphs)

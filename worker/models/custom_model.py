@@ -1,9 +1,10 @@
 """A custom model's directory as a `Model`: what its graph leaves open is read from the files beside it."""
 
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import structlog
 
 from producer.errors import ModelError
 from worker.models.architecture import Architecture, read_architecture
@@ -13,7 +14,7 @@ from worker.models.head import PLAIN_HEAD, Head, read_head, read_pooling
 from worker.models.model import TRANSFORMER_SETTINGS, Model, first_of, read_model, stated_prompts
 from worker.models.onnx.graph_file import GraphFile, read_graph
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 # Where a config.json says how its model is pooled; there is no standard key.
 _POOLING_KEYS = ("pooling_mode", "pooling", "pooling_strategy", "emb_pooler")
@@ -49,7 +50,7 @@ def reference_of(model: Model) -> Model | None:
     try:
         reference = read_model(model.directory)
     except ModelError as error:
-        log.info("custom_reference_absent reason=%s", error)
+        log.info("custom_reference_absent", reason=str(error))
         return None
     return reference if reference.max_text_tokens >= model.max_text_tokens else None
 
@@ -75,7 +76,7 @@ def _architecture(config: Mapping[str, Any], graph: GraphFile) -> Architecture:
     try:
         return read_architecture(config)
     except ModelError as error:
-        log.info("custom_network_unknown reason=%s", error)
+        log.info("custom_network_unknown", reason=str(error))
     positions = config.get("max_position_embeddings")
     return Architecture(
         kind="custom",
@@ -109,7 +110,7 @@ def _head(directory: Path, config: Mapping[str, Any], graph: GraphFile) -> Head:
         stated, source = ({"pooling_mode": value}, "config.json") if value else ({}, "nothing: assumed")
     poolings, include_prompt = read_pooling(stated) if stated else (PLAIN_HEAD.poolings, True)
     if not graph.pooled:
-        log.info("custom_pooling pooling=%s normalize=false told_by=%s", "+".join(poolings), source)
+        log.info("custom_pooling", pooling="+".join(poolings), normalize=False, told_by=source)
     return Head(poolings=poolings, include_prompt=include_prompt, denses=(), normalize=False)
 
 

@@ -1,11 +1,11 @@
 """Where the worker's parts meet. Holds no logic."""
 
 import asyncio
-import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 
+import structlog
 from arq.connections import ArqRedis
 
 from producer.contract import Keys, Provenance, queue_name
@@ -35,7 +35,7 @@ from worker.telemetry.log_lines import log_batch, log_job, to_all
 from worker.telemetry.report import Report
 from worker.telemetry.worker_info import WorkerInfo
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 
 async def serve(
@@ -84,10 +84,10 @@ async def serve(
             )
             with closing(heartbeat):
                 worker.start_heartbeat(heartbeat)
-                log.info("worker ready name=%s model=%s profile=%s", name, settings.name, booted.profile.name)
+                log.info("worker_ready", name=name, model=settings.name, profile=booted.profile.name)
                 on_ready(lambda: record.report(heartbeat.state))
                 await worker.run_until(died)
-    log.info("worker stopped name=%s jobs_done=%d", name, worker.jobs_complete)
+    log.info("worker_stopped", name=name, jobs_done=worker.jobs_complete)
 
 
 def _heartbeat(
@@ -115,7 +115,7 @@ async def _redis(settings: Settings, keys: Keys) -> ArqRedis:
     redis = connect(settings.redis_url)
     with redis_errors(settings.redis_url):
         waiting: int = await redis.zcard(keys.waiting)
-    log.info("queue=%s redis=%s jobs_waiting=%d", keys.queue, redacted(settings.redis_url), waiting)
+    log.info("queue", name=keys.queue, redis=redacted(settings.redis_url), jobs_pending=waiting)
     return redis
 
 

@@ -1,9 +1,10 @@
 """From settings to a profile that is loaded and proven: probe, choose, load, verify."""
 
-import logging
 import time
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+
+import structlog
 
 from producer.errors import BackendError, ModelError, ProfileError
 from selection import Profile, with_failure
@@ -21,7 +22,7 @@ from worker.tokenization.tokenizer import Tokenizer
 
 __all__ = ["Booted", "Survey", "boot", "survey"]
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -59,7 +60,7 @@ def boot(settings: Settings) -> Booted:
         try:
             backend, verified = _load(profile, loadable, replace(seen, choice=choice), settings)
         except (BackendError, ModelError) as error:
-            log.error("profile_failed name=%s reason=%s", profile.name, error)
+            log.error("profile_failed", name=profile.name, reason=str(error))
             choice = with_failure(choice, profile.id, str(error))
             continue
         return Booted(
@@ -84,7 +85,7 @@ def _surveyed(settings: Settings) -> Survey:
         seen = survey(settings)  # another worker of this host may have measured meanwhile
         if missing := _unmeasured(seen, settings):
             names = ", ".join(profile.name for profile in missing)
-            log.info("measuring before the first boot under policy measured: %s", names)
+            log.info("measuring", reason="policy measured has no measurement of them", profiles=names)
             measured(settings, profiles=missing)
             seen = survey(settings)
     return seen
@@ -100,9 +101,9 @@ def _only_measurer(settings: Settings) -> AbstractContextManager[object]:
     """Workers that measured side by side would measure each other."""
     path = measurements_path(settings) / "measuring.lock"
     try:
-        return locked(path, waiting="measuring_wait reason=another worker measures")
+        return locked(path, waiting="measuring_wait", reason="another worker measures")
     except OSError as error:
-        log.warning("measuring_not_locked reason=%s", error.strerror)
+        log.warning("measuring_not_locked", reason=error.strerror)
         return nullcontext()
 
 
@@ -117,12 +118,12 @@ def _load(profile: Profile, loadable: Loadable, seen: Survey, settings: Settings
         backend.close()
         raise
     log.info(
-        "profile_verified name=%s golden_cosine=%s company_cosine=%.7f cached=%s load_s=%.2f verify_s=%.2f",
-        profile.name,
-        "none" if verified.golden_cosine is None else f"{verified.golden_cosine:.7f}",
-        verified.company_cosine,
-        str(verified.cached).lower(),
-        loaded_s - started_s,
-        time.perf_counter() - loaded_s,
+        "profile_verified",
+        name=profile.name,
+        golden_cosine="none" if verified.golden_cosine is None else f"{verified.golden_cosine:.7f}",
+        company_cosine=round(verified.company_cosine, 7),
+        cached=str(verified.cached).lower(),
+        load_s=round(loaded_s - started_s, 2),
+        verify_s=round(time.perf_counter() - loaded_s, 2),
     )
     return backend, verified

@@ -3,13 +3,13 @@
 import base64
 import hashlib
 import json
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import structlog
 
 from producer.contract import Truncate
 from producer.errors import BackendError, ModelError
@@ -23,7 +23,7 @@ from worker.settings import Settings
 from worker.startup.loader import Loadable
 from worker.storage.json_file import keep_cached, read_cached
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 # Which backends make vectors where none are shipped, on the CPU in fp32: the first that builds the network.
 _REFERENCES = ("onnx", "torch", "transformers")
@@ -65,7 +65,7 @@ def make_golden(profile: Profile, loadable: Loadable, settings: Settings) -> Gol
     if is_custom:
         reference = reference_of(model)
         if reference is None:
-            log.warning("golden_missing: a custom model without weights we know, nothing is compared")
+            log.warning("golden_missing", reason="custom model without known weights: nothing is compared")
             return None
         model = reference
     for name in _REFERENCES:
@@ -76,11 +76,11 @@ def make_golden(profile: Profile, loadable: Loadable, settings: Settings) -> Gol
                 name, model, device="cpu", precision="fp32", num_threads=settings.num_threads
             )
         except BackendError as error:
-            log.info("golden_reference_unfit backend=%s reason=%s", name, error)
+            log.info("golden_reference_unfit", backend=name, reason=str(error))
             continue
-        log.info("golden_made_once backend=%s device=cpu precision=fp32", name)
+        log.info("golden_made_once", backend=name, device="cpu", precision="fp32")
         return _make(backend, loadable, settings)
-    log.warning("golden_missing: no fp32 reference builds this network, nothing is compared")
+    log.warning("golden_missing", reason="no fp32 reference builds this network: nothing is compared")
     return None
 
 

@@ -1,19 +1,20 @@
 """Which profile is the fastest here: each measured in a process of its own, told as a table, and kept."""
 
 import json
-import logging
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import structlog
+
 from producer.errors import ProfileError
 from selection import Measurement, Profile, store_measurement
 from worker.settings import Settings
 from worker.startup.survey import measurement_keys, measurements_path, survey
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 _LIMIT_S = 900
 
@@ -27,15 +28,16 @@ class Row:
     failure: str = ""
 
     @property
-    def story(self) -> str:
-        """The row in a line for the log."""
+    def fields(self) -> dict[str, Any]:
+        """The row as fields of a log event."""
         if self.measurement is None:
-            return f"failed: {self.failure}"
+            return {"failure": self.failure}
         found = self.measurement
-        return (
-            f"texts_per_s={found.texts_per_s:.0f} tokens_per_s={found.tokens_per_s:.0f} "
-            f"worst_cosine={found.worst_cosine:.7f}"
-        )
+        return {
+            "texts_per_s": round(found.texts_per_s),
+            "tokens_per_s": round(found.tokens_per_s),
+            "worst_cosine": round(found.worst_cosine, 7),
+        }
 
 
 def measured(settings: Settings, *, profiles: Sequence[Profile] | None = None) -> list[Row]:
@@ -55,8 +57,8 @@ def measured(settings: Settings, *, profiles: Sequence[Profile] | None = None) -
             try:
                 store_measurement(measurements_path(settings), keys[profile.id], row.measurement)
             except OSError as error:
-                log.warning("measurement_not_kept name=%s reason=%s", profile.name, error.strerror)
-        log.info("measured name=%s %s", profile.name, row.story)
+                log.warning("measurement_not_kept", name=profile.name, reason=error.strerror)
+        log.info("measured", name=profile.name, **row.fields)
         rows.append(row)
     return rows
 

@@ -31,6 +31,7 @@ from worker.startup.loader import load_profile, read_loadable
 from worker.startup.survey import survey
 from worker.startup.verification import Owed, owed_by, verify
 from worker.startup.verification_record import golden_for
+from worker.telemetry.logs import configure_logs
 
 _NUM_BATCHES = 4  # about, in a round over them all
 _MIN_ROUNDS, _MIN_S, _MAX_S = 3, 2.0, 60.0
@@ -40,6 +41,7 @@ def main() -> None:
     """Print the measurement, or the error, as one JSON object."""
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     settings = Settings(**json.load(sys.stdin))
+    configure_logs(settings.log_level, jsonl=settings.jsonl_logging)
     try:
         content = asdict(measure_here(settings, sys.argv[1]))
     except EmbedmillError as error:

@@ -2,13 +2,14 @@
 
 import fcntl
 import hashlib
-import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-log = logging.getLogger(__name__)
+import structlog
+
+log = structlog.stdlib.get_logger(__name__)
 
 
 class Hold:
@@ -59,5 +60,5 @@ def _open(cache: Path, model: str) -> int | None:
         path.parent.mkdir(parents=True, exist_ok=True)
         return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     except OSError as error:
-        log.debug("cache_not_locked path=%s reason=%s", path, error.strerror)
+        log.debug("cache_not_locked", path=str(path), reason=error.strerror)
         return None

@@ -1,14 +1,15 @@
 """JSON objects in the cache: whole or absent, and never a reason to fail."""
 
 import json
-import logging
 import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-log = logging.getLogger(__name__)
+import structlog
+
+log = structlog.stdlib.get_logger(__name__)
 
 
 def read_cached(path: Path) -> dict[str, Any] | None:
@@ -29,4 +30,4 @@ def keep_cached(path: Path, content: Mapping[str, Any]) -> None:
             json.dump(content, file)
         os.replace(name, path)
     except OSError as error:
-        log.warning("cache_not_written path=%s reason=%s", path, error.strerror)
+        log.warning("cache_not_written", path=str(path), reason=error.strerror)

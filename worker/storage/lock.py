@@ -1,14 +1,15 @@
 """A file that one process at a time holds, among all that share the cache."""
 
 import fcntl
-import logging
 from pathlib import Path
 from typing import BinaryIO
 
-log = logging.getLogger(__name__)
+import structlog
+
+log = structlog.stdlib.get_logger(__name__)
 
 
-def locked(path: Path, *, waiting: str) -> BinaryIO:
+def locked(path: Path, *, waiting: str, reason: str) -> BinaryIO:
     """The open file, held until it is closed or the process ends; logs `waiting` if another has it now.
 
     Raises OSError if the folder cannot be written.
@@ -19,7 +20,7 @@ def locked(path: Path, *, waiting: str) -> BinaryIO:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            log.info(waiting)
+            log.info(waiting, path=str(path), reason=reason)
             fcntl.flock(file, fcntl.LOCK_EX)
     except BaseException:
         file.close()

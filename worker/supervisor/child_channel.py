@@ -1,6 +1,5 @@
 """A worker process's line to its parent: standard input is one end of a socket, the parent has the other."""
 
-import logging
 import os
 import signal
 import threading
@@ -8,9 +7,11 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
+import structlog
+
 from worker.telemetry.report import Report, encode_report
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 READY = b"r"
 _LINE = 0
@@ -40,7 +41,7 @@ class ChildChannel:
                 while question := os.read(_LINE, 1):
                     self._answer(question[0])
         finally:
-            log.warning("the parent process has gone")
+            log.warning("parent_gone")
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(self._grace_s + _SLACK_S)
             os._exit(1)  # a hung event loop hears no signal

@@ -1,12 +1,12 @@
 """How a host's workers and their queue are at this moment, asked of the processes and of Redis."""
 
 import asyncio
-import logging
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
+import structlog
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
@@ -19,7 +19,7 @@ from producer.transport.retry import OutageBudget
 from worker.supervisor.process import WorkerProcess
 from worker.telemetry.prometheus import WorkerSample, queue_families, worker_families
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 ASK_S = 2.0  # probes and scrapes give up after a few seconds
 
@@ -50,7 +50,7 @@ class HostCollector(Collector):
         try:
             return asyncio.run(self._read_queue())
         except (RedisError, OSError, PayloadError, TimeoutError) as error:
-            log.warning("queue_not_read error=%s", error)
+            log.warning("queue_not_read", error=str(error))
             return None
 
     async def _read_queue(self) -> dict[str, Any]:

@@ -1,11 +1,12 @@
 """Keeps a worker on the processors beside its GPU: what crosses between sockets is slower."""
 
-import logging
 import os
 from pathlib import Path
 from typing import Any
 
-log = logging.getLogger(__name__)
+import structlog
+
+log = structlog.stdlib.get_logger(__name__)
 
 
 def stay_near(uuid: str, *, root: Path = Path("/"), nvml: Any = None) -> None:
@@ -23,9 +24,9 @@ def stay_near(uuid: str, *, root: Path = Path("/"), nvml: Any = None) -> None:
         near = _cpus(listed) & allowed
         if near and near != allowed:
             os.sched_setaffinity(0, near)
-            log.info("bound to the %d of %d CPUs beside the GPU at %s", len(near), len(allowed), bus)
+            log.info("cpu_affinity", cpus=len(near), allowed_cpus=len(allowed), gpu=bus)
     except (OSError, ValueError) as error:
-        log.debug("not bound to the CPUs beside the GPU: %s", error)
+        log.debug("cpu_affinity_unset", error=str(error))
 
 
 def _bus_address(uuid: str, nvml: Any) -> str:

@@ -1,7 +1,6 @@
 """The host's HTTP endpoint: metrics for Prometheus, health for whoever probes."""
 
 import json
-import logging
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -9,12 +8,13 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import TCPServer
 
+import structlog
 from prometheus_client.exposition import choose_encoder
 
 from producer.errors import SettingsError
 from worker.supervisor.collector import HostCollector
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 _SILENT_PEER_S = 10.0
 
@@ -35,7 +35,7 @@ def endpoint(vitals: HostCollector, *, host: str, port: int) -> Iterator[int]:
     with server:
         threading.Thread(target=server.serve_forever, name="embedmill-endpoint", daemon=True).start()
         taken: int = server.server_address[1]
-        log.info("metrics host=%s port=%d", host, taken)
+        log.info("metrics", host=host, port=taken)
         try:
             yield taken
         finally:
@@ -82,7 +82,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Probes are no news."""
-        log.debug(format, *args)
+        log.debug("http", request=format % args)
 
     def _metrics(self) -> None:
         encode, content_type = choose_encoder(self.headers.get("Accept", ""))

@@ -1,16 +1,17 @@
 """Which worker processes a host runs: one for each usable device, or several on a fast one."""
 
-import logging
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+
+import structlog
 
 from selection import choose
 from selection.machine.facts import Gpu
 from worker.settings import Settings
 from worker.startup.survey import Survey
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 Environ = Mapping[str, str]
 _SMALL_PARAMETERS = 25_000_000  #: of the layers: MiniLM has 11 or 21 million, BERT-base 85
@@ -68,7 +69,8 @@ def _workers_on(gpu: Gpu, seen: Survey, settings: Settings, *, cores: int) -> in
     if parameters > _SMALL_PARAMETERS:
         return 1
     log.info(
-        "two_workers gpu=%d reason=one could not feed it a model this small (EMBEDMILL_WORKERS_PER_GPU)",
-        gpu.index,
+        "two_workers",
+        gpu=gpu.index,
+        reason="one could not feed it a model this small (EMBEDMILL_WORKERS_PER_GPU)",
     )
     return 2

@@ -1,6 +1,5 @@
 """One device's worker process: started, watched, and started again when it dies."""
 
-import logging
 import signal
 import socket
 import subprocess
@@ -10,11 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+import structlog
+
 from worker.consumer.handback import new_owner
 from worker.supervisor.channel import Channel
 from worker.telemetry.report import Report
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 FINAL_STATUSES = range(2, 6)  # usage, profile: the same command ends the same way again
 FIRST_PAUSE_S = 0.5
@@ -77,11 +78,11 @@ class WorkerProcess:
                 return 0 if status == -signal.SIGTERM else status
             any_ready = any_ready or ended.served_s is not None
             if status in FINAL_STATUSES or (status > 0 and not any_ready):
-                log.error("worker_given_up name=%s status=%d", owner, status)
+                log.error("worker_given_up", name=owner, status=status)
                 return status
             num_failures = 0 if ended.settled or on_trial else num_failures + 1
             pause_s = min(MAX_PAUSE_S, FIRST_PAUSE_S * 2 ** (num_failures - 1)) if num_failures else 0.0
-            log.warning("worker_died name=%s status=%d restart_in_s=%.1f", owner, status, pause_s)
+            log.warning("worker_died", name=owner, status=status, restart_in_s=round(pause_s, 1))
             self._stopping.wait(pause_s)
 
     def stop(self) -> None:

@@ -3,7 +3,6 @@
 It loads no model and no inference library, so that little can go wrong in it.
 """
 
-import logging
 import os
 import signal
 import sys
@@ -12,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from queue import Empty, SimpleQueue
 
+import structlog
 from redis.exceptions import RedisError
 
 from producer.contract import Keys, queue_name
@@ -22,7 +22,7 @@ from worker.startup.survey import survey
 from worker.supervisor.placement import Environ, environs
 from worker.supervisor.process import WorkerProcess
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 _WAIT_S = 0.25
 
 
@@ -38,7 +38,7 @@ def run_host(
     `environ` is what the worker processes get; it must say what `settings` say. `command(owner)` starts one.
     """
     devices = environs(survey(settings), settings, environ)
-    log.info("host pid=%d workers=%d", os.getpid(), len(devices))
+    log.info("host", pid=os.getpid(), workers=len(devices))
     keys = Keys(queue_name(settings.name), settings.prefix)
     redis = connect_blocking(settings.redis_url)
 
@@ -46,10 +46,10 @@ def run_host(
         try:
             left = hand_back(redis, keys, owner)
         except (RedisError, OSError) as error:  # its leases run out by themselves
-            log.warning("not_handed_back name=%s error=%s", owner, error)
+            log.warning("not_handed_back", name=owner, error=str(error))
             return False
         if left.num_jobs:
-            log.warning("handed_back name=%s jobs=%d on_trial=%d", owner, left.num_jobs, left.num_on_trial)
+            log.warning("handed_back", name=owner, jobs=left.num_jobs, on_trial=left.num_on_trial)
         return left.num_on_trial > 0
 
     slots = {name: WorkerProcess(one, command=command, hand_back=give_back) for name, one in devices.items()}

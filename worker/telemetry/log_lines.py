@@ -1,12 +1,13 @@
 """Who is told of a batch or a job: the log here, and whoever else listens."""
 
-import logging
 from collections.abc import Callable
 from typing import TypeVar
 
+import structlog
+
 from worker.telemetry.events import BatchEvent, JobEvent
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 _Event = TypeVar("_Event")
 
@@ -24,29 +25,28 @@ def to_all(*listeners: Callable[[_Event], None]) -> Callable[[_Event], None]:
 def log_batch(event: BatchEvent) -> None:
     """One line a batch, for those who look closely."""
     log.debug(
-        "batch texts=%d tokens=%d cost_tokens=%d budget_tokens=%d seconds=%.4f",
-        event.num_texts,
-        event.num_tokens,
-        event.cost_tokens,
-        event.budget_tokens,
-        event.seconds,
+        "batch",
+        texts=event.num_texts,
+        tokens=event.num_tokens,
+        cost_tokens=event.cost_tokens,
+        budget_tokens=event.budget_tokens,
+        seconds=round(event.seconds, 4),
     )
 
 
 def log_job(event: JobEvent) -> None:
     """One line a job."""
     log.info(
-        "job id=%s code=%s texts=%d failed=%d truncated=%d tokens=%d repeated=%d cached=%d tries=%d "
-        "waited_s=%.3f seconds=%.3f",
-        event.job,
-        event.code,
-        event.num_texts,
-        event.num_failed,
-        event.num_truncated,
-        event.num_tokens,
-        event.num_repeated,
-        event.num_cache_hits,
-        event.tries,
-        event.waited_s,
-        event.seconds,
+        "job",
+        id=event.job,
+        code=event.code,
+        texts=event.num_texts,
+        failed=event.num_failed,
+        truncated=event.num_truncated,
+        tokens=event.num_tokens,
+        repeated=event.num_repeated,
+        cached=event.num_cache_hits,
+        tries=event.tries,
+        waited_s=round(event.waited_s, 3),
+        seconds=round(event.seconds, 3),
     )

@@ -1,15 +1,15 @@
 """What turns texts into token ids: the reference library, a fast one that must agree with it, or both."""
 
-import logging
 from collections.abc import Callable
 from itertools import chain
 from typing import Any
 
 import numpy as np
+import structlog
 
 from worker.contract import Tokens
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 # Texts to flat ids, special tokens included and nothing cut; safe to call from many threads.
 Engine = Callable[[list[str]], Tokens]
@@ -70,6 +70,6 @@ class FallingBack:
             except (MemoryError, KeyboardInterrupt, SystemExit):
                 raise
             except BaseException as error:  # a panic in Rust is no Exception; it must not end the worker
-                log.error("fast tokenizer given up, from now on the slow one: %s", type(error).__name__)
+                log.error("fast_tokenizer_dropped", error=type(error).__name__)
                 self._engine = self._reference
         return self._reference(texts)

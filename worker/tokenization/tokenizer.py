@@ -1,12 +1,12 @@
 """Texts to flat token ids, exactly as the model's own tokenizer gives them; nothing is padded."""
 
-import logging
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import structlog
 from tokenizers import Tokenizer as Library
 from tokenizers.normalizers import Lowercase, Sequence
 
@@ -23,7 +23,7 @@ from worker.tokenization.engines import (
 from worker.tokenization.parity import first_difference
 from worker.tokenization.pretruncation import CHARACTERS_A_TOKEN, is_separable, part_of
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -132,14 +132,14 @@ def _engine(library: Library) -> Engine:
     try:
         fast = wordpiece_engine(library.to_str())
     except UnsupportedTokenizer as reason:
-        log.info("tokenizer engine=tokenizers reason=%s", reason)
+        log.info("tokenizer", engine="tokenizers", reason=str(reason))
         return reference
     special = [token.content for token in library.get_added_tokens_decoder().values()]
     difference = first_difference(fast, reference, special=special, vocabulary=list(library.get_vocab()))
     if difference is not None:
-        log.warning("tokenizer engine=tokenizers reason=nanotoken gives other ids for %s", difference)
+        log.warning("tokenizer", engine="tokenizers", reason=f"nanotoken gives other ids for {difference}")
         return reference
-    log.info("tokenizer engine=nanotoken, its ids equal those of tokenizers")
+    log.info("tokenizer", engine="nanotoken")
     return FallingBack(fast, reference)
 
 

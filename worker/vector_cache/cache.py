@@ -1,18 +1,18 @@
 """Vectors of texts that were embedded before, by everything that decides what the vector is."""
 
 import hashlib
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+import structlog
 
 from producer.contract import Truncate
 from worker.contract import FloatArray, Indices
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 _KEY_BYTES = 16
 
@@ -118,7 +118,7 @@ class VectorCache:
 
     def _failed(self, error: StoreError) -> None:
         if not self._failing:  # once, not for every job
-            log.warning("vector_cache_failing reason=%s", error)
+            log.warning("vector_cache_failing", reason=str(error))
         self._failing = True
 
 

@@ -120,7 +120,7 @@ def test_pooling_is_told_by_the_files_beside_the_graph(
     if normalised:
         expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    assert ("custom_pooling pooling=mean normalize=false told_by=nothing: assumed" in caplog.text) == (
+    assert ('custom_pooling pooling=mean normalize=false told_by="nothing: assumed' in caplog.text) == (
         not files
     )
 

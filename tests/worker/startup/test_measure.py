@@ -43,7 +43,7 @@ def test_a_profile_is_measured_once_and_followed(tmp_path: Path, caplog: pytest.
     for _ in range(2):
         booted = boot(given)
         booted.backend.close()
-    assert caplog.text.count("under policy measured: one") == 1
+    assert caplog.text.count("profiles=one") == 1
     assert caplog.text.count("measured name=one texts_per_s=") == 1
     found = booted.survey.measurements[booted.profile.id]
     assert found.tokens_per_s > found.texts_per_s > 0
@@ -188,4 +188,4 @@ def test_workers_that_boot_together_measure_once(tmp_path: Path) -> None:
     said = "".join(process.communicate(timeout=100)[1] for process in both)
     assert [process.returncode for process in both] == [0, 0]
     assert said.count("measured name=one texts_per_s=") == 1
-    assert said.count("measuring_wait reason=another worker measures") == 1
+    assert said.count("measuring_wait path=") == 1

@@ -151,8 +151,8 @@ def test_a_worker_does_not_outlive_its_parent(server: EmbeddedServer, tmp_path: 
         [worker] = psutil.Process(host.pid).children()
         host.kill()
         worker.wait(20)
-    assert "the parent process has gone" in (tmp_path / "log").read_text()
-    assert "worker stopped" in (tmp_path / "log").read_text()
+    assert "parent_gone" in (tmp_path / "log").read_text()
+    assert "worker_stopped" in (tmp_path / "log").read_text()
 
 
 async def test_only_the_dead_one_s_jobs_are_handed_back(
@@ -241,7 +241,7 @@ def test_two_workers_share_a_gpu_that_one_could_not_feed(
     seen = survey(settings, facts_file=MACHINES / f"{machine}.json")
     assert list(environs(seen, settings, {})) == names
     num_shared = sum(name.endswith("/1") for name in names)
-    assert caplog.text.count("reason=one could not feed it") == num_shared
+    assert caplog.text.count('reason="one could not feed it') == num_shared
 
 
 def test_few_cores_feed_no_second_worker() -> None:

@@ -145,7 +145,7 @@ def test_a_tokenizer_the_fast_engine_cannot_do_is_left_to_the_library(
         wordpiece_engine(other.to_str())
     with caplog.at_level(logging.INFO):
         tokenizer = Tokenizer(tmp_path, max_tokens=4)
-    assert "engine=tokenizers reason=nanotoken" in caplog.text
+    assert 'engine=tokenizers reason="nanotoken' in caplog.text
     whole = other.encode("abcdefg").ids
     assert tokenizer.encode(["ab", "abcdefg"], Truncate.START).tokens.ids.tolist() == whole[:2] + whole[-4:]
     assert tokenizer.encode(["ab", "abcdefg"], Truncate.END).tokens.ids.tolist() == whole[:2] + whole[:4]

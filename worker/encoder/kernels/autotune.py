@@ -4,7 +4,6 @@ The library orders its algorithms by a guess, which knows nothing of a GPU at it
 first takes up to a fifth more than the best (docs/encoder.md).
 """
 
-import logging
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,6 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import structlog
 import torch
 
 from worker.encoder.kernels.cublaslt import Matmul, MatmulShape, version
@@ -24,7 +24,7 @@ _FIRST_LOOK_MS, _CLOCK_MS = 5.0, 15.0
 _FINALISTS = 5
 _ROUNDS = 3
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 Run = Callable[[], object]
 Chosen = dict[MatmulShape, tuple[Matmul, bytes]]
@@ -52,7 +52,7 @@ def tuned(
         if found != known:
             keep_cached(path, found)
             took_s = time.perf_counter() - started_s
-            log.info("products_tuned path=%s products=%d took_s=%.1f", path, len(products), took_s)
+            log.info("products_tuned", path=str(path), products=len(products), took_s=round(took_s, 1))
     algorithms = {shape: bytes.fromhex(found[str(shape)]) for shape in products}
     return {shape: (products[shape], algorithm) for shape, algorithm in algorithms.items() if algorithm}
 
@@ -73,7 +73,7 @@ def fastest(runs: Sequence[Run], clock: Callable[[Run, float], float]) -> int:
 def _lock(path: Path) -> AbstractContextManager[Any]:
     """Workers that share a GPU would slow each other down while they clock; no folder, no lock."""
     try:
-        return locked(path.with_suffix(".lock"), waiting="products_wait reason=another process tunes them")
+        return locked(path.with_suffix(".lock"), waiting="autotune_wait", reason="another process tunes")
     except OSError:
         return nullcontext()
 

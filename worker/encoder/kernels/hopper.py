@@ -1,10 +1,10 @@
 """Attention on Hopper's own instructions, for the layers whose every token sees its whole text."""
 
 import ctypes
-import logging
 import math
 from pathlib import Path
 
+import structlog
 import torch
 import triton
 
@@ -19,7 +19,7 @@ _KEYS, _NARROW_ROWS = 64, 16  # rows that one copy brings
 _PARTS = 5  # of shared memory: a tile's queries, and the keys and values of two blocks
 _MOST_TILES = 65_535  # of a grid's second dimension
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 
 class HopperAttention:
@@ -79,9 +79,9 @@ def hopper_attention(network: Network) -> HopperAttention | None:
     try:
         found = HopperAttention(plain, dtype)
     except (ImportError, OSError, RuntimeError) as error:
-        log.warning("attention_chosen by=triton reason=%.200s", error)
+        log.warning("attention_chosen", by="triton", reason=str(error))
         return None
-    log.info("attention_chosen by=hopper heads=%d kv_heads=%d", plain.heads, plain.kv_heads)
+    log.info("attention_chosen", by="hopper", heads=plain.heads, kv_heads=plain.kv_heads)
     return found
 
 

@@ -1,9 +1,9 @@
 """Matrix products: of full batches by the algorithm that was fastest here, else by torch's choice."""
 
-import logging
 from collections.abc import Iterable
 from pathlib import Path
 
+import structlog
 import torch
 import torch.nn.functional as F
 
@@ -11,7 +11,7 @@ from worker.encoder.kernels.autotune import tuned
 from worker.encoder.kernels.cublaslt import WORKSPACE_BYTES, Kind, Matmul, MatmulShape
 from worker.encoder.network import Linear, Rows, StaticScale, Tensor
 
-log = logging.getLogger(__name__)
+log = structlog.stdlib.get_logger(__name__)
 
 
 class Matmuls:
@@ -68,7 +68,7 @@ class Matmuls:
                 products = {shape: Matmul(shape, workspace) for shape in wanted}
                 self._chosen = tuned(products, wanted, by_torch, self._cache)
         except (OSError, AttributeError, RuntimeError) as error:
-            log.warning("products_not_tuned reason=%.200s", error)
+            log.warning("products_not_tuned", reason=str(error))
         torch.cuda.empty_cache()
 
     def _algorithm(self, kind: Kind, x: Tensor, linear: Linear) -> tuple[Matmul, bytes] | None:
