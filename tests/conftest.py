@@ -5,10 +5,11 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from redis.asyncio import Redis
+from redis_server import MISSING, SERVERS
 
 from producer.connection import connect
 from producer.contract import Keys
-from producer.embedded import EmbeddedServer
+from producer.embedded import EmbeddedServer, find_server
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -19,10 +20,27 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests marked `every_server` run on each of SERVERS, all others on the first."""
+    if "program" in metafunc.fixturenames and metafunc.definition.get_closest_marker("every_server"):
+        first, *others = SERVERS
+        names = [first, *(pytest.param(name, marks=pytest.mark.other_servers) for name in others)]
+        metafunc.parametrize("program", names, indirect=True, scope="session")
+
+
 @pytest.fixture(scope="session")
-def server() -> Iterator[EmbeddedServer]:
+def program(request: pytest.FixtureRequest) -> str:
+    """The server program of the test; where a test does not care, what is on PATH does not decide."""
+    name = getattr(request, "param", None)
+    if name is None:
+        return next(iter(SERVERS.values()))() or find_server()
+    return SERVERS[name]() or pytest.skip(MISSING[name])
+
+
+@pytest.fixture(scope="session")
+def server(program: str) -> Iterator[EmbeddedServer]:
     """One server for the whole run; every test has a queue of its own on it."""
-    with EmbeddedServer() as running:
+    with EmbeddedServer(program=program) as running:
         yield running
 
 

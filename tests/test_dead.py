@@ -17,6 +17,8 @@ from producer.submission import prepare, submit
 from worker import leases
 from worker.leases import Leases
 
+pytestmark = pytest.mark.every_server
+
 KEYS = Keys(queue_name(MODEL))
 FAILURE = Failure(code="internal_error", message="a reason")
 

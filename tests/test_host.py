@@ -31,6 +31,8 @@ from worker.slot import Slot
 from worker.survey import survey
 from worker.trial import NOTHING, Trial
 
+pytestmark = pytest.mark.every_server
+
 KEYS = Keys(queue_name(MODEL))
 READY = "import os, signal, sys, time; os.write(0, b'r');"
 MACHINES = Path(__file__).parent / "machines"

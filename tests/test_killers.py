@@ -49,6 +49,8 @@ from worker.slot import Slot
 from worker.trial import MAX_DEATHS, NOTHING, Range, Trial
 from worker.vector_cache import VectorCache
 
+pytestmark = pytest.mark.every_server
+
 log = logging.getLogger(__name__)
 KEYS = Keys(queue_name(MODEL))
 PROGRAM = Path(__file__).parent / "killing_worker.py"

@@ -21,6 +21,8 @@ from producer.submission import Priority, QueueLimits, prepare, submit
 from worker.leases import Answer, Claim, Leases
 from worker.trial import NOTHING, Trial
 
+pytestmark = pytest.mark.every_server
+
 ANSWER = Answer(encode_failure(Failure(code="test", message="an answer")))
 MANY = 1 << 30
 

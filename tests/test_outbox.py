@@ -9,6 +9,8 @@ from redis.exceptions import ResponseError
 from producer.connection import end_tasks
 from producer.outbox import MAX_COMMANDS, Outbox
 
+pytestmark = pytest.mark.every_server
+
 
 async def num_reads(redis: Redis) -> int:
     """How often the server has read from a connection."""

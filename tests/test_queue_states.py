@@ -35,6 +35,8 @@ from worker.leases import Answer, Claim, Leases
 from worker.owner import Left, hand_back
 from worker.trial import NOTHING, Trial
 
+pytestmark = pytest.mark.every_server
+
 KEYS = Keys("states")
 IDS = ("a", "b", "c")
 WORKERS = ("one", "two", "three")

@@ -16,6 +16,8 @@ from worker import recount
 from worker.leases import Leases
 from worker.recount import Recount
 
+pytestmark = pytest.mark.every_server
+
 
 @pytest.fixture
 def blocking(server: EmbeddedServer) -> BlockingRedis:

@@ -19,6 +19,8 @@ from worker.registration import Registration
 from worker.settings import Settings
 from worker.tally import Tally
 
+pytestmark = pytest.mark.every_server
+
 KEYS = Keys(queue_name(MODEL))
 
 
