@@ -25,8 +25,8 @@ demo: $(VENV)/demo.stamp  ## embed 4,000 definitions on the CPU, then ask: make 
 test: lint  ## lint, types, import rules and the fast tests; no torch, no GPU, no Redis needed
 	$(BIN)/python -m pytest -n auto --maxprocesses 4
 
-test-all: test $(VENV)/peers.stamp $(VENV)/tensorrt.stamp  ## make test, then the slow tests and those with torch or TensorRT
-	$(BIN)/python -m pytest -m "slow or peers or tensorrt"
+test-all: test $(VENV)/peers.stamp $(VENV)/tensorrt.stamp  ## make test, then the slow tests, those with torch or TensorRT, and the queue's on other servers
+	$(BIN)/python -m pytest -m "slow or peers or tensorrt or other_servers"
 
 lint: $(VENV)/dev.stamp  ## ruff, mypy and the import rules
 	$(BIN)/ruff check

@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import structlog
 from redis.asyncio import Redis
+from support.redis_server import MISSING, SERVERS
 
 from producer.contract import Keys
-from producer.embedded.services import EmbeddedServer
+from producer.embedded.services import EmbeddedServer, find_server
 from producer.transport.connect import connect
 
 
@@ -35,10 +36,27 @@ def _logs() -> None:
     )
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests marked `every_server` run on each of SERVERS, all others on the first."""
+    if "program" in metafunc.fixturenames and metafunc.definition.get_closest_marker("every_server"):
+        first, *others = SERVERS
+        names = [first, *(pytest.param(name, marks=pytest.mark.other_servers) for name in others)]
+        metafunc.parametrize("program", names, indirect=True, scope="session")
+
+
 @pytest.fixture(scope="session")
-def server() -> Iterator[EmbeddedServer]:
+def program(request: pytest.FixtureRequest) -> str:
+    """The server program of the test; where a test does not care, what is on PATH does not decide."""
+    name = getattr(request, "param", None)
+    if name is None:
+        return next(iter(SERVERS.values()))() or find_server()
+    return SERVERS[name]() or pytest.skip(MISSING[name])
+
+
+@pytest.fixture(scope="session")
+def server(program: str) -> Iterator[EmbeddedServer]:
     """One server for the whole run; every test has a queue of its own on it."""
-    with EmbeddedServer() as running:
+    with EmbeddedServer(program=program) as running:
         yield running
 
 

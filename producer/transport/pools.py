@@ -25,6 +25,8 @@ from producer.transport.url import RedisUrl
 _MAX_CONNECTIONS = 64
 _HEALTH_CHECK_S = 15
 _READ_BYTES = 256 * 1024  # what asyncio takes from a socket at once; an answer is often larger
+# redis-py would tell its own name with CLIENT SETINFO, a right that Redis before 7.2 cannot give.
+_NAMELESS: dict[str, Any] = {"lib_name": None, "lib_version": None}
 _SENTINEL_TIMEOUT_S = 1.0  # the next one is asked then; a host that is gone takes its sentinel along
 
 
@@ -116,6 +118,7 @@ def _options(url: RedisUrl, timeout_s: float, retry: object) -> dict[str, Any]:
         **connect_timeout,
         "max_connections": _MAX_CONNECTIONS,
         "health_check_interval": _HEALTH_CHECK_S,
+        **_NAMELESS,
         **url.options,
         "retry": retry,
         "retry_on_error": list(TRANSIENT_ERRORS),
@@ -126,7 +129,7 @@ def _sentinel_options(url: RedisUrl, timeout_s: float) -> dict[str, Any]:
     tls = {name: value for name, value in url.options.items() if name.startswith("ssl_")}
     limit_s = min(timeout_s, _SENTINEL_TIMEOUT_S)
     limits = {"socket_timeout": limit_s, "socket_connect_timeout": limit_s}
-    return {"ssl": url.tls, **tls, **limits, **url.sentinel_options}
+    return {"ssl": url.tls, **tls, **limits, **_NAMELESS, **url.sentinel_options}
 
 
 def _is_quiet(connection: Any) -> bool:

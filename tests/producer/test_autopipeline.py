@@ -9,6 +9,8 @@ from redis.exceptions import ResponseError
 from producer.transport.autopipeline import MAX_COMMANDS, AutoPipeline
 from producer.transport.connect import end_tasks
 
+pytestmark = pytest.mark.every_server
+
 
 async def num_reads(redis: Redis) -> int:
     """How often the server has read from a connection."""

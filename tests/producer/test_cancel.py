@@ -14,6 +14,8 @@ from producer.queue.cancel import RunCancelled
 from producer.transport.connect import end_tasks
 from worker.consumer.leases import JobResult, Leases
 
+pytestmark = pytest.mark.every_server
+
 KEYS = Keys(queue_name(MODEL))
 
 

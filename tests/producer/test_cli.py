@@ -188,10 +188,10 @@ def start(*arguments, **more):
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("source", ["in.jsonl", "-"])
-def test_an_interrupt_ends_cleanly(tmp_path, number, status, source):
+def test_an_interrupt_ends_cleanly(tmp_path, program, number, status, source):
     """Ctrl-C and SIGTERM, while replies or input are awaited: their own status and no file."""
     put(tmp_path / "in.jsonl", "a")
-    with EmbeddedServer() as server:
+    with EmbeddedServer(program=program) as server:
         run = start(source, "-o", "out.npy", "--redis-url", server.url, stdin=subprocess.PIPE, cwd=tmp_path)
         with run:
             while not (tmp_path / "out.npy.part").exists():

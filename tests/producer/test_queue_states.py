@@ -35,6 +35,8 @@ from worker.consumer.bisection import NOTHING, Bisection
 from worker.consumer.handback import HandedBack, hand_back
 from worker.consumer.leases import Claim, JobResult, Leases
 
+pytestmark = pytest.mark.every_server
+
 KEYS = Keys("states")
 IDS = ("a", "b", "c")
 WORKERS = ("one", "two", "three")

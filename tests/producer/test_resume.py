@@ -283,10 +283,10 @@ async def test_a_second_start_does_the_rest(redis: Redis, server: EmbeddedServer
     np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), vectors)
 
 
-async def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
+async def test_a_second_signal_ends_at_once(program: str, tmp_path: Path) -> None:
     """Also while the first one's end waits for a server that does not answer."""
     (tmp_path / "in.txt").write_text("a text\n")
-    with EmbeddedServer() as server:
+    with EmbeddedServer(program=program) as server:
         async with connect(server.url) as redis:
             with start(server.url, tmp_path) as run:
                 await until_waiting(redis, 1)

@@ -19,6 +19,8 @@ from worker.telemetry.counters import Counters
 from worker.telemetry.events import JobEvent
 from worker.telemetry.worker_info import WorkerInfo
 
+pytestmark = pytest.mark.every_server
+
 KEYS = Keys(queue_name(MODEL))
 
 

@@ -23,27 +23,55 @@ openssl = pytest.mark.skipif(
 )
 
 
+# What RFC 5280 asks of them, and Python from 3.13 on.
+OF_AN_AUTHORITY = (
+    "basicConstraints=critical,CA:TRUE",
+    "keyUsage=critical,keyCertSign,cRLSign",
+    "subjectKeyIdentifier=hash",
+)
+OF_A_HOST = ("subjectKeyIdentifier=hash", "authorityKeyIdentifier=keyid")
+
+
 class Certificates:
-    """An authority, a certificate for `localhost` and one for a client, and a foreign authority."""
+    """An authority, a certificate for `localhost` and one for a client, and a foreign authority.
+
+    The authority `careless` does not say what its key is for.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        for name in ("ca", "foreign"):
-            self._openssl(
-                "req", "-x509", "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.crt"
-            )
-        self._sign("server", "subjectAltName=DNS:localhost")
-        self._sign("client", "extendedKeyUsage=clientAuth")
+        self._found("ca", *OF_AN_AUTHORITY)
+        self._found("foreign", *OF_AN_AUTHORITY)
+        self._found("careless", *(line for line in OF_AN_AUTHORITY if "keyUsage" not in line))
+        self._sign("server", "ca", "subjectAltName=DNS:localhost")
+        self._sign("client", "ca", "extendedKeyUsage=clientAuth")
+        self._sign("of-careless", "careless", "subjectAltName=DNS:localhost")
+        self._sign("expired", "ca", "subjectAltName=DNS:localhost", days=-1)
 
     def path(self, name: str) -> str:
         return str(self._directory / name)
 
-    def _sign(self, name: str, extension: str) -> None:
-        (self._directory / "extensions").write_text(extension + "\n")
+    def _found(self, name: str, *extensions: str) -> None:
+        """An authority that signs itself; a configuration without extensions, or the system's are added."""
+        lines = (
+            "[req]",
+            "distinguished_name = name",
+            "x509_extensions = own",
+            "[name]",
+            "[own]",
+            *extensions,
+        )
+        (self._directory / "authority.cnf").write_text("\n".join(lines) + "\n")
+        files = ("-config", "authority.cnf", "-keyout", f"{name}.key", "-out", f"{name}.crt")
+        self._openssl("req", "-x509", "-subj", f"/CN={name}", *files)
+
+    def _sign(self, name: str, authority: str, extension: str, *, days: int = 30) -> None:
+        (self._directory / "extensions").write_text("\n".join((*OF_A_HOST, extension)) + "\n")
         request = ("-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
         self._openssl("req", "-new", *request)
-        authority = ("-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "extensions")
-        self._openssl("x509", "-req", "-in", f"{name}.csr", *authority, "-out", f"{name}.crt")
+        signer = ("-CA", f"{authority}.crt", "-CAkey", f"{authority}.key", "-CAcreateserial")
+        terms = ("-extfile", "extensions", "-days", str(days))
+        self._openssl("x509", "-req", "-in", f"{name}.csr", *signer, *terms, "-out", f"{name}.crt")
 
     def _openssl(self, command: str, *arguments: str) -> None:
         new = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes") if command == "req" else ()
@@ -57,18 +85,20 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return Certificates(tmp_path_factory.mktemp("certificates"))
 
 
-def tls_server(plain: RedisServer, certificates: Certificates, *, wants_ours: bool = False) -> Proxy:
+def tls_server(
+    plain: RedisServer, certificates: Certificates, *, name: str = "server", wants_ours: bool = False
+) -> Proxy:
     """A TLS end before a server without: the one that the tests have has none."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=certificates.path("ca.crt"))
-    context.load_cert_chain(certificates.path("server.crt"), certificates.path("server.key"))
+    context.load_cert_chain(certificates.path(f"{name}.crt"), certificates.path(f"{name}.key"))
     if wants_ours:
         context.verify_mode = ssl.CERT_REQUIRED
     return Proxy(plain.port, tls=context)
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path_factory.mktemp("plain")) as running:
+def plain(program: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with RedisServer(program, tmp_path_factory.mktemp("plain")) as running:
         yield running
 
 
@@ -120,6 +150,37 @@ async def test_an_authority_that_is_not_ours_is_refused(server: Proxy, certifica
         sentence = await refusal(url_of(server, **options))
         assert "certificate is not trusted" in sentence
         assert "ssl_ca_certs" in sentence
+
+
+@openssl
+async def test_an_authority_that_is_badly_made_is_told_as_that(
+    plain: RedisServer, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python 3.13 wants it to say what its key is for; to name it with ssl_ca_certs would not help."""
+    make = ssl.create_default_context
+
+    def strict(*arguments: object, **options: object) -> ssl.SSLContext:
+        context = make(*arguments, **options)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+        return context
+
+    with tls_server(plain, certificates, name="of-careless") as server:
+        monkeypatch.setattr(ssl, "create_default_context", strict)
+        sentence = await refusal(url_of(server, ssl_ca_certs=certificates.path("careless.crt")))
+    assert "CA cert does not include key usage extension" in sentence
+    assert "must be made again" in sentence
+    assert "ssl_ca_certs" not in sentence.partition("?")[2].partition(": ")[2]
+
+
+@openssl
+async def test_a_certificate_that_has_expired_is_told_as_that(
+    plain: RedisServer, certificates: Certificates
+) -> None:
+    """Another authority would not help either."""
+    with tls_server(plain, certificates, name="expired") as server:
+        sentence = await refusal(url_of(server, ssl_ca_certs=certificates.path("ca.crt")))
+    assert "certificate is out of date" in sentence
+    assert "renew it" in sentence
 
 
 @openssl

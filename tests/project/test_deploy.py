@@ -20,7 +20,6 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 from support.paths import ROOT
 
-from producer.embedded.services import find_server
 from worker.settings import Settings
 
 BASE = "compose.yaml"
@@ -219,11 +218,11 @@ def test_commands_exist(program: str, command: str) -> None:
 
 
 @pytest.fixture
-def valkey(tmp_path: Path) -> Iterator[redis.Redis]:
+def valkey(program: str, tmp_path: Path) -> Iterator[redis.Redis]:
     """A real server, started with the arguments in compose.yaml."""
     socket = tmp_path / "valkey.sock"
     command = [
-        find_server(),
+        program,
         *load(BASE)["services"]["valkey"]["command"][1:],
         *("--port", "0", "--unixsocket", str(socket), "--dir", str(tmp_path)),
     ]

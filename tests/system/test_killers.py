@@ -49,6 +49,8 @@ from worker.startup.boot import Booted
 from worker.supervisor.process import WorkerProcess
 from worker.vector_cache.cache import VectorCache
 
+pytestmark = pytest.mark.every_server
+
 log = logging.getLogger(__name__)
 KEYS = Keys(queue_name(MODEL))
 PROGRAM = ROOT / "tests" / "support" / "killing_worker.py"

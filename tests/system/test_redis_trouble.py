@@ -24,13 +24,15 @@ from producer.transport.connect import connect, connect_blocking, redis_errors, 
 from producer.transport.retry import OutageBudget
 from worker.consumer.leases import Leases
 
+pytestmark = pytest.mark.every_server
+
 KEYS = Keys(queue_name(MODEL))
 TEXTS = [f"text {number}" for number in range(20)]
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[RedisServer]:
-    with RedisServer(tmp_path / "server", appendonly="yes", appendfsync="always") as running:
+def server(program: str, tmp_path: Path) -> Iterator[RedisServer]:
+    with RedisServer(program, tmp_path / "server", appendonly="yes", appendfsync="always") as running:
         yield running
 
 
@@ -88,9 +90,9 @@ async def test_an_answer_waits_for_memory_and_burns_no_try(
     assert "text" not in caplog.text.replace("texts", "")
 
 
-async def test_a_replica_is_left_for_the_primary(server: RedisServer, tmp_path: Path) -> None:
+async def test_a_replica_is_left_for_the_primary(server: RedisServer, program: str, tmp_path: Path) -> None:
     """READONLY is met where a name now stands for another server: what connects again gets through."""
-    with RedisServer(tmp_path / "other") as other:
+    with RedisServer(program, tmp_path / "other") as other:
         async with Client(server.url, model=MODEL) as client, worker(server.url, lease_s=0.6):
             assert (await client.embed(["before"])).ok
             with server.client() as redis:
@@ -209,9 +211,9 @@ async def test_outages_end_no_job_as_exhausted(server: RedisServer) -> None:
 
 
 @pytest.mark.slow
-async def test_a_server_that_loads_its_data_is_waited_for(tmp_path: Path) -> None:
+async def test_a_server_that_loads_its_data_is_waited_for(program: str, tmp_path: Path) -> None:
     """LOADING is an outage like any other."""
-    with RedisServer(tmp_path / "one", appendonly="yes", key_load_delay="20") as server:
+    with RedisServer(program, tmp_path / "one", appendonly="yes", key_load_delay="20") as server:
         async with Client(server.url, model=MODEL) as client:
             with server.client() as redis, redis.pipeline(transaction=False) as pipe:
                 for number in range(40_000):

@@ -18,6 +18,8 @@ from producer.errors import SettingsError
 from worker.serving.app import serve
 from worker.settings import Settings
 
+pytestmark = pytest.mark.every_server
+
 LONG = "word " * 400
 
 

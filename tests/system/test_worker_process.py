@@ -18,6 +18,8 @@ from producer.contract import Keys, queue_name
 from producer.embedded.services import EmbeddedServer
 from producer.errors import JobFailed
 
+pytestmark = pytest.mark.every_server
+
 KEYS = Keys(queue_name(MODEL))
 
 

@@ -135,14 +135,13 @@ def _pipeline(
     budget = Budget(
         max_tokens=backend.max_batch_tokens, max_texts=backend.max_batch_texts, padded=backend.padded
     )
-    cache = open_cache(settings, booted, keys)
-    batcher = Batcher(budget, dim=backend.dim)
-    embedding = Embedder(booted.tokenizer, batcher, cache=cache)
-    device = Runner(backend, batcher, on_batch=on_batch, on_death=on_death)
-
     with ExitStack() as on_exit:
+        cache = open_cache(settings, booted, keys)
         if cache is not None:
             on_exit.callback(cache.close)
+        batcher = Batcher(budget, dim=backend.dim)
+        embedding = Embedder(booted.tokenizer, batcher, cache=cache)
+        device = Runner(backend, batcher, on_batch=on_batch, on_death=on_death)
         executor = on_exit.enter_context(
             ThreadPoolExecutor(max_workers=4, thread_name_prefix="embedmill-cpu")
         )

@@ -26,14 +26,12 @@ class DiskVectors:
             self._database = sqlite3.connect(
                 path, timeout=_BUSY_S, check_same_thread=False, isolation_level=None
             )
-            # A crash of the machine may cost what was written last: it is a cache.
-            self._database.execute("PRAGMA journal_mode=WAL")
-            self._database.execute("PRAGMA synchronous=OFF")
-            with self._database:
-                self._database.execute("BEGIN IMMEDIATE")
-                for table in _TABLES:
-                    self._create(table)
         except (sqlite3.Error, OSError) as error:
+            raise StoreError(f"{path}: {error}") from error
+        try:
+            self._prepare()
+        except sqlite3.Error as error:
+            self._database.close()
             raise StoreError(f"{path}: {error}") from error
 
     def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
@@ -71,6 +69,15 @@ class DiskVectors:
         """See `Store`."""
         with self._lock:
             self._database.close()
+
+    def _prepare(self) -> None:
+        # A crash of the machine may cost what was written last: it is a cache.
+        self._database.execute("PRAGMA journal_mode=WAL")
+        self._database.execute("PRAGMA synchronous=OFF")
+        with self._database:
+            self._database.execute("BEGIN IMMEDIATE")
+            for table in _TABLES:
+                self._create(table)
 
     def _create(self, table: str) -> None:
         self._database.execute(f"CREATE TABLE IF NOT EXISTS {table} (key BLOB UNIQUE, value BLOB)")

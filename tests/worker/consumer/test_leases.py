@@ -21,6 +21,8 @@ from producer.transport.connect import connect_blocking
 from worker.consumer.bisection import NOTHING, Bisection
 from worker.consumer.leases import Claim, JobResult, Leases
 
+pytestmark = pytest.mark.every_server
+
 ANSWER = JobResult(encode_failure(Failure(code="test", message="an answer")))
 MANY = 1 << 30
 

@@ -16,6 +16,8 @@ from worker.consumer import reconcile as recount
 from worker.consumer.leases import Leases
 from worker.consumer.reconcile import Reconciler
 
+pytestmark = pytest.mark.every_server
+
 
 @pytest.fixture
 def blocking(server: EmbeddedServer) -> BlockingRedis:

@@ -30,6 +30,8 @@ from worker.startup.survey import survey
 from worker.supervisor.placement import environs
 from worker.supervisor.supervisor import keep_all
 
+pytestmark = pytest.mark.every_server
+
 KEYS = Keys(queue_name(MODEL))
 
 

@@ -1,9 +1,10 @@
 """The vector cache: the very bits that were computed, never for anything else, bounded, never in the way."""
 
 import logging
+import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ from producer.transport.connect import connect_blocking
 from worker.vector_cache.cache import Known, Store, StoreError, VectorCache
 from worker.vector_cache.redis_store import RedisVectors
 from worker.vector_cache.sqlite_store import DiskVectors
+
+pytestmark = pytest.mark.every_server
 
 DIM = 8
 TEXTS = ["one", "two", "three", ""]
@@ -134,9 +137,19 @@ def test_a_store_that_is_down_costs_hits_and_one_line(caplog: pytest.LogCaptureF
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
 
 
-def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
-    """With its name; it is somebody else's."""
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its name, and left alone: it is somebody else's."""
     path = tmp_path / "vectors.sqlite"
     path.write_bytes(b"something else entirely, longer than a header" * 100)
-    with pytest.raises(StoreError, match=r"vectors\.sqlite"), closing(DiskVectors(path, max_entries=10)):
-        pass
+    opened: list[sqlite3.Connection] = []
+    connect = sqlite3.connect
+
+    def remembering(*arguments: Any, **options: Any) -> sqlite3.Connection:
+        opened.append(connect(*arguments, **options))
+        return opened[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", remembering)
+    with pytest.raises(StoreError, match=r"vectors\.sqlite"):
+        DiskVectors(path, max_entries=10)
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        opened[0].execute("SELECT 1")
