@@ -24,7 +24,7 @@ DASHBOARD: dict[str, Any] = json.loads((ROOT / "deploy/grafana/embedmill.json").
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 QUERIES = [target["expr"] for panel in PANELS for target in panel["targets"]]
 VARIABLES = DASHBOARD["templating"]["list"]
-DOCUMENTED = re.findall(r"```promql\n(.*?)```", (ROOT / "docs/operations.md").read_text(), re.DOTALL)
+DOCUMENTED = re.findall(r"```promql\n(.*?)```", (ROOT / "docs/howto/monitoring.md").read_text(), re.DOTALL)
 ADDED_BY_PROMETHEUS = {"instance", "job", "le"}
 
 
@@ -76,7 +76,7 @@ def test_what_is_asked_for_exists(query: str) -> None:
 
 
 def test_the_documented_queries_exist_too() -> None:
-    """What docs/operations.md shows can be pasted."""
+    """What docs/howto/monitoring.md shows can be pasted."""
     names = {name for text in DOCUMENTED for name in re.findall(r"\bembedmill_\w+", text)}
     assert names
     assert names <= set(SERIES)

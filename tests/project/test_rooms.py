@@ -1,4 +1,4 @@
-"""The rooms of docs/architecture.md: who may import whom, and what an import costs."""
+"""The rooms of docs/explanation/architecture.md: who may import whom, and what an import costs."""
 
 import subprocess
 import sys
@@ -67,7 +67,7 @@ def test_the_batcher_can_be_understood_alone() -> None:
 
 def test_architecture_names_every_room() -> None:
     """No folder of the project is missing on the page that explains it."""
-    page = (ROOT / "docs" / "architecture.md").read_text()
+    page = (ROOT / "docs" / "explanation" / "architecture.md").read_text()
     packages = {path.parent.name for path in ROOT.glob("[a-z]*/**/__init__.py")}
     folders = {path.name for path in ROOT.glob("[a-z]*") if any(path.glob("*"))}
     rooms = packages | folders - {"build", "demo", "dist", "out"}
