@@ -34,62 +34,203 @@ class Settings(BaseSettings):
 
     # Before the model, which is named after it.
     custom_model: Path | None = Field(
-        default=None, validation_alias=_named("custom_model", "NIM_CUSTOM_MODEL")
+        default=None,
+        validation_alias=_named("custom_model", "NIM_CUSTOM_MODEL"),
+        description=(
+            "a model of your own: a directory with an ONNX graph and a tokenizer, or the graph in it"
+        ),
     )
-    model: str = Field(default_factory=_model_name, validation_alias=_named("model"))
-    model_dir: Path | None = Field(default=None, validation_alias=_named("model_dir"))
+    model: str = Field(
+        default_factory=_model_name,
+        validation_alias=_named("model"),
+        description=(
+            "model to serve: a name with a manifest, `org/name` on the Hugging Face hub, or a directory"
+        ),
+    )
+    model_dir: Path | None = Field(
+        default=None,
+        validation_alias=_named("model_dir"),
+        description="directory to read the model's files from, whatever the model is called",
+    )
     served_model_name: str | None = Field(
-        default=None, validation_alias=_named("served_model_name", "NIM_SERVED_MODEL_NAME")
+        default=None,
+        validation_alias=_named("served_model_name", "NIM_SERVED_MODEL_NAME"),
+        description="name producers ask for, if not the model's own",
     )
-    redis_url: str = Field(default="redis://localhost:6379", validation_alias=_named("redis_url"), repr=False)
-    prefix: str = Field(default=DEFAULT_PREFIX, min_length=1, validation_alias=_named("prefix"))
+    redis_url: str = Field(
+        default="redis://localhost:6379",
+        validation_alias=_named("redis_url"),
+        repr=False,
+        description="server and credentials; the forms are in [connections](connections.md)",
+    )
+    prefix: str = Field(
+        default=DEFAULT_PREFIX,
+        min_length=1,
+        validation_alias=_named("prefix"),
+        description="what all keys begin with; producers must use the same",
+    )
 
-    model_profile: str = Field(default="", validation_alias=_named("model_profile", "NIM_MODEL_PROFILE"))
-    tags_selector: str = Field(default="", validation_alias=_named("tags_selector", "NIM_TAGS_SELECTOR"))
+    model_profile: str = Field(
+        default="",
+        validation_alias=_named("model_profile", "NIM_MODEL_PROFILE"),
+        description=(
+            "profile to pin: its id, its name or `id (name)`; empty, `auto` and `default` choose "
+            "automatically"
+        ),
+    )
+    tags_selector: str = Field(
+        default="",
+        validation_alias=_named("tags_selector", "NIM_TAGS_SELECTOR"),
+        description="choose only among profiles with these tags: `precision=fp16,backend=onnx`",
+    )
     policy: Literal["rules", "measured"] = Field(
-        default="rules", validation_alias=_named("policy", "EMBEDMILL_SELECTION_POLICY")
+        default="rules",
+        validation_alias=_named("policy", "EMBEDMILL_SELECTION_POLICY"),
+        description=(
+            "`rules`, or `measured`: the profile that is fastest on this machine, measured at boot where "
+            "no measurement is kept"
+        ),
     )
     build_engines: Literal["never", "missing"] = Field(
-        default="never", validation_alias=_named("build_engines")
+        default="never",
+        validation_alias=_named("build_engines"),
+        description=(
+            "`missing` builds a TensorRT plan at boot if the best profile lacks one, which takes minutes"
+        ),
     )
-    mean_tokens: int = Field(default=177, ge=1, validation_alias=_named("mean_tokens"))
-    lengths: Path | None = Field(default=None, validation_alias=_named("lengths"))
-    verify: Literal["always", "cached"] = Field(default="cached", validation_alias=_named("verify"))
+    mean_tokens: int = Field(
+        default=177,
+        ge=1,
+        validation_alias=_named("mean_tokens"),
+        description="mean length of the texts over which profiles are measured, in tokens",
+    )
+    lengths: Path | None = Field(
+        default=None,
+        validation_alias=_named("lengths"),
+        description="file of text lengths in tokens, one per line, to measure over instead",
+    )
+    verify: Literal["always", "cached"] = Field(
+        default="cached",
+        validation_alias=_named("verify"),
+        description=(
+            "`always` compares with the golden vectors at every boot; `cached` does so once under the "
+            "same conditions"
+        ),
+    )
     manifest_path: Path | None = Field(
-        default=None, validation_alias=_named("manifest_path", "NIM_MANIFEST_PATH")
+        default=None,
+        validation_alias=_named("manifest_path", "NIM_MANIFEST_PATH"),
+        description="manifest file, ours or NIM's",
     )
     manifest_allow_unsafe: bool = Field(
-        default=False, validation_alias=_named("manifest_allow_unsafe", "NIM_MANIFEST_ALLOW_UNSAFE")
+        default=False,
+        validation_alias=_named("manifest_allow_unsafe", "NIM_MANIFEST_ALLOW_UNSAFE"),
+        description="run a pinned profile even where it is incompatible",
     )
-    cpu_only: bool = Field(default=False, validation_alias=_named("cpu_only", "NIM_CPU_ONLY"))
+    cpu_only: bool = Field(
+        default=False,
+        validation_alias=_named("cpu_only", "NIM_CPU_ONLY"),
+        description="ignore GPUs",
+    )
     cache_path: Path = Field(
-        default=Path("~/.cache/embedmill"), validation_alias=_named("cache_path", "NIM_CACHE_PATH")
+        default=Path("~/.cache/embedmill"),
+        validation_alias=_named("cache_path", "NIM_CACHE_PATH"),
+        description="where models, golden vectors, verification records, measurements and plans are kept",
     )
-    offline: bool = Field(default=False, validation_alias=_named("offline", "HF_HUB_OFFLINE"))
+    offline: bool = Field(
+        default=False,
+        validation_alias=_named("offline", "HF_HUB_OFFLINE"),
+        description="never use the network",
+    )
 
-    max_batch_tokens: int | None = Field(default=None, ge=1, validation_alias=_named("max_batch_tokens"))
-    num_threads: int | None = Field(default=None, ge=1, validation_alias=_named("num_threads"))
-    # None, which is written `auto`: as many as the GPU and the model want
-    workers_per_gpu: int | None = Field(default=None, ge=1, le=8, validation_alias=_named("workers_per_gpu"))
-    max_jobs: int = Field(default=64, ge=2, validation_alias=_named("max_jobs"))
-    max_tries: int = Field(default=3, ge=1, validation_alias=_named("max_tries"))
-    # off, redis (the queue's server), or a directory
-    vector_cache: str = Field(default="off", min_length=1, validation_alias=_named("vector_cache"))
-    vector_cache_mb: int = Field(default=1024, ge=1, validation_alias=_named("vector_cache_mb"))
-    lease_s: float = Field(default=2.5, ge=0.3, validation_alias=_named("lease_s"))
-    grace_s: float = Field(default=20.0, ge=1, validation_alias=_named("grace_s"))
+    max_batch_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        validation_alias=_named("max_batch_tokens"),
+        description="token budget of a batch; default: the profile's",
+    )
+    num_threads: int | None = Field(
+        default=None,
+        ge=1,
+        validation_alias=_named("num_threads"),
+        description="CPU threads for computing; default: as many as the process may use",
+    )
+    workers_per_gpu: int | None = Field(
+        default=None,
+        ge=1,
+        le=8,
+        validation_alias=_named("workers_per_gpu"),
+        description=(
+            "worker processes on each GPU; `auto` is two for small models (MiniLM) on an H100, H200 or "
+            "B200 with four cores or more for each, else one"
+        ),
+    )
+    max_jobs: int = Field(
+        default=64,
+        ge=2,
+        validation_alias=_named("max_jobs"),
+        description="most jobs held at once",
+    )
+    max_tries: int = Field(
+        default=3,
+        ge=1,
+        validation_alias=_named("max_tries"),
+        description=(
+            "tries that may end with a transient error before a job is given up; deaths of workers are "
+            "counted separately"
+        ),
+    )
+    vector_cache: str = Field(
+        default="off",
+        min_length=1,
+        validation_alias=_named("vector_cache"),
+        description=(
+            "cache of vectors for texts seen before: `off`, `redis` (the queue's server) or a directory"
+        ),
+    )
+    vector_cache_mb: int = Field(
+        default=1024,
+        ge=1,
+        validation_alias=_named("vector_cache_mb"),
+        description="size limit of that cache, per model",
+    )
+    lease_s: float = Field(
+        default=2.5,
+        ge=0.3,
+        validation_alias=_named("lease_s"),
+        description="how long a silent worker keeps its jobs",
+    )
+    grace_s: float = Field(
+        default=20.0,
+        ge=1,
+        validation_alias=_named("grace_s"),
+        description="how long running jobs may take after SIGTERM",
+    )
 
     metrics_port: int | None = Field(
-        default=None, ge=0, le=65535, validation_alias=_named("metrics_port", "NIM_HTTP_API_PORT")
+        default=None,
+        ge=0,
+        le=65535,
+        validation_alias=_named("metrics_port", "NIM_HTTP_API_PORT"),
+        description=(
+            "HTTP port for metrics and health, one per host; without it none is opened; the images set 8000"
+        ),
     )
-    metrics_host: str = Field(default="0.0.0.0", validation_alias=_named("metrics_host"))
+    metrics_host: str = Field(
+        default="0.0.0.0",
+        validation_alias=_named("metrics_host"),
+        description="address of that port",
+    )
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
-        default="INFO", validation_alias=_named("log_level", "NIM_LOG_LEVEL")
+        default="INFO",
+        validation_alias=_named("log_level", "NIM_LOG_LEVEL"),
+        description="`DEBUG`, `INFO`, `WARNING`, `ERROR` or `CRITICAL`",
     )
     jsonl_logging: bool = Field(
         default=False,
         validation_alias=_named("jsonl_logging", "NIM_JSONL_LOGGING", "NIM_LOGGING_JSONL"),
+        description="write each log event as one JSON object per line",
     )
 
     _pinned_by_option: bool = PrivateAttr(default=False)
