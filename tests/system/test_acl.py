@@ -1,4 +1,4 @@
-"""A Redis user with the rights that docs/explanation/delivery.md names can do everything, and nothing else."""
+"""A Redis user with the rights that docs/reference/redis-keys.md names can do everything, and nothing else."""
 
 import re
 from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ from producer.transport.retry import OutageBudget
 pytestmark = pytest.mark.every_server
 
 KEYS = Keys(queue_name(MODEL))
-PAGE = ROOT / "docs" / "explanation" / "delivery.md"
+PAGE = ROOT / "docs" / "reference" / "redis-keys.md"
 
 
 def rule() -> list[str]:

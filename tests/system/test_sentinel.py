@@ -136,7 +136,7 @@ async def test_a_demoted_primary_is_left(sentinels: Sentinels) -> None:
 
 @pytest.mark.slow
 async def test_one_sentinel_is_enough_and_the_commands_know_the_form(sentinels: Sentinels) -> None:
-    """Two of three are gone; the rights of docs/explanation/delivery.md are enough to be told."""
+    """Two of three are gone; the rights of docs/reference/redis-keys.md are enough to be told."""
     *gone, left = sentinels.sentinels
     for one in gone:
         one.kill()

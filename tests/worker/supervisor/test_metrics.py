@@ -325,8 +325,8 @@ def test_everything_counted_is_exported() -> None:
 
 
 def test_every_metric_is_explained() -> None:
-    """docs/howto/monitoring.md has a row for each metric and none for others, with every state of a worker."""
-    text = (ROOT / "docs/howto/monitoring.md").read_text()
+    """docs/reference/metrics.md has a row for each metric and none for others, with every state of a worker."""
+    text = (ROOT / "docs/reference/metrics.md").read_text()
     rows = re.findall(r"^\| `(embedmill_\w+)`", text, re.MULTILINE)
     exported = (*OF_WORKER, *OF_QUEUE, *OF_HOST, PROFILE_INFO, QUEUE_UP)
     names = [PREFIX + row.name + ("_total" if row.kind == "counter" else "") for row in exported]
