@@ -1,4 +1,4 @@
-"""The reference pages tell what the code has: generated blocks are fresh, and hand-written tables are complete."""
+"""The reference pages tell what the code has: generated blocks are fresh, tables by hand are complete."""
 
 import inspect
 import re

@@ -1,4 +1,4 @@
-"""A Redis user with the rights that docs/reference/redis-keys.md names can do everything, and nothing else."""
+"""A Redis user with the rights of docs/reference/redis-keys.md can do everything, and nothing else."""
 
 import re
 from collections.abc import AsyncIterator

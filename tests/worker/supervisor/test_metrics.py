@@ -325,7 +325,7 @@ def test_everything_counted_is_exported() -> None:
 
 
 def test_every_metric_is_explained() -> None:
-    """docs/reference/metrics.md has a row for each metric and none for others, with every state of a worker."""
+    """docs/reference/metrics.md has a row for each metric and no others, and every state of a worker."""
     text = (ROOT / "docs/reference/metrics.md").read_text()
     rows = re.findall(r"^\| `(embedmill_\w+)`", text, re.MULTILINE)
     exported = (*OF_WORKER, *OF_QUEUE, *OF_HOST, PROFILE_INFO, QUEUE_UP)
