@@ -68,6 +68,20 @@ def test_named_benchmarks_and_tests_exist(page: Path) -> None:
         assert (ROOT / path).exists(), path
 
 
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_named_metrics_and_variables_exist(page: Path) -> None:
+    """What a page tells people to watch or to set is there; the changelog may name what has gone."""
+    if page.name == "CHANGELOG.md":
+        return
+    text = page.read_text()
+    reference = (ROOT / "docs/reference/metrics.md").read_text()
+    metrics = {re.sub(r"_(bucket|sum|count)$", "", name) for name in re.findall(r"embedmill_[a-z]\w+", text)}
+    assert {name for name in metrics if f"`{name}`" not in reference} == set()
+    known = (ROOT / "docs/reference/settings.md").read_text()
+    variables = set(re.findall(r"\b(?:EMBEDMILL|NIM)_[A-Z_]*[A-Z]\b", text))
+    assert {name for name in variables if f"`{name}`" not in known} == set()
+
+
 def test_architecture_names_files_that_exist() -> None:
     """No file on the page has moved away."""
     assert [path for path in sorted(set(SOURCE.findall(ARCHITECTURE))) if not (ROOT / path).exists()] == []
