@@ -73,7 +73,7 @@ def _text_line(_: object, __: str, event: EventDict) -> str:
     time, level, name = event.pop("timestamp"), event.pop("level"), event.pop("event")
     trace = event.pop("exception", None)
     fields = _fields(None, "", event)
-    line = f"{time} {level.upper():<7} {str(name).strip()}".replace("\n", "\\n")
+    line = f"{time} {level.upper():<7} {str(name).rstrip()}".replace("\n", "\\n")
     line = f"{line} {fields}" if fields else line
     return f"{line}\n{trace}" if trace else line
 

@@ -88,7 +88,7 @@ def test_plans_ahead_of_time_make_their_profiles_runnable(model: Path, tmp_path:
     assert [line.partition(":")[0] for line in lines] == ["sm89-fp16-tensorrt", "sm89-fp8-tensorrt"]
     assert f"for capability 8.9 with tensorrt_rtx {library.__version__}: {tmp_path}" in lines[0]
     again = build_engines(model, tmp_path, "--capability", "8.9", "--profile", "sm89-fp8-tensorrt")
-    assert "sm89-fp8-tensorrt: was there, " in again.output
+    assert "sm89-fp8-tensorrt: already built, " in again.output
     plans = probe({"EMBEDMILL_CACHE_PATH": str(tmp_path), "NIM_CPU_ONLY": "1"}).plans
     facts = replace(rtx_4090(library.__version__), plans=plans)
     runnable = [
@@ -117,10 +117,10 @@ def test_a_plan_that_cannot_be_built_does_not_keep_the_others(model: Path, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "status", "says"),
     [
-        (["--capability", "7.0"], 3, "No TensorRT profile of small/random is for capability 7.0"),
-        (["--capability", "nine"], 1, "a compute capability looks like 8.9, not 'nine'"),
-        (["--capability", "8.9", "--profile", "sm90-fp16-tensorrt"], 3, "and called sm90-fp16-tensorrt"),
-        ([], 4, "No TensorRT profile of small/random can be built for this machine: NIM_CPU_ONLY is set"),
+        (["--capability", "7.0"], 3, "no TensorRT profile of small/random is for capability 7.0"),
+        (["--capability", "nine"], 1, "'nine' is not a compute capability; write for example 8.9"),
+        (["--capability", "8.9", "--profile", "sm90-fp16-tensorrt"], 3, "and named sm90-fp16-tensorrt"),
+        ([], 4, "no TensorRT profile of small/random can be built for this machine: NIM_CPU_ONLY is set"),
         (["--profile", "unknown"], 3, "unknown"),
     ],
 )
