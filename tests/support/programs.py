@@ -1,4 +1,4 @@
-"""Stand-ins of worker processes for the tests of their parent."""
+"""Programs that stand in for worker processes in the tests of the supervisor."""
 
 import os
 import sys

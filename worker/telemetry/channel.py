@@ -123,8 +123,8 @@ def end_with_parent(*, grace_s: float, on_byte: Callable[[int], None] = lambda _
     """Watch standard input from a thread: when the parent's end closes, send this process SIGTERM.
 
     After another `grace_s` the process exits with status 1, since a hung one does not hear the signal. Each
-    byte that comes before goes to `on_byte`. For programs of ours; one that cannot watch its parent itself
-    is started under `producer.embedded.watcher`.
+    byte that comes before goes to `on_byte`. A program that cannot watch its parent itself is started under
+    `producer.embedded.watcher` instead.
     """
 
     def watch() -> None:

@@ -42,7 +42,7 @@ def configure_logs(level: str, *, jsonl: bool) -> None:
         # In text the name of an event says enough; only a library's message needs its logger beside it.
         processors=[*heading, *(naming if jsonl else ()), *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(minimum),
-        logger_factory=lambda name: _StreamLogger(name, stream),
+        logger_factory=lambda name="": _StreamLogger(name, stream),
     )
 
 

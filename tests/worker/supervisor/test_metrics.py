@@ -1,4 +1,4 @@
-"""What a host tells about itself over HTTP: metrics for Prometheus, health for probes."""
+"""The supervisor over HTTP: metrics for Prometheus, health for probes."""
 
 import asyncio
 import json
@@ -112,7 +112,9 @@ def port_of(log: Path) -> int:
     return int(found[1])
 
 
-async def test_a_host_tells_all_it_has_done(redis: Redis, server: EmbeddedServer, tmp_path: Path) -> None:
+async def test_everything_done_is_in_the_metrics(
+    redis: Redis, server: EmbeddedServer, tmp_path: Path
+) -> None:
     """Texts, tokens, failures by code, truncations, batches and the queue, each as it was."""
     options = {"metrics_port": 0, "metrics_host": "127.0.0.1"}
     with process(tmp_path / "log", server.url, **options):
@@ -141,17 +143,17 @@ async def test_a_host_tells_all_it_has_done(redis: Redis, server: EmbeddedServer
 async def test_a_restart_is_seen_and_survived(redis: Redis, server: EmbeddedServer, tmp_path: Path) -> None:
     """The endpoint answers while the worker process is away; the next one has the same labels."""
     options = {"metrics_port": 0, "metrics_host": "127.0.0.1"}
-    with process(tmp_path / "log", server.url, **options) as host:
+    with process(tmp_path / "log", server.url, **options) as supervisor:
         port = port_of(tmp_path / "log")
         wait_for(lambda: get(port, "/v1/health/ready")[0] == 200)
-        [child] = psutil.Process(host.pid).children()
+        [child] = psutil.Process(supervisor.pid).children()
         child.kill()
         wait_for(lambda: get(port, "/health/ready")[0] == 503)
         assert get(port, "/health/live")[0] == 200
         assert Scrape(port)("worker_state", state="serving") == 0
         seen = await asyncio.to_thread(scrape_when_serving, port)
-        host.send_signal(signal.SIGTERM)
-        assert host.wait(20) == 0
+        supervisor.send_signal(signal.SIGTERM)
+        assert supervisor.wait(20) == 0
     assert (seen("worker_starts_total"), seen("worker_state", state="serving")) == (2, 1)
     assert seen("texts_total") == 0
 
@@ -192,7 +194,7 @@ def test_probes_of_all_kinds_are_answered() -> None:
 
 
 def test_an_answer_that_comes_too_late_is_not_taken_for_the_next() -> None:
-    """A worker that was silent for a while is live again, and believed only on what it says now."""
+    """A worker that was silent for a while is live again, and only its latest answer counts."""
     program = (
         READY + "\n" + ANSWER + "first = os.read(0, 1)[0]; second = os.read(0, 1)[0]\n"
         "os.write(0, b'%d %s\\n%d %s\\n' % (first, report.replace(b'serving', b'hung'), second, report))\n"
@@ -204,7 +206,7 @@ def test_an_answer_that_comes_too_late_is_not_taken_for_the_next() -> None:
         assert (status, json.loads(body)["workers"]) == (200, {"cpu": "serving"})
 
 
-def test_without_redis_the_rest_is_told() -> None:
+def test_without_redis_the_rest_is_exported() -> None:
     """A scrape takes bounded time and says that the queue did not answer."""
     answer = READY + "\n" + ANSWER + "while q := os.read(0, 1): os.write(0, b'%d %s\\n' % (q[0], report))"
     with endpoint(answer) as (port, _):
@@ -219,7 +221,7 @@ def test_without_redis_the_rest_is_told() -> None:
 
 
 def test_a_taken_port_is_refused_with_the_setting_s_name() -> None:
-    """A host that should be watched and cannot be does not start."""
+    """A worker that cannot be monitored as asked does not start."""
     collector = SupervisorCollector(MODEL, {}, redis_url="unix:///nowhere", keys=KEYS)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -228,9 +230,9 @@ def test_a_taken_port_is_refused_with_the_setting_s_name() -> None:
 
 
 def test_no_port_is_opened_unasked(server: EmbeddedServer, tmp_path: Path) -> None:
-    """Without the setting no process of the host listens."""
-    with process(tmp_path / "log", server.url) as host:
-        family = [psutil.Process(host.pid), *psutil.Process(host.pid).children()]
+    """Without the setting neither the supervisor nor its workers listen."""
+    with process(tmp_path / "log", server.url) as supervisor:
+        family = [psutil.Process(supervisor.pid), *psutil.Process(supervisor.pid).children()]
         kinds = {link.status for one in family for link in one.net_connections(kind="inet")}
     assert psutil.CONN_LISTEN not in kinds
 
@@ -342,8 +344,8 @@ def test_every_metric_is_explained() -> None:
     assert all(f"`{state}`" in text for state in STATES)
 
 
-def test_the_parent_needs_no_metrics_library_unless_it_is_watched() -> None:
-    """A host that is not watched loads neither prometheus_client nor an HTTP server."""
+def test_the_supervisor_loads_no_metrics_library_unasked() -> None:
+    """Without a metrics port it loads neither prometheus_client nor an HTTP server."""
     program = (
         "import sys; import worker.cli.main, worker.supervisor.supervisor\n"
         "print(*{'prometheus_client', 'http.server'} & set(sys.modules))\n"

@@ -1,4 +1,4 @@
-"""The parent of a host's workers: one process a device, the dead restarted and their jobs handed back."""
+"""The supervisor: one worker process a device, dead ones restarted and their jobs handed back."""
 
 import asyncio
 import signal
@@ -91,7 +91,7 @@ def test_a_stopped_worker_is_not_started_again() -> None:
     assert len(worker.owners) == num_started
 
 
-def test_the_first_failure_is_the_host_s_status() -> None:
+def test_the_first_failure_is_the_supervisor_s_status() -> None:
     """One device that cannot serve does not end the others; when all have ended it is what is told."""
     good, bad = Programs("raise SystemExit(3)"), Programs(READY, "raise SystemExit(4)")
     handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
@@ -131,27 +131,27 @@ def test_every_signal_reaches_the_worker(number: signal.Signals) -> None:
 async def test_a_killed_worker_s_jobs_do_not_wait_for_their_lease(
     redis: Redis, server: EmbeddedServer, tmp_path: Path
 ) -> None:
-    """With leases of 100 s everything is answered within seconds, by a new process of the same host."""
+    """With leases of 100 s everything is answered within seconds, by a new process of the same supervisor."""
     async with Client(server.url, model=MODEL) as client:
-        with process(tmp_path / "log", server.url, lease_s=100) as host:
+        with process(tmp_path / "log", server.url, lease_s=100) as supervisor:
             sent = [await client.submit([f"text {n} " * 80] * 64) for n in range(60)]
             await client.result(sent[0].job, timeout_s=20)
-            [worker] = psutil.Process(host.pid).children()
+            [worker] = psutil.Process(supervisor.pid).children()
             worker.kill()
             replies = [await client.result(one.job, timeout_s=30) for one in sent]
             assert all(reply.ok for reply in replies)
-            assert [one.pid for one in psutil.Process(host.pid).children()] != [worker.pid]
-            host.send_signal(signal.SIGTERM)
-            assert await asyncio.to_thread(host.wait, 20) == 0
+            assert [one.pid for one in psutil.Process(supervisor.pid).children()] != [worker.pid]
+            supervisor.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(supervisor.wait, 20) == 0
     totals = await redis.hgetall(KEYS.totals)
     assert (totals[b"done"], totals[b"bytes"]) == (b"60", b"0")
 
 
 def test_a_worker_does_not_outlive_its_parent(server: EmbeddedServer, tmp_path: Path) -> None:
     """Even if that one was killed."""
-    with process(tmp_path / "log", server.url) as host:
-        [worker] = psutil.Process(host.pid).children()
-        host.kill()
+    with process(tmp_path / "log", server.url) as supervisor:
+        [worker] = psutil.Process(supervisor.pid).children()
+        supervisor.kill()
         worker.wait(20)
     assert "parent_gone" in (tmp_path / "log").read_text()
     assert "worker_stopped" in (tmp_path / "log").read_text()
@@ -239,7 +239,7 @@ def test_several_workers_share_each_gpu_if_asked() -> None:
 def test_two_workers_share_a_gpu_that_one_could_not_feed(
     machine: str, model: str, names: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """By itself, with a reason in the log: small networks on the largest GPUs."""
+    """Without being asked, and with a reason in the log: small networks on the largest GPUs."""
     caplog.set_level("INFO")
     settings = Settings(model=model)
     seen = survey(settings, facts_file=MACHINES / f"{machine}.json")
@@ -256,7 +256,7 @@ def test_few_cores_feed_no_second_worker() -> None:
     assert list(worker_environments(replace(seen, facts=replace(seen.facts, cpu=cpu)), settings, {})) == ["0"]
 
 
-def test_the_parent_loads_no_inference_library() -> None:
+def test_the_supervisor_loads_no_inference_library() -> None:
     """It must stay small and must not break with what it watches."""
     program = (
         "import sys; import worker.cli.main, worker.supervisor.supervisor\n"
