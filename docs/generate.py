@@ -123,9 +123,9 @@ def metrics(which: str) -> str:
     from worker.telemetry import prometheus
 
     tables = {
-        "worker": (*prometheus.OF_WORKER, prometheus.PROFILE_INFO),
-        "queue": (prometheus.QUEUE_UP, *prometheus.OF_QUEUE),
-        "host": prometheus.OF_HOST,
+        "worker": (*prometheus.WORKER_METRICS, prometheus.PROFILE_INFO),
+        "queue": (prometheus.QUEUE_UP, *prometheus.QUEUE_METRICS),
+        "host": prometheus.SUPERVISOR_METRICS,
     }
     rows = [
         (

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 from selection.gpu_match import unfit_gpu, wanted_gpu
 from selection.machine.facts import Facts, Gpu
+from selection.machine.system import gib
 from selection.manifests.manifest import ModelCard, Profile
-from selection.memory import available_bytes, budget_tokens, fitting_tokens, gib, needed_bytes
+from selection.memory import available_bytes, budget_tokens, fitting_tokens, needed_bytes
 from selection.plans import missing_plan
 from selection.runtimes import missing_library
 from selection.verdict import Cause, Obstacle, Standing, Verdict

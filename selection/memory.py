@@ -48,11 +48,6 @@ def available_bytes(facts: Facts, *, gpu: Gpu | None) -> int | None:
     return gpu.memory_total_bytes if gpu.memory_free_bytes is None else gpu.memory_free_bytes
 
 
-def gib(num_bytes: int) -> str:
-    """Bytes as people read them: `79.2 GiB`."""
-    return f"{num_bytes / GIB:.1f} GiB"
-
-
 def _fixed_bytes(profile: Profile, model: ModelCard) -> int | None:
     if model.num_parameters is None:
         return None

@@ -1,10 +1,10 @@
-"""The `worker` command, also as `python -m worker`; says what to install where only a producer is."""
+"""Runs the `worker` command, also as `python -m worker`; says what to install where extras are missing."""
 
 import sys
 
 
 def start() -> None:
-    """Run the command, or end with the extra that a worker needs."""
+    """Run the command, or exit with the name of the extra that is missing."""
     try:
         from worker.cli.main import main
     except ModuleNotFoundError as error:

@@ -15,8 +15,8 @@ from worker.backends.fake import FakeBackend
 from worker.serving.app import serve
 from worker.settings import read_settings
 from worker.startup.boot import boot
-from worker.supervisor.child_channel import ChildChannel
-from worker.supervisor.supervisor import run_host
+from worker.supervisor.supervisor import supervise
+from worker.telemetry.channel import ChildEnd
 from worker.telemetry.logs import configure_logs
 
 COMMAND = [sys.executable, "-m", "benchmarks.soak.mortal_worker"]
@@ -27,14 +27,16 @@ def main() -> None:
     settings = read_settings()
     configure_logs(settings.log_level, jsonl=False)
     if len(sys.argv) == 1:
-        sys.exit(run_host(settings, os.environ, command=lambda owner: [*COMMAND, owner]))
-    line = ChildChannel(settings.grace_s)
+        sys.exit(supervise(settings, os.environ, command=lambda owner: [*COMMAND, owner]))
+    channel = ChildEnd(settings.grace_s)
     found = boot(settings)
     found.backend.close()
     _, token, _ = found.tokenizer.encode([KILLER], Truncate.END).tokens.ids.tolist()
     model = found.model
     deadly = FakeBackend(dim=model.dim, max_text_tokens=model.max_text_tokens, deadly=[token])
-    asyncio.run(serve(settings, replace(found, backend=deadly), owner=sys.argv[1], on_ready=line.tell_ready))
+    asyncio.run(
+        serve(settings, replace(found, backend=deadly), owner=sys.argv[1], on_ready=channel.announce_ready)
+    )
 
 
 if __name__ == "__main__":

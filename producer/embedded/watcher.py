@@ -1,7 +1,8 @@
-"""Lets a program live no longer than its owner; a script of its own that needs only the standard library.
+"""Ends a program with its owner; a script of its own that needs only the standard library.
 
     python watcher.py DIRECTORY GRACE_S PROGRAM [ARGUMENT...]
 
+For programs that cannot watch their owner themselves, such as a Redis server; worker processes can.
 The owner holds the other end of standard input. That end closes when the owner says so and also when the
 owner is killed, by whatever means and on every Unix; then the program is ended and DIRECTORY removed.
 The watcher exits with the program's status, 127 if it could not be started.

@@ -2,7 +2,6 @@
 
 from selection.machine.facts import Facts, Gpu
 from selection.machine.skus import sku_of
-from selection.memory import gib
 
 #: Below this share of free memory a GPU is called non-free; selection itself counts bytes, not shares.
 _FREE_SHARE = 0.1
@@ -28,6 +27,11 @@ def system_info(facts: Facts) -> list[str]:
     lines.append(f"- Libraries: {', '.join(libraries) or '<None>'}")
     notes = [note for note in (facts.gpu_note, *facts.notes) if note]
     return lines + [f"- Note: {note}" for note in notes]
+
+
+def gib(num_bytes: int) -> str:
+    """Bytes as people read them: `79.2 GiB`."""
+    return f"{num_bytes / 1024**3:.1f} GiB"
 
 
 def _section(title: str, entries: list[str]) -> list[str]:

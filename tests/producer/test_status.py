@@ -51,9 +51,9 @@ def test_a_profile_that_failed_stands_in_the_record() -> None:
     assert choice.selected is not None
     failed = choice.selected
     choice = with_failure(choice, failed.id, "its vectors are off")
-    tally = Counters()
-    record = WorkerInfo(name="w", model="m", revision="r", profile=failed, choice=choice, tally=tally)
-    tally.count_job(
+    counters = Counters()
+    info = WorkerInfo(name="w", model="m", revision="r", profile=failed, choice=choice, counters=counters)
+    counters.count_job(
         JobEvent(
             job="j",
             num_texts=3,
@@ -65,7 +65,7 @@ def test_a_profile_that_failed_stands_in_the_record() -> None:
             code="ok",
         )
     )
-    told = decode_record(record.encoded())
+    told = decode_record(info.encoded())
     assert told.profiles_failed == {failed.name: "its vectors are off"}
     assert (told.texts_done, told.failures) == (2, {"text_too_long": 1})
 

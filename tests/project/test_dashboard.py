@@ -10,11 +10,11 @@ from support.paths import ROOT
 
 from worker.telemetry.counters import Counters
 from worker.telemetry.prometheus import (
-    OF_HOST,
-    OF_QUEUE,
-    OF_WORKER,
     PREFIX,
-    Exported,
+    QUEUE_METRICS,
+    SUPERVISOR_METRICS,
+    WORKER_METRICS,
+    MetricSpec,
     WorkerSample,
     worker_families,
 )
@@ -31,15 +31,15 @@ ADDED_BY_PROMETHEUS = {"instance", "job", "le"}
 def series() -> Iterator[tuple[str, frozenset[str]]]:
     """Names and labels as Prometheus gets them, `le` left out."""
 
-    def told(row: Exported, *labels: str) -> Iterator[tuple[str, frozenset[str]]]:
+    def told(spec: MetricSpec, *labels: str) -> Iterator[tuple[str, frozenset[str]]]:
         endings = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
-        for ending in endings[row.kind]:
-            yield PREFIX + row.name + ending, frozenset(filter(None, (*labels, row.label)))
+        for ending in endings[spec.kind]:
+            yield PREFIX + spec.name + ending, frozenset(filter(None, (*labels, spec.label)))
 
-    for row in (*OF_WORKER, *OF_HOST):
-        yield from told(row, "model", "device")
-    for row in OF_QUEUE:
-        yield from told(row, "model")
+    for spec in (*WORKER_METRICS, *SUPERVISOR_METRICS):
+        yield from told(spec, "model", "device")
+    for spec in QUEUE_METRICS:
+        yield from told(spec, "model")
     yield PREFIX + "queue_up", frozenset({"model"})
     names = ("device_name", "profile", "profile_id", "backend", "precision")
     report = Report(

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import click
 import jsonschema
 import pytest
 import redis
@@ -214,7 +215,7 @@ def test_environment_variables_exist() -> None:
 def test_commands_exist(program: str, command: str) -> None:
     """What Compose and its comments run are commands of ours."""
     main = importlib.import_module(f"{program}.cli.main").main
-    assert command in main.commands
+    assert command in main.list_commands(click.Context(main))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A worker process that some texts kill; tests start it as a host starts its own: killing_worker.py OWNER."""
+"""A worker process that some texts kill; tests start it as the supervisor would: killing_worker.py OWNER."""
 
 import asyncio
 import os
@@ -12,7 +12,7 @@ from producer.contract import Truncate
 from support.serving import booted
 from worker.serving.app import serve
 from worker.settings import Settings, read_settings
-from worker.supervisor.child_channel import ChildChannel
+from worker.telemetry.channel import ChildEnd
 
 KILLS_DEVICE = "zebra"  # one token of the fake model
 KILLS_TOKENIZER = "quagga"
@@ -37,13 +37,13 @@ def token_of(tokenizer: Any, word: str) -> int:
     return token
 
 
-async def run(settings: Settings, owner: str, line: ChildChannel) -> None:
+async def run(settings: Settings, owner: str, channel: ChildEnd) -> None:
     found = booted(settings)
     deadly = [token_of(found.tokenizer, KILLS_DEVICE)]
     found = replace(booted(settings, deadly=deadly), tokenizer=Mortal(found.tokenizer))
-    await serve(settings, found, owner=owner, on_ready=line.tell_ready)
+    await serve(settings, found, owner=owner, on_ready=channel.announce_ready)
 
 
 if __name__ == "__main__":
     chosen = read_settings()
-    asyncio.run(run(chosen, sys.argv[1], ChildChannel(chosen.grace_s)))
+    asyncio.run(run(chosen, sys.argv[1], ChildEnd(chosen.grace_s)))

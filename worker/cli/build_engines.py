@@ -1,14 +1,21 @@
-"""`worker build-engines`: a model's TensorRT plans made ahead of time, for here or for GPUs elsewhere."""
+"""`worker build-engines`: builds a model's TensorRT plans ahead of time, for this machine or other GPUs."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import click
 
 from producer.errors import BackendError, ProfileError, SettingsError
 from selection import Profile, Standing
 from selection.choice import EXIT_NONE_RUNNABLE, EXIT_UNKNOWN
 from selection.machine.facts import Capability, Gpu
 from selection.manifests.manifest import PRECISIONS
+from worker.cli.entry import settings_from
+from worker.cli.options import model_options
+from worker.cli.progress import bar_for_each
 from worker.engines.builder import Progress
 from worker.engines.plan_file import KeptPlan
 from worker.engines.spec import engine_spec
@@ -18,9 +25,30 @@ from worker.startup.loader import Loadable, read_loadable
 from worker.startup.survey import Survey, survey
 
 
+@click.command("build-engines")
+@model_options
+@click.option(
+    "--capability",
+    "capabilities",
+    multiple=True,
+    help="Build for GPUs of this compute capability, such as 8.9, instead of this machine's; repeatable.",
+)
+def build_engines_command(capabilities: tuple[str, ...], **options: Any) -> None:
+    """Build a model's TensorRT plans ahead of time.
+
+    Without --capability those that a worker on this machine would use. They are kept in the cache.
+    """
+    settings = settings_from(options)
+    with bar_for_each() as on_start:
+        outcomes = list(build_engines(settings, capabilities, on_start=on_start))
+    for outcome in outcomes:
+        click.echo(outcome.line)
+    sys.exit(any(outcome.plan is None for outcome in outcomes))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """A profile and what its plan is for: a GPU of this machine, or any of a capability."""
+class BuildTarget:
+    """A profile, and a GPU of this machine or the capability of others to build its plan for."""
 
     profile: Profile
     gpu: Gpu | None = None
@@ -29,7 +57,7 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildOutcome:
-    """What became of one plan: it is kept, or there is a reason why not."""
+    """The result for one profile: a plan in the cache, or the reason why there is none."""
 
     profile: Profile
     plan: KeptPlan | None
@@ -37,11 +65,11 @@ class BuildOutcome:
 
     @property
     def line(self) -> str:
-        """For people."""
+        """The outcome as a line for people."""
         if self.plan is None:
             return f"{self.profile.name}: failed: {self.failure}"
         what, mib = self.plan.spec.plan, self.plan.path.stat().st_size / 2**20
-        how = f"built in {self.plan.seconds:.0f} s" if self.plan.seconds else "was there"
+        how = f"built in {self.plan.seconds:.0f} s" if self.plan.seconds else "already built"
         capability = "{}.{}".format(*what.capability)
         return (
             f"{self.profile.name}: {how}, {mib:.0f} MiB for capability {capability} with {what.library} "
@@ -52,10 +80,10 @@ class BuildOutcome:
 def build_engines(
     settings: Settings, capabilities: Sequence[str], *, on_start: Callable[[Profile], Progress]
 ) -> Iterator[BuildOutcome]:
-    """Build what is missing, one plan after the other, and tell of each.
+    """Build the missing plans one after the other, and yield the outcome of each.
 
-    `on_start` is told of a profile and gives the callable that hears of its progress. Raises ProfileError if
-    there is nothing to build, SettingsError for a capability that is none, ModelError.
+    `on_start` is called with each profile and returns what is called with its progress. Raises ProfileError
+    if there is nothing to build, SettingsError for a malformed capability, ModelError.
     """
     seen = survey(settings.model_copy(update={"build_engines": "missing", "policy": "rules"}))
     targets = _elsewhere(seen, settings, capabilities) if capabilities else _here(seen)
@@ -69,8 +97,8 @@ def build_engines(
             yield BuildOutcome(profile=target.profile, plan=plan)
 
 
-def _here(seen: Survey) -> list[Target]:
-    """For the first GPU the best ranked profile of each precision: what a worker here would try."""
+def _here(seen: Survey) -> list[BuildTarget]:
+    """The best-ranked profile of each precision for the first GPU: what a worker here would try."""
     choice = seen.choice
     fits = [
         each
@@ -80,15 +108,15 @@ def _here(seen: Survey) -> list[Target]:
     if not fits:
         reason = _refusal(seen)
         raise ProfileError(
-            f"No TensorRT profile of {choice.model.name} can be built for this machine: {reason}. For GPUs "
-            "elsewhere say which, such as --capability 8.9.",
+            f"no TensorRT profile of {choice.model.name} can be built for this machine: {reason}; to build "
+            "for GPUs elsewhere, name their compute capability, such as --capability 8.9",
             exit_code=choice.exit_code or EXIT_NONE_RUNNABLE,
         )
-    # CUDA, once started, keeps to the GPUs that it saw first.
+    # Only the first GPU: CUDA, once started, ignores changes of the visible devices.
     first = [each for each in fits if each.gpu == fits[0].gpu]
     best = {each.profile.precision: each for each in reversed(first)}
     return [
-        Target(profile=best[precision].profile, gpu=best[precision].gpu)
+        BuildTarget(profile=best[precision].profile, gpu=best[precision].gpu)
         for precision in PRECISIONS
         if precision in best
     ]
@@ -98,17 +126,17 @@ def _refusal(seen: Survey) -> str:
     if seen.choice.error and seen.choice.exit_code == EXIT_UNKNOWN:
         return seen.choice.error
     if not seen.facts.gpus:
-        return seen.facts.gpu_note or "there is no GPU"
+        return seen.facts.gpu_note or "it has no GPU"
     reasons = [each.reason for each in seen.choice.verdicts if each.profile.backend == "tensorrt"]
-    return next(filter(None, reasons), "its manifest has none")
+    return next(filter(None, reasons), "its manifest has no such profile")
 
 
-def _elsewhere(seen: Survey, settings: Settings, capabilities: Sequence[str]) -> list[Target]:
+def _elsewhere(seen: Survey, settings: Settings, capabilities: Sequence[str]) -> list[BuildTarget]:
     """The profiles made for exactly these capabilities, in every precision."""
     wanted = [_capability(text) for text in capabilities]
     named = settings.model_profile.strip().lower()
     targets = [
-        Target(profile=profile, capability=capability)
+        BuildTarget(profile=profile, capability=capability)
         for capability in wanted
         for profile in seen.manifest.profiles
         if profile.backend == "tensorrt" and profile.requires.capabilities == (capability,)
@@ -116,9 +144,9 @@ def _elsewhere(seen: Survey, settings: Settings, capabilities: Sequence[str]) ->
     ]
     if not targets:
         raise ProfileError(
-            f"No TensorRT profile of {seen.manifest.model.name} is for capability "
-            f"{', '.join(capabilities)}{' and called ' + named if named else ''}; "
-            "`worker list-profiles` shows what there is.",
+            f"no TensorRT profile of {seen.manifest.model.name} is for capability "
+            f"{', '.join(capabilities)}{' and named ' + named if named else ''}; "
+            "`worker list-profiles` lists all profiles",
             exit_code=EXIT_UNKNOWN,
         )
     return targets
@@ -127,12 +155,12 @@ def _elsewhere(seen: Survey, settings: Settings, capabilities: Sequence[str]) ->
 def _capability(text: str) -> Capability:
     major, dot, minor = text.strip().partition(".")
     if not (dot and major.isdecimal() and minor.isdecimal()):
-        raise SettingsError(f"--capability: a compute capability looks like 8.9, not {text!r:.60}")
+        raise SettingsError(f"--capability: {text!r:.60} is not a compute capability; write for example 8.9")
     return int(major), int(minor)
 
 
 def _build(
-    target: Target, loadable: Loadable, seen: Survey, settings: Settings, progress: Progress
+    target: BuildTarget, loadable: Loadable, seen: Survey, settings: Settings, progress: Progress
 ) -> KeptPlan:
     if target.gpu is not None and target.gpu.uuid:
         os.environ["CUDA_VISIBLE_DEVICES"] = target.gpu.uuid

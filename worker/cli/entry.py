@@ -1,6 +1,8 @@
-"""Where every command of `worker` begins and ends: settings from the environment, errors as exit codes."""
+"""What all commands of `worker` share: settings from the environment, and errors as exit codes."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -11,19 +13,20 @@ from worker.telemetry.logs import configure_logs
 
 
 def settings_from(options: dict[str, Any]) -> Settings:
-    """The settings with a command's options before them; logging is set up by them."""
-    with errors_as_exit_codes():
-        settings = read_settings(**options)
-        configure_logs(settings.log_level, jsonl=settings.jsonl_logging)
+    """The settings, in which a command's options come before the environment; also configures logging."""
+    settings = read_settings(**options)
+    configure_logs(settings.log_level, jsonl=settings.jsonl_logging)
     return settings
 
 
-class errors_as_exit_codes:
-    """Our errors end the process with one line and a code, never with a traceback."""
+@contextmanager
+def errors_as_exit_codes() -> Iterator[None]:
+    """End the process at an error of ours with one line and a status, never with a traceback.
 
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, EmbedmillError):
-            click.echo(f"error [{error.code}]: {error}", err=True)
-            sys.exit(error.exit_code if isinstance(error, ProfileError) else 1)
+    The status is 1, or that of the ProfileError.
+    """
+    try:
+        yield
+    except EmbedmillError as error:
+        click.echo(f"error [{error.code}]: {error}", err=True)
+        sys.exit(error.exit_code if isinstance(error, ProfileError) else 1)

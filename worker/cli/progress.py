@@ -1,4 +1,4 @@
-"""A bar for each plan that is built."""
+"""Shows a progress bar on stderr for each plan that is built."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,12 +11,17 @@ from selection import Profile
 
 @contextmanager
 def bar_for_each() -> Iterator[Callable[[Profile], Callable[[float], None]]]:
-    """What is told of a profile gives what is told of its share done, 0 to 1; bars go to standard error."""
+    """Yields a function that opens a bar for a profile and returns a setter of the share done, 0 to 1."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bars:
+    bars = Progress(*columns, console=Console(stderr=True))
 
-        def start(profile: Profile) -> Callable[[float], None]:
-            bar = bars.add_task(profile.name, total=1.0)
-            return lambda share: bars.update(bar, completed=share)
+    def start(profile: Profile) -> Callable[[float], None]:
+        bars.start()
+        bar = bars.add_task(profile.name, total=1.0)
+        return lambda share: bars.update(bar, completed=share)
 
+    try:
         yield start
+    finally:
+        if bars.tasks:
+            bars.stop()

@@ -1,4 +1,4 @@
-"""How fast queues and workers went lately, from what they told of themselves at several moments."""
+"""Rates of queues and workers over the last seconds, from the counters in several readings."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ WINDOW_S = 10.0  # long enough for jobs of thousands of texts, short enough to l
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerRates:
-    """One worker over the window; None where it computed nothing. `fill` and `busy` are shares of 1."""
+    """One worker over the window; shares are 0 to 1, and None if it computed nothing."""
 
     texts_per_s: float
     tokens_per_s: float
@@ -22,7 +22,7 @@ class WorkerRates:
 
 
 class Rates:
-    """Remembers what was told within the window; a worker's own clock counts its time."""
+    """Keeps the readings within a window; a worker's time is that of its own clock."""
 
     def __init__(self, window_s: float = WINDOW_S) -> None:
         self._window_s = window_s
@@ -30,36 +30,36 @@ class Rates:
         self._queues: dict[str, deque[tuple[float, int]]] = {}
 
     def update(self, now_s: float, queues: Sequence[QueueStatus]) -> None:
-        """Take in what was read at `now_s`; what has gone is forgotten."""
+        """Add the reading of `now_s`; queues and workers that are missing from it are forgotten."""
         workers = {worker.name: worker for queue in queues for worker in queue.workers}
         self._workers = {name: self._workers.get(name, deque()) for name in workers}
         for name, record in workers.items():
-            told = self._workers[name]
-            if not told or record.ready_for_s > told[-1].ready_for_s:
-                told.append(record)
-            while len(told) > 2 and record.ready_for_s - told[1].ready_for_s >= self._window_s:
-                told.popleft()
+            records = self._workers[name]
+            if not records or record.ready_for_s > records[-1].ready_for_s:
+                records.append(record)
+            while len(records) > 2 and record.ready_for_s - records[1].ready_for_s >= self._window_s:
+                records.popleft()
         self._queues = {queue.queue: self._queues.get(queue.queue, deque()) for queue in queues}
         for queue in queues:
-            seen = self._queues[queue.queue]
-            seen.append((now_s, queue.done))
-            while len(seen) > 2 and now_s - seen[1][0] >= self._window_s:
-                seen.popleft()
+            readings = self._queues[queue.queue]
+            readings.append((now_s, queue.done))
+            while len(readings) > 2 and now_s - readings[1][0] >= self._window_s:
+                readings.popleft()
 
     def jobs_per_s(self, queue: str) -> float | None:
-        """Jobs of the queue that were done a second; None before the second look."""
-        seen = self._queues.get(queue, deque())
-        if len(seen) < 2:
+        """Jobs of the queue done per second; None before the second reading."""
+        readings = self._queues.get(queue, deque())
+        if len(readings) < 2:
             return None
-        (first_s, first), (last_s, last) = seen[0], seen[-1]
+        (first_s, first), (last_s, last) = readings[0], readings[-1]
         return (last - first) / max(last_s - first_s, 1e-9)
 
     def of_worker(self, name: str) -> WorkerRates | None:
-        """The worker's rates; None until it has told of itself twice."""
-        told = self._workers.get(name, deque())
-        if len(told) < 2:
+        """The worker's rates; None before its second record."""
+        records = self._workers.get(name, deque())
+        if len(records) < 2:
             return None
-        first, last = told[0], told[-1]
+        first, last = records[0], records[-1]
         seconds = last.ready_for_s - first.ready_for_s
         tokens = last.batch_tokens - first.batch_tokens
         cost_tokens = last.batch_cost_tokens - first.batch_cost_tokens

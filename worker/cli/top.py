@@ -1,4 +1,4 @@
-"""`worker top`: queues and workers live in a terminal, read from Redis alone."""
+"""`worker top`: shows queues and workers live in a terminal, from what Redis knows."""
 
 import asyncio
 import json
@@ -10,6 +10,7 @@ import time
 import tty
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import click
 from rich.console import RenderableType
@@ -21,17 +22,39 @@ from producer.terminal import wide_console
 from producer.transport.connect import connect, end_tasks, redis_errors
 from producer.transport.retry import OutageBudget
 from producer.transport.url import redacted
+from worker.cli.entry import settings_from
 from worker.cli.rates import Rates
 from worker.cli.top_view import queues_json, screen
 from worker.settings import Settings
 
-_ONCE_S = 2.0  # between the two looks that a rate needs; workers tell of themselves more often
+_ONCE_S = 2.0  # between the two reads that a rate needs; workers publish their records more often
+
+
+@click.command("top")
+@click.option("--redis-url", help="Redis server to read (EMBEDMILL_REDIS_URL).")
+@click.option("--prefix", help="Prefix of the queues' keys (EMBEDMILL_PREFIX).")
+@click.option("--once", is_flag=True, help="Print once and exit; the default when stdout is not a TTY.")
+@click.option("--json", "as_json", is_flag=True, help="Print once as JSON and exit.")
+@click.option(
+    "--interval",
+    "interval_s",
+    type=click.FloatRange(min=0.2),
+    default=1.0,
+    show_default=True,
+    help="Seconds between two reads.",
+)
+def top_command(once: bool, as_json: bool, interval_s: float, **options: Any) -> None:
+    """Show queues and workers live; press q to quit.
+
+    Reads Redis alone, so it works wherever Redis can be reached.
+    """
+    run_top(settings_from(options), once=once, as_json=as_json, interval_s=interval_s)
 
 
 def run_top(settings: Settings, *, once: bool, as_json: bool, interval_s: float) -> None:
-    """Show what goes on: live on a terminal until `q` or a signal, else once.
+    """Show queues and workers: live on a terminal until `q` or a signal, otherwise once.
 
-    Raises QueueError where it is shown once; live, trouble with Redis is shown and overcome.
+    Raises QueueError when shown once; live, an error is shown until Redis answers again.
     """
     top = Top(settings.redis_url, settings.prefix)
     if as_json or once or not sys.stdout.isatty():
@@ -46,7 +69,7 @@ def run_top(settings: Settings, *, once: bool, as_json: bool, interval_s: float)
 
 
 class Top:
-    """What was seen last under one prefix, and how it changed."""
+    """The queues under one prefix as last read, with their rates."""
 
     def __init__(self, redis_url: str, prefix: str) -> None:
         self.redis = connect(redis_url, timeout_s=5.0, patience=OutageBudget(0))
@@ -54,37 +77,37 @@ class Top:
         self._prefix = prefix
         self._rates = Rates()
         self._queues: tuple[QueueStatus, ...] = ()
-        self._trouble = ""
+        self._error = ""
 
-    async def look(self) -> None:
-        """Read how everything stands. Raises QueueError, PayloadError for a foreign record."""
+    async def read(self) -> None:
+        """Read all queues. Raises QueueError, or PayloadError for a foreign record."""
         with redis_errors(self._redis_url):
             self._queues = await read_status(self.redis, self._prefix)
         self._rates.update(time.monotonic(), self._queues)
-        self._trouble = ""
+        self._error = ""
 
-    async def look_again(self) -> None:
-        """The same; what goes wrong is shown beside what was seen before."""
+    async def read_or_show_error(self) -> None:
+        """Read all queues; an error is shown above what was read last."""
         try:
-            await self.look()
+            await self.read()
         except EmbedmillError as error:
-            self._trouble = str(error)
+            self._error = str(error)
 
     def screen(self, *, expand: bool = True) -> RenderableType:
-        """For people; as wide as the terminal if `expand`."""
+        """The screen for people, as wide as the terminal if `expand`."""
         title = f"{self._prefix} at {redacted(self._redis_url)}, {time.strftime('%H:%M:%S')}"
-        return screen(self._queues, self._rates, title=title, trouble=self._trouble, expand=expand)
+        return screen(self._queues, self._rates, title=title, error=self._error, expand=expand)
 
     def json(self) -> list[dict[str, object]]:
-        """For programs."""
+        """The same for programs."""
         return queues_json(self._queues, self._rates)
 
 
 async def _once(top: Top) -> None:
     async with top.redis:
-        await top.look()
+        await top.read()
         await asyncio.sleep(_ONCE_S)
-        await top.look()
+        await top.read()
 
 
 async def _live(top: Top, interval_s: float) -> None:
@@ -95,7 +118,7 @@ async def _live(top: Top, interval_s: float) -> None:
 
     async def refresh(live: Live) -> None:
         while True:
-            await top.look_again()
+            await top.read_or_show_error()
             live.update(top.screen(), refresh=True)
             await asyncio.sleep(interval_s)
 
@@ -115,7 +138,7 @@ async def _live(top: Top, interval_s: float) -> None:
 
 @contextmanager
 def _keys(on_key: Callable[[str], None]) -> Iterator[None]:
-    """Hand over each key as it is pressed, `""` at the end of input; nothing if input is no terminal."""
+    """Call `on_key` with each key that is pressed, `""` at the end of input; never if stdin is not a TTY."""
     if not sys.stdin.isatty():
         yield
         return

@@ -1,4 +1,4 @@
-"""What `worker top` shows: queues above, workers below, for a terminal of 80 columns or more."""
+"""The screen of `worker top`: queues above, workers below, for a terminal of 80 columns or more."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -18,29 +18,29 @@ _UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def screen(
-    queues: Sequence[QueueStatus], rates: Rates, *, title: str, trouble: str = "", expand: bool = True
+    queues: Sequence[QueueStatus], rates: Rates, *, title: str, error: str = "", expand: bool = True
 ) -> RenderableType:
-    """The whole screen, as wide as the terminal if `expand`; `trouble` is why it is old, or empty."""
+    """The whole screen, as wide as the terminal if `expand`; `error` says why it is out of date, if it is."""
     parts: list[RenderableType] = [_line(title, "dim")]
-    if trouble:
-        parts.append(_line(trouble, "bold red"))
+    if error:
+        parts.append(_line(error, "bold red"))
     if queues:
         parts += [Text(), _queues(queues, rates, expand=expand)]
-    elif not trouble:
+    elif not error:
         parts += [Text("\nno queues")]
     for queue in queues:
         if queue.workers:
             parts += [Text(), _line(queue.queue, "dim"), _workers(queue.workers, rates, expand=expand)]
             parts += _failed_profiles(queue.workers)
         parts += [
-            _line(f"what worker {name} tells cannot be read: {why}", "yellow")
+            _line(f"the record of worker {name} cannot be read: {why}", "yellow")
             for name, why in queue.unread_workers.items()
         ]
     return Group(*parts)
 
 
 def queues_json(queues: Sequence[QueueStatus], rates: Rates) -> list[dict[str, Any]]:
-    """The same for programs: each queue's status with its rate, each worker's record with its rates."""
+    """The same for programs: the status of each queue and the record of each worker, with their rates."""
     return [
         {
             **asdict(queue),
@@ -84,7 +84,7 @@ def _worker(worker: WorkerRecord, rates: Rates) -> list[RenderableType]:
     rate = rates.of_worker(worker.name)
     failed = sum(worker.failures.values())
     return [
-        _End(f"{worker.host}:{worker.pid}"),
+        _CutAtStart(f"{worker.host}:{worker.pid}"),
         Text(worker.device.removeprefix("NVIDIA ")),
         Text(worker.profile),
         "" if rate is None else compact(rate.texts_per_s),
@@ -95,8 +95,8 @@ def _worker(worker: WorkerRecord, rates: Rates) -> list[RenderableType]:
     ]
 
 
-class _End:
-    """A name whose end tells it from others, as pods' names do: cut at its start."""
+class _CutAtStart:
+    """A name that is cut at its start where space is short: names of pods differ at the end."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -122,7 +122,7 @@ def _line(words: str, style: str) -> Text:
 
 
 def _table(*headings: str, num_names: int, expand: bool) -> Table:
-    """The first columns are names, which give way where it is narrow; the rest are numbers, which do not."""
+    """A table of names, which are cut if need be, followed by numbers, which are not."""
     table = Table(box=None, expand=expand, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for heading in headings[:num_names]:
         table.add_column(heading, no_wrap=True, overflow="ellipsis", ratio=1 if expand else None)
@@ -132,7 +132,7 @@ def _table(*headings: str, num_names: int, expand: bool) -> Table:
 
 
 def compact(number: float) -> str:
-    """At most five characters: 999, 12.3k, 1.50M."""
+    """The number in at most five characters: 999, 12.3k, 1.50M."""
     for size, unit in _UNITS:
         if number >= size * 0.9995:
             scaled = number / size

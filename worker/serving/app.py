@@ -60,11 +60,11 @@ async def serve(
         loop.call_soon_threadsafe(_fail, died, error)
 
     async with await _redis(settings, keys) as redis:
-        tally = Counters()
-        on_job = to_all(log_job, tally.count_job)
-        on_batch = to_all(log_batch, tally.count_batch)
-        record = registration(name, settings, booted, tally)
-        leases = Leases(redis, keys, worker=name, lease_s=settings.lease_s, describe=record.encoded)
+        counters = Counters()
+        on_job = to_all(log_job, counters.count_job)
+        on_batch = to_all(log_batch, counters.count_batch)
+        info = worker_info(name, settings, booted, counters)
+        leases = Leases(redis, keys, worker=name, lease_s=settings.lease_s, describe=info.encoded)
         with _pipeline(
             settings, booted, keys, mark=leases.mark, on_job=on_job, on_batch=on_batch, on_death=on_death
         ) as jobs:
@@ -78,14 +78,14 @@ async def serve(
                 grace_s=settings.grace_s,
                 on_failure=lambda claim, failure: on_job(failed_event(claim, failure)),
             )
-            on_lost = to_all(worker.lease_lost, tally.count_lost_lease)
+            on_lost = to_all(worker.lease_lost, counters.count_lost_lease)
             heartbeat = _heartbeat(
                 settings, leases, on_lost=on_lost, on_death=on_death, after_beat=Reconciler(keys, name)
             )
             with closing(heartbeat):
                 worker.start_heartbeat(heartbeat)
                 log.info("worker_ready", name=name, model=settings.name, profile=booted.profile.name)
-                on_ready(lambda: record.report(heartbeat.state))
+                on_ready(lambda: info.report(heartbeat.state))
                 await worker.run_until(died)
     log.info("worker_stopped", name=name, jobs_done=worker.jobs_complete)
 
@@ -152,15 +152,15 @@ def _pipeline(
             device.close()
 
 
-def registration(name: str, settings: Settings, booted: Booted, tally: Counters) -> WorkerInfo:
-    """What the worker tells about itself."""
+def worker_info(name: str, settings: Settings, booted: Booted, counters: Counters) -> WorkerInfo:
+    """What the worker publishes about itself."""
     return WorkerInfo(
         name=name,
         model=settings.name,
         revision=booted.model.revision,
         profile=booted.profile,
         choice=booted.survey.choice,
-        tally=tally,
+        counters=counters,
     )
 
 

@@ -13,6 +13,7 @@ from producer.errors import ProfileError
 from selection import Measurement, Profile, store_measurement
 from worker.settings import Settings
 from worker.startup.survey import measurement_keys, measurements_path, survey
+from worker.telemetry.channel import watched_input
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -109,14 +110,15 @@ def _fields(row: Row) -> dict[str, Any]:
 def _measure_apart(profile: Profile, settings: Settings) -> Row:
     pinned = settings.model_copy(update={"policy": "rules", "model_profile": profile.id, "tags_selector": ""})
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "worker.startup.measurement_process", profile.id],
-            input=pinned.model_dump_json(),
-            capture_output=True,
-            text=True,
-            timeout=_LIMIT_S,
-            check=False,
-        )
+        with watched_input(pinned.model_dump_json()) as stdin:
+            done = subprocess.run(
+                [sys.executable, "-m", "worker.startup.measurement_process", profile.id],
+                stdin=stdin,
+                capture_output=True,
+                text=True,
+                timeout=_LIMIT_S,
+                check=False,
+            )
     except subprocess.TimeoutExpired:
         return Row(profile=profile, measurement=None, failure=f"it was not done after {_LIMIT_S} s")
     if done.returncode != 0:

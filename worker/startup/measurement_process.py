@@ -1,7 +1,8 @@
 """One profile measured in a process of its own.
 
-    python -m worker.startup.measurement_process PROFILE_ID < settings.json
+    python -m worker.startup.measurement_process PROFILE_ID
 
+The first line of standard input has the settings as JSON; the process ends when that input is closed.
 Memory is freed when the process ends, and a crash ends nothing but the measurement.
 """
 
@@ -10,7 +11,6 @@ import os
 import resource
 import statistics
 import sys
-import threading
 import time
 from collections import deque
 from dataclasses import asdict
@@ -31,6 +31,7 @@ from worker.startup.loader import load_profile, read_loadable
 from worker.startup.survey import survey
 from worker.startup.verification import Owed, owed_by, verify
 from worker.startup.verification_record import golden_for
+from worker.telemetry.channel import end_with_parent
 from worker.telemetry.logs import configure_logs
 
 _NUM_BATCHES = 4  # about, in a round over them all
@@ -39,21 +40,14 @@ _MIN_ROUNDS, _MIN_S, _MAX_S = 3, 2.0, 60.0
 
 def main() -> None:
     """Print the measurement, or the error, as one JSON object."""
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    settings = Settings(**json.load(sys.stdin))
+    settings = Settings(**json.loads(sys.stdin.readline()))
+    end_with_parent(grace_s=0)  # a worker that is started anew needs the device
     configure_logs(settings.log_level, jsonl=settings.jsonl_logging)
     try:
         content = asdict(measure_here(settings, sys.argv[1]))
     except EmbedmillError as error:
         content = {"error": str(error)}
     json.dump(content, sys.stdout)
-
-
-def _end_with(parent: int) -> None:
-    """Free the device when whoever asked has gone: a worker that starts anew wants it."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
 
 
 def measure_here(settings: Settings, profile_id: str) -> Measurement:

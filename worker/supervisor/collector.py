@@ -1,4 +1,4 @@
-"""How a host's workers and their queue are at this moment, asked of the processes and of Redis."""
+"""Collects metrics of a machine's workers and their queue, from the processes and from Redis, when asked."""
 
 import asyncio
 from collections.abc import Iterator, Mapping
@@ -21,43 +21,51 @@ from worker.telemetry.prometheus import WorkerSample, queue_families, worker_fam
 
 log = structlog.stdlib.get_logger(__name__)
 
-ASK_S = 2.0  # probes and scrapes give up after a few seconds
+ASK_TIMEOUT_S = 2.0  # probes and scrapes give up after a few seconds
 
 
-class HostCollector(Collector):
-    """Asks when it is asked, all processes at once, and keeps nothing; for any thread."""
+class SupervisorCollector(Collector):
+    """Asks all worker processes at once, and keeps nothing between two scrapes; for any thread.
 
-    def __init__(self, model: str, slots: Mapping[str, WorkerProcess], *, redis_url: str, keys: Keys) -> None:
+    `processes` are keyed by the name of their device.
+    """
+
+    def __init__(
+        self, model: str, processes: Mapping[str, WorkerProcess], *, redis_url: str, keys: Keys
+    ) -> None:
         self._model = model
-        self._slots = slots
+        self._processes = processes
         self._redis_url = redis_url
         self._keys = keys
 
     def states(self) -> dict[str, str]:
         """The state of each device's worker process."""
-        return {worker.device: worker.state for worker in self._workers()}
+        return {sample.device: sample.state for sample in self._samples()}
 
     def collect(self) -> Iterator[Metric]:
-        """All metrics of the host, for prometheus_client's encoders."""
-        yield from worker_families(self._model, self._workers())
-        yield from queue_families(self._model, self._queue())
+        """All metrics, for prometheus_client's encoders."""
+        yield from worker_families(self._model, self._samples())
+        yield from queue_families(self._model, self._queue_status())
 
-    def _workers(self) -> list[WorkerSample]:
-        with ThreadPoolExecutor(len(self._slots), thread_name_prefix="embedmill-ask") as executor:
-            return list(executor.map(_ask, self._slots, self._slots.values()))
+    def _samples(self) -> list[WorkerSample]:
+        with ThreadPoolExecutor(len(self._processes), thread_name_prefix="embedmill-ask") as executor:
+            return list(executor.map(_sample, self._processes, self._processes.values()))
 
-    def _queue(self) -> dict[str, Any] | None:
+    def _queue_status(self) -> dict[str, Any] | None:
         try:
             return asyncio.run(self._read_queue())
         except (RedisError, OSError, PayloadError, TimeoutError) as error:
-            log.warning("queue_not_read", error=str(error))
+            log.warning("queue_read_failed", error=str(error))
             return None
 
     async def _read_queue(self) -> dict[str, Any]:
-        async with connect(self._redis_url, patience=OutageBudget(0)) as redis, asyncio.timeout(ASK_S):
+        async with (
+            connect(self._redis_url, patience=OutageBudget(0)) as redis,
+            asyncio.timeout(ASK_TIMEOUT_S),
+        ):
             return asdict(await read_queue(redis, self._keys))
 
 
-def _ask(device: str, slot: WorkerProcess) -> WorkerSample:
-    state, report = slot.ask(timeout_s=ASK_S)
-    return WorkerSample(device=device, state=state, num_starts=slot.num_starts, report=report)
+def _sample(device: str, process: WorkerProcess) -> WorkerSample:
+    state, report = process.ask(timeout_s=ASK_TIMEOUT_S)
+    return WorkerSample(device=device, state=state, num_starts=process.num_starts, report=report)

@@ -1,4 +1,4 @@
-"""Keeps a worker on the processors beside its GPU: what crosses between sockets is slower."""
+"""Pins the process to the CPUs local to its GPU (NUMA affinity): traffic between sockets is slower."""
 
 import os
 from pathlib import Path
@@ -9,28 +9,29 @@ import structlog
 log = structlog.stdlib.get_logger(__name__)
 
 
-def stay_near(uuid: str, *, root: Path = Path("/"), nvml: Any = None) -> None:
-    """Bind this thread, and those it starts, to the CPUs of the GPU's own socket, as the kernel lists them.
+def pin_to_local_cpus(gpu_uuid: str, *, root: Path = Path("/"), nvml: Any = None) -> None:
+    """Pin this thread, and those it starts, to the CPUs that the kernel lists as local to the GPU.
 
-    CPUs this process may not use stay out of it; if none is left, or nobody tells, nothing changes. Call it
-    before any thread is started. `nvml` is a module with pynvml's functions; None takes pynvml itself.
+    Only CPUs that this process may use already; if none of them is local, or the kernel or driver does not
+    say, nothing changes. Call it before any thread is started. `nvml` is a module with pynvml's functions,
+    by default pynvml itself.
     """
     if not hasattr(os, "sched_setaffinity"):
         return
-    bus = _bus_address(uuid, nvml)
+    bus = _bus_address(gpu_uuid, nvml)
     try:
         listed = (root / "sys/bus/pci/devices" / bus / "local_cpulist").read_text() if bus else ""
         allowed = os.sched_getaffinity(0)
-        near = _cpus(listed) & allowed
-        if near and near != allowed:
-            os.sched_setaffinity(0, near)
-            log.info("cpu_affinity", cpus=len(near), allowed_cpus=len(allowed), gpu=bus)
+        local = _cpus(listed) & allowed
+        if local and local != allowed:
+            os.sched_setaffinity(0, local)
+            log.info("cpus_pinned", cpus=len(local), allowed_cpus=len(allowed), gpu=bus)
     except (OSError, ValueError) as error:
-        log.debug("cpu_affinity_unset", error=str(error))
+        log.debug("cpus_not_pinned", error=str(error))
 
 
-def _bus_address(uuid: str, nvml: Any) -> str:
-    """As sysfs writes it, `0000:1b:00.0`; empty if the driver does not tell. A MIG slice has its GPU's."""
+def _bus_address(gpu_uuid: str, nvml: Any) -> str:
+    """The PCI address as sysfs writes it, `0000:1b:00.0`; a MIG slice has its GPU's, `""` means unknown."""
     if nvml is None:
         try:
             import pynvml
@@ -42,8 +43,8 @@ def _bus_address(uuid: str, nvml: Any) -> str:
     except nvml.NVMLError:
         return ""
     try:
-        handle = nvml.nvmlDeviceGetHandleByUUID(uuid)
-        if uuid.startswith("MIG-"):
+        handle = nvml.nvmlDeviceGetHandleByUUID(gpu_uuid)
+        if gpu_uuid.startswith("MIG-"):
             handle = nvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(handle)
         address = nvml.nvmlDeviceGetPciInfo(handle).busId  # with a domain of eight digits
     except nvml.NVMLError:
@@ -55,7 +56,7 @@ def _bus_address(uuid: str, nvml: Any) -> str:
 
 
 def _cpus(listed: str) -> set[int]:
-    """`0-3,8` as numbers."""
+    """The numbers in a list such as `0-3,8`."""
     found: set[int] = set()
     for part in filter(None, listed.strip().split(",")):
         first, _, last = part.partition("-")

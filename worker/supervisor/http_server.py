@@ -1,4 +1,4 @@
-"""The host's HTTP endpoint: metrics for Prometheus, health for whoever probes."""
+"""The HTTP server of the supervisor: metrics for Prometheus, health for probes."""
 
 import json
 import socket
@@ -12,32 +12,32 @@ import structlog
 from prometheus_client.exposition import choose_encoder
 
 from producer.errors import SettingsError
-from worker.supervisor.collector import HostCollector
+from worker.supervisor.collector import SupervisorCollector
 
 log = structlog.stdlib.get_logger(__name__)
 
-_SILENT_PEER_S = 10.0
+_SILENT_CLIENT_S = 10.0
 
 
 @contextmanager
-def endpoint(vitals: HostCollector, *, host: str, port: int) -> Iterator[int]:
-    """Answer on that address as long as the block lasts; the port, which the system chooses if it is 0.
+def serve_http(collector: SupervisorCollector, *, host: str, port: int) -> Iterator[int]:
+    """Answer on that address for as long as the block lasts; yields the port, which the system chooses if 0.
 
-    Raises SettingsError if the address is taken or not ours.
+    Raises SettingsError if the address is taken or is not one of this machine.
     """
     try:
-        server = _Server(host, port, vitals)
+        server = _Server(host, port, collector)
     except OSError as error:
         raise SettingsError(
-            f"no metrics on {host} port {port}: {error.strerror}; "
-            "set EMBEDMILL_METRICS_PORT and EMBEDMILL_METRICS_HOST to an address that is free"
+            f"cannot serve metrics on {host} port {port}: {error.strerror}; "
+            "set EMBEDMILL_METRICS_HOST and EMBEDMILL_METRICS_PORT to a free address of this machine"
         ) from error
     with server:
-        threading.Thread(target=server.serve_forever, name="embedmill-endpoint", daemon=True).start()
-        taken: int = server.server_address[1]
-        log.info("metrics", host=host, port=taken)
+        threading.Thread(target=server.serve_forever, name="embedmill-http", daemon=True).start()
+        bound_port: int = server.server_address[1]
+        log.info("metrics_served", host=host, port=bound_port)
         try:
-            yield taken
+            yield bound_port
         finally:
             server.shutdown()
 
@@ -45,24 +45,24 @@ def endpoint(vitals: HostCollector, *, host: str, port: int) -> Iterator[int]:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def __init__(self, host: str, port: int, vitals: HostCollector) -> None:
+    def __init__(self, host: str, port: int, collector: SupervisorCollector) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self.vitals = vitals
+        self.collector = collector
         super().__init__((host, port), _Handler)
 
     def server_bind(self) -> None:
-        """Without asking DNS for our name, which may take its time and is never told."""
+        """Skip HTTPServer's look-up of our own name: it may take long, and nobody reads the name."""
         TCPServer.server_bind(self)
 
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
-    timeout = _SILENT_PEER_S
+    timeout = _SILENT_CLIENT_S
     server_version = "embedmill"
     sys_version = ""
 
     def do_GET(self) -> None:
-        """Routes as Kubernetes, NIM (`/v1/...`), TEI and vLLM (`/health`) name them."""
+        """Answer on the paths of Kubernetes, NIM (`/v1/...`), TEI and vLLM (`/health`)."""
         routes: dict[str, Callable[[], None]] = {
             "/metrics": self._metrics,
             "/health": self._ready,
@@ -70,30 +70,28 @@ class _Handler(BaseHTTPRequestHandler):
             "/health/live": self._live,
         }
         path = self.path.partition("?")[0]
-        answer = routes.get(path.removeprefix("/v1"))
-        if answer is None:
-            self._send(
-                404, "text/plain; charset=utf-8", b"no such page; there is " + " ".join(routes).encode()
-            )
+        respond = routes.get(path.removeprefix("/v1"))
+        if respond is None:
+            self._send(404, "text/plain; charset=utf-8", f"not found; try {' '.join(routes)}\n".encode())
         else:
-            answer()
+            respond()
 
     do_HEAD = do_GET
 
     def log_message(self, format: str, *args: object) -> None:
-        """Probes are no news."""
-        log.debug("http", request=format % args)
+        """Log requests at DEBUG: probes come every few seconds."""
+        log.debug("http_request", request=format % args)
 
     def _metrics(self) -> None:
         encode, content_type = choose_encoder(self.headers.get("Accept", ""))
-        self._send(200, content_type, encode(self.server.vitals))
+        self._send(200, content_type, encode(self.server.collector))
 
     def _live(self) -> None:
-        states = self.server.vitals.states()
+        states = self.server.collector.states()
         self._health(all(state in ("hung", "silent") for state in states.values()), "live", states)
 
     def _ready(self) -> None:
-        states = self.server.vitals.states()
+        states = self.server.collector.states()
         self._health("serving" not in states.values(), "ready", states)
 
     def _health(self, failed: bool, word: str, states: dict[str, str]) -> None:

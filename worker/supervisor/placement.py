@@ -1,4 +1,4 @@
-"""Which worker processes a host runs: one for each usable device, or several on a fast one."""
+"""Decides which worker processes a machine runs: one for each usable device, or several on a fast GPU."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -13,17 +13,17 @@ from worker.startup.survey import Survey
 
 log = structlog.stdlib.get_logger(__name__)
 
-Environ = Mapping[str, str]
-_SMALL_PARAMETERS = 25_000_000  #: of the layers: MiniLM has 11 or 21 million, BERT-base 85
+Environment = Mapping[str, str]
+_SMALL_PARAMETERS = 25_000_000  #: without embeddings: MiniLM has 11 or 21 million, BERT-base 85
 _FAST_CAPABILITIES = {(9, 0), (10, 0), (10, 3)}
-_CORES_FOR_TWO = 4
+_MIN_CORES_FOR_TWO = 4
 
 
-def environs(seen: Survey, settings: Settings, environ: Environ) -> dict[str, Environ]:
-    """The environment of each worker process: one or more for each GPU a profile can use, else one.
+def worker_environments(seen: Survey, settings: Settings, environment: Environment) -> dict[str, Environment]:
+    """The environment of each worker process: one or more for each GPU that a profile can use, else one.
 
-    By the device's name in metrics: the GPU's index, `index:n` for its n-th MIG slice, and `/k` behind it for
-    the k-th of several on one GPU; `cpu`, or `0` for a GPU without a UUID.
+    Keys are devices as metrics name them: the GPU's index, `index:n` for its n-th MIG slice, followed by `/k`
+    for the k-th of several on one GPU; `cpu`, or `0` for a GPU without a UUID.
     """
     gpus = []
     for gpu in seen.facts.gpus:
@@ -38,30 +38,30 @@ def environs(seen: Survey, settings: Settings, environ: Environ) -> dict[str, En
         )
         if gpu.uuid and choice.selected is not None and choice.selected.device != "cpu":
             gpus.append(gpu)
-    seen_slices: Counter[int] = Counter()
-    named: dict[str, Environ] = {}
+    num_slices: Counter[int] = Counter()
+    environments: dict[str, Environment] = {}
     for gpu in gpus:
-        name = f"{gpu.index}:{seen_slices[gpu.index]}" if gpu.mig_slice else str(gpu.index)
-        seen_slices[gpu.index] += 1
-        one = {**environ, "CUDA_VISIBLE_DEVICES": gpu.uuid}
+        name = f"{gpu.index}:{num_slices[gpu.index]}" if gpu.mig_slice else str(gpu.index)
+        num_slices[gpu.index] += 1
+        one = {**environment, "CUDA_VISIBLE_DEVICES": gpu.uuid}
         count = _workers_on(gpu, seen, settings, cores=seen.facts.cpu.num_cores // len(gpus))
-        named |= {name: one} if count == 1 else {f"{name}/{k}": one for k in range(1, count + 1)}
+        environments |= {name: one} if count == 1 else {f"{name}/{k}": one for k in range(1, count + 1)}
     selected = seen.choice.selected
-    alone = "0" if selected is not None and selected.device != "cpu" else "cpu"
-    return named or {alone: environ}
+    only = "0" if selected is not None and selected.device != "cpu" else "cpu"
+    return environments or {only: environment}
 
 
 def _workers_on(gpu: Gpu, seen: Survey, settings: Settings, *, cores: int) -> int:
-    """As many as asked, by themselves two where one could not feed the GPU.
+    """As many as the setting says; without it one, or two where one process could not feed the GPU.
 
-    Python's lock lets a process find and hand out about 66,000 texts/s of 160 tokens. Only small networks on
-    the largest GPUs are faster (docs/performance.md).
+    Because of the GIL a process prepares and answers at most about 66,000 texts/s of 160 tokens; only small
+    networks on the largest GPUs compute faster (docs/performance.md).
     """
     if settings.workers_per_gpu is not None:
         return settings.workers_per_gpu
     model = seen.manifest.model
     fast = gpu.capability in _FAST_CAPABILITIES and not gpu.mig_slice
-    if not fast or cores < _CORES_FOR_TWO or model.layers is None or model.hidden is None:
+    if not fast or cores < _MIN_CORES_FOR_TWO or model.layers is None or model.hidden is None:
         return 1
     parameters = (
         model.layers * model.hidden * (4 * model.hidden + 2 * (model.intermediate or 4 * model.hidden))
@@ -69,8 +69,9 @@ def _workers_on(gpu: Gpu, seen: Survey, settings: Settings, *, cores: int) -> in
     if parameters > _SMALL_PARAMETERS:
         return 1
     log.info(
-        "two_workers",
+        "gpu_shared",
         gpu=gpu.index,
-        reason="one could not feed it a model this small (EMBEDMILL_WORKERS_PER_GPU)",
+        workers=2,
+        reason="one worker process cannot feed it a model this small; see EMBEDMILL_WORKERS_PER_GPU",
     )
     return 2

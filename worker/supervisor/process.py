@@ -1,4 +1,4 @@
-"""One device's worker process: started, watched, and started again when it dies."""
+"""One device's worker process: started, watched, and restarted when it dies."""
 
 import signal
 import socket
@@ -12,60 +12,60 @@ from dataclasses import dataclass
 import structlog
 
 from worker.consumer.handback import new_owner
-from worker.supervisor.channel import Channel
+from worker.telemetry.channel import ParentEnd
 from worker.telemetry.report import Report
 
 log = structlog.stdlib.get_logger(__name__)
 
-FINAL_STATUSES = range(2, 6)  # usage, profile: the same command ends the same way again
+FINAL_STATUSES = range(2, 6)  # usage or profile errors: the same command would end the same way again
 FIRST_PAUSE_S = 0.5
 MAX_PAUSE_S = 30.0
-_LOOK_S = 0.25
+_POLL_S = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Ended:
-    """A process that has ended: how, how long it booted, and how long it served; None if it never did."""
+class _Exit:
+    """How one process ended: its status, how long it booted, and how long it served; None if it never did."""
 
     status: int
     boot_s: float
     served_s: float | None
 
     @property
-    def settled(self) -> bool:
+    def was_stable(self) -> bool:
         """True if it served at least as long as it booted."""
         return self.served_s is not None and self.served_s >= self.boot_s
 
 
 class WorkerProcess:
-    """Runs `command(owner)` with `environ`, one process at a time, each with an owner name of its own.
+    """Runs `command(owner)` in `environment`, one process at a time, each with an owner name of its own.
 
-    The process's standard input is a socket, its line to us: the other end closes with us.
-    `hand_back` is called with the name of each process that has ended, and says whether a job was on trial
-    there, so that the end is no news.
+    The process's standard input is the other end of a channel to us, which closes when this process ends.
+    `hand_back` is called with the owner name of each process that has ended; it returns True if one of its
+    jobs was being bisected, in which case the death was to be expected.
     """
 
     def __init__(
         self,
-        environ: Mapping[str, str],
+        environment: Mapping[str, str],
         *,
         command: Callable[[str], Sequence[str]],
         hand_back: Callable[[str], bool],
     ) -> None:
-        self._environ = environ
+        self._environment = environment
         self._command = command
         self._hand_back = hand_back
         self._process: subprocess.Popen[bytes] | None = None
-        self._line: Channel | None = None
+        self._channel: ParentEnd | None = None
         self.num_starts = 0
         self._stopping = threading.Event()
         self._lock = threading.Lock()
 
-    def keep(self) -> int:
-        """Start one process after the other until `stop`, or until one cannot serve; the status of the last.
+    def run(self) -> int:
+        """Run one process after the other until `stop`, or until one cannot serve; the status of the last.
 
-        One that served for longer than it booted, or ran a job on trial, is started again at once; another
-        after pauses that grow. If none was ready yet, a failure is final.
+        A process that served for longer than it booted, or was bisecting a job, is restarted at once, any
+        other after a pause that doubles. As long as none has become ready, a failure is final.
         """
         any_ready, num_failures = False, 0
         while True:
@@ -73,43 +73,43 @@ class WorkerProcess:
             ended = self._run_once(owner)
             if ended is None:
                 return 0
-            status, on_trial = ended.status, self._hand_back(owner)
+            status, was_bisecting = ended.status, self._hand_back(owner)
             if self._stopping.is_set():
                 return 0 if status == -signal.SIGTERM else status
             any_ready = any_ready or ended.served_s is not None
             if status in FINAL_STATUSES or (status > 0 and not any_ready):
-                log.error("worker_given_up", name=owner, status=status)
+                log.error("worker_not_restarted", name=owner, status=status)
                 return status
-            num_failures = 0 if ended.settled or on_trial else num_failures + 1
+            num_failures = 0 if ended.was_stable or was_bisecting else num_failures + 1
             pause_s = min(MAX_PAUSE_S, FIRST_PAUSE_S * 2 ** (num_failures - 1)) if num_failures else 0.0
             log.warning("worker_died", name=owner, status=status, restart_in_s=round(pause_s, 1))
             self._stopping.wait(pause_s)
 
     def stop(self) -> None:
-        """Start no more, and send SIGTERM to the one that runs."""
+        """Start no more processes, and send SIGTERM to the running one."""
         self._stopping.set()
         with self._lock:
             if self._process is not None:
                 self._process.terminate()
 
     def ask(self, *, timeout_s: float) -> tuple[str, Report | None]:
-        """The state of the slot, and how its process is if it serves and answers.
+        """The state of the process, and its report if it serves and answers.
 
         `down` without a process, `starting`, what the process says of itself, or `silent` if it served and
-        does not answer any more.
+        no longer answers.
         """
-        line = self._line
-        if line is None:
+        channel = self._channel
+        if channel is None:
             return "down", None
-        if not line.is_ready():
-            return "down" if line.ended else "starting", None
-        report = line.ask(timeout_s=timeout_s)
+        if not channel.is_ready():
+            return "down" if channel.ended else "starting", None
+        report = channel.ask(timeout_s=timeout_s)
         if report is not None:
             return report.state, report
-        return "down" if line.ended else "silent", None
+        return "down" if channel.ended else "silent", None
 
-    def _run_once(self, owner: str) -> _Ended | None:
-        """How the process ended; None if there was no start."""
+    def _run_once(self, owner: str) -> _Exit | None:
+        """How the process ended; None if none was started."""
         ours, theirs = socket.socketpair()
         with ours, theirs:
             started_s = time.monotonic()
@@ -119,23 +119,23 @@ class WorkerProcess:
                 self._process = subprocess.Popen(
                     self._command(owner),
                     stdin=theirs.fileno(),
-                    env=self._environ,
+                    env=self._environment,
                     process_group=0,  # Ctrl-C in a terminal is for the parent alone, which forwards it
                 )
             theirs.close()
             self.num_starts += 1
-            self._line = line = Channel(ours)
-            ready_s = _wait_until_ready(line, self._process)
+            self._channel = channel = ParentEnd(ours)
+            ready_s = _wait_until_ready(channel, self._process)
             status = self._process.wait()
-            self._line = None
-            served_s = time.monotonic() - ready_s if line.is_ready() else None
-            return _Ended(status=status, boot_s=ready_s - started_s, served_s=served_s)
+            self._channel = None
+            served_s = time.monotonic() - ready_s if channel.is_ready() else None
+            return _Exit(status=status, boot_s=ready_s - started_s, served_s=served_s)
 
 
-def _wait_until_ready(line: Channel, process: subprocess.Popen[bytes]) -> float:
+def _wait_until_ready(channel: ParentEnd, process: subprocess.Popen[bytes]) -> float:
     """The time at which the process was seen to serve, or to have ended."""
-    while not line.is_ready():
+    while not channel.is_ready():
         with suppress(subprocess.TimeoutExpired):
-            process.wait(_LOOK_S)
+            process.wait(_POLL_S)
             break
     return time.monotonic()

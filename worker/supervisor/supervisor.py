@@ -1,6 +1,6 @@
-"""The parent process of a host: one worker process a device, and what a dead one held handed back at once.
+"""The parent process of the workers: one process a device, jobs of a dead one handed back at once.
 
-It loads no model and no inference library, so that little can go wrong in it.
+It loads neither a model nor an inference library, so that little can go wrong in it.
 """
 
 import os
@@ -19,78 +19,89 @@ from producer.transport.connect import connect_blocking
 from worker.consumer.handback import hand_back
 from worker.settings import Settings
 from worker.startup.survey import survey
-from worker.supervisor.placement import Environ, environs
+from worker.supervisor.placement import Environment, worker_environments
 from worker.supervisor.process import WorkerProcess
 
 log = structlog.stdlib.get_logger(__name__)
-_WAIT_S = 0.25
+
+_POLL_S = 0.25
 
 
-def _worker(owner: str) -> list[str]:
+def _run_one(owner: str) -> list[str]:
     return [sys.executable, "-m", "worker", "run-one", "--owner", owner]
 
 
-def run_host(
-    settings: Settings, environ: Environ, *, command: Callable[[str], Sequence[str]] = _worker
+def supervise(
+    settings: Settings, environment: Environment, *, command: Callable[[str], Sequence[str]] = _run_one
 ) -> int:
-    """Serve on every usable device until a signal; the process's exit status.
+    """Serve on every usable device until a signal; returns the exit status for this process.
 
-    `environ` is what the worker processes get; it must say what `settings` say. `command(owner)` starts one.
+    Worker processes run `command(owner)` in `environment`, which must agree with `settings`. Raises
+    SettingsError if the metrics port is taken.
     """
-    devices = environs(survey(settings), settings, environ)
-    log.info("host", pid=os.getpid(), workers=len(devices))
+    environments = worker_environments(survey(settings), settings, environment)
+    log.info("supervisor_started", pid=os.getpid(), workers=len(environments))
     keys = Keys(queue_name(settings.name), settings.prefix)
     redis = connect_blocking(settings.redis_url)
 
-    def give_back(owner: str) -> bool:
+    def hand_back_jobs(owner: str) -> bool:
         try:
-            left = hand_back(redis, keys, owner)
-        except (RedisError, OSError) as error:  # its leases run out by themselves
-            log.warning("not_handed_back", name=owner, error=str(error))
+            returned = hand_back(redis, keys, owner)
+        except (RedisError, OSError) as error:  # the leases run out by themselves
+            log.warning("hand_back_failed", name=owner, error=str(error))
             return False
-        if left.num_jobs:
-            log.warning("handed_back", name=owner, jobs=left.num_jobs, on_trial=left.num_on_trial)
-        return left.num_on_trial > 0
+        if returned.num_jobs:
+            log.warning(
+                "jobs_handed_back", name=owner, jobs=returned.num_jobs, bisecting=returned.num_on_trial
+            )
+        return returned.num_on_trial > 0
 
-    slots = {name: WorkerProcess(one, command=command, hand_back=give_back) for name, one in devices.items()}
+    processes = {
+        device: WorkerProcess(one, command=command, hand_back=hand_back_jobs)
+        for device, one in environments.items()
+    }
     with ExitStack() as on_exit:
         on_exit.enter_context(redis)
         if settings.metrics_port is not None:
-            from worker.supervisor.collector import HostCollector
-            from worker.supervisor.http_server import endpoint
+            from worker.supervisor.collector import SupervisorCollector
+            from worker.supervisor.http_server import serve_http
 
-            vitals = HostCollector(settings.name, slots, redis_url=settings.redis_url, keys=keys)
-            host, port = settings.metrics_host, settings.metrics_port
-            on_exit.enter_context(endpoint(vitals, host=host, port=port))
-        return keep_all(list(slots.values()))
+            collector = SupervisorCollector(settings.name, processes, redis_url=settings.redis_url, keys=keys)
+            on_exit.enter_context(
+                serve_http(collector, host=settings.metrics_host, port=settings.metrics_port)
+            )
+        return run_all(list(processes.values()))
 
 
-def keep_all(slots: Sequence[WorkerProcess]) -> int:
-    """Keep all slots running until each has ended; every SIGTERM and SIGINT is passed on as SIGTERM."""
-    # Handlers only leave a note: what they interrupt may hold a lock.
-    events: SimpleQueue[int | None] = SimpleQueue()
+def run_all(processes: Sequence[WorkerProcess]) -> int:
+    """Run all processes until each has ended, forwarding every SIGTERM and SIGINT as SIGTERM.
+
+    Returns the first failure's status, as a shell would report it, or 0.
+    """
+    # Handlers only leave a note: the code they interrupt may hold a lock.
+    notes: SimpleQueue[int | None] = SimpleQueue()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: events.put(None))
+        signal.signal(number, lambda *_: notes.put(None))
 
-    def run(slot: WorkerProcess) -> None:
+    def run(process: WorkerProcess) -> None:
         status = 1
         try:
-            status = slot.keep()
+            status = process.run()
         finally:
-            events.put(status)
+            notes.put(status)
 
-    for slot in slots:
-        threading.Thread(target=run, args=(slot,), name="embedmill-slot", daemon=True).start()
+    for process in processes:
+        threading.Thread(target=run, args=(process,), name="embedmill-worker", daemon=True).start()
     statuses: list[int] = []
-    while len(statuses) < len(slots):
+    while len(statuses) < len(processes):
         try:
-            # A signal that comes just before the wait does not interrupt it, so it has to end by itself.
-            event = events.get(timeout=_WAIT_S)
+            # A signal that arrives just before the wait does not interrupt it, so the wait has a limit.
+            note = notes.get(timeout=_POLL_S)
         except Empty:
             continue
-        if event is None:
-            for slot in slots:
-                slot.stop()
+        if note is None:
+            for process in processes:
+                process.stop()
         else:
-            statuses.append(event if event >= 0 else 128 - event)
+            statuses.append(note if note >= 0 else 128 - note)
     return next(filter(None, statuses), 0)

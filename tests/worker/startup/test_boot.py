@@ -106,7 +106,7 @@ def test_damaged_weights_do_not_serve(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "status", "says"),
     [
-        (["check", "--model", "fake/echo"], 0, "ok: fake gives 384 dimensions"),
+        (["check", "--model", "fake/echo"], 0, "ok: profile fake, 384 dimensions"),
         (["check", "--model", "fake/echo", "--profile", "fakk"], 3, "Nearest: fake"),
         (["check", "--model", "/no/such/folder"], 1, "error [bad_model]: the model was not found"),
         (["check", "--model", "minilm", "-m", "/no/such.yaml"], 1, "error [bad_settings]: "),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from worker.supervisor.cpu_affinity import stay_near
+from worker.supervisor.cpu_affinity import pin_to_local_cpus
 
 ADDRESS = "0000:1b:00.0"
 needs_two_cpus = pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="needs two CPUs")
@@ -59,9 +59,9 @@ def allowed() -> Iterator[set[int]]:
 @pytest.mark.parametrize("uuid", ["GPU-0", "MIG-0"])
 def test_only_the_cpus_beside_the_gpu_are_used(tmp_path: Path, allowed: set[int], uuid: str) -> None:
     """A GPU and a slice of it; CPUs that the process may not use stay out of it."""
-    near = min(allowed)
-    stay_near(uuid, root=machine(tmp_path, f"{near},4000-4007"), nvml=nvml())
-    assert os.sched_getaffinity(0) == {near}
+    local = min(allowed)
+    pin_to_local_cpus(uuid, root=machine(tmp_path, f"{local},4000-4007"), nvml=nvml())
+    assert os.sched_getaffinity(0) == {local}
 
 
 @pytest.mark.parametrize(
@@ -78,5 +78,5 @@ def test_where_nobody_tells_nothing_changes(
     tmp_path: Path, allowed: set[int], cpus: str, uuid: str, bus_id: str
 ) -> None:
     """Every CPU stays in use, and no error stops the worker."""
-    stay_near(uuid, root=machine(tmp_path, cpus), nvml=nvml(bus_id))
+    pin_to_local_cpus(uuid, root=machine(tmp_path, cpus), nvml=nvml(bus_id))
     assert os.sched_getaffinity(0) == allowed

@@ -1,4 +1,4 @@
-"""What a host tells about itself over HTTP: metrics for Prometheus, health for probes."""
+"""The supervisor over HTTP: metrics for Prometheus, health for probes."""
 
 import asyncio
 import json
@@ -43,11 +43,19 @@ from worker.consumer.handback import new_owner
 from worker.consumer.heartbeat import Heartbeat
 from worker.consumer.leases import Leases
 from worker.contract import Tokens
-from worker.supervisor.collector import HostCollector
-from worker.supervisor.http_server import endpoint
+from worker.supervisor.collector import SupervisorCollector
+from worker.supervisor.http_server import serve_http
 from worker.telemetry.counters import SECONDS, Counters, Histogram
 from worker.telemetry.events import BatchEvent
-from worker.telemetry.prometheus import OF_HOST, OF_QUEUE, OF_WORKER, PREFIX, PROFILE_INFO, QUEUE_UP, STATES
+from worker.telemetry.prometheus import (
+    PREFIX,
+    PROFILE_INFO,
+    QUEUE_METRICS,
+    QUEUE_UP,
+    STATES,
+    SUPERVISOR_METRICS,
+    WORKER_METRICS,
+)
 
 KEYS = Keys(queue_name(MODEL))
 LABELS = {"model": MODEL, "device": "cpu"}
@@ -85,7 +93,7 @@ class Scrape:
         return value
 
 
-def scrape_of_a_serving_host(port: int) -> Scrape:
+def scrape_when_serving(port: int) -> Scrape:
     """Once its worker process answers: on a busy machine that may take a moment."""
     scrapes: list[Scrape] = []
 
@@ -99,12 +107,14 @@ def scrape_of_a_serving_host(port: int) -> Scrape:
 
 def port_of(log: Path) -> int:
     """The port that the system chose."""
-    found = re.search(r"metrics host=\S+ port=(\d+)", log.read_text())
+    found = re.search(r"metrics_served host=\S+ port=(\d+)", log.read_text())
     assert found
     return int(found[1])
 
 
-async def test_a_host_tells_all_it_has_done(redis: Redis, server: EmbeddedServer, tmp_path: Path) -> None:
+async def test_everything_done_is_in_the_metrics(
+    redis: Redis, server: EmbeddedServer, tmp_path: Path
+) -> None:
     """Texts, tokens, failures by code, truncations, batches and the queue, each as it was."""
     options = {"metrics_port": 0, "metrics_host": "127.0.0.1"}
     with process(tmp_path / "log", server.url, **options):
@@ -112,14 +122,14 @@ async def test_a_host_tells_all_it_has_done(redis: Redis, server: EmbeddedServer
             reply = await client.embed(["a text", "word " * 2000, 7], EmbedOptions(truncate="END"))
             with pytest.raises(JobFailed):
                 await client.embed(["a text"], EmbedOptions(dimensions=7))
-        seen = await asyncio.to_thread(scrape_of_a_serving_host, port_of(tmp_path / "log"))
+        seen = await asyncio.to_thread(scrape_when_serving, port_of(tmp_path / "log"))
     num_tokens = int(reply.token_counts.sum())
     assert (seen("texts_total"), seen("tokens_total"), seen("texts_truncated_total")) == (2, num_tokens, 1)
     assert seen("texts_failed_total", code="not_a_string") == 1
     assert (seen("jobs_total", code="ok"), seen("jobs_total", code="invalid_option")) == (1, 1)
     assert (seen("job_tries_total"), seen("leases_lost_total")) == (2, 0)
     assert (seen("batch_texts_total"), seen("batch_tokens_total")) == (2, num_tokens)
-    assert seen("batch_tokens_total") <= seen("batch_cost_tokens_total") <= seen("batch_room_tokens_total")
+    assert seen("batch_tokens_total") <= seen("batch_cost_tokens_total") <= seen("batch_budget_tokens_total")
     assert seen("batches_total") == seen("batch_seconds_count") == seen("batch_fill_ratio_count") > 0
     assert 0 < seen("device_busy_seconds_total") <= seen("batch_seconds_sum")
     stages = {stage: seen("job_stage_seconds_sum", stage=stage) for stage in ("prepare", "device", "answer")}
@@ -133,41 +143,41 @@ async def test_a_host_tells_all_it_has_done(redis: Redis, server: EmbeddedServer
 async def test_a_restart_is_seen_and_survived(redis: Redis, server: EmbeddedServer, tmp_path: Path) -> None:
     """The endpoint answers while the worker process is away; the next one has the same labels."""
     options = {"metrics_port": 0, "metrics_host": "127.0.0.1"}
-    with process(tmp_path / "log", server.url, **options) as host:
+    with process(tmp_path / "log", server.url, **options) as supervisor:
         port = port_of(tmp_path / "log")
         wait_for(lambda: get(port, "/v1/health/ready")[0] == 200)
-        [child] = psutil.Process(host.pid).children()
+        [child] = psutil.Process(supervisor.pid).children()
         child.kill()
         wait_for(lambda: get(port, "/health/ready")[0] == 503)
         assert get(port, "/health/live")[0] == 200
         assert Scrape(port)("worker_state", state="serving") == 0
-        seen = await asyncio.to_thread(scrape_of_a_serving_host, port)
-        host.send_signal(signal.SIGTERM)
-        assert host.wait(20) == 0
+        seen = await asyncio.to_thread(scrape_when_serving, port)
+        supervisor.send_signal(signal.SIGTERM)
+        assert supervisor.wait(20) == 0
     assert (seen("worker_starts_total"), seen("worker_state", state="serving")) == (2, 1)
     assert seen("texts_total") == 0
 
 
 @contextmanager
-def host(*programs: str, redis_url: str = "unix:///nowhere") -> Iterator[tuple[int, Programs]]:
-    """An endpoint over one slot whose processes are these programs."""
+def endpoint(*programs: str, redis_url: str = "unix:///nowhere") -> Iterator[tuple[int, Programs]]:
+    """The port of an HTTP server over one device, whose worker processes are these programs."""
     numbers = repr(json.loads(json.dumps(Counters().numbers())))
     worker = Programs(*(program.replace("NUMBERS", numbers) for program in programs))
-    slot = worker.slot()
-    vitals = HostCollector(MODEL, {"cpu": slot}, redis_url=redis_url, keys=KEYS)
-    thread = threading.Thread(target=slot.keep)
-    with endpoint(vitals, host="127.0.0.1", port=0) as port:
+    supervised = worker.process()
+    collector = SupervisorCollector(MODEL, {"cpu": supervised}, redis_url=redis_url, keys=KEYS)
+    thread = threading.Thread(target=supervised.run)
+    with serve_http(collector, host="127.0.0.1", port=0) as port:
         thread.start()
         try:
             yield port, worker
         finally:
-            slot.stop()
+            supervised.stop()
             thread.join(20)
 
 
 def test_probes_of_all_kinds_are_answered() -> None:
     """Kubernetes, NIM, TEI and vLLM ask on different paths; before it serves the host is live, not ready."""
-    with host("import time; time.sleep(60)") as (port, _):
+    with endpoint("import time; time.sleep(60)") as (port, _):
         wait_for(lambda: json.loads(get(port, "/health/live")[1])["workers"] == {"cpu": "starting"})
         assert [get(port, path)[0] for path in ("/health/live", "/v1/health/live")] == [200, 200]
         for path in ("/health", "/health/ready", "/v1/health/ready"):
@@ -184,22 +194,22 @@ def test_probes_of_all_kinds_are_answered() -> None:
 
 
 def test_an_answer_that_comes_too_late_is_not_taken_for_the_next() -> None:
-    """A worker that was silent for a while is live again, and believed only on what it says now."""
+    """A worker that was silent for a while is live again, and only its latest answer counts."""
     program = (
         READY + "\n" + ANSWER + "first = os.read(0, 1)[0]; second = os.read(0, 1)[0]\n"
         "os.write(0, b'%d %s\\n%d %s\\n' % (first, report.replace(b'serving', b'hung'), second, report))\n"
         "os.read(0, 1)\n"
     )
-    with host(program) as (port, _):
+    with endpoint(program) as (port, _):
         wait_for(lambda: get(port, "/health/live")[0] == 503)
         status, body = get(port, "/health/live")
         assert (status, json.loads(body)["workers"]) == (200, {"cpu": "serving"})
 
 
-def test_without_redis_the_rest_is_told() -> None:
+def test_without_redis_the_rest_is_exported() -> None:
     """A scrape takes bounded time and says that the queue did not answer."""
     answer = READY + "\n" + ANSWER + "while q := os.read(0, 1): os.write(0, b'%d %s\\n' % (q[0], report))"
-    with host(answer) as (port, _):
+    with endpoint(answer) as (port, _):
         wait_for(lambda: get(port, "/health/ready")[0] == 200)
         started_s = time.monotonic()
         seen = Scrape(port)
@@ -211,18 +221,18 @@ def test_without_redis_the_rest_is_told() -> None:
 
 
 def test_a_taken_port_is_refused_with_the_setting_s_name() -> None:
-    """A host that should be watched and cannot be does not start."""
-    vitals = HostCollector(MODEL, {}, redis_url="unix:///nowhere", keys=KEYS)
+    """A worker that cannot be monitored as asked does not start."""
+    collector = SupervisorCollector(MODEL, {}, redis_url="unix:///nowhere", keys=KEYS)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(SettingsError, match=rf"port {port}: .* EMBEDMILL_METRICS_PORT"):
-            endpoint(vitals, host="127.0.0.1", port=port).__enter__()
+            serve_http(collector, host="127.0.0.1", port=port).__enter__()
 
 
 def test_no_port_is_opened_unasked(server: EmbeddedServer, tmp_path: Path) -> None:
-    """Without the setting no process of the host listens."""
-    with process(tmp_path / "log", server.url) as host:
-        family = [psutil.Process(host.pid), *psutil.Process(host.pid).children()]
+    """Without the setting neither the supervisor nor its workers listen."""
+    with process(tmp_path / "log", server.url) as supervisor:
+        family = [psutil.Process(supervisor.pid), *psutil.Process(supervisor.pid).children()]
         kinds = {link.status for one in family for link in one.net_connections(kind="inet")}
     assert psutil.CONN_LISTEN not in kinds
 
@@ -320,22 +330,22 @@ def test_a_histogram_counts_each_value_once(values: list[float]) -> None:
 
 
 def test_everything_counted_is_exported() -> None:
-    """A field added to the tally needs a metric, and a metric a field."""
-    assert {row.field for row in OF_WORKER} == set(Counters().numbers())
+    """A field added to the counters needs a metric, and a metric a field."""
+    assert {spec.field for spec in WORKER_METRICS} == set(Counters().numbers())
 
 
 def test_every_metric_is_explained() -> None:
     """docs/reference/metrics.md has a row for each metric and no others, and every state of a worker."""
     text = (ROOT / "docs/reference/metrics.md").read_text()
-    rows = re.findall(r"^\| `(embedmill_\w+)`", text, re.MULTILINE)
-    exported = (*OF_WORKER, *OF_QUEUE, *OF_HOST, PROFILE_INFO, QUEUE_UP)
-    names = [PREFIX + row.name + ("_total" if row.kind == "counter" else "") for row in exported]
-    assert sorted(rows) == sorted(names)
+    documented = re.findall(r"^\| `(embedmill_\w+)`", text, re.MULTILINE)
+    exported = (*WORKER_METRICS, *QUEUE_METRICS, *SUPERVISOR_METRICS, PROFILE_INFO, QUEUE_UP)
+    names = [PREFIX + spec.name + ("_total" if spec.kind == "counter" else "") for spec in exported]
+    assert sorted(documented) == sorted(names)
     assert all(f"`{state}`" in text for state in STATES)
 
 
-def test_the_parent_needs_no_metrics_library_unless_it_is_watched() -> None:
-    """A host that is not watched loads neither prometheus_client nor an HTTP server."""
+def test_the_supervisor_loads_no_metrics_library_unasked() -> None:
+    """Without a metrics port it loads neither prometheus_client nor an HTTP server."""
     program = (
         "import sys; import worker.cli.main, worker.supervisor.supervisor\n"
         "print(*{'prometheus_client', 'http.server'} & set(sys.modules))\n"

@@ -1,4 +1,4 @@
-"""The parent of a host's workers: one process a device, the dead restarted and their jobs handed back."""
+"""The supervisor: one worker process a device, dead ones restarted and their jobs handed back."""
 
 import asyncio
 import signal
@@ -27,8 +27,8 @@ from worker.consumer.handback import HandedBack, hand_back, new_owner
 from worker.consumer.leases import Leases
 from worker.settings import Settings
 from worker.startup.survey import survey
-from worker.supervisor.placement import environs
-from worker.supervisor.supervisor import keep_all
+from worker.supervisor.placement import worker_environments
+from worker.supervisor.supervisor import run_all
 
 pytestmark = pytest.mark.every_server
 
@@ -48,7 +48,7 @@ KEYS = Keys(queue_name(MODEL))
 def test_what_is_restarted_and_what_is_final(programs: list[str], status: int) -> None:
     """Signals, and errors once a worker has served, are survived; 2 to 5 and a failed first start are not."""
     worker = Programs(*programs)
-    assert worker.slot().keep() == status
+    assert worker.process().run() == status
     assert len(worker.owners) == len(set(worker.owners)) == len(programs)
     assert worker.handed_back == worker.owners
 
@@ -57,7 +57,7 @@ DIE = "os.kill(os.getpid(), 9)"
 
 
 @pytest.mark.parametrize(
-    ("programs", "on_trial", "pauses"),
+    ("programs", "bisecting", "pauses"),
     [
         ([READY + DIE] * 2, False, ["0.5", "1.0"]),
         ([READY + DIE] * 2, True, ["0.0", "0.0"]),
@@ -66,37 +66,37 @@ DIE = "os.kill(os.getpid(), 9)"
     ],
 )
 def test_who_dies_too_soon_is_restarted_after_a_pause(
-    programs: list[str], on_trial: bool, pauses: list[str], caplog: pytest.LogCaptureFixture
+    programs: list[str], bisecting: bool, pauses: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Before it is ready, or sooner after that than it took to boot; but not for a job on trial."""
+    """Before it is ready, or sooner after that than it took to boot; but not while bisecting a job."""
     worker = Programs(*programs, "raise SystemExit(3)")
-    worker.on_trial = on_trial
-    assert worker.slot().keep() == 3
+    worker.bisecting = bisecting
+    assert worker.process().run() == 3
     told = [one.getMessage() for one in caplog.records if "worker_died" in one.getMessage()]
     assert [line.rpartition("=")[2] for line in told] == pauses
 
 
-def test_a_slot_that_is_stopped_starts_nothing_more() -> None:
+def test_a_stopped_worker_is_not_started_again() -> None:
     """Neither while it pauses after failures, nor at its first start."""
     worker = Programs("import os; os.kill(os.getpid(), 9)")
-    slot = worker.slot()
-    thread = threading.Thread(target=slot.keep)
+    supervised = worker.process()
+    thread = threading.Thread(target=supervised.run)
     thread.start()
     wait_for(lambda: len(worker.handed_back) >= 2)
-    slot.stop()
+    supervised.stop()
     thread.join(timeout=10)
     assert not thread.is_alive()
     num_started = len(worker.owners)
-    assert slot.keep() == 0
+    assert supervised.run() == 0
     assert len(worker.owners) == num_started
 
 
-def test_the_first_failure_is_the_host_s_status() -> None:
+def test_the_first_failure_is_the_supervisor_s_status() -> None:
     """One device that cannot serve does not end the others; when all have ended it is what is told."""
     good, bad = Programs("raise SystemExit(3)"), Programs(READY, "raise SystemExit(4)")
     handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
     try:
-        assert keep_all([good.slot(), bad.slot()]) in (3, 4)
+        assert run_all([good.process(), bad.process()]) in (3, 4)
     finally:
         signal.signal(signal.SIGTERM, handlers[0])
         signal.signal(signal.SIGINT, handlers[1])
@@ -111,11 +111,11 @@ def test_every_signal_reaches_the_worker(number: signal.Signals) -> None:
         "for _ in range(2): signal.sigwait({signal.SIGTERM}); os.write(1, b'seen\\n')\n"
     )
     parent = (
-        "import os, sys; from worker.supervisor.supervisor import keep_all; "
+        "import os, sys; from worker.supervisor.supervisor import run_all; "
         "from worker.supervisor.process import WorkerProcess\n"
-        "slot = WorkerProcess(os.environ, command=lambda _: [sys.executable, '-c', sys.argv[1]],"
+        "one = WorkerProcess(os.environ, command=lambda _: [sys.executable, '-c', sys.argv[1]],"
         " hand_back=lambda _: False)\n"
-        "sys.exit(keep_all([slot]))\n"
+        "sys.exit(run_all([one]))\n"
     )
     running = subprocess.Popen([sys.executable, "-c", parent, child], stdout=subprocess.PIPE, text=True)
     with running, ExitStack() as on_exit:
@@ -131,27 +131,27 @@ def test_every_signal_reaches_the_worker(number: signal.Signals) -> None:
 async def test_a_killed_worker_s_jobs_do_not_wait_for_their_lease(
     redis: Redis, server: EmbeddedServer, tmp_path: Path
 ) -> None:
-    """With leases of 100 s everything is answered within seconds, by a new process of the same host."""
+    """With leases of 100 s everything is answered within seconds, by a new process of the same supervisor."""
     async with Client(server.url, model=MODEL) as client:
-        with process(tmp_path / "log", server.url, lease_s=100) as host:
+        with process(tmp_path / "log", server.url, lease_s=100) as supervisor:
             sent = [await client.submit([f"text {n} " * 80] * 64) for n in range(60)]
             await client.result(sent[0].job, timeout_s=20)
-            [worker] = psutil.Process(host.pid).children()
+            [worker] = psutil.Process(supervisor.pid).children()
             worker.kill()
             replies = [await client.result(one.job, timeout_s=30) for one in sent]
             assert all(reply.ok for reply in replies)
-            assert [one.pid for one in psutil.Process(host.pid).children()] != [worker.pid]
-            host.send_signal(signal.SIGTERM)
-            assert await asyncio.to_thread(host.wait, 20) == 0
+            assert [one.pid for one in psutil.Process(supervisor.pid).children()] != [worker.pid]
+            supervisor.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(supervisor.wait, 20) == 0
     totals = await redis.hgetall(KEYS.totals)
     assert (totals[b"done"], totals[b"bytes"]) == (b"60", b"0")
 
 
 def test_a_worker_does_not_outlive_its_parent(server: EmbeddedServer, tmp_path: Path) -> None:
     """Even if that one was killed."""
-    with process(tmp_path / "log", server.url) as host:
-        [worker] = psutil.Process(host.pid).children()
-        host.kill()
+    with process(tmp_path / "log", server.url) as supervisor:
+        [worker] = psutil.Process(supervisor.pid).children()
+        supervisor.kill()
         worker.wait(20)
     assert "parent_gone" in (tmp_path / "log").read_text()
     assert "worker_stopped" in (tmp_path / "log").read_text()
@@ -204,7 +204,7 @@ def test_one_worker_for_each_gpu_that_can_serve(machine: str, names: list[str]) 
     """Each sees its GPU alone and is named after it; without one that a profile can use it is one worker."""
     settings = Settings(workers_per_gpu=1)
     seen = survey(settings, facts_file=MACHINES / f"{machine}.json")
-    found = environs(seen, settings, {"A": "b"})
+    found = worker_environments(seen, settings, {"A": "b"})
     assert list(found) == (names or ["cpu"])
     uuids = [one["CUDA_VISIBLE_DEVICES"] for one in found.values() if "CUDA_VISIBLE_DEVICES" in one]
     assert len(set(uuids)) == len(uuids) == len(names)
@@ -214,11 +214,13 @@ def test_one_worker_for_each_gpu_that_can_serve(machine: str, names: list[str]) 
 def test_several_workers_share_each_gpu_if_asked() -> None:
     """Two a GPU have names of their own and see the same device; a CPU has one whatever is asked."""
     settings = Settings(workers_per_gpu=2)
-    found = environs(survey(settings, facts_file=MACHINES / "h100-sxm-two.json"), settings, {})
+    found = worker_environments(survey(settings, facts_file=MACHINES / "h100-sxm-two.json"), settings, {})
     assert list(found) == ["0/1", "0/2", "1/1", "1/2"]
     uuids = [one["CUDA_VISIBLE_DEVICES"] for one in found.values()]
     assert uuids[0] == uuids[1] != uuids[2] == uuids[3]
-    assert list(environs(survey(settings, facts_file=MACHINES / "cpu-x86.json"), settings, {})) == ["cpu"]
+    assert list(
+        worker_environments(survey(settings, facts_file=MACHINES / "cpu-x86.json"), settings, {})
+    ) == ["cpu"]
 
 
 @pytest.mark.parametrize(
@@ -237,13 +239,13 @@ def test_several_workers_share_each_gpu_if_asked() -> None:
 def test_two_workers_share_a_gpu_that_one_could_not_feed(
     machine: str, model: str, names: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """By itself, with a reason in the log: small networks on the largest GPUs."""
+    """Without being asked, and with a reason in the log: small networks on the largest GPUs."""
     caplog.set_level("INFO")
     settings = Settings(model=model)
     seen = survey(settings, facts_file=MACHINES / f"{machine}.json")
-    assert list(environs(seen, settings, {})) == names
+    assert list(worker_environments(seen, settings, {})) == names
     num_shared = sum(name.endswith("/1") for name in names)
-    assert caplog.text.count('reason="one could not feed it') == num_shared
+    assert caplog.text.count('reason="one worker process cannot feed it') == num_shared
 
 
 def test_few_cores_feed_no_second_worker() -> None:
@@ -251,10 +253,10 @@ def test_few_cores_feed_no_second_worker() -> None:
     settings = Settings()
     seen = survey(settings, facts_file=MACHINES / "h100-sxm.json")
     cpu = replace(seen.facts.cpu, num_cores=3)
-    assert list(environs(replace(seen, facts=replace(seen.facts, cpu=cpu)), settings, {})) == ["0"]
+    assert list(worker_environments(replace(seen, facts=replace(seen.facts, cpu=cpu)), settings, {})) == ["0"]
 
 
-def test_the_parent_loads_no_inference_library() -> None:
+def test_the_supervisor_loads_no_inference_library() -> None:
     """It must stay small and must not break with what it watches."""
     program = (
         "import sys; import worker.cli.main, worker.supervisor.supervisor\n"

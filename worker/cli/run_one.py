@@ -1,0 +1,24 @@
+"""`worker run-one`: one worker process, as the supervisor starts it; not for people."""
+
+import asyncio
+import os
+
+import click
+
+from worker.cli.entry import settings_from
+from worker.supervisor.cpu_affinity import pin_to_local_cpus
+from worker.telemetry.channel import ChildEnd
+
+
+@click.command("run-one", hidden=True)
+@click.option("--owner", required=True)
+def run_one_command(owner: str) -> None:
+    """Select, load and verify a profile, then serve jobs until stopped."""
+    settings = settings_from({})
+    if gpu_uuid := os.environ.get("CUDA_VISIBLE_DEVICES", ""):
+        pin_to_local_cpus(gpu_uuid)  # before a library starts threads
+    channel = ChildEnd(settings.grace_s)
+    from worker.serving.app import serve
+    from worker.startup.boot import boot
+
+    asyncio.run(serve(settings, boot(settings), owner=owner, on_ready=channel.announce_ready))
