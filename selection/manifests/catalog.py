@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from selection.manifests.located_yaml import read_yaml
 from selection.manifests.manifest import Manifest, ModelCard, with_id
 from selection.manifests.manifest_file import load_manifest, model_of, shipped_profiles
 from selection.manifests.nim_manifest import load_nim_manifest
-from selection.manifests.yaml_nodes import read_yaml
 
 GENERIC = "generic"
 
@@ -32,7 +32,8 @@ def manifest_at(path: Path, *, model: str = "") -> Manifest:
 
     Raises ManifestError.
     """
-    if "schema" in read_yaml(path).fields():
+    document = read_yaml(path)
+    if isinstance(document.data, dict) and "schema" in document.data:
         return load_manifest(path)
     return load_nim_manifest(path, model=manifest_for(model).model if model else None)
 
