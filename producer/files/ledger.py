@@ -1,12 +1,12 @@
 """How far an unfinished output is: kept beside its parts, so that the same command goes on from there."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from producer.files.part_file import PartFile
 from producer.files.totals import Totals
 
 LEDGER_SUFFIX = ".progress"
@@ -25,16 +25,15 @@ class Ledger:
     description: Mapping[str, Any]
 
     def save(self, path: Path) -> None:
-        """Put it there whole; an older one stays until then. Raises OSError."""
-        draft = path.with_name(path.name + ".new")
+        """Replace the file at `path`, whole or not at all. Raises OSError, or FileError as `PartFile`."""
+        part = PartFile(path)
         try:
-            with draft.open("w") as file:
-                json.dump({"version": _VERSION, **asdict(self)}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
+            part.cut(0)
+            part.stream.write(json.dumps({"version": _VERSION, **asdict(self)}).encode())
+            part.seal()
+            part.publish()
         finally:
-            draft.unlink(missing_ok=True)
+            part.discard()
 
 
 def load_ledger(path: Path) -> Ledger | None:

@@ -2,17 +2,14 @@
 
 import io
 import json
-import struct
 from collections.abc import Sequence
 from typing import BinaryIO
 
 import numpy as np
+from numpy.lib import format as npy_format
 
 from producer.contract import Reply
 from producer.files.rows import Id
-
-_MAGIC = b"\x93NUMPY\x01\x00"
-_HEADER_BYTES = 128  # a fixed size, so that the number of rows can be filled in at the end
 
 
 class NpyWriter:
@@ -31,7 +28,7 @@ class NpyWriter:
         """Add rows. Raises OSError."""
         if self._num_rows == 0:
             self._dim, self._dtype = reply.vectors.shape[1], reply.vectors.dtype.newbyteorder("<")
-            self._stream.write(self._header())
+            self._write_header()
         rows = np.ascontiguousarray(reply.vectors, dtype=self._dtype)
         self._stream.write(rows.tobytes())
         self._ids.write("".join(f"{json.dumps(row_id)}\n" for row_id in ids).encode())
@@ -39,9 +36,10 @@ class NpyWriter:
 
     def resume(self, earlier: BinaryIO) -> None:
         """Take width and type from the header, and the number of rows from the size. Raises OSError."""
-        np.lib.format.read_magic(earlier)
-        (_, self._dim), _, self._dtype = np.lib.format.read_array_header_1_0(earlier)
-        num_bytes = earlier.seek(0, io.SEEK_END) - _HEADER_BYTES
+        npy_format.read_magic(earlier)
+        (_, self._dim), _, self._dtype = npy_format.read_array_header_1_0(earlier)
+        header_bytes = earlier.tell()
+        num_bytes = earlier.seek(0, io.SEEK_END) - header_bytes
         self._num_rows = num_bytes // (self._dim * self._dtype.itemsize)
 
     def pause(self) -> None:
@@ -50,12 +48,12 @@ class NpyWriter:
     def finish(self, description: str) -> None:
         """Fill in the number of rows; the format holds no description. Raises OSError."""
         self._stream.seek(0)
-        self._stream.write(self._header())
+        self._write_header()
 
     def abandon(self) -> None:
         """Nothing to let go of."""
 
-    def _header(self) -> bytes:
+    def _write_header(self) -> None:
+        """Its size does not depend on the number of rows: numpy leaves room for any, so that it can grow."""
         fields = {"descr": self._dtype.str, "fortran_order": False, "shape": (self._num_rows, self._dim)}
-        size = _HEADER_BYTES - len(_MAGIC) - 2
-        return _MAGIC + struct.pack("<H", size) + repr(fields).ljust(size - 1).encode() + b"\n"
+        npy_format.write_array_header_1_0(self._stream, fields)

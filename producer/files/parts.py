@@ -51,7 +51,7 @@ class Parts:
         """Empty OUT's own part; what an earlier run left of the others goes. Raises OSError."""
         self._ledger.unlink(missing_ok=True)
         self._parts[""].cut(0)
-        for name in beside:
+        for name in (*beside, LEDGER_SUFFIX):
             part_path(self._named(name)).unlink(missing_ok=True)
 
     def go_on(self, sizes: Mapping[str, int], *, renew: bool) -> BinaryIO:
