@@ -1,4 +1,4 @@
-"""How far an unfinished output is: kept beside its parts, so that the same command goes on from there."""
+"""The progress of an unfinished output, kept beside its parts so that the same command can resume."""
 
 import json
 from collections.abc import Mapping
@@ -15,8 +15,8 @@ _VERSION = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
-    """`identity` is what the run was asked; `sizes` the bytes that count of each part, by what OUT's name
-    has behind it; `description` what `Description.state` gave.
+    """`identity` is everything that determines the rows; `sizes` the valid bytes of each part by its suffix
+    to OUT; `description` the result of `Description.state`.
     """
 
     identity: Mapping[str, str | int | None]
@@ -28,16 +28,16 @@ class Ledger:
         """Replace the file at `path`, whole or not at all. Raises OSError, or FileError as `PartFile`."""
         part = PartFile(path)
         try:
-            part.cut(0)
+            part.truncate(0)
             part.stream.write(json.dumps({"version": _VERSION, **asdict(self)}).encode())
-            part.seal()
+            part.sync()
             part.publish()
         finally:
             part.discard()
 
 
 def load_ledger(path: Path) -> Ledger | None:
-    """What was saved there; None if there is nothing, or nothing of ours."""
+    """The ledger saved at `path`; None if there is none, or the file is not a ledger."""
     try:
         fields = json.loads(path.read_bytes())
         if fields.pop("version") != _VERSION:

@@ -1,4 +1,4 @@
-"""Vectors as one two-dimensional .npy array, ids line by line beside it."""
+"""Writes vectors as a two-dimensional .npy array, with the ids line by line in a file beside it."""
 
 import io
 import json
@@ -13,7 +13,7 @@ from producer.files.rows import Id
 
 
 class NpyWriter:
-    """Rows of failed texts are NaN in float types, 0 in the others; `ids` gets one JSON value a line."""
+    """Rows of failed texts are NaN in float types, 0 in the others; `ids` gets a JSON value a line."""
 
     appends = True
 
@@ -25,7 +25,7 @@ class NpyWriter:
         self._dtype: np.dtype[np.generic] = np.dtype(np.float32)
 
     def write(self, ids: Sequence[Id], reply: Reply) -> None:
-        """Add rows. Raises OSError."""
+        """Append rows. Raises OSError."""
         if self._num_rows == 0:
             self._dim, self._dtype = reply.vectors.shape[1], reply.vectors.dtype.newbyteorder("<")
             self._write_header()
@@ -35,7 +35,7 @@ class NpyWriter:
         self._num_rows += len(rows)
 
     def resume(self, earlier: BinaryIO) -> None:
-        """Take width and type from the header, and the number of rows from the size. Raises OSError."""
+        """Read width and type from the header, and the number of rows from the size. Raises OSError."""
         npy_format.read_magic(earlier)
         (_, self._dim), _, self._dtype = npy_format.read_array_header_1_0(earlier)
         header_bytes = earlier.tell()
@@ -43,17 +43,17 @@ class NpyWriter:
         self._num_rows = num_bytes // (self._dim * self._dtype.itemsize)
 
     def pause(self) -> None:
-        """Nothing more: a run may go on behind any row."""
+        """Do nothing: a run can resume after any row."""
 
     def finish(self, description: str) -> None:
-        """Fill in the number of rows; the format holds no description. Raises OSError."""
+        """Fill in the number of rows; the format has no place for a description. Raises OSError."""
         self._stream.seek(0)
         self._write_header()
 
     def abandon(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: there is nothing to release."""
 
     def _write_header(self) -> None:
-        """Its size does not depend on the number of rows: numpy leaves room for any, so that it can grow."""
+        """Write the header; numpy pads it so that its size does not depend on the number of rows."""
         fields = {"descr": self._dtype.str, "fortran_order": False, "shape": (self._num_rows, self._dim)}
         npy_format.write_array_header_1_0(self._stream, fields)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from producer.terminal import spoken
+from producer.terminal import format_bytes, format_duration
 from worker.cache.entries import Entry, cache_entries
 from worker.cli.entry import errors_as_exit_codes, settings_from
 
@@ -46,7 +46,7 @@ def list_entries(layout: str) -> None:
     for line in _table(entries):
         click.echo(line)
     total = sum(each.num_bytes for each in entries)
-    click.echo(f"{len(entries)} entries, {_size(total)}, in {settings.cache_path}")
+    click.echo(f"{len(entries)} entries, {format_bytes(total)}, in {settings.cache_path}")
 
 
 @cache.command()
@@ -74,7 +74,7 @@ def prune(older_than_s: float | None, keep_models: tuple[str, ...], dry_run: boo
         click.echo(line)
     if pruned.in_use:
         click.echo(f"{len(pruned.in_use)} entries are of models that live workers use, and stay")
-    total = _size(sum(each.num_bytes for each in pruned.removed))
+    total = format_bytes(sum(each.num_bytes for each in pruned.removed))
     click.echo(f"{'would remove' if dry_run else 'removed'} {len(pruned.removed)} entries, {total}")
 
 
@@ -124,8 +124,8 @@ def _table(entries: Sequence[Entry]) -> list[str]:
     rows = [
         (
             each.kind,
-            _size(each.num_bytes),
-            spoken(each.age_s),
+            format_bytes(each.num_bytes),
+            format_duration(each.age_s),
             each.model or "?",
             each.profile,
             each.path.name,
@@ -137,7 +137,3 @@ def _table(entries: Sequence[Entry]) -> list[str]:
         "  ".join((*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[5]))
         for row in rows
     ]
-
-
-def _size(num_bytes: int) -> str:
-    return f"{num_bytes / 2**20:.1f} MiB" if num_bytes >= 2**20 else f"{num_bytes / 1024:.1f} KiB"

@@ -1,11 +1,10 @@
 """Where every command of `worker` begins and ends: settings from the environment, errors as exit codes."""
 
-import sys
+from contextlib import AbstractContextManager
 from typing import Any
 
-import click
-
-from producer.errors import EmbedmillError, ProfileError
+from producer.errors import ProfileError
+from producer.terminal import exit_on_error
 from worker.settings import Settings, read_settings
 from worker.telemetry.logs import configure_logs
 
@@ -18,12 +17,6 @@ def settings_from(options: dict[str, Any]) -> Settings:
     return settings
 
 
-class errors_as_exit_codes:
-    """Our errors end the process with one line and a code, never with a traceback."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, EmbedmillError):
-            click.echo(f"error [{error.code}]: {error}", err=True)
-            sys.exit(error.exit_code if isinstance(error, ProfileError) else 1)
+def errors_as_exit_codes() -> AbstractContextManager[None]:
+    """Our errors end the process with one line and a code: a ProfileError's own, 1 for the others."""
+    return exit_on_error(lambda error: error.exit_code if isinstance(error, ProfileError) else 1)
