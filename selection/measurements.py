@@ -19,7 +19,7 @@ MEASUREMENT_FORMAT = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """How one profile did: rates per second, bytes on the device, cosines to fp32, seconds to load."""
+    """What was measured: rates per second, bytes on the device, cosines to fp32, seconds to load."""
 
     profile_id: str
     tokens_per_s: float
@@ -32,7 +32,7 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasurementKey:
-    """Everything that could change a measurement; another value of any of it is another measurement."""
+    """Everything that could change a measurement: another value of any field is another measurement."""
 
     profile_id: str
     model: str
@@ -52,7 +52,7 @@ class _File(msgspec.Struct, frozen=True, kw_only=True):
 def measurement_key(
     profile: Profile, model: ModelCard, facts: Facts, *, gpu: Gpu | None, length_mix: str
 ) -> MeasurementKey:
-    """The key of a profile on a device here; `length_mix` names or hashes the lengths measured over."""
+    """The key of a profile on a device here; `length_mix` names or hashes the lengths of the texts."""
     library = library_for(profile, facts, gpu=gpu)
     device = (
         f"{gpu.name} {gpu.mig_slice}".strip() if gpu else f"{facts.cpu.name} x{facts.cpu.num_cores}".strip()

@@ -1,4 +1,4 @@
-"""Facts as JSON: for `--facts FILE`, which plans for machines elsewhere, and inside the JSON listing."""
+"""Reads and writes facts as JSON: for `--facts FILE`, to choose for another machine, and in the listing."""
 
 import json
 from collections.abc import Callable
@@ -33,7 +33,7 @@ def load_facts(path: Path) -> Facts:
     try:
         return _read(content, Facts)
     except ValueError as error:
-        raise FactsError(f"{path}: is not a description of a machine: {error}") from error
+        raise FactsError(f"{path}: not a description of a machine: {error}") from error
 
 
 def plan_from_dict(content: object) -> Plan:

@@ -1,4 +1,4 @@
-"""Which manifest belongs to a model's name."""
+"""Finds the manifest of a model by its name."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +12,10 @@ GENERIC = "generic"
 
 
 def manifest_for(model: str, *, directories: Sequence[Path] = ()) -> Manifest:
-    """The manifest of the model with that name or alias, in any case: `directories` first, then the shipped.
+    """The manifest of the model with that name or alias, in any case; `directories` go before ours.
 
-    A model without one gets the profiles of `generic.yaml` under its own name; a path to a folder is a source
-    of its own. Raises ManifestError if a manifest on the way cannot be read.
+    A model without a manifest gets the profiles of `generic.yaml` under its own name; if the name is the path
+    of a folder, that is its source. Raises ManifestError if a manifest on the way cannot be read.
     """
     for folder in (*directories, shipped_profiles()):
         for path in sorted(folder.glob("*.yaml")):
@@ -28,7 +28,7 @@ def manifest_for(model: str, *, directories: Sequence[Path] = ()) -> Manifest:
 
 
 def manifest_at(path: Path, *, model: str = "") -> Manifest:
-    """The manifest in a file, ours or NIM's; a NIM one takes what is known of `model` from our own manifests.
+    """The manifest in a file, ours or NIM's; for NIM's our own manifests describe `model`.
 
     Raises ManifestError.
     """
@@ -39,7 +39,7 @@ def manifest_at(path: Path, *, model: str = "") -> Manifest:
 
 
 def manifests() -> tuple[Manifest, ...]:
-    """Every shipped manifest, generic.yaml included, in the order of file names. Raises ManifestError."""
+    """All shipped manifests, generic.yaml included, in the order of file names. Raises ManifestError."""
     return tuple(load_manifest(path) for path in sorted(shipped_profiles().glob("*.yaml")))
 
 

@@ -1,4 +1,4 @@
-"""NIM's own `model_manifest.yaml`, version 1 (a map by profile id) and 2 (a list), as a manifest of ours."""
+"""Reads NIM's own `model_manifest.yaml`, version 1 (a map by profile id) and 2 (a list)."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -24,7 +24,7 @@ _Fail = Callable[[str], NoReturn]
 
 
 class _NimProfile(BaseModel):
-    """What we read of one profile; everything else there is the server's."""
+    """The part of a profile that we read; the rest concerns NIM's server."""
 
     tags: dict[str, str]
     model: str | None = None
@@ -46,9 +46,9 @@ class _Version2(BaseModel):
 
 
 def load_nim_manifest(path: Path, *, model: ModelCard | None = None) -> Manifest:
-    """The profiles of a NIM manifest, ids and tags as they stand there, also those of backends we lack.
+    """The profiles of a NIM manifest with its ids and tags, those of unknown backends included.
 
-    `model` is whose they are; without it a card with the name the manifest gives (version 2 gives none).
+    `model` is the model they run; by default a card with the name in the manifest (version 2 has none).
     Raises ManifestError naming file, line and key.
     """
     document = read_yaml(path)
@@ -67,7 +67,7 @@ def load_nim_manifest(path: Path, *, model: ModelCard | None = None) -> Manifest
 
 
 def _entries(document: Document) -> Iterator[tuple[str, _NimProfile, Location]]:
-    """Each profile's id, what it says, and where."""
+    """The id, content and location of each profile."""
     if isinstance(document.data, dict) and {"profiles", "schema_version"} <= document.data.keys():
         for index, listed in enumerate(validated(_Version2, document).profiles):
             yield listed.id, listed, ("profiles", index)
@@ -104,10 +104,10 @@ def _requirements(tags: Mapping[str, str], fail: _Fail, *, is_prebuilt: bool) ->
         capabilities=_capabilities(tags.get("compute_capability", ""), fail),
         gpus=(gpu,) if gpu in SKUS else (),
         pci_ids=(tags["gpu_device"].lower(),) if tags.get("gpu_device") else (),
-        # A GPU name we have no table for must still be that GPU, from its first letter to its last.
+        # A GPU that is not in our table must match the whole name.
         gpu_pattern=pattern
         or (rf"(?i)(?:NVIDIA-)?{re.escape(tags['gpu'])}$" if gpu and gpu not in SKUS else ""),
-        # NIM's engines say nothing of the host; those seen in the field were built on x86_64.
+        # NIM's engines do not name their host; those seen in the field were built on x86_64.
         cpu_architectures=("x86_64",) if is_prebuilt else (),
         num_gpus=_number(tags, "tp", fail) * _number(tags, "pp", fail),
     )
@@ -116,7 +116,7 @@ def _requirements(tags: Mapping[str, str], fail: _Fail, *, is_prebuilt: bool) ->
 def _capabilities(text: str, fail: _Fail) -> tuple[Capability, ...]:
     found = re.findall(r"(\d+)\.(\d+)", text)
     if text and not found:
-        fail(f"compute_capability must look like 9.0, not {text!r:.60}")
+        fail(f"compute_capability must have the form 9.0, not {text!r:.60}")
     return tuple(sorted((int(major), int(minor)) for major, minor in found))
 
 
@@ -139,7 +139,7 @@ def _name(given: _NimProfile, *, backend: str, precision: str) -> str:
 
 
 def _with_unique_names(profiles: tuple[Profile, ...]) -> tuple[Profile, ...]:
-    """NIM does not promise unique names: those that share one get the head of their id."""
+    """NIM does not promise unique names: profiles that share one get the start of their id."""
     names = [profile.name for profile in profiles]
     return tuple(
         replace(each, name=f"{each.name}-{each.id[:8]}") if names.count(each.name) > 1 else each

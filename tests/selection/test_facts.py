@@ -34,7 +34,7 @@ def test_this_machine_round_trips(tmp_path: Path) -> None:
     ("text", "says"),
     [
         ("{", "cannot be read"),
-        ("[]", "is not a description of a machine"),
+        ("[]", "not a description of a machine"),
         ('{"cpu": {}}', "architecture"),
         (
             '{"cpu": {"architecture": "x86_64"}, "gpu": []}',

@@ -191,10 +191,10 @@ def test_what_falls_short_is_said(tmp_path: Path) -> None:
     (strict,) = load_manifest(written(tmp_path, text)).profiles
     assert strict.shortfall(worst_cosine=0.98, mean_cosine=0.995) is None
     assert (
-        strict.shortfall(worst_cosine=0.97, mean_cosine=0.9) == "worst cosine to fp32 0.970000, 0.98 is asked"
+        strict.shortfall(worst_cosine=0.97, mean_cosine=0.9) == "worst cosine to fp32 is 0.970000, below 0.98"
     )
     assert (
-        strict.shortfall(worst_cosine=1.0, mean_cosine=0.99) == "mean cosine to fp32 0.990000, 0.995 is asked"
+        strict.shortfall(worst_cosine=1.0, mean_cosine=0.99) == "mean cosine to fp32 is 0.990000, below 0.995"
     )
     assert replace(strict, min_mean_cosine=None).shortfall(worst_cosine=1.0, mean_cosine=0.99) is None
 
