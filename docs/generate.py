@@ -31,14 +31,14 @@ def table(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def commands(command: click.Command, name: str) -> Iterator[tuple[str, click.Command]]:
-    """The command and all below it that are not hidden, each with its full name; aliases are left out."""
+    """The command and all below it that are not hidden, each with its full name."""
     yield name, command
-    seen: set[int] = set()
-    found: dict[str, click.Command] = getattr(command, "commands", {})
-    for each, below in sorted(found.items()):
-        if not below.hidden and id(below.callback) not in seen:
-            seen.add(id(below.callback))
-            yield from commands(below, f"{name} {each}")
+    if isinstance(command, click.Group):
+        context = click.Context(command, info_name=name)
+        for each in command.list_commands(context):
+            below = command.get_command(context, each)
+            if below is not None and not below.hidden:
+                yield from commands(below, f"{name} {each}")
 
 
 def cli(main: click.Command, name: str) -> str:

@@ -1,7 +1,7 @@
-"""A reverse dictionary: embed 4,000 definitions through the whole system, then find words by their meaning.
+"""A reverse dictionary: embeds 4,000 definitions through the whole system, then finds words by their meaning.
 
-python examples/dictionary.py                             a few questions of ours
-python examples/dictionary.py "a machine that flies"      yours, on the vectors of the last run
+python examples/dictionary.py                             our own questions
+python examples/dictionary.py "a machine that flies"      yours, with the vectors of the last run
 """
 
 import json
@@ -39,7 +39,7 @@ Vectors = npt.NDArray[np.float32]
 
 
 def embed_corpus(redis_url: str) -> None:
-    """Run `producer embed` as a person would; ends this process with its status if it fails."""
+    """Run `producer embed` as a person would; exit with its status if it fails."""
     VECTORS.parent.mkdir(exist_ok=True)
     VECTORS.unlink(missing_ok=True)
     paths = [os.path.relpath(CORPUS), "-o", str(VECTORS)]
@@ -71,7 +71,7 @@ def show_answers(questions: Sequence[str], asked: Vectors) -> None:
 
 
 def main() -> None:
-    """One embedded Valkey server and one worker serve the corpus and the questions."""
+    """Serve the corpus and the questions with one embedded Valkey server and one worker."""
     questions = sys.argv[1:] or QUESTIONS
     has_vectors = VECTORS.exists() and VECTORS.stat().st_mtime > CORPUS.stat().st_mtime
     with exit_status(), EmbeddedServer() as server, EmbeddedWorker(redis_url=server.url, model=MODEL):
@@ -80,7 +80,9 @@ def main() -> None:
         with SyncClient(server.url, model=MODEL) as client:
             reply = client.embed(questions, EmbedOptions(truncate=Truncate.END))
     show_answers(questions, reply.vectors.astype(np.float32, copy=False))
-    click.echo(f'\nThe vectors are in {VECTORS}. Ask yourself: make demo QUERY="a machine that flies"')
+    click.echo(
+        f'\nThe vectors are in {VECTORS}. Ask your own question: make demo QUERY="a machine that flies"'
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Print the demo's corpus: the definitions of common, concrete nouns in WordNet 3.0.
+"""Prints the demo's corpus: the definitions of common, concrete nouns in WordNet 3.0.
 
 python examples/glossary.py /usr/share/wordnet > examples/definitions.jsonl     (Debian: wordnet-base)
 """
@@ -37,7 +37,7 @@ def read_entries(path: Path) -> Iterator[str]:
 
 
 def read_numbers(path: Path) -> dict[tuple[str, str], int]:
-    """Sense number by word and offset, from an index file: it lists a word's offsets, the usual one first."""
+    """Sense numbers by word and offset; an index file lists a word's offsets, the usual one first."""
     numbers = {}
     for entry in read_entries(path):
         word, _, num_senses, *rest = entry.split()
@@ -47,7 +47,7 @@ def read_numbers(path: Path) -> dict[tuple[str, str], int]:
 
 
 def read_senses(folder: Path) -> Iterator[Sense]:
-    """The nouns one can point at that have a short definition and are ordinary single words."""
+    """Concrete nouns that are ordinary single words with a short definition."""
     numbers = read_numbers(folder / "index.noun")
     for entry in read_entries(folder / "data.noun"):
         head, gloss = entry.split(" | ", maxsplit=1)
@@ -60,7 +60,7 @@ def read_senses(folder: Path) -> Iterator[Sense]:
 
 
 def count_words(path: Path) -> Counter[str]:
-    """How often each word is used to explain others: that is how we know the common ones."""
+    """How often each word is used to explain others, the measure of how common it is."""
     glosses = (entry.partition(" | ")[2] for entry in read_entries(path))
     return Counter(word for gloss in glosses for word in re.findall(r"[a-z]+", gloss.lower()))
 

@@ -1,4 +1,4 @@
-"""A whole file through the queue: read, embed and write at the same time, in order, in bounded memory."""
+"""Embeds a file through the queue: reads, embeds and writes concurrently, in order, in bounded memory."""
 
 import asyncio
 import time
@@ -17,7 +17,7 @@ DEFAULT_MAX_IN_FLIGHT = 16
 
 
 class BatchEmbedder(Protocol):
-    """What is asked of a client; `producer.client.Client` is one."""
+    """The part of a client that `embed_file` needs; `producer.client.Client` has it."""
 
     def embed_many(
         self,
@@ -35,11 +35,11 @@ class BatchEmbedder(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """What has been done, of one run so far or of all of it.
+    """What a run has done so far, or in all once it has ended.
 
-    `num_texts` counts all rows answered, failed ones too; `failed` counts those by code; `earlier` is what an
-    interrupted run had done of all that; `seconds` is the time since the start. `estimated_texts` is the size
-    of the whole input, None while nothing tells it.
+    `num_texts` counts all rows answered, failed ones included; `failed` counts those by code; `earlier` is
+    the part that an interrupted run did; `seconds` is the time since the start. `estimated_texts` is the size
+    of the whole input, None while unknown.
     """
 
     num_texts: int
@@ -56,6 +56,16 @@ class Summary:
         """Rows without a vector."""
         return sum(self.failed.values())
 
+    @property
+    def texts_per_s(self) -> float:
+        """Rows of this run a second; those of an earlier one do not count."""
+        return (self.num_texts - self.earlier.num_texts) / max(self.seconds, 1e-9)
+
+    @property
+    def tokens_per_s(self) -> float:
+        """Tokens of this run a second."""
+        return (self.num_tokens - self.earlier.num_tokens) / max(self.seconds, 1e-9)
+
 
 async def embed_file(
     client: BatchEmbedder,
@@ -67,20 +77,20 @@ async def embed_file(
     max_in_flight: int = DEFAULT_MAX_IN_FLIGHT,
     on_progress: Callable[[Summary], None] = lambda summary: None,
 ) -> Summary:
-    """Embed every row of `reader` that `output` has not yet into it; one that cannot be embedded fails alone.
+    """Embed every row of `reader` that `output` does not have yet; a row that cannot be embedded fails alone.
 
     Memory holds at most `max_in_flight` + 2 batches of `batch_texts` texts or 8 MiB, whatever the file's
-    size. `output` is published by its own context, not here. Raises FileError from both ends, and what
+    size. `output` is published by its own context, not here. Raises FileError for either file, and what
     the client raises.
     """
-    answered: deque[RowBatch] = deque()  # without their texts: what the next replies belong to
+    unanswered: deque[RowBatch] = deque()  # without their texts: the rows of the next replies
     started_s = time.monotonic()
 
     async def batches() -> AsyncGenerator[Sequence[object], None]:
         skip = output.earlier.num_texts
         rows = reader.batches(max_texts=batch_texts, max_bytes=MAX_BYTES_PER_JOB, skip=skip)
         while (batch := await _in_thread(partial(next, rows, None), reader.stop)) is not None:
-            answered.append(RowBatch(batch.first, batch.ids, []))
+            unanswered.append(RowBatch(batch.first, batch.ids, []))
             yield batch.texts
 
     async with (
@@ -88,7 +98,7 @@ async def embed_file(
         aclosing(client.embed_many(asked, options, max_in_flight=max_in_flight)) as replies,
     ):
         async for reply in replies:
-            await _in_thread(partial(output.write, answered.popleft(), reply))
+            await _in_thread(partial(output.write, unanswered.popleft(), reply))
             on_progress(_summary(output, reader, started_s))
     return _summary(output, reader, started_s)
 

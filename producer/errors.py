@@ -1,25 +1,25 @@
 """Every error Embedmill raises, each with a stable code.
 
     EmbedmillError
-    ├── RequestError          the caller's request; sending it again unchanged fails again
+    ├── RequestError          the caller's request; it fails again if sent again unchanged
     │   ├── EmptyRequest
     │   ├── RequestTooLarge
     │   ├── InvalidOption
     │   └── FileError         a file that cannot be read or written as asked
-    ├── QueueError            Redis and the way through it; mostly worth another try
+    ├── QueueError            Redis and the connection to it; mostly worth a retry
     │   ├── QueueUnavailable
     │   ├── QueueFull         carries `retry_after_s`
     │   ├── ResultTimeout
     │   └── ResultNotFound
-    ├── PayloadError          bytes on the queue that are not ours, or of another version
+    ├── PayloadError          bytes on the queue that are foreign or of another version
     ├── JobFailed             the worker's answer to a whole job; carries the worker's code
     └── WorkerError           a worker that cannot serve
         ├── SettingsError
-        ├── ModelError        files missing, wrong hash, pickled, remote code, unsupported network
-        ├── ProfileError      carries the process's exit code
+        ├── ModelError        missing files, wrong hash, pickle, remote code, unsupported network
+        ├── ProfileError      carries the exit code of the process
         └── BackendError
             ├── BackendOutOfMemory  halve the batch and try again
-            └── BackendDead         the device is lost; the process must go
+            └── BackendDead         the device is lost; the process must end
 
 A single text's failure is a value (`producer.contract.TextFailure`), never an exception.
 """
@@ -52,7 +52,7 @@ class RequestTooLarge(RequestError):
 
 
 class InvalidOption(RequestError):
-    """An option with a value that does not exist, or that the model cannot do."""
+    """An option with an unknown value, or one that the model does not support."""
 
     code = "invalid_option"
 
@@ -64,7 +64,7 @@ class FileError(RequestError):
 
 
 class QueueError(EmbedmillError):
-    """Something between client and worker."""
+    """Something between client and worker failed."""
 
     code = "queue_error"
 
@@ -76,7 +76,7 @@ class QueueUnavailable(QueueError):
 
 
 class QueueFull(QueueError):
-    """The queue holds as many jobs or bytes as it may; `retry_after_s` says when to come back."""
+    """The queue is at its limit of jobs or bytes; retry after `retry_after_s`."""
 
     code = "queue_full"
 
@@ -86,25 +86,25 @@ class QueueFull(QueueError):
 
 
 class ResultTimeout(QueueError):
-    """No result within the time given; the job goes on and can be fetched later."""
+    """No result within the timeout; the job goes on, and its result can be fetched later."""
 
     code = "result_timeout"
 
 
 class ResultNotFound(QueueError):
-    """Neither a job nor a result of that id: never enqueued, expired, or consumed."""
+    """No job and no result of that id: never enqueued, expired or consumed."""
 
     code = "result_not_found"
 
 
 class PayloadError(EmbedmillError):
-    """Bytes that do not decode to a request or a reply of a version we know."""
+    """Bytes that are not a request, reply or record of a version we know."""
 
     code = "bad_payload"
 
 
 class JobFailed(EmbedmillError):
-    """The worker's failure of a whole job; `code` is the one the worker gave."""
+    """The worker failed the whole job; `worker_code` is the code it gave."""
 
     code = "job_failed"
 
@@ -132,7 +132,7 @@ class ModelError(WorkerError):
 
 
 class ProfileError(WorkerError):
-    """No profile can serve; `exit_code` is the worker process's (3 unknown, 4 none runnable)."""
+    """No profile can serve; `exit_code` is that of the worker process (3 unknown, 4 none runnable)."""
 
     code = "no_profile"
 

@@ -1,24 +1,64 @@
-"""How things are shown to people: lengths of time, and the console that tables are printed on."""
+"""Formats numbers for people, prints tables, and ends a command on errors of ours."""
 
-from rich.console import Console
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-_UNITS = ((86400, "d"), (3600, "h"), (60, "min"))
+import click
+
+from producer.errors import EmbedmillError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_DURATIONS = ((86400, "d"), (3600, "h"), (60, "min"))
+_SIZES = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
+_NUMBERS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+_PIPED_WIDTH = 240  # nobody sees the width of a pipe, and a cut id is of no use
 
 
-def spoken(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """In the largest unit of which there is at least one: `42 s`, `1.5 min`, `3.0 h`, `2.1 d`."""
-    for size_s, unit in _UNITS:
+    for size_s, unit in _DURATIONS:
         if seconds >= size_s:
             return f"{seconds / size_s:.1f} {unit}"
     return f"{seconds:.0f} s"
 
 
-_PIPED_WIDTH = 240  # nobody sees it there, and a cut id is of no use
+def format_bytes(num_bytes: int) -> str:
+    """In the largest binary unit of which there is at least one: `512 bytes`, `1.5 KiB`, `79.2 GiB`."""
+    for size, unit in _SIZES:
+        if num_bytes >= size:
+            return f"{num_bytes / size:.1f} {unit}"
+    return f"{num_bytes} bytes"
 
 
-def wide_console() -> Console:
-    """Standard output, as wide as the terminal, or wide enough where there is none."""
+def format_number(number: float) -> str:
+    """At most five characters, for tables: `999`, `12.3k`, `1.50M`."""
+    for size, unit in _NUMBERS:
+        if number >= size * 0.9995:
+            scaled = number / size
+            digits = 2 if scaled < 9.995 else 1 if scaled < 99.95 else 0
+            return f"{scaled:.{digits}f}{unit}"
+    return f"{number:.0f}" if number >= 9.95 or number == int(number) else f"{number:.1f}"
+
+
+def wide_console() -> "Console":
+    """Standard output, as wide as the terminal, or wide enough for any row when it is not a terminal."""
+    from rich.console import Console
+
     console = Console()
     if not console.is_terminal:
         console.width = _PIPED_WIDTH
     return console
+
+
+@contextmanager
+def exit_on_error(exit_code: Callable[[EmbedmillError], int]) -> Iterator[None]:
+    """End the process on an error of ours with one line on stderr and an exit code, without a traceback."""
+    try:
+        yield
+    except EmbedmillError as error:
+        click.echo(f"error [{error.code}]: {error}", err=True)
+        sys.exit(exit_code(error))

@@ -1,4 +1,4 @@
-"""Which profile serves a model on a machine, and why not the others."""
+"""Chooses the profile that serves a model on a machine, with a reason for every other one."""
 
 from selection.choice import Choice, with_failure
 from selection.choose import choose

@@ -1,4 +1,4 @@
-"""What was chosen and why: the answer of `choose`, and how it changes when a profile fails here."""
+"""The result of `choose`, and what it becomes when a profile fails on this machine."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,16 +8,16 @@ from selection.verdict import Cause, Standing, Verdict
 
 EXIT_UNKNOWN = 3
 EXIT_NONE_RUNNABLE = 4
-_TWIN = "is loaded just like"
+_DUPLICATE = "is loaded exactly like"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """The profiles to try, in order, with a verdict for every one of the manifest, better-ranked first.
+    """The profiles to try, in order, and a verdict for every profile of the manifest, better-ranked first.
 
     `selected` is the first candidate. A pinned choice has exactly one candidate, which nothing may replace.
-    Without a candidate `error` says why, in NIM's words, and `exit_code` is the process's: 3 for an override
-    that cannot be followed, 4 where nothing is runnable.
+    Without a candidate `error` says why, in NIM's words, and `exit_code` is that of the process: 3 for an
+    override that cannot be followed, 4 if no profile is runnable.
     """
 
     model: ModelCard
@@ -30,12 +30,12 @@ class Choice:
 
     @property
     def selected(self) -> Profile | None:
-        """The profile to serve with, None where there is an error."""
+        """The profile to serve with; None if there is an error."""
         return self.candidates[0] if self.candidates else None
 
     @property
     def low_memory_sentence(self) -> str:
-        """NIM's sentence on profiles that lack only free GPU memory; empty where there are none."""
+        """NIM's sentence on profiles that lack only free GPU memory; empty if there are none."""
         num_low = sum(each.standing is Standing.LOW_MEMORY and bool(each.gpu) for each in self.verdicts)
         if not num_low:
             return ""
@@ -45,7 +45,7 @@ class Choice:
         )
 
     def verdict(self, profile_id: str) -> Verdict:
-        """The verdict on one profile. Raises KeyError if it is not of this choice."""
+        """The verdict on one profile. Raises KeyError if it is not part of this choice."""
         for each in self.verdicts:
             if each.profile.id == profile_id:
                 return each
@@ -65,15 +65,15 @@ class Choice:
 
 
 def with_failure(choice: Choice, profile_id: str, reason: str) -> Choice:
-    """The choice after a profile was tried here and did not load or verify: the next candidate is selected.
+    """The choice after a profile did not load or verify here: the next candidate is selected.
 
-    One that would be loaded in the very same way fails with it. With none left, error and exit code 4 are
-    set. Raises KeyError if the profile is not of this choice.
+    Duplicates, which would be loaded in exactly the same way, fail with it. With no candidate left, error and
+    exit code 4 are set. Raises KeyError if the profile is not part of this choice.
     """
     failed = choice.verdict(profile_id)
-    twins = {each.profile.id for each in choice.verdicts if _is_twin(each, failed)}
+    duplicates = {each.profile.id for each in choice.verdicts if _is_duplicate(each, failed)}
     name = failed.profile.name
-    reasons = {profile_id: reason} | dict.fromkeys(twins, f"{_TWIN} {name}, which failed: {reason}")
+    reasons = {profile_id: reason} | dict.fromkeys(duplicates, f"{_DUPLICATE} {name}, which failed: {reason}")
     verdicts = tuple(
         replace(each, standing=Standing.FAILED, cause=Cause.FAILED, reason=reasons[each.profile.id])
         if each.profile.id in reasons
@@ -91,16 +91,16 @@ def with_failure(choice: Choice, profile_id: str, reason: str) -> Choice:
 
 
 def _why(verdicts: Sequence[Verdict]) -> str:
-    """Each reason once, behind the names of the profiles that failed for it, in the order of their ranks."""
+    """Each reason once, after the names of the profiles that failed for it, in the order of their ranks."""
     names: dict[str, list[str]] = {}
     for each in verdicts:
-        if each.cause is Cause.FAILED and not each.reason.startswith(_TWIN):
+        if each.cause is Cause.FAILED and not each.reason.startswith(_DUPLICATE):
             names.setdefault(each.reason, []).append(each.profile.name)
     return "; ".join(f"{', '.join(some)}: {reason}" for reason, some in names.items())
 
 
-def _is_twin(verdict: Verdict, failed: Verdict) -> bool:
-    """True if it is the same on the same device, and owes no less; TensorRT plans are each one's own."""
+def _is_duplicate(verdict: Verdict, failed: Verdict) -> bool:
+    """True if it loads the same on the same device and must be as exact; TensorRT plans are never shared."""
     one, other = verdict.profile, failed.profile
     return (
         one.id != other.id

@@ -1,4 +1,4 @@
-"""Which profile serves on a machine, and why not the others. Pure."""
+"""Chooses the profile that serves on a machine, and says why not the others. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -35,10 +35,10 @@ def choose(
 ) -> Choice:
     """The profiles to try on this machine, in order, with a verdict for each.
 
-    `override` pins one, `tags` narrows the choice; `allow_unsafe` lets a pinned one run that does not fit.
-    `measurements` by profile id serve the policy `measured`. `max_batch_tokens` is the worker's token budget,
-    for the memory estimate; `build_engines` counts plans still to be built as runnable. Raises ValueError for
-    an unknown policy; everything else that is wrong stands in the choice's `error` and `exit_code`.
+    `override` pins a profile, `tags` narrows the choice; `allow_unsafe` lets a pinned profile run that does
+    not fit. `measurements`, by profile id, serve the policy `measured`. `max_batch_tokens` is the worker's
+    token budget, for the memory estimate; with `build_engines` a plan yet to be built counts as runnable.
+    Raises ValueError for an unknown policy; the choice's `error` and `exit_code` say what else is wrong.
     """
     if policy not in POLICIES:
         raise ValueError(f"the selection policy must be one of {', '.join(POLICIES)}, not {policy!r:.60}")
@@ -60,7 +60,7 @@ def choose(
 def _judged(
     facts: Facts, manifest: Manifest, *, max_batch_tokens: int | None, build_engines: bool
 ) -> tuple[Verdict, ...]:
-    """A verdict for every profile, in the order of devices and then of the rules."""
+    """A verdict for every profile, ordered by device and then by rank."""
     order = device_order(facts.gpus)
     verdicts = [
         judge(profile, manifest.model, facts, max_batch_tokens=max_batch_tokens)
@@ -76,12 +76,12 @@ def _pin(choice: Choice, profile_id: str, wanted: dict[str, str], *, allow_unsaf
     profile = verdict.profile
     if not has_tags(profile, wanted):
         raise OverrideError(
-            f"the profile {profile.name} does not have the tags asked for; drop one of the two"
+            f"the profile {profile.name} does not have the requested tags; omit the profile or the tags"
         )
     if verdict.standing is not Standing.RUNNABLE and not allow_unsafe:
         raise OverrideError(
-            f"The profile {profile.id} ({profile.name}) was asked for, but it {verdict.reason}. "
-            "Set NIM_MANIFEST_ALLOW_UNSAFE=1 to run it all the same."
+            f"The profile {profile.id} ({profile.name}) was requested, but it {verdict.reason}. "
+            "Set NIM_MANIFEST_ALLOW_UNSAFE=1 to run it anyway."
         )
     return replace(
         choice,
@@ -100,7 +100,7 @@ def _narrow(choice: Choice, wanted: dict[str, str], tags: str) -> Choice:
 
 
 def _by_measurement(choice: Choice, measurements: Mapping[str, Measurement]) -> Choice:
-    """The fastest first; those not measured follow in the order of the rules; those measured wrong failed."""
+    """Fastest first, then by rank what was not measured; a profile measured to be inexact has failed."""
     verdicts = tuple(_measured(each, measurements.get(each.profile.id)) for each in choice.verdicts)
 
     def slowness(verdict: Verdict) -> float:
@@ -114,7 +114,7 @@ def _measured(verdict: Verdict, found: Measurement | None) -> Verdict:
     if verdict.standing is not Standing.RUNNABLE:
         return verdict
     if found is None:
-        return replace(verdict, reason="was not measured yet: `worker measure`")
+        return replace(verdict, reason="was not measured yet; run `worker measure`")
     shortfall = verdict.profile.shortfall(worst_cosine=found.worst_cosine, mean_cosine=found.mean_cosine)
     if shortfall is not None:
         reason = f"was measured here: {shortfall}"

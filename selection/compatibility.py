@@ -1,4 +1,4 @@
-"""Whether one profile fits one machine: on its best device, with the first thing that stands in the way."""
+"""Judges whether a profile fits a machine: on its best device, with the first obstacle."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from selection.verdict import Cause, Obstacle, Standing, Verdict
 
 
 def judge(profile: Profile, model: ModelCard, facts: Facts, *, max_batch_tokens: int | None) -> Verdict:
-    """The profile's standing on its best device here: of equally good GPUs the first of `device_order`."""
+    """The verdict on a profile for its best device; of equally good GPUs the first of `device_order`."""
     if profile.device == "cpu":
         return _judge_on(profile, model, facts, gpu=None, max_batch_tokens=max_batch_tokens)
     if not facts.gpus:
@@ -36,7 +36,7 @@ def judge(profile: Profile, model: ModelCard, facts: Facts, *, max_batch_tokens:
 
 
 def device_order(gpus: tuple[Gpu, ...]) -> list[Gpu]:
-    """GPUs in the order they are taken: more memory first, then as the process sees them."""
+    """GPUs in the order of preference: more memory first, then as the process sees them."""
     return sorted(gpus, key=lambda gpu: -(gpu.memory_total_bytes or 0))
 
 
@@ -64,7 +64,7 @@ def _unfit_host(profile: Profile, facts: Facts) -> Obstacle | None:
     requires = profile.requires
     if requires.operating_systems and facts.os not in requires.operating_systems:
         wanted = " or ".join(requires.operating_systems)
-        return Obstacle(Cause.OPERATING_SYSTEM, f"is for {wanted}, this is {facts.os}")
+        return Obstacle(Cause.OPERATING_SYSTEM, f"is for {wanted}, this machine runs {facts.os}")
     if requires.cpu_architectures and facts.cpu.architecture not in requires.cpu_architectures:
         wanted = " or ".join(requires.cpu_architectures)
         return Obstacle(

@@ -1,4 +1,4 @@
-"""Whether a profile fits one GPU: capability, then the model by exact name or PCI id, then their number."""
+"""Judges whether a profile fits a GPU: by capability, exact model name or PCI id, and number of GPUs."""
 
 import re
 
@@ -7,7 +7,7 @@ from selection.machine.skus import sku_of
 from selection.manifests.manifest import Profile
 from selection.verdict import Cause, Obstacle
 
-#: The first capability whose tensor cores know the precision.
+#: The lowest capability whose tensor cores support the precision.
 _PRECISION_FLOOR: dict[str, Capability] = {"fp8": (8, 9), "bf16": (8, 0)}
 
 
@@ -17,7 +17,7 @@ def unfit_gpu(profile: Profile, facts: Facts, gpu: Gpu) -> Obstacle | None:
 
 
 def wanted_gpu(profile: Profile) -> str:
-    """The GPU the profile is for, to go after `a GPU`; empty if any will do."""
+    """Which GPU the profile is for, to follow `a GPU`; empty if any will do."""
     if profile.requires.capabilities:
         return f" of compute capability {_either(profile.requires.capabilities)}"
     if profile.requires.names_gpu:
@@ -30,7 +30,11 @@ def _capability(profile: Profile, gpu: Gpu) -> Obstacle | None:
     exact, floor = profile.requires.capabilities, _floor(profile)
     if gpu.capability is None:
         asks_any = bool(exact) or floor > (0, 0)
-        return Obstacle(Cause.CAPABILITY, "the driver does not tell its capability") if asks_any else None
+        return (
+            Obstacle(Cause.CAPABILITY, "the driver does not report its compute capability")
+            if asks_any
+            else None
+        )
     here = f"this GPU has {_text(gpu.capability)}"
     if exact and gpu.capability not in exact:
         return Obstacle(Cause.CAPABILITY, f"is for compute capability {_either(exact)}, {here}")
@@ -63,7 +67,7 @@ def _number(profile: Profile, facts: Facts, gpu: Gpu) -> Obstacle | None:
     wanted = profile.requires.num_gpus
     if len(equal) >= wanted:
         return None
-    return Obstacle(Cause.NUM_GPUS, f"needs {wanted} equal GPUs, {len(equal)} can be used here")
+    return Obstacle(Cause.NUM_GPUS, f"needs {wanted} equal GPUs, {len(equal)} available here")
 
 
 def _floor(profile: Profile) -> Capability:

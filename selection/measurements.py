@@ -1,4 +1,4 @@
-"""What was measured on this machine, kept in a cache: the table behind the policy `measured`."""
+"""The cache of what was measured on this machine, for the policy `measured`."""
 
 import hashlib
 import json
@@ -7,6 +7,8 @@ import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+import msgspec
 
 from selection.machine.facts import Facts, Gpu
 from selection.manifests.manifest import ModelCard, Profile
@@ -17,7 +19,7 @@ MEASUREMENT_FORMAT = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """How one profile did: rates per second, bytes on the device, cosines to fp32, seconds to load."""
+    """What was measured: rates per second, bytes on the device, cosines to fp32, seconds to load."""
 
     profile_id: str
     tokens_per_s: float
@@ -30,7 +32,7 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasurementKey:
-    """Everything that could change a measurement; another value of any of it is another measurement."""
+    """Everything that could change a measurement: another value of any field is another measurement."""
 
     profile_id: str
     model: str
@@ -41,10 +43,16 @@ class MeasurementKey:
     length_mix: str
 
 
+class _File(msgspec.Struct, frozen=True, kw_only=True):
+    format: int
+    key: MeasurementKey
+    measurement: Measurement
+
+
 def measurement_key(
     profile: Profile, model: ModelCard, facts: Facts, *, gpu: Gpu | None, length_mix: str
 ) -> MeasurementKey:
-    """The key of a profile on a device here; `length_mix` names or hashes the lengths measured over."""
+    """The key of a profile on a device here; `length_mix` names or hashes the lengths of the texts."""
     library = library_for(profile, facts, gpu=gpu)
     device = (
         f"{gpu.name} {gpu.mig_slice}".strip() if gpu else f"{facts.cpu.name} x{facts.cpu.num_cores}".strip()
@@ -61,7 +69,7 @@ def measurement_key(
 
 
 def load_measurements(directory: Path, keys: Iterable[MeasurementKey]) -> dict[str, Measurement]:
-    """What the cache holds under these keys, by profile id; a file that is none of ours counts as absent."""
+    """What the cache holds under these keys, by profile id; a foreign or damaged file counts as absent."""
     found = (_read(_file(directory, key), key) for key in keys)
     return {each.profile_id: each for each in found if each is not None}
 
@@ -70,11 +78,11 @@ def store_measurement(directory: Path, key: MeasurementKey, measurement: Measure
     """Write one measurement, whole or not at all; returns its file. Raises OSError."""
     directory.mkdir(parents=True, exist_ok=True)
     target = _file(directory, key)
-    content = {"format": MEASUREMENT_FORMAT, "key": asdict(key), "measurement": asdict(measurement)}
+    content = _File(format=MEASUREMENT_FORMAT, key=key, measurement=measurement)
     descriptor, name = tempfile.mkstemp(dir=directory, suffix=".tmp")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(content), indent=1))
         os.replace(name, target)
     except OSError:
         Path(name).unlink(missing_ok=True)
@@ -89,9 +97,8 @@ def _file(directory: Path, key: MeasurementKey) -> Path:
 
 def _read(path: Path, key: MeasurementKey) -> Measurement | None:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] != MEASUREMENT_FORMAT or content["key"] != asdict(key):
-            return None
-        return Measurement(**content["measurement"])
-    except (OSError, ValueError, TypeError, KeyError):
+        content = msgspec.json.decode(path.read_bytes(), type=_File)
+    except (OSError, ValueError):
         return None
+    is_ours = content.format == MEASUREMENT_FORMAT and content.key == key
+    return content.measurement if is_ours else None

@@ -1,4 +1,4 @@
-"""What a person asked for, by id, name, `id (name)` as pasted from the listing, or tags."""
+"""Resolves what a person asked for: an id, a name, `id (name)` as pasted from the listing, or tags."""
 
 import difflib
 import re
@@ -7,18 +7,18 @@ from collections.abc import Sequence
 from selection.manifests.manifest import Profile
 
 _AUTOMATIC = ("", "auto", "default")
-#: NIM's names of a tag we call otherwise.
+#: NIM's names for tags that have another name here.
 _TAG_ALIASES = {"backend": "type", "model_type": "type", "gpu_device": "gpu"}
 
 
 class OverrideError(ValueError):
-    """An override or tag selector that no profile answers to."""
+    """An override or tag selector that matches no profile."""
 
 
 def pinned_profile(override: str, profiles: Sequence[Profile], *, source: str) -> Profile | None:
-    """The profile asked for, or None where the choice is automatic (empty, `auto`, `default`).
+    """The profile asked for, or None if the choice is automatic (empty, `auto`, `default`).
 
-    Raises OverrideError in NIM's words, with the nearest names; `source` is the variable or option to blame.
+    Raises OverrideError in NIM's words, with the nearest names; `source` is the variable or option at fault.
     """
     wanted = override.strip()
     if wanted.lower() in _AUTOMATIC:
@@ -35,12 +35,14 @@ def pinned_profile(override: str, profiles: Sequence[Profile], *, source: str) -
 
 
 def tag_filter(tags: str) -> dict[str, str]:
-    """`precision=fp16,backend=onnx` as a mapping. Raises OverrideError if it has another form."""
+    """`precision=fp16,backend=onnx` as a mapping. Raises OverrideError for any other form."""
     wanted: dict[str, str] = {}
     for part in filter(None, (each.strip() for each in tags.split(","))):
         key, equals, value = (each.strip() for each in part.partition("="))
         if not (key and equals and value):
-            raise OverrideError(f"the tag selector {tags!r:.200} must look like precision=fp16,backend=onnx")
+            raise OverrideError(
+                f"the tag selector {tags!r:.200} must have the form precision=fp16,backend=onnx"
+            )
         wanted[_TAG_ALIASES.get(key.lower(), key.lower())] = value.lower()
     return wanted
 
@@ -56,4 +58,4 @@ def _nearest(wanted: str, profiles: Sequence[Profile]) -> str:
     names = [by_name[each] for each in difflib.get_close_matches(wanted.lower(), by_name, n=3, cutoff=0.5)]
     if names:
         return f" Nearest: {', '.join(names)}."
-    return " `worker list-profiles` shows what there is."
+    return " `worker list-profiles` lists them."

@@ -1,4 +1,4 @@
-"""Which TensorRT plan may be loaded here: all that NVIDIA names must agree; a plan cannot be asked."""
+"""Judges which TensorRT plan can be loaded here: by its description, since a plan cannot be inspected."""
 
 from selection.machine.facts import Facts, Gpu, Plan, Runtime
 from selection.manifests.manifest import Profile
@@ -15,17 +15,17 @@ def missing_plan(profile: Profile, facts: Facts, *, gpu: Gpu | None) -> Obstacle
     if "" in refusals:
         return None
     library = library_for(profile, facts, gpu=gpu)
-    build = f"not built yet: `worker build-engines` makes it here with {_named(library)}, in minutes"
-    return Obstacle(Cause.PLAN, f"{refusals[0]}; {build}" if refusals else build)
+    build = f"`worker build-engines` builds one here with {_named(library)} in minutes"
+    return Obstacle(Cause.PLAN, f"{refusals[0]}; {build}" if refusals else f"has no plan yet; {build}")
 
 
 def _mismatch(plan: Plan, profile: Profile, facts: Facts, *, gpu: Gpu) -> str:
     library = library_for(profile, facts, gpu=gpu)
     here = (facts.os, facts.cpu.architecture)
     if (plan.os, plan.cpu_architecture) != here:
-        return f"its plan was built on {plan.os} {plan.cpu_architecture}, this is {' '.join(here)}"
+        return f"its plan was built on {plan.os} {plan.cpu_architecture}, this machine is {' '.join(here)}"
     if library is None or (plan.library, plan.version) != (library.name, library.version):
-        return f"its plan is of {plan.library} {plan.version}, here is {_named(library)}"
+        return f"its plan was built with {plan.library} {plan.version}, installed is {_named(library)}"
     if plan.capability != gpu.capability:
         return f"its plan is for compute capability {plan.capability[0]}.{plan.capability[1]}"
     if plan.level == "none" and plan.gpu_name != gpu.name:

@@ -1,4 +1,4 @@
-"""The order in which profiles are taken: a total one, so that two workers on equal machines agree."""
+"""Ranks profiles in a total order, so that two workers on equal machines agree."""
 
 from collections.abc import Sequence
 
@@ -21,12 +21,12 @@ def rank(profile: Profile) -> Rank:
 
 
 def device_place(gpu: Gpu | None, order: Sequence[Gpu]) -> int:
-    """Where the device stands among those of the machine; the CPU comes last."""
+    """The position of the device among those of the machine; the CPU comes last."""
     return len(order) if gpu is None else order.index(gpu)
 
 
 def _place(order: Sequence[str], value: str) -> int:
-    """What a foreign manifest calls by another name comes after everything we know."""
+    """The position in the order; what a foreign manifest calls by an unknown name comes last."""
     return order.index(value) if value in order else len(order)
 
 

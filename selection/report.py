@@ -1,4 +1,4 @@
-"""The listing of all profiles with their reasons, as text in NIM's layout and as JSON."""
+"""Lists all profiles with their reasons, as text in NIM's layout or as JSON."""
 
 import json
 from collections.abc import Iterator
@@ -28,9 +28,7 @@ def listing(facts: Facts, choice: Choice) -> str:
     lines = [*system_info(facts), f"MODEL PROFILES of {choice.model.name}"]
     for standing, heading in _HEADINGS.items():
         verdicts = [verdict for verdict in choice.verdicts if verdict.standing is standing]
-        if (
-            standing is Standing.INCOMPATIBLE
-        ):  # no order means anything here, so take the one people search by
+        if standing is Standing.INCOMPATIBLE:  # rank means little here: sort by name, as people search
             verdicts.sort(key=lambda verdict: (rank(verdict.profile)[:-1], verdict.profile.name))
         if verdicts:
             lines += [f"- {heading}:", *(line for verdict in verdicts for line in _entry(verdict))]
@@ -45,7 +43,7 @@ def listing(facts: Facts, choice: Choice) -> str:
 
 
 def listing_json(facts: Facts, choice: Choice) -> str:
-    """The listing as one JSON object; docs/selection.md describes its keys, `format` counts their changes."""
+    """The listing as a JSON object; docs/selection.md describes its keys, `format` is their version."""
     content = {
         "format": LISTING_FORMAT,
         "model": choice.model.name,

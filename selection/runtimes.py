@@ -1,16 +1,16 @@
-"""What an installed inference library can do on a GPU, as tables; sources in docs/selection.md."""
+"""Tables of what inference libraries support on which GPU; docs/selection.md has the sources."""
 
 from selection.machine.facts import Capability, Facts, Gpu, Runtime
 from selection.manifests.manifest import Profile
 from selection.verdict import Cause, Obstacle
 
-#: A CUDA major version compiles for these capabilities and newer.
+#: CUDA major version -> the lowest capability it compiles for.
 _CUDA_FLOOR: dict[int, Capability] = {13: (7, 5), 12: (5, 0)}
 _TENSORRT_FLOOR: Capability = (7, 5)
 _TENSORRT_RTX: tuple[Capability, ...] = ((8, 0), (8, 6), (8, 9))
 _TENSORRT_RTX_FROM: Capability = (12, 0)
 
-#: (backend, device) -> libraries that serve it, better first, and the extra that installs one
+#: (backend, device) -> libraries that run it, better first, and the extra that installs one
 _LIBRARIES: dict[tuple[str, str], tuple[tuple[str, ...], str]] = {
     ("tensorrt", "cuda"): (("tensorrt", "tensorrt_rtx"), "tensorrt"),
     ("onnx", "cuda"): (("onnxruntime-gpu",), "gpu"),
@@ -20,7 +20,7 @@ _LIBRARIES: dict[tuple[str, str], tuple[tuple[str, ...], str]] = {
     ("transformers", "cuda"): (("torch",), "transformers"),
     ("transformers", "cpu"): (("torch",), "transformers"),
 }
-#: backend -> a library that it needs beside the one above
+#: backend -> a second library that it needs
 _BESIDE = {"transformers": "transformers"}
 
 
@@ -40,7 +40,7 @@ def missing_library(profile: Profile, facts: Facts, *, gpu: Gpu | None) -> Obsta
         return None
     names, extra = _LIBRARIES.get((profile.backend, profile.device), ((), ""))
     if not names:
-        reason = f"no backend of ours is called {profile.backend} on {profile.device}"
+        reason = f"there is no backend {profile.backend} for {profile.device}"
         return Obstacle(Cause.LIBRARY, reason)
     refusals = [_refusal(runtime, facts, gpu=gpu) for name in names if (runtime := facts.runtime(name))]
     first = next((name for name in names if facts.runtime(name) is None), _BESIDE.get(profile.backend))
@@ -49,7 +49,7 @@ def missing_library(profile: Profile, facts: Facts, *, gpu: Gpu | None) -> Obsta
 
 
 def supports(runtime: Runtime, capability: Capability) -> bool:
-    """True if the library has, or can compile, kernels for GPUs of that capability."""
+    """True if the library has or can compile kernels for GPUs of that capability."""
     if runtime.name == "tensorrt_rtx":
         return capability in _TENSORRT_RTX or capability >= _TENSORRT_RTX_FROM
     if runtime.name == "tensorrt" and capability < _TENSORRT_FLOOR:
@@ -63,14 +63,14 @@ def _refusal(runtime: Runtime, facts: Facts, *, gpu: Gpu | None) -> str:
         return ""
     what = f"{runtime.name} {runtime.version}"
     if runtime.cuda is None and runtime.name == "torch":
-        return f"{what} is a CPU build; install one for CUDA"
+        return f"{what} is a CPU build; install a CUDA build"
     if gpu.capability and not supports(runtime, gpu.capability):
         built = f" (CUDA {runtime.cuda})" if runtime.cuda else ""
         return f"{what}{built} does not support compute capability {_text(gpu.capability)}"
     needed, offered = _major(runtime.cuda), _major(facts.driver_cuda)
     if needed and offered and needed > offered:
         return (
-            f"{what} needs CUDA {needed}, driver {facts.driver_version} offers {facts.driver_cuda}: "
+            f"{what} needs CUDA {needed}, driver {facts.driver_version} supports {facts.driver_cuda}; "
             "update the driver"
         )
     return ""

@@ -1,4 +1,4 @@
-"""A choice as a short story: what was taken, and why nothing that ranks better was."""
+"""Explains a choice: what was chosen, and why nothing that ranks better was."""
 
 from collections.abc import Iterator, Sequence
 
@@ -8,7 +8,7 @@ from selection.manifests.manifest import ModelCard
 from selection.ranking import rank
 from selection.verdict import Cause, Verdict
 
-#: Causes whose profiles people want to hear of together, not one by one.
+#: Causes whose profiles are reported together, not one by one.
 _TOGETHER = {
     Cause.NO_GPU: "need a GPU",
     Cause.CAPABILITY: "are for another compute capability",
@@ -18,7 +18,7 @@ _MAX_NAMED = 4
 
 
 def explain(facts: Facts, choice: Choice) -> str:
-    """The story of the choice as text; ends with a newline."""
+    """The explanation of the choice as text; ends with a newline."""
     selected = choice.selected
     if selected is None:
         return "\n".join(((choice.error or "").partition("\n")[0], *_grouped(choice.verdicts, facts))) + "\n"
@@ -30,10 +30,10 @@ def explain(facts: Facts, choice: Choice) -> str:
         lines.append(f"It {verdict.reason}.")
     better = [each for each in choice.verdicts if rank(each.profile) < rank(selected)]
     if better:
-        lines += ["Ranked better, and not taken:", *_grouped(better, facts)]
+        lines += ["Ranked better, but not chosen:", *_grouped(better, facts)]
     if len(choice.candidates) > 1:
         following = ", ".join(each.name for each in choice.candidates[1:])
-        lines.append(f"Should it fail to load or verify, the next are: {following}.")
+        lines.append(f"If it fails to load or verify, the next are: {following}.")
     return "\n".join(lines) + "\n"
 
 

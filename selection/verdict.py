@@ -1,4 +1,4 @@
-"""What selection says of one profile on one machine: where it stands, and why."""
+"""The verdict on one profile on one machine: its standing, and why."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,18 +8,18 @@ from selection.manifests.manifest import Profile
 
 
 class Standing(StrEnum):
-    """Classes of profiles on a machine, better first."""
+    """Standings of profiles on a machine, better first."""
 
     RUNNABLE = "runnable"
     BUILDABLE = "buildable"  #: its TensorRT plan has to be built first
     LOW_MEMORY = "low_memory"  #: would run with more free memory or a smaller token budget
-    EXCLUDED = "excluded"  #: could run, and the override or the tags say no
+    EXCLUDED = "excluded"  #: could run, but the override or the tags exclude it
     FAILED = "failed"  #: was tried here and did not load or verify
     INCOMPATIBLE = "incompatible"
 
 
 class Cause(StrEnum):
-    """What stands between a profile and this machine; stable, for programs that read the JSON listing."""
+    """The obstacle between a profile and this machine; stable, for programs that read the JSON listing."""
 
     NONE = "none"
     NO_GPU = "no_gpu"
@@ -38,7 +38,7 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Obstacle:
-    """One cause with its sentence, which continues `this profile ...`."""
+    """A cause with its reason, which continues the sentence `this profile ...`."""
 
     cause: Cause
     reason: str
@@ -46,10 +46,10 @@ class Obstacle:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """One profile's standing with its reason in words; empty for a runnable one that needs none.
+    """One profile's standing with its reason in words, empty for a runnable one that needs none.
 
-    `gpu` is the device meant, None for the CPU or without one. `needed_bytes` and `fitting_tokens` are the
-    memory estimate at the token budget in force and the budget that would fit.
+    `gpu` is the device judged; None for the CPU, or without a GPU. `needed_bytes` is the memory estimate at
+    the token budget in force, `fitting_tokens` the budget that would fit.
     """
 
     profile: Profile

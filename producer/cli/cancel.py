@@ -1,4 +1,4 @@
-"""`producer cancel`: jobs taken off their queue, by their ids or by their run."""
+"""`producer cancel`: cancels jobs by their ids or by their run."""
 
 import sys
 
@@ -10,37 +10,39 @@ from producer.client import Client
 from producer.contract import run_name
 
 
-@click.command(no_args_is_help=True)
+@click.command("cancel", no_args_is_help=True)
 @click.argument("jobs", metavar="[JOB...]", nargs=-1)
-@click.option("--run", help="All jobs of this run that no other run or caller wants.")
+@click.option(
+    "--run", help="Cancel the jobs of this run, except those that another run or caller also wants."
+)
 @queue_options
-def cancel(jobs: tuple[str, ...], run: str | None, **queue: str) -> None:
-    """End waiting and running jobs; they are answered with the failure `cancelled`.
+def cancel_command(jobs: tuple[str, ...], run: str | None, **queue: str) -> None:
+    """Cancel waiting and running jobs; whoever awaits one gets the failure `cancelled`.
 
     \b
-    Exit status: 0 all were ended, or left to others who want them;
-    1 some were not on the queue, or no job of the run was; 3 trouble with the queue.
+    Exit status: 0 all were cancelled, or left to others who want them;
+    1 some jobs, or all of the run's, were not on the queue; 3 trouble with the queue.
     """
     if bool(jobs) == (run is not None):
-        raise click.UsageError("name jobs, or a run with --run")
+        raise click.UsageError("give either job ids or --run")
     with exit_status():
         run = None if run is None else run_name(run)
 
-    async def end(client: Client) -> bool:
+    async def cancel(client: Client) -> bool:
         if run is None:
             return await each_of(jobs, client.cancel, done="cancelled", absent="not on the queue")
-        return await _end_run(client, run)
+        return await _cancel_run(client, run)
 
-    if not with_client(end, **queue):
-        sys.exit(ExitStatus.NOT_THERE)
+    if not with_client(cancel, **queue):
+        sys.exit(ExitStatus.NOT_FOUND)
 
 
-async def _end_run(client: Client, run: str) -> bool:
+async def _cancel_run(client: Client, run: str) -> bool:
     cancelled = await client.cancel_run(run)
     num_ended, num_left = cancelled.num_ended, cancelled.num_left
     if num_ended + num_left == 0:
         click.echo(f"run {run}: no jobs on the queue", err=True)
         return False
-    left = f", {num_left:,} left to others who want them too" if num_left else ""
+    left = f", {num_left:,} left to others who also want them" if num_left else ""
     click.echo(f"run {run}: {num_ended:,} jobs cancelled{left}")
     return True

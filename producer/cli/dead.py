@@ -1,4 +1,4 @@
-"""`producer dead`: jobs that were given up, looked at and dealt with."""
+"""`producer dead`: lists, shows, requeues and drops dead letters, the jobs that were given up."""
 
 import json
 import sys
@@ -15,25 +15,32 @@ from producer.cli.options import each_of, json_option, queue_options, with_clien
 from producer.client import Client
 from producer.contract import Request
 from producer.queue.dead_letters import DeadLetter
-from producer.terminal import spoken, wide_console
+from producer.terminal import format_duration, wide_console
 
 _SHOWN_CHARS = 100
-_ALL = 100_000  # more than are kept
-_jobs = click.argument("jobs", metavar="[JOB...]", nargs=-1)
-_all = click.option("--all", "every", is_flag=True, help="Every dead letter of the queue.")
+_ALL = 100_000  # more than a queue keeps
+_JOBS = click.argument("jobs", metavar="[JOB...]", nargs=-1)
+_EVERY = click.option("--all", "every", is_flag=True, help="All dead letters of the queue.")
 
 
-@click.group()
-def dead() -> None:
-    """Look at jobs that were given up, try them again, or forget them."""
+@click.group("dead")
+def dead_group() -> None:
+    """Inspect the jobs that were given up, requeue them or drop them."""
 
 
-@dead.command("list")
-@click.option("--max", "max_letters", type=click.IntRange(1), default=100, show_default=True)
+@dead_group.command("list")
+@click.option(
+    "--max",
+    "max_letters",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    help="How many dead letters to show.",
+)
 @json_option
 @queue_options
-def list_letters(max_letters: int, as_json: bool, **queue: str) -> None:
-    """The newest dead letters, newest first."""
+def list_command(max_letters: int, as_json: bool, **queue: str) -> None:
+    """List the newest dead letters, newest first."""
     letters = with_client(lambda client: client.dead_letters(max_letters=max_letters), **queue)
     if as_json:
         click.echo(json.dumps([asdict(letter) for letter in letters], indent=2))
@@ -43,12 +50,12 @@ def list_letters(max_letters: int, as_json: bool, **queue: str) -> None:
         click.echo("no dead letters")
 
 
-@dead.command(no_args_is_help=True)
+@dead_group.command("show", no_args_is_help=True)
 @click.argument("job")
 @json_option
 @queue_options
-def show(job: str, as_json: bool, **queue: str) -> None:
-    """One dead letter with its request."""
+def show_command(job: str, as_json: bool, **queue: str) -> None:
+    """Show one dead letter with its request."""
     letter, request = with_client(lambda client: client.dead_letter(job), **queue)
     fields = asdict(letter) | _request_fields(request)
     if as_json:
@@ -63,42 +70,42 @@ def show(job: str, as_json: bool, **queue: str) -> None:
     wide_console().print(table)
 
 
-@dead.command()
-@_jobs
-@_all
+@dead_group.command("requeue")
+@_JOBS
+@_EVERY
 @queue_options
-def requeue(jobs: tuple[str, ...], every: bool, **queue: str) -> None:
-    """Put jobs on their queue again as if new, whatever its limits.
+def requeue_command(jobs: tuple[str, ...], every: bool, **queue: str) -> None:
+    """Enqueue dead jobs again as if they were new, beyond the queue's limits.
 
-    Exit status: 0 all were there; 1 some were not; 3 trouble with the queue.
+    Exit status: 0 all were requeued; 1 some are not dead letters; 3 trouble with the queue.
     """
-    _deal_with(jobs, every, Client.requeue, "requeued", queue)
+    _apply(jobs, every, Client.requeue, "requeued", queue)
 
 
-@dead.command()
-@_jobs
-@_all
+@dead_group.command("drop")
+@_JOBS
+@_EVERY
 @queue_options
-def drop(jobs: tuple[str, ...], every: bool, **queue: str) -> None:
-    """Forget jobs for good.
+def drop_command(jobs: tuple[str, ...], every: bool, **queue: str) -> None:
+    """Delete dead letters for good.
 
-    Exit status: 0 all were there; 1 some were not; 3 trouble with the queue.
+    Exit status: 0 all were dropped; 1 some are not dead letters; 3 trouble with the queue.
     """
-    _deal_with(jobs, every, Client.drop, "dropped", queue)
+    _apply(jobs, every, Client.drop, "dropped", queue)
 
 
-def _deal_with(jobs: tuple[str, ...], every: bool, deed: Any, done: str, queue: dict[str, str]) -> None:
+def _apply(jobs: tuple[str, ...], every: bool, action: Any, done: str, queue: dict[str, str]) -> None:
     if bool(jobs) == every:
-        raise click.UsageError("name jobs, or give --all")
+        raise click.UsageError("give either job ids or --all")
 
-    async def deal(client: Client) -> bool:
+    async def apply(client: Client) -> bool:
         names = jobs
         if every:
             names = tuple(letter.job for letter in await client.dead_letters(max_letters=_ALL))
-        return await each_of(names, lambda job: deed(client, job), done=done, absent="no dead letter")
+        return await each_of(names, lambda job: action(client, job), done=done, absent="not a dead letter")
 
-    if not with_client(deal, **queue):
-        sys.exit(ExitStatus.NOT_THERE)
+    if not with_client(apply, **queue):
+        sys.exit(ExitStatus.NOT_FOUND)
 
 
 def _table(letters: list[DeadLetter]) -> Table:
@@ -107,7 +114,7 @@ def _table(letters: list[DeadLetter]) -> Table:
     for heading in ("code", "tries", "texts", "bytes", "age", "message"):
         table.add_column(heading)
     for one in letters:
-        numbers = (str(one.tries), str(one.num_texts), str(one.num_bytes), spoken(one.age_s))
+        numbers = (str(one.tries), str(one.num_texts), str(one.num_bytes), format_duration(one.age_s))
         table.add_row(Text(one.job), Text(one.code), *numbers, Text(one.message[:_SHOWN_CHARS]))
     return table
 

@@ -1,4 +1,4 @@
-"""`producer embed`: a file of texts in, a file of vectors out."""
+"""`producer embed`: embeds a file of texts into a file of vectors."""
 
 import secrets
 import sys
@@ -22,7 +22,7 @@ from producer.files import InputFormat, OutputFormat
 
 
 def _member_option(name: str, kind: type[StrEnum], **more: Any) -> Callable[[Any], Any]:
-    """An option whose value is a member of `kind`."""
+    """An option whose value is a member of the enum `kind`."""
     return click.option(
         name,
         type=click.Choice([member.value for member in kind]),
@@ -31,36 +31,69 @@ def _member_option(name: str, kind: type[StrEnum], **more: Any) -> Callable[[Any
     )
 
 
-@click.command(no_args_is_help=True)
+@click.command("embed", no_args_is_help=True)
 @click.argument("source", metavar="IN")
-@click.option("-o", "--output", required=True, type=click.Path(path_type=Path), metavar="OUT")
-@click.option("--model", required=True, help="The model whose queue the texts go to.")
-@_member_option("--format", InputFormat, help="Format of IN, if its ending does not say it.")
-@_member_option("--output-format", OutputFormat, help="Format of OUT, likewise.")
-@click.option("--text-column", default="text", show_default=True)
-@click.option("--id-column", help="Default: id or _id if there is one, else the row's number from 0.")
-@_member_option("--input-type", InputType, help="Which of the model's prompts goes before each text.")
-@_member_option("--truncate", Truncate, default=Truncate.NONE.value, show_default=True)
-@click.option("--dimensions", type=int, help="Shorten the vectors, for models made for it.")
-@_member_option("--embedding-type", EmbeddingType, default=EmbeddingType.FLOAT32.value, show_default=True)
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="OUT",
+    help="File of vectors to write.",
+)
+@click.option("--model", required=True, help="Model whose queue to send the texts to.")
+@_member_option("--format", InputFormat, help="Format of IN.  [default: by its file extension]")
+@_member_option("--output-format", OutputFormat, help="Format of OUT.  [default: by its file extension]")
+@click.option("--text-column", default="text", show_default=True, help="Column of the texts.")
+@click.option(
+    "--id-column", help="Column of the ids.  [default: id or _id if there is one, else row numbers from 0]"
+)
+@_member_option("--input-type", InputType, help="Prompt of the model to put before each text.")
+@_member_option(
+    "--truncate",
+    Truncate,
+    default=Truncate.NONE.value,
+    show_default=True,
+    help="Where to cut a text that is too long for the model; NONE lets it fail.",
+)
+@click.option("--dimensions", type=int, help="Shorten the vectors to this size, if the model allows it.")
+@_member_option(
+    "--embedding-type",
+    EmbeddingType,
+    default=EmbeddingType.FLOAT32.value,
+    show_default=True,
+    help="Element type of the vectors.",
+)
 @redis_url_option
 @prefix_option
-@click.option("--run", help="What `producer cancel --run` calls the jobs.  [default: a new name]")
+@click.option("--run", help="Name of the run, for `producer cancel --run`.  [default: a new name]")
 @click.option("--embedded", is_flag=True, help="Start a server and a worker for this run only.")
-@click.option("--restart", is_flag=True, help="Do again what an interrupted run of this command has done.")
-@click.option("--batch-texts", type=click.IntRange(1, MAX_TEXTS_PER_JOB), default=DEFAULT_BATCH_TEXTS)
-@click.option("--max-in-flight", type=click.IntRange(1), default=DEFAULT_MAX_IN_FLIGHT, help="Jobs at once.")
-@click.option("--quiet", is_flag=True, help="No progress and no summary.")
+@click.option("--restart", is_flag=True, help="Start over instead of resuming an interrupted run.")
+@click.option(
+    "--batch-texts",
+    type=click.IntRange(1, MAX_TEXTS_PER_JOB),
+    default=DEFAULT_BATCH_TEXTS,
+    show_default=True,
+    help="Texts per job.",
+)
+@click.option(
+    "--max-in-flight",
+    type=click.IntRange(1),
+    default=DEFAULT_MAX_IN_FLIGHT,
+    show_default=True,
+    help="Most jobs in flight at a time.",
+)
+@click.option("--quiet", is_flag=True, help="Print no progress and no summary.")
 @click.pass_context
-def embed(context: click.Context, /, run: str | None, **given: Any) -> None:
+def embed_command(context: click.Context, /, run: str | None, **given: Any) -> None:
     """Embed the texts of IN into OUT.
 
-    IN is JSONL, CSV, Parquet, Arrow or a text file (.gz too for the text formats), or - for lines on
-    standard input; OUT is .parquet, .jsonl or .npy. It appears only when all of it is written. A run that
-    ends early takes its jobs off the queue and keeps its rows in OUT.part; the same command goes on there.
+    IN is a JSONL, CSV, Parquet, Arrow or text file (text formats also gzipped as .gz), or - to read lines
+    from standard input; OUT is .parquet, .jsonl or .npy and appears only when it is complete. A run that
+    ends early cancels its jobs and keeps its rows in OUT.part; the same command resumes it.
 
     \b
-    Exit status: 0 every text has its vector; 1 some failed, see OUT.errors.jsonl;
+    Exit status: 0 every text has its vector; 1 some texts failed, see OUT.errors.jsonl;
     2 wrong usage or files; 3 trouble with the queue or a worker; 130 interrupted; 143 terminated.
     """
     with exit_status():
@@ -72,12 +105,12 @@ def embed(context: click.Context, /, run: str | None, **given: Any) -> None:
 
 
 def _run(context: click.Context, given: str | None) -> str | None:
-    """The run's name, a new one tells when it began; None on a queue of one's own."""
+    """The run's name, by default made of the time; None with --embedded, whose queue has no other run."""
     if context.params["embedded"]:
-        named = (given is not None, "--run"), (_is_given(context, "redis_url"), "--redis-url")
-        for is_given, option in named:
+        conflicting = (given is not None, "--run"), (_is_given(context, "redis_url"), "--redis-url")
+        for is_given, option in conflicting:
             if is_given:
-                raise click.UsageError(f"--embedded brings its own server; leave {option} away")
+                raise click.UsageError(f"--embedded starts its own server; omit {option}")
         return None
     if given is None:
         given = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"

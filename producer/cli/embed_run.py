@@ -1,4 +1,4 @@
-"""One run of `producer embed`: files opened, a queue found, work done until it is complete or interrupted."""
+"""One run of `producer embed`: opens the files, connects to a queue and works until done or interrupted."""
 
 import asyncio
 import os
@@ -22,12 +22,12 @@ from producer.files import InputFormat, Output, OutputFormat, open_reader
 from producer.transport.connect import end_tasks
 
 _CHECK_EVERY_S = 0.5
-_ALONE_S, _ALONE_AGAIN_S = 3.0, 60.0
+_NO_WORKER_S, _NO_WORKER_AGAIN_S = 3.0, 60.0
 _STDIN = "-"
 
 
 class Connect(Protocol):
-    """What makes a client."""
+    """Makes a client."""
 
     def __call__(
         self, redis_url: str, *, model: str, prefix: str, run: str | None
@@ -36,7 +36,7 @@ class Connect(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arguments:
-    """The command line."""
+    """The command line, parsed."""
 
     source: str
     output: Path
@@ -60,9 +60,9 @@ class Arguments:
 
 
 def run_embed(arguments: Arguments, connect: Connect) -> tuple[Summary, Output]:
-    """Do it, and say on stderr what a person has to know meanwhile.
+    """Embed the input into the output; report on stderr what a person has to know meanwhile.
 
-    Raises our errors, and Interrupted by a signal; what is done by then is kept for the same command.
+    Raises our errors, and Interrupted on a signal; what is done by then is kept for the same command.
     """
     options = EmbedOptions(
         input_type=arguments.input_type,
@@ -88,9 +88,9 @@ def run_embed(arguments: Arguments, connect: Connect) -> tuple[Summary, Output]:
             identity=_identity(arguments),
             restart=arguments.restart,
         )
-        stack.callback(_tell_what_is_kept, output)
+        stack.callback(_report_kept, output)
         stack.enter_context(output)
-        _tell_the_start(arguments, output)
+        _report_start(arguments, output)
         url, check = stack.enter_context(_queue(arguments))
         display = stack.enter_context(ProgressDisplay(Console(stderr=True), quiet=arguments.quiet))
         work = partial(
@@ -112,10 +112,10 @@ async def _work(
     check: Callable[[], None],
     model: str,
 ) -> Summary:
-    """Do the work unless `check` raises, which is asked now and then."""
+    """Do the work; `check` is called now and then, and ends it by raising."""
     async with connect() as client:
         task = asyncio.create_task(work(client))
-        lookout = asyncio.create_task(_look_for_workers(client, model))
+        watch = asyncio.create_task(_watch_for_workers(client, model))
         try:
             while not task.done():
                 check()
@@ -123,29 +123,29 @@ async def _work(
         finally:
             task.cancel()
             await asyncio.wait({task})
-            await end_tasks(lookout)
+            await end_tasks(watch)
             if client.num_withdrawn:
-                click.echo(f"{client.num_withdrawn:,} jobs on the queue cancelled", err=True)
+                click.echo(f"{client.num_withdrawn:,} jobs cancelled on the queue", err=True)
         return task.result()
 
 
-async def _look_for_workers(client: BatchEmbedder, model: str) -> None:
-    """Say it if nobody serves the queue: a worker may still be starting, or the model's name be wrong."""
-    await asyncio.sleep(_ALONE_S)
+async def _watch_for_workers(client: BatchEmbedder, model: str) -> None:
+    """Report that nobody serves the queue: a worker may be starting, or the model's name be wrong."""
+    await asyncio.sleep(_NO_WORKER_S)
     while True:
-        with suppress(QueueError):  # whoever does the work tells
+        with suppress(QueueError):  # the work itself reports it
             if await client.num_workers() == 0:
                 click.echo(
-                    f"no worker serves {model!r} yet, so the texts wait; "
+                    f"no worker serves {model!r} yet, so the texts are waiting; "
                     f"start one: EMBEDMILL_MODEL={model} worker run",
                     err=True,
                 )
-        await asyncio.sleep(_ALONE_AGAIN_S)
+        await asyncio.sleep(_NO_WORKER_AGAIN_S)
 
 
 @contextmanager
 def _queue(arguments: Arguments) -> Iterator[tuple[str, Callable[[], None]]]:
-    """The queue's address, and what raises once nobody serves it any longer."""
+    """The queue's URL, and a check that raises once the embedded server or worker has ended."""
     if not arguments.embedded:
         yield arguments.redis_url, lambda: None
         return
@@ -162,14 +162,14 @@ def _queue(arguments: Arguments) -> Iterator[tuple[str, Callable[[], None]]]:
 
 
 def _identity(arguments: Arguments) -> dict[str, str | int | None] | None:
-    """All that decides what the rows will be, in words for people; None for what cannot be read twice."""
+    """Everything that determines the rows, by names for people; None if the input cannot be read twice."""
     if arguments.source == _STDIN:
         return None
     facts = os.stat(arguments.source)
     return {
         "input": os.path.realpath(arguments.source),
         "size of the input": facts.st_size,
-        "time of the input's last change": facts.st_mtime_ns,
+        "modification time of the input": facts.st_mtime_ns,
         "--format": arguments.format,
         "--text-column": arguments.text_column,
         "--id-column": arguments.id_column,
@@ -182,25 +182,25 @@ def _identity(arguments: Arguments) -> dict[str, str | int | None] | None:
     }
 
 
-def _tell_the_start(arguments: Arguments, output: Output) -> None:
-    if output.lost:
-        click.echo(f"starting over: {output.lost}", err=True)
+def _report_start(arguments: Arguments, output: Output) -> None:
+    if output.unusable:
+        click.echo(f"starting over: {output.unusable}", err=True)
     if arguments.quiet:
         return
     if output.earlier.num_texts:
-        click.echo(f"going on behind the {output.earlier.num_texts:,} rows of an interrupted run", err=True)
+        click.echo(f"resuming after the {output.earlier.num_texts:,} rows of an interrupted run", err=True)
     if arguments.run is not None:
         click.echo(f"run {arguments.run}", err=True)
 
 
-def _tell_what_is_kept(output: Output) -> None:
+def _report_kept(output: Output) -> None:
     if output.num_kept:
         click.echo(
-            f"{output.num_kept:,} rows are kept beside {output.path}; the same command goes on behind them",
+            f"{output.num_kept:,} rows are kept beside {output.path}; run the same command to resume",
             err=True,
         )
 
 
 def _refuse_to_replace_input(source: str, target: Path) -> None:
     if target.exists() and Path(source).exists() and target.samefile(source):
-        raise FileError(f"{target}: is the input as well; give the output another name")
+        raise FileError(f"{target}: is also the input; choose another output path")

@@ -1,4 +1,4 @@
-"""How a command ends: one line for an error, and a status that says whose fault it was."""
+"""How a `producer` command ends: one line for an error, and an exit status that says whose fault it was."""
 
 import contextlib
 import signal
@@ -10,14 +10,15 @@ import click
 
 from producer.cli.signals import Interrupted
 from producer.errors import EmbedmillError, RequestError, SettingsError
+from producer.terminal import exit_on_error
 
 
 class ExitStatus(IntEnum):
-    """The statuses of the `producer` command."""
+    """The exit statuses of the `producer` command."""
 
     OK = 0
     TEXTS_FAILED = 1  #: the output is complete, but some texts have no vector
-    NOT_THERE = 1  #: some of the jobs named are not there
+    NOT_FOUND = 1  #: some of the jobs named do not exist
     USAGE = 2  #: wrong options, or files that cannot be read or written
     SERVICE = 3  #: trouble with the queue or a worker
     INTERRUPTED = 130
@@ -26,14 +27,11 @@ class ExitStatus(IntEnum):
 
 @contextlib.contextmanager
 def exit_status() -> Iterator[None]:
-    """Turn errors of ours into one line on stderr and a status; an interrupt or SIGTERM ends cleanly."""
+    """Turn our errors into one line on stderr and an exit status; SIGINT and SIGTERM end cleanly."""
     previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(ExitStatus.TERMINATED))
     try:
-        yield
-    except EmbedmillError as error:
-        click.echo(f"error [{error.code}]: {error}", err=True)
-        is_callers = isinstance(error, RequestError | SettingsError)
-        sys.exit(ExitStatus.USAGE if is_callers else ExitStatus.SERVICE)
+        with exit_on_error(_status_of):
+            yield
     except KeyboardInterrupt:
         click.echo("interrupted", err=True)
         sys.exit(ExitStatus.INTERRUPTED)
@@ -43,3 +41,8 @@ def exit_status() -> Iterator[None]:
         sys.exit(ExitStatus.TERMINATED if is_terminated else ExitStatus.INTERRUPTED)
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def _status_of(error: EmbedmillError) -> ExitStatus:
+    is_callers = isinstance(error, RequestError | SettingsError)
+    return ExitStatus.USAGE if is_callers else ExitStatus.SERVICE

@@ -1,11 +1,11 @@
-"""The `producer` command; each subcommand has a file of its own."""
+"""The `producer` command; each subcommand has its own file."""
 
 import click
 
-from producer.cli.cancel import cancel
-from producer.cli.dead import dead
-from producer.cli.embed import embed
-from producer.cli.status import status
+from producer.cli.cancel import cancel_command
+from producer.cli.dead import dead_group
+from producer.cli.embed import embed_command
+from producer.cli.status import status_command
 
 
 @click.group(invoke_without_command=True)
@@ -17,7 +17,7 @@ def main(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (embed, status, cancel, dead):
+for command in (embed_command, status_command, cancel_command, dead_group):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How a run is shown on the terminal: while it goes on, and at its end."""
+"""Shows the progress of a run on the terminal, and its summary at the end."""
 
 import time
 from pathlib import Path
@@ -9,12 +9,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from producer.bulk import Summary
+from producer.terminal import format_bytes, format_duration
 
 PLAIN_EVERY_S = 5.0
 
 
 class ProgressDisplay:
-    """A bar on a terminal, a plain line every few seconds elsewhere, nothing if quiet; a context manager."""
+    """A progress bar on a TTY, a line every few seconds elsewhere, nothing if quiet; a context manager."""
 
     def __init__(self, console: Console, *, quiet: bool, plain_every_s: float = PLAIN_EVERY_S) -> None:
         self._console = console
@@ -34,7 +35,7 @@ class ProgressDisplay:
         self._task = self._bar.add_task("embed", total=None, rates="waiting for the first reply")
 
     def update(self, summary: Summary) -> None:
-        """Show how far the run is."""
+        """Show the progress so far."""
         if not self._bar.disable:
             total = summary.estimated_texts
             self._bar.update(self._task, completed=summary.num_texts, total=total, rates=_rates(summary))
@@ -53,13 +54,13 @@ class ProgressDisplay:
 
 
 def summary_lines(summary: Summary, *, output: Path, errors: Path) -> list[str]:
-    """What was done, for people; failed texts by code and where they are listed, if there are any."""
+    """The summary for people; lists failed texts by code and the file that names them, if there are any."""
     earlier = summary.earlier.num_texts
-    texts, tokens = _text_rate(summary), _token_rate(summary)
+    num_now, per_s = summary.num_texts - earlier, f"{summary.texts_per_s:,.0f} texts/s"
     lines = [
-        f"texts      {summary.num_texts - earlier:,} in {summary.seconds:.1f} s, {texts} texts/s",
-        *([f"earlier    {earlier:,}, in all {summary.num_texts:,}"] if earlier else []),
-        f"tokens     {summary.num_tokens:,}, {tokens} tokens/s",
+        f"texts      {num_now:,} in {summary.seconds:.1f} s, {per_s}",
+        *([f"earlier    {earlier:,}, {summary.num_texts:,} in all"] if earlier else []),
+        f"tokens     {summary.num_tokens:,}, {summary.tokens_per_s:,.0f} tokens/s",
         f"truncated  {summary.num_truncated:,}",
         f"failed     {summary.num_failed:,}",
     ]
@@ -69,23 +70,15 @@ def summary_lines(summary: Summary, *, output: Path, errors: Path) -> list[str]:
         f"profile    {source.profile_name} ({source.profile_id}), {source.precision}"
         for source in summary.sources
     ]
-    lines.append(f"output     {output} ({output.stat().st_size:,} bytes)")
+    lines.append(f"output     {output} ({format_bytes(output.stat().st_size)})")
     if summary.num_failed:
         lines.append(f"errors     {errors}")
     return lines
 
 
 def _rates(summary: Summary) -> str:
-    rates = f"{_text_rate(summary)} texts/s, {_token_rate(summary)} tokens/s"
+    rates = f"{summary.texts_per_s:,.0f} texts/s, {summary.tokens_per_s:,.0f} tokens/s"
     return f"{rates}, {summary.num_failed:,} failed" if summary.num_failed else rates
-
-
-def _text_rate(summary: Summary) -> str:
-    return f"{(summary.num_texts - summary.earlier.num_texts) / max(summary.seconds, 1e-9):,.0f}"
-
-
-def _token_rate(summary: Summary) -> str:
-    return f"{(summary.num_tokens - summary.earlier.num_tokens) / max(summary.seconds, 1e-9):,.0f}"
 
 
 def _of_total(summary: Summary) -> str:
@@ -94,4 +87,4 @@ def _of_total(summary: Summary) -> str:
     if not total or not num_now:
         return ""
     left_s = summary.seconds * max(0, total - summary.num_texts) / num_now
-    return f" of about {total:,}, {left_s:,.0f} s left"
+    return f" of about {total:,}, {format_duration(left_s)} left"

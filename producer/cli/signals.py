@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while a loop runs: the first one ends the work in order, the second one the process."""
+"""SIGINT and SIGTERM while an event loop runs: the first cancels the work, the second ends the process."""
 
 import asyncio
 import os
@@ -13,9 +13,9 @@ _SHOW_CURSOR = b"\x1b[?25h\n"
 
 
 class Interrupted(BaseException):
-    """The work was told to end by a signal, and has ended; `number` is the signal's.
+    """The work was cancelled by a signal and has ended; `number` is the signal's.
 
-    No Exception, as KeyboardInterrupt is none: it is nobody's error.
+    Not an Exception, just as KeyboardInterrupt is not: nobody made an error.
     """
 
     def __init__(self, number: int) -> None:
@@ -24,9 +24,9 @@ class Interrupted(BaseException):
 
 
 async def until_interrupted(work: Coroutine[Any, Any, _Result]) -> _Result:
-    """The work's result; a first SIGINT or SIGTERM cancels it, and once it has ended Interrupted is raised.
+    """Await the work; a first SIGINT or SIGTERM cancels it, and once it has ended raises Interrupted.
 
-    A second signal ends the process at once with the status a shell gives it. Main thread only.
+    A second signal ends the process at once with the status a shell would report. Main thread only.
     """
     loop = asyncio.get_running_loop()
     task = loop.create_task(work)

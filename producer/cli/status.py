@@ -1,4 +1,4 @@
-"""`producer status`: how the queues stand, as a table or as JSON."""
+"""`producer status`: shows queues and their workers, as a table or as JSON."""
 
 import asyncio
 import json
@@ -13,16 +13,16 @@ from producer.cli.exit_status import exit_status
 from producer.cli.options import json_option, prefix_option, redis_url_option
 from producer.contract import WorkerRecord
 from producer.queue.status import QueueStatus, read_status
-from producer.terminal import spoken, wide_console
+from producer.terminal import format_duration, wide_console
 from producer.transport.connect import connect, redis_errors
 
 
-@click.command()
+@click.command("status")
 @redis_url_option
 @prefix_option
 @json_option
-def status(redis_url: str, prefix: str, as_json: bool) -> None:
-    """Show the queues under the prefix, their workers and how many jobs were given up."""
+def status_command(redis_url: str, prefix: str, as_json: bool) -> None:
+    """Show the queues under the prefix, their workers and their numbers of dead letters."""
     with exit_status():
         queues = asyncio.run(_read(redis_url, prefix))
     if as_json:
@@ -34,7 +34,7 @@ def status(redis_url: str, prefix: str, as_json: bool) -> None:
             for worker in queue.workers:
                 console.print(_worker_lines(worker))
             for name, why in queue.unread_workers.items():
-                console.print(Text(f"\nworker {name}\n  what it tells cannot be read: {why}"))
+                console.print(Text(f"\nworker {name}\n  its record cannot be read: {why}"))
     else:
         click.echo(f"no queues under {prefix}:")
 
@@ -51,19 +51,19 @@ def _queue_table(queues: tuple[QueueStatus, ...]) -> Table:
     for heading in ("waiting", "next waited", "running", "bytes", "done", "failed", "dead", "workers"):
         table.add_column(heading, justify="right")
     for one in queues:
-        waited = "" if one.next_waited_s is None else spoken(one.next_waited_s)
+        waited = "" if one.next_waited_s is None else format_duration(one.next_waited_s)
         counts = (one.running, one.num_bytes, one.done, one.failed, one.dead, one.num_workers)
         table.add_row(Text(one.queue), f"{one.waiting:,}", waited, *(f"{count:,}" for count in counts))
     return table
 
 
 def _worker_lines(worker: WorkerRecord) -> Text:
-    """A worker in a few lines: a row would be too wide for any terminal."""
+    """Several lines a worker: one row would be too wide for any terminal."""
     why = f" ({worker.reason})" if worker.reason else ""
     lines = [
         f"\nworker {worker.name}",
         f"  {worker.model} ({worker.revision}) on {worker.device}, {worker.precision}",
-        f"  profile {worker.profile}{why}, ready for {spoken(worker.ready_for_s)}",
+        f"  profile {worker.profile}{why}, ready for {format_duration(worker.ready_for_s)}",
         f"  done: {worker.jobs_done:,} jobs, {worker.texts_done:,} texts, {worker.tokens_done:,} tokens",
     ]
     if worker.failures:

@@ -1,4 +1,4 @@
-"""What crosses Redis: frozen request and reply, their bytes, key names, limits and version."""
+"""The contract between producers and workers: requests, replies, their bytes, Redis keys, limits, version."""
 
 from producer.contract.keys import (
     DEAD_KEPT_S,

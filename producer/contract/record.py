@@ -1,4 +1,4 @@
-"""What a worker tells about itself while it lives."""
+"""The record that a live worker publishes about itself."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerRecord:
-    """One worker process: where and what it is, why it serves with that profile, and what it has done.
+    """One worker process: where it runs, what it serves and why with that profile, and what it has done.
 
-    `reason` may be empty: the profile was the best-ranked that runs. `profiles_failed` is the reason of each
-    profile that did not load or verify here, `failures` the number of texts by code. What begins with `batch`
-    was computed on the device, whether or not its job has been answered; `batch_cost_tokens` counts padding,
-    `batch_budget_tokens` what the batches might have cost, `busy_s` the time with a batch in flight. Those
-    are 0 in the record of a worker of an older release.
+    `reason` is empty if the profile is simply the best-ranked that runs. `profiles_failed` says why other
+    profiles did not load or verify here, `failures` is the number of failed texts by code. The fields that
+    begin with `batch` count what was computed on the device, answered or not: `batch_cost_tokens`
+    includes padding, `batch_budget_tokens` is what the batches could have cost; `busy_s` is the time with a
+    batch in flight. These are 0 in the record of a worker of an older release.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""What a worker answers: one array for all texts, and beside it what happened to single ones."""
+"""The reply to a job: one array for all texts, with what happened to single ones beside it."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from producer.contract.request import TextFailure
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """What computed the vectors: enough to know whether two replies may be compared."""
+    """What computed the vectors: tells whether the vectors of two replies can be compared."""
 
     model: str
     revision: str
@@ -21,13 +21,13 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Reply:
-    """One job's answer.
+    """The answer to one job.
 
     `vectors` is (n, dim), or (n, ceil(dim / 8)) for the binary types, in the requested element type;
     the row of a failed text is NaN for float types and 0 for the others. `token_counts` is int32 (n,):
-    tokens embedded, after truncation, 0 where failed. `truncated` is the ascending int32 indices of texts
-    that were cut. `scale` is what an int8 or uint8 element is multiplied with (after subtracting 128 for
-    uint8) to give back the float; None for the other types.
+    tokens embedded, after truncation, 0 where failed. `truncated` holds the ascending int32 indices of
+    truncated texts. Multiply an int8 or uint8 element by `scale` (after subtracting 128 for uint8) to restore
+    the float; `scale` is None for the other types.
     """
 
     vectors: npt.NDArray[np.generic]

@@ -1,4 +1,4 @@
-"""What a client asks: texts and options, checked the same way on both sides of the queue."""
+"""The request of a job: texts and options, checked alike on both sides of the queue."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,15 +15,15 @@ _MAX_BYTES_A_CHARACTER = 4
 
 
 class InputType(StrEnum):
-    """Which of the model's prompts goes before each text."""
+    """The prompt of the model that goes before each text."""
 
     QUERY = "query"
     PASSAGE = "passage"
-    NONE = "none"  #: no prompt, also for a model that has some
+    NONE = "none"  #: no prompt, even if the model has some
 
 
 class Truncate(StrEnum):
-    """What happens to a text longer than the model takes."""
+    """What happens to a text that is too long for the model."""
 
     NONE = "NONE"  #: the text fails
     START = "START"  #: its start is dropped
@@ -31,39 +31,52 @@ class Truncate(StrEnum):
 
 
 class EmbeddingType(StrEnum):
-    """Element type of the vectors in the reply."""
+    """The element type of the vectors."""
 
     FLOAT32 = "float32"
     FLOAT16 = "float16"
     INT8 = "int8"
     UINT8 = "uint8"
-    BINARY = "binary"  #: one sign bit a dimension, eight to an int8 (value - 128)
-    UBINARY = "ubinary"  #: one sign bit a dimension, eight to a uint8
+    BINARY = "binary"  #: one sign bit a dimension, packed eight to an int8 (value - 128)
+    UBINARY = "ubinary"  #: one sign bit a dimension, packed eight to a uint8
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, init=False)
 class EmbedOptions:
-    """How a job's texts are to be embedded; plain strings are accepted and checked.
+    """How to embed the texts of a job; plain strings are accepted and checked.
 
-    `input_type=None` means unsaid: right for models without prompts, refused for those with.
+    `input_type=None` leaves it open: right for models without prompts, refused by those with.
     `dimensions=None` means all of them. Raises InvalidOption naming the option and its values.
     """
 
-    input_type: InputType | None = None
-    truncate: Truncate = Truncate.NONE
-    dimensions: int | None = None
-    embedding_type: EmbeddingType = EmbeddingType.FLOAT32
+    input_type: InputType | None
+    truncate: Truncate
+    dimensions: int | None
+    embedding_type: EmbeddingType
 
-    def __post_init__(self) -> None:
-        if self.input_type is not None:
-            object.__setattr__(self, "input_type", _member(InputType, "input_type", self.input_type))
-        object.__setattr__(self, "truncate", _member(Truncate, "truncate", self.truncate))
-        object.__setattr__(
-            self, "embedding_type", _member(EmbeddingType, "embedding_type", self.embedding_type)
-        )
-        dims: object = self.dimensions  # from a stranger it may be anything; bool is an int
-        if dims is not None and not (type(dims) is int and 0 < dims <= MAX_DIMENSIONS):
-            raise InvalidOption(f"dimensions must be a whole number from 1 to {MAX_DIMENSIONS}, not {dims!r}")
+    def __init__(
+        self,
+        *,
+        input_type: InputType | str | None = None,
+        truncate: Truncate | str = Truncate.NONE,
+        dimensions: int | None = None,
+        embedding_type: EmbeddingType | str = EmbeddingType.FLOAT32,
+    ) -> None:
+        checked = {
+            "input_type": None if input_type is None else _member(InputType, "input_type", input_type),
+            "truncate": _member(Truncate, "truncate", truncate),
+            "dimensions": _dimensions(dimensions),
+            "embedding_type": _member(EmbeddingType, "embedding_type", embedding_type),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
+
+
+def _dimensions(given: object) -> int | None:
+    """From a stranger it may be anything; bool is an int, and refused."""
+    if given is None or (type(given) is int and 0 < given <= MAX_DIMENSIONS):
+        return given
+    raise InvalidOption(f"dimensions must be a whole number from 1 to {MAX_DIMENSIONS}, not {given!r:.60}")
 
 
 _Option = TypeVar("_Option", bound=StrEnum)
@@ -79,7 +92,7 @@ def _member(kind: type[_Option], name: str, value: object) -> _Option:
 
 @dataclass(frozen=True, slots=True)
 class TextFailure:
-    """Why one text has no vector: its index in the request, a stable code, a sentence."""
+    """Why one text has no vector: its index in the request, a stable code, and a sentence."""
 
     index: int
     code: str
@@ -88,7 +101,7 @@ class TextFailure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One job: a text is None where it was refused, and then stands in `refused`."""
+    """One job; a text that was refused is None, and `refused` says why."""
 
     model: str
     texts: tuple[str | None, ...]
@@ -102,7 +115,7 @@ class Request:
 
 
 def build_request(model: str, texts: Sequence[object], options: EmbedOptions) -> Request:
-    """Check every text and bound the whole; a bad text is refused by itself.
+    """Check every text, and the limits of the job; a bad text is refused alone.
 
     Raises EmptyRequest without texts, RequestTooLarge over MAX_TEXTS_PER_JOB or MAX_BYTES_PER_JOB,
     InvalidOption if one string was given where a sequence of texts is expected.
@@ -110,12 +123,12 @@ def build_request(model: str, texts: Sequence[object], options: EmbedOptions) ->
     if isinstance(texts, str | bytes):
         raise InvalidOption("texts must be a sequence of strings, not one string; wrap it in a list")
     if len(texts) == 0:
-        raise EmptyRequest("the request has no texts; send at least one")
+        raise EmptyRequest("the request has no texts; add at least one")
     if len(texts) > MAX_TEXTS_PER_JOB:
         raise RequestTooLarge(
             f"the job has {len(texts)} texts, the limit is {MAX_TEXTS_PER_JOB}; split it (embed_many does)"
         )
-    kept, refused = _sorted_out(texts)
+    kept, refused = _checked(texts)
     request = Request(model=model, texts=kept, options=options, refused=refused)
     if (num_bytes := request.num_bytes) > MAX_BYTES_PER_JOB:
         raise RequestTooLarge(
@@ -124,9 +137,9 @@ def build_request(model: str, texts: Sequence[object], options: EmbedOptions) ->
     return request
 
 
-def _sorted_out(texts: Sequence[object]) -> tuple[tuple[str | None, ...], tuple[TextFailure, ...]]:
-    """The texts with None for each that is refused, and why those are."""
-    if _all_fine(texts):
+def _checked(texts: Sequence[object]) -> tuple[tuple[str | None, ...], tuple[TextFailure, ...]]:
+    """The texts, with None for each that is refused, and the reasons."""
+    if _all_valid(texts):
         return tuple(texts), ()
     checked = [check_text(index, text) for index, text in enumerate(texts)]
     return (
@@ -135,10 +148,10 @@ def _sorted_out(texts: Sequence[object]) -> tuple[tuple[str | None, ...], tuple[
     )
 
 
-def _all_fine(texts: Sequence[object]) -> TypeGuard[Sequence[str]]:
-    """True only if `check_text` would refuse none: told of all at once, many times faster than of each."""
+def _all_valid(texts: Sequence[object]) -> TypeGuard[Sequence[str]]:
+    """True only if `check_text` would refuse none; many times faster than checking each text."""
     try:
-        whole = "".join(texts)  # type: ignore[arg-type]  # that is what is asked
+        whole = "".join(texts)  # type: ignore[arg-type]  # fails if one is not a string
         text_bytes(whole)
     except (TypeError, UnicodeEncodeError):
         return False
@@ -146,7 +159,7 @@ def _all_fine(texts: Sequence[object]) -> TypeGuard[Sequence[str]]:
 
 
 def check_text(index: int, text: object) -> str | TextFailure:
-    """The text itself, or why it cannot be sent. Empty and blank texts are fine: they embed."""
+    """The text itself, or why it cannot be sent. Empty and blank texts are valid."""
     if not isinstance(text, str):
         return TextFailure(index, "not_a_string", f"text {index} is {type(text).__name__}, not a string")
     if not text.isascii():
@@ -156,7 +169,7 @@ def check_text(index: int, text: object) -> str | TextFailure:
             return TextFailure(
                 index,
                 "invalid_unicode",
-                f"text {index} has a lone surrogate at character {error.start}; it is no valid Unicode",
+                f"text {index} has a lone surrogate at character {error.start}; it is not valid Unicode",
             )
     else:
         size = len(text)
@@ -164,11 +177,11 @@ def check_text(index: int, text: object) -> str | TextFailure:
         return TextFailure(
             index,
             "text_too_large",
-            f"text {index} has {size} bytes, the limit is {MAX_BYTES_PER_TEXT}; cut it before sending",
+            f"text {index} has {size} bytes, the limit is {MAX_BYTES_PER_TEXT}; shorten it before sending",
         )
     return text
 
 
 def text_bytes(text: str) -> int:
-    """UTF-8 length of a text; raises UnicodeEncodeError if it has a lone surrogate."""
+    """The UTF-8 length of a text in bytes. Raises UnicodeEncodeError if it has a lone surrogate."""
     return len(text) if text.isascii() else len(text.encode())

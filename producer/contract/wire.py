@@ -1,6 +1,7 @@
-"""msgpack envelopes for requests and answers; vectors travel as raw little-endian bytes.
+"""Encodes and decodes requests, replies and records as msgpack; vectors are raw little-endian bytes.
 
-Nothing here is executable: no pickle, no ext types, no class names. Foreign bytes raise PayloadError.
+Nothing is executable: no pickle, no ext types, no class names. Foreign bytes raise PayloadError.
+By msgpack and not msgspec: a plain install keeps its few small dependencies, and the bytes stay the same.
 """
 
 from collections.abc import Callable
@@ -32,7 +33,7 @@ _RECORD: dict[str, type] = {
     **dict.fromkeys(("pid", "jobs_done", "texts_done", "tokens_done"), int),
     "ready_for_s": float,
 }
-# Workers of two releases serve one queue while a fleet is upgraded.
+# While a fleet is upgraded, workers of two releases serve one queue.
 _RECORD_OPTIONAL: dict[str, type] = {
     **dict.fromkeys(("batches", "batch_texts", "batch_tokens"), int),
     **dict.fromkeys(("batch_cost_tokens", "batch_budget_tokens"), int),
@@ -41,7 +42,7 @@ _RECORD_OPTIONAL: dict[str, type] = {
 
 
 def encode_request(request: Request) -> bytes:
-    """One map; deterministic, so that equal requests have equal bytes."""
+    """The bytes of a request; equal requests have equal bytes."""
     options = request.options
     return _pack(
         {
@@ -58,15 +59,15 @@ def encode_request(request: Request) -> bytes:
 
 
 def decode_request(payload: bytes) -> Request:
-    """The request in `payload`, checked again as if it came from a stranger.
+    """The request in `payload`, checked again because anyone may have written it.
 
-    Raises PayloadError if the bytes are not one of ours; RequestError if its values are refused.
+    Raises PayloadError if the bytes are not a request; RequestError if its values are refused.
     """
     return _translate(_request_from, payload)
 
 
 def encode_reply(reply: Reply) -> bytes:
-    """One map with the vectors as bytes beside dtype and shape."""
+    """The bytes of a reply: a map with the vectors as raw bytes, their dtype and shape."""
     vectors = reply.vectors
     source = reply.provenance
     return _pack(
@@ -89,22 +90,22 @@ def encode_reply(reply: Reply) -> bytes:
 
 
 def encode_failure(failure: Failure) -> bytes:
-    """The answer to a job that failed as a whole."""
+    """The bytes of the answer to a job that failed as a whole."""
     return _pack({"v": VERSION, "error": {"code": failure.code, "message": failure.message}})
 
 
 def decode_result(payload: bytes) -> Reply | Failure:
-    """What a worker wrote under a result key. Raises PayloadError."""
+    """The answer that a worker wrote under a result key. Raises PayloadError."""
     return _translate(_answer_from, payload)
 
 
 def encode_record(record: WorkerRecord) -> bytes:
-    """One map of the record's fields."""
+    """The bytes of a worker's record."""
     return _pack({"v": VERSION, **asdict(record)})
 
 
 def decode_record(payload: bytes) -> WorkerRecord:
-    """What a worker tells about itself. Raises PayloadError."""
+    """The record that a worker wrote. Raises PayloadError."""
     return _translate(_record_from, payload)
 
 
@@ -113,7 +114,7 @@ def _request_from(payload: bytes) -> Request:
     refused = _failures(fields["refused"])
     texts = fields["texts"]
     if not isinstance(texts, list) or not isinstance(fields["model"], str):
-        raise PayloadError("the request's texts are no list, or its model is no name")
+        raise PayloadError("the request's texts are not a list, or its model is not a string")
     options = EmbedOptions(
         input_type=fields["input_type"],
         truncate=fields["truncate"],
@@ -122,7 +123,7 @@ def _request_from(payload: bytes) -> Request:
     )
     request = build_request(fields["model"], texts, options)
     known = {item.index: item for item in refused}
-    # A refused text travels as nil: keep the reason given where it was refused.
+    # A refused text travels as nil: keep the reason that the client gave.
     reasons = tuple(known.get(item.index, item) for item in request.refused)
     return Request(model=request.model, texts=request.texts, options=options, refused=reasons)
 
@@ -171,7 +172,7 @@ def _pack(fields: dict[str, Any]) -> bytes:
 
 
 def _unpack(payload: bytes) -> dict[str, Any]:
-    # Limits bound what a hostile payload can make us allocate; a reply may be larger than a request.
+    # These limits bound what a hostile payload can make us allocate; a reply may be larger than a request.
     fields = msgpack.unpackb(
         payload,
         raw=False,
@@ -186,7 +187,7 @@ def _unpack(payload: bytes) -> dict[str, Any]:
     version = fields.get("v")
     if version != VERSION:
         raise PayloadError(
-            f"the payload has version {version!r:.40}, this side speaks {VERSION}; upgrade the older one"
+            f"the payload has version {version!r:.40}, this side speaks {VERSION}; upgrade the older side"
         )
     return fields
 
@@ -195,7 +196,7 @@ _Decoded = TypeVar("_Decoded")
 
 
 def _translate(decode: Callable[[bytes], _Decoded], payload: bytes) -> _Decoded:
-    """One edge for everything msgpack, numpy or a missing key can raise on foreign bytes."""
+    """Turn whatever msgpack, numpy or a missing key raises on foreign bytes into PayloadError."""
     try:
         return decode(payload)
     except (PayloadError, RequestError):
@@ -203,4 +204,4 @@ def _translate(decode: Callable[[bytes], _Decoded], payload: bytes) -> _Decoded:
     except KeyError as error:
         raise PayloadError(f"the payload lacks the field {error.args[0]!r:.60}") from error
     except (ValueError, TypeError, OverflowError, RecursionError, msgpack.UnpackException) as error:
-        raise PayloadError(f"the payload is not one of ours: {type(error).__name__}") from error
+        raise PayloadError(f"the payload is not an Embedmill message ({type(error).__name__})") from error

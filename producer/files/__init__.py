@@ -1,4 +1,4 @@
-"""Files in and out: rows of texts read in bounded batches, vectors written whole or not at all."""
+"""Input and output files: reads rows of texts in bounded batches, writes vectors whole or not at all."""
 
 from producer.files.formats import InputFormat, OutputFormat
 from producer.files.output import Output

@@ -1,4 +1,4 @@
-"""Rows of Parquet and Arrow IPC files, read batch by batch; the only readers that need pyarrow."""
+"""Reads rows of Parquet and Arrow IPC files batch by batch; the only readers that need pyarrow."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -15,12 +15,12 @@ _FILE_MAGIC = b"ARROW1"
 
 
 def open_parquet(path: str, *, text_column: str, id_column: str | None) -> Table:
-    """A Parquet file, by pieces of its row groups."""
+    """Open a Parquet file; its row groups are read piece by piece."""
     import_pyarrow(path)
     from pyarrow import parquet
 
     with contextlib.ExitStack() as on_error, _readable(path):
-        # Without pre-buffering a row group is streamed, so its size does not matter.
+        # Without pre-buffering a row group is streamed, whatever its size.
         file = on_error.enter_context(parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20))
         columns = _Columns(file.schema_arrow, path, text_column=text_column, id_column=id_column)
         on_error.pop_all()
@@ -33,7 +33,7 @@ def open_parquet(path: str, *, text_column: str, id_column: str | None) -> Table
 
 
 def open_arrow(path: str, *, text_column: str, id_column: str | None) -> Table:
-    """An Arrow IPC file or stream, mapped into memory and not copied."""
+    """Open an Arrow IPC file or stream, mapped into memory and not copied."""
     import_pyarrow(path)
     import pyarrow as pa
 
@@ -55,7 +55,7 @@ def open_arrow(path: str, *, text_column: str, id_column: str | None) -> Table:
 
 
 class _Columns:
-    """The two columns of one Arrow schema, and how their values become ids and texts."""
+    """The text and id columns of an Arrow schema; turns their values into texts and ids."""
 
     def __init__(self, schema: Any, path: str, *, text_column: str, id_column: str | None) -> None:
         self._path = path
@@ -104,7 +104,9 @@ def _check_is_text(kind: Any, *, path: str, column: str) -> None:
 
     value = kind.value_type if pa.types.is_dictionary(kind) else kind
     if not (pa.types.is_string(value) or pa.types.is_large_string(value) or pa.types.is_string_view(value)):
-        raise FileError(f"{path}: column {column!r} holds {kind}, not text: choose with --text-column")
+        raise FileError(
+            f"{path}: column {column!r} holds {kind}, not text; choose another with --text-column"
+        )
 
 
 def _is_int64(kind: Any) -> bool:
@@ -114,7 +116,7 @@ def _is_int64(kind: Any) -> bool:
 
 
 def _strings(column: Any) -> list[Any]:
-    """Values of a column; bytes that are no UTF-8 become lone surrogates, so that a text fails alone."""
+    """Values of a column; bytes that are not UTF-8 become lone surrogates, so that a text fails alone."""
     import pyarrow as pa
 
     try:

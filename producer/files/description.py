@@ -1,4 +1,4 @@
-"""What a file of vectors says about itself."""
+"""The description of a file of vectors: the model, profiles and options they were computed with."""
 
 import json
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from producer.errors import WorkerError
 
 
 class _Kind(NamedTuple):
-    """What must be the same for vectors to be compared."""
+    """What vectors must share to be comparable."""
 
     model: str
     revision: str
@@ -19,7 +19,7 @@ class _Kind(NamedTuple):
 
 
 class Description:
-    """Collects what computed the vectors, and refuses to mix what cannot be compared."""
+    """Collects what computed the vectors, and refuses vectors that cannot be compared with the others."""
 
     def __init__(self, options: EmbedOptions) -> None:
         self._options = options
@@ -27,35 +27,35 @@ class Description:
         self._sources: dict[Provenance, None] = {}
 
     def add(self, reply: Reply) -> None:
-        """Raises WorkerError if the reply's model, revision, scale, width or element type is another one."""
+        """Add a reply. Raises WorkerError if its model, revision, scale, width or element type is another."""
         kind = _kind(reply)
         if self._kind is None:
             self._kind = kind
         elif kind != self._kind:
             raise WorkerError(
-                f"workers answered with different vectors, {tuple(self._kind)} and {tuple(kind)}; "
-                "let all workers of the queue serve one model revision, then run again"
+                f"workers answered with vectors that do not match, {tuple(self._kind)} and {tuple(kind)}; "
+                "make all workers of the queue serve the same model revision, then run again"
             )
         self._sources[reply.provenance] = None
 
     @property
     def sources(self) -> tuple[Provenance, ...]:
-        """Everything that computed a part, in the order of appearance; mostly one."""
+        """What computed the vectors, in the order of appearance; mostly one."""
         return tuple(self._sources)
 
     def state(self) -> dict[str, Any]:
-        """What `restore` needs, fit for JSON."""
+        """What `restore` needs, as JSON-compatible values."""
         fields = Provenance.__slots__
         sources = [{name: getattr(source, name) for name in fields} for source in self._sources]
         return {"kind": self._kind, "sources": sources}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Go on from there."""
+        """Continue from a saved state. Raises KeyError, TypeError or ValueError if it is damaged."""
         self._kind = _Kind(*state["kind"])
         self._sources = {Provenance(**source): None for source in state["sources"]}
 
     def as_json(self) -> str:
-        """The description, complete once every reply was added."""
+        """The description as a JSON object, complete once every reply was added."""
         kind = self._kind
         options = self._options
         return json.dumps(

@@ -1,4 +1,4 @@
-"""Which format a file name means."""
+"""The formats of files, by their extensions."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -10,7 +10,7 @@ STDIN = "-"
 
 
 class InputFormat(StrEnum):
-    """What can be read."""
+    """Formats that can be read."""
 
     LINES = "lines"  #: one text a line
     JSONL = "jsonl"
@@ -20,7 +20,7 @@ class InputFormat(StrEnum):
 
 
 class OutputFormat(StrEnum):
-    """What can be written."""
+    """Formats that can be written."""
 
     PARQUET = "parquet"
     JSONL = "jsonl"
@@ -47,14 +47,14 @@ _OUTPUT_SUFFIXES = {
 
 
 def input_format(path: str) -> InputFormat:
-    """The format of an input by its name, `.gz` aside; standard input holds lines. Raises FileError."""
+    """The format of an input by its extension, `.gz` aside; standard input is lines. Raises FileError."""
     if path == STDIN:
         return InputFormat.LINES
     return _by_suffix(path.removesuffix(".gz"), _INPUT_SUFFIXES, "--format")
 
 
 def output_format(path: Path) -> OutputFormat:
-    """The format of an output by its name. Raises FileError."""
+    """The format of an output by its extension. Raises FileError."""
     return _by_suffix(str(path), _OUTPUT_SUFFIXES, "--output-format")
 
 
@@ -66,4 +66,4 @@ def _by_suffix(path: str, suffixes: dict[str, _Format], option: str) -> _Format:
         return suffixes[Path(path).suffix.lower()]
     except KeyError:
         known = ", ".join(suffixes)
-        raise FileError(f"{path}: no format has this ending; use one of {known}, or say {option}") from None
+        raise FileError(f"{path}: unknown file extension; use one of {known}, or give {option}") from None

@@ -1,4 +1,4 @@
-"""Vectors as JSON, one object a line."""
+"""Writes vectors as JSON Lines, one object a line."""
 
 import json
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ from producer.files.short_floats import short_floats
 
 
 class JsonLinesWriter:
-    """Lines of `id`, `vector` (null where the text failed), `n_tokens`, `truncated`.
+    """Lines with `id`, `vector` (null if the text failed), `n_tokens` and `truncated`.
 
-    A float has as many digits as bring back its bits.
+    A float has just the digits that restore its bits.
     """
 
     appends = True
@@ -23,7 +23,7 @@ class JsonLinesWriter:
         self._stream = stream
 
     def write(self, ids: Sequence[Id], reply: Reply) -> None:
-        """Add one line a row. Raises OSError."""
+        """Append a line for each row. Raises OSError."""
         failed = {failure.index for failure in reply.failures}
         truncated = set(reply.truncated.tolist())
         vectors = reply.vectors
@@ -39,13 +39,13 @@ class JsonLinesWriter:
             self._stream.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
 
     def resume(self, earlier: BinaryIO) -> None:
-        """Nothing to know: lines stand for themselves."""
+        """Do nothing: appending needs no state."""
 
     def pause(self) -> None:
-        """Nothing more: a run may go on behind any line."""
+        """Do nothing: a run can resume after any line."""
 
     def finish(self, description: str) -> None:
-        """Nothing more: lines hold no description."""
+        """Do nothing: the format has no place for a description."""
 
     def abandon(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: there is nothing to release."""

@@ -1,12 +1,12 @@
-"""How far an unfinished output is: kept beside its parts, so that the same command goes on from there."""
+"""The progress of an unfinished output, kept beside its parts so that the same command can resume."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from producer.files.part_file import PartFile
 from producer.files.totals import Totals
 
 LEDGER_SUFFIX = ".progress"
@@ -15,8 +15,8 @@ _VERSION = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
-    """`identity` is what the run was asked; `sizes` the bytes that count of each part, by what OUT's name
-    has behind it; `description` what `Description.state` gave.
+    """`identity` is everything that determines the rows; `sizes` the valid bytes of each part by its suffix
+    to OUT; `description` the result of `Description.state`.
     """
 
     identity: Mapping[str, str | int | None]
@@ -25,20 +25,19 @@ class Ledger:
     description: Mapping[str, Any]
 
     def save(self, path: Path) -> None:
-        """Put it there whole; an older one stays until then. Raises OSError."""
-        draft = path.with_name(path.name + ".new")
+        """Replace the file at `path`, whole or not at all. Raises OSError, or FileError as `PartFile`."""
+        part = PartFile(path)
         try:
-            with draft.open("w") as file:
-                json.dump({"version": _VERSION, **asdict(self)}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
+            part.truncate(0)
+            part.stream.write(json.dumps({"version": _VERSION, **asdict(self)}).encode())
+            part.sync()
+            part.publish()
         finally:
-            draft.unlink(missing_ok=True)
+            part.discard()
 
 
 def load_ledger(path: Path) -> Ledger | None:
-    """What was saved there; None if there is nothing, or nothing of ours."""
+    """The ledger saved at `path`; None if there is none, or the file is not a ledger."""
     try:
         fields = json.loads(path.read_bytes())
         if fields.pop("version") != _VERSION:

@@ -1,22 +1,19 @@
-"""Vectors as one two-dimensional .npy array, ids line by line beside it."""
+"""Writes vectors as a two-dimensional .npy array, with the ids line by line in a file beside it."""
 
 import io
 import json
-import struct
 from collections.abc import Sequence
 from typing import BinaryIO
 
 import numpy as np
+from numpy.lib import format as npy_format
 
 from producer.contract import Reply
 from producer.files.rows import Id
 
-_MAGIC = b"\x93NUMPY\x01\x00"
-_HEADER_BYTES = 128  # a fixed size, so that the number of rows can be filled in at the end
-
 
 class NpyWriter:
-    """Rows of failed texts are NaN in float types, 0 in the others; `ids` gets one JSON value a line."""
+    """Rows of failed texts are NaN in float types, 0 in the others; `ids` gets a JSON value a line."""
 
     appends = True
 
@@ -28,34 +25,35 @@ class NpyWriter:
         self._dtype: np.dtype[np.generic] = np.dtype(np.float32)
 
     def write(self, ids: Sequence[Id], reply: Reply) -> None:
-        """Add rows. Raises OSError."""
+        """Append rows. Raises OSError."""
         if self._num_rows == 0:
             self._dim, self._dtype = reply.vectors.shape[1], reply.vectors.dtype.newbyteorder("<")
-            self._stream.write(self._header())
+            self._write_header()
         rows = np.ascontiguousarray(reply.vectors, dtype=self._dtype)
         self._stream.write(rows.tobytes())
         self._ids.write("".join(f"{json.dumps(row_id)}\n" for row_id in ids).encode())
         self._num_rows += len(rows)
 
     def resume(self, earlier: BinaryIO) -> None:
-        """Take width and type from the header, and the number of rows from the size. Raises OSError."""
-        np.lib.format.read_magic(earlier)
-        (_, self._dim), _, self._dtype = np.lib.format.read_array_header_1_0(earlier)
-        num_bytes = earlier.seek(0, io.SEEK_END) - _HEADER_BYTES
+        """Read width and type from the header, and the number of rows from the size. Raises OSError."""
+        npy_format.read_magic(earlier)
+        (_, self._dim), _, self._dtype = npy_format.read_array_header_1_0(earlier)
+        header_bytes = earlier.tell()
+        num_bytes = earlier.seek(0, io.SEEK_END) - header_bytes
         self._num_rows = num_bytes // (self._dim * self._dtype.itemsize)
 
     def pause(self) -> None:
-        """Nothing more: a run may go on behind any row."""
+        """Do nothing: a run can resume after any row."""
 
     def finish(self, description: str) -> None:
-        """Fill in the number of rows; the format holds no description. Raises OSError."""
+        """Fill in the number of rows; the format has no place for a description. Raises OSError."""
         self._stream.seek(0)
-        self._stream.write(self._header())
+        self._write_header()
 
     def abandon(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing: there is nothing to release."""
 
-    def _header(self) -> bytes:
+    def _write_header(self) -> None:
+        """Write the header; numpy pads it so that its size does not depend on the number of rows."""
         fields = {"descr": self._dtype.str, "fortran_order": False, "shape": (self._num_rows, self._dim)}
-        size = _HEADER_BYTES - len(_MAGIC) - 2
-        return _MAGIC + struct.pack("<H", size) + repr(fields).ljust(size - 1).encode() + b"\n"
+        npy_format.write_array_header_1_0(self._stream, fields)

@@ -1,4 +1,4 @@
-"""The files of one run: vectors, failed texts, and what stands beside them; all of them or none."""
+"""The output files of a run, published together or not at all: vectors, failed texts, metadata."""
 
 import json
 import re
@@ -23,15 +23,15 @@ from producer.files.pyarrow_edge import import_pyarrow
 from producer.files.rows import Id, IdType, RowBatch
 from producer.files.totals import Totals
 
-SAVE_EVERY_S = 5.0  # what a killed run has to do again at most
+SAVE_EVERY_S = 5.0  # the most work that a killed run has to repeat
 _ERRORS, _META, _IDS = ".errors.jsonl", ".meta.json", ".ids.jsonl"
 
 
 class Writer(Protocol):
-    """One output format, writing to a stream it does not own.
+    """Writes one output format to a stream it does not own.
 
-    `appends` says that what was written stays as it is, so that a run may go on behind it at any time;
-    otherwise `pause` must have been called.
+    `appends` means that what was written never changes, so that a run can resume after it at any time;
+    otherwise only after `pause`.
     """
 
     appends: bool
@@ -48,14 +48,13 @@ class Writer(Protocol):
 
 
 class Output:
-    """Where the vectors go; a context manager that publishes on a clean exit.
+    """The output of a run; a context manager that publishes its files on a clean exit.
 
-    Beside OUT it publishes OUT.errors.jsonl with the failed texts, if there are any (an older one goes),
-    OUT.meta.json for the formats that cannot describe themselves, and OUT.ids.jsonl for npy.
-    With an `identity`, all that decides what the rows will be, an exit by an error keeps what was written,
-    and the next output of the same identity goes on behind its `earlier` rows; so it does after the process
-    was killed, except for Parquet. Without one, or with `restart`, nothing of the kind is used, and an
-    error leaves nothing.
+    Beside OUT it publishes OUT.errors.jsonl with the failed texts, if there are any (else an older one is
+    removed), OUT.meta.json for formats without metadata of their own, and OUT.ids.jsonl for npy.
+    `identity` is everything that determines the rows. With it, an exit by an error keeps what was written,
+    and the next output of the same identity resumes after its `earlier` rows; so it does after the process
+    was killed, except for Parquet. Without it an error leaves no files. `restart` starts over.
     Raises FileError whenever the disk refuses.
     """
 
@@ -72,7 +71,7 @@ class Output:
     ) -> None:
         self.path = path
         self.totals = self.earlier = Totals()
-        self.num_kept = 0  #: rows that a later run need not do again, if this one ended early
+        self.num_kept = 0  #: rows that a later run need not repeat if this one ends early
         self._kind = kind or output_format(path)
         self._description = Description(options)
         self._identity = identity
@@ -83,20 +82,20 @@ class Output:
         if self._kind is OutputFormat.PARQUET:
             import_pyarrow(str(path))
         if path.is_dir():
-            raise FileError(f"{path}: is a directory; name a file in it")
-        if path.exists() and not path.is_file():  # the last step would put a file in a device's place
-            raise FileError(f"{path}: is no ordinary file, and only such a one can be replaced; name another")
+            raise FileError(f"{path}: is a directory; choose a file in it")
+        if path.exists() and not path.is_file():  # the last step would replace a device by a file
+            raise FileError(f"{path}: not a regular file; choose another output path")
         with ExitStack() as on_error, writable(path):
-            on_error.callback(self._parts.leave)
+            on_error.callback(self._parts.release)
             self._parts.open()
             ledger = None if restart or identity is None else self._parts.ledger(identity)
             if ledger is None:
                 on_error.callback(self._parts.discard)
-                self._parts.start_over((_ERRORS, _META, _IDS))
+                self._parts.restart((_ERRORS, _META, _IDS))
             if ledger is None:
                 self._writer = self._open_writer(id_type)
             else:
-                self._writer = self._go_on(ledger, id_type)
+                self._writer = self._resume(ledger, id_type)
             on_error.pop_all()
 
     @property
@@ -106,16 +105,16 @@ class Output:
 
     @property
     def errors_path(self) -> Path:
-        """Where failed texts are listed."""
+        """The file that lists the failed texts."""
         return self.path.with_name(self.path.name + _ERRORS)
 
     @property
-    def lost(self) -> str:
-        """Why what an earlier run left is not used; empty if nothing was left, or it is."""
-        return self._parts.lost
+    def unusable(self) -> str:
+        """Why the files of an earlier run cannot be resumed; empty if there are none, or they can."""
+        return self._parts.unusable
 
     def write(self, rows: RowBatch, reply: Reply) -> None:
-        """Add one answered batch. Raises FileError, or WorkerError where replies do not belong together."""
+        """Append an answered batch. Raises FileError, or WorkerError if replies do not match."""
         self._description.add(reply)
         with writable(self.path):
             self._is_torn = True
@@ -142,29 +141,29 @@ class Output:
                 with writable(self.path):
                     self._publish()
             else:
-                with suppress(OSError):  # then what was saved last counts
+                with suppress(OSError):  # what was saved last still counts
                     self._keep()
         finally:
             self._writer.abandon()
             if self.num_kept:
-                self._parts.leave()
+                self._parts.release()
             else:
                 self._parts.discard()
 
     def _publish(self) -> None:
         if not self.sources:
-            raise FileError(f"{self.path}: not written, for the input has no rows")
+            raise FileError(f"{self.path}: not written: the input has no rows")
         self._writer.finish(self._description.as_json())
         if self._kind is not OutputFormat.PARQUET:
             self._parts.open(_META).write(self._description.as_json().encode() + b"\n")
-        self._parts.seal()
+        self._parts.sync()
         self.num_kept = 0
         if not self._parts.has(_ERRORS):
             self.errors_path.unlink(missing_ok=True)
         self._parts.publish()
 
     def _keep(self) -> None:
-        """Leave what was written for a later run."""
+        """Keep what was written for a later run."""
         if self._identity is not None and self.totals.num_texts and not self._is_torn:
             self._writer.pause()
             self._save()
@@ -175,14 +174,16 @@ class Output:
             self.num_kept = self.totals.num_texts
             self._next_save_s = time.monotonic() + self._save_every_s
 
-    def _go_on(self, ledger: Ledger, id_type: IdType) -> Writer:
-        with self._parts.go_on(ledger.sizes, renew=self._kind is OutputFormat.PARQUET) as earlier:
+    def _resume(self, ledger: Ledger, id_type: IdType) -> Writer:
+        with self._parts.resume(ledger.sizes, renew=self._kind is OutputFormat.PARQUET) as earlier:
             writer = self._open_writer(id_type)
             try:
                 writer.resume(earlier)
                 self._description.restore(ledger.description)
             except (ValueError, TypeError, KeyError) as error:
-                raise FileError(f"{self.path}: what an earlier run left of it is damaged: {error}") from error
+                raise FileError(
+                    f"{self.path}: an interrupted run left damaged files ({error}); start over with --restart"
+                ) from error
         self.totals = self.earlier = ledger.totals
         self.num_kept = ledger.totals.num_texts if writer.appends else 0
         return writer

@@ -1,4 +1,4 @@
-"""Vectors as Parquet: fixed-size lists, row groups of bounded size, what computed them in the footer."""
+"""Writes vectors as Parquet: fixed-size lists, bounded row groups, the description in the footer."""
 
 from collections.abc import Sequence
 from typing import Any, BinaryIO
@@ -15,12 +15,12 @@ _MAX_GROUP_BYTES = 32 * 1024 * 1024
 
 
 class ParquetWriter:
-    """Columns `id`, `vector` (null where the text failed), `n_tokens` int32, `truncated` bool.
+    """Columns `id`, `vector` (null if the text failed), `n_tokens` int32 and `truncated` bool.
 
     The description is the value of METADATA_KEY in the footer: `parquet.read_metadata(path).metadata`.
     """
 
-    appends = False  # pyarrow writes at a file's beginning only, and nothing is readable before the footer
+    appends = False  # pyarrow cannot append, and a file without a footer cannot be read
 
     def __init__(self, stream: BinaryIO, id_type: IdType) -> None:
         self._stream = stream
@@ -31,7 +31,7 @@ class ParquetWriter:
         self._group_bytes = 0
 
     def write(self, ids: Sequence[Id], reply: Reply) -> None:
-        """Add rows; they reach the disk once a row group is full. Raises OSError."""
+        """Append rows; they reach the disk once a row group is full. Raises OSError."""
         batch = _record_batch(ids, reply, self._id_type)
         if self._file is None:
             self._file = _open(self._stream, batch.schema)
@@ -42,7 +42,7 @@ class ParquetWriter:
             self._flush()
 
     def resume(self, earlier: BinaryIO) -> None:
-        """Copy the row groups of a file that was paused. Raises OSError."""
+        """Copy the row groups of a paused file. Raises OSError."""
         from pyarrow import parquet
 
         with parquet.ParquetFile(earlier) as file:
@@ -52,18 +52,18 @@ class ParquetWriter:
                 self._file.write_table(group, row_group_size=max(1, group.num_rows))
 
     def pause(self) -> None:
-        """Write what is left and a footer, for `resume` to read; nothing can be added. Raises OSError."""
+        """Write the last row group and a footer for `resume`; nothing can be appended. Raises OSError."""
         self._flush()
         self._file.close()
 
     def finish(self, description: str) -> None:
-        """Write what is left and the footer with `description`, a JSON text. Raises OSError."""
+        """Write the last row group and the footer with `description`, a JSON text. Raises OSError."""
         self._flush()
         self._file.add_key_value_metadata({METADATA_KEY: description})
         self._file.close()
 
     def abandon(self) -> None:
-        """Let go of the stream: pyarrow would write a footer to it when collected."""
+        """Release the stream: pyarrow would write a footer to it when garbage-collected."""
         if self._file is not None:
             self._file.is_open = False
             self._file = None
@@ -104,7 +104,7 @@ def _failed(reply: Reply) -> npt.NDArray[np.bool_]:
 def _open(stream: BinaryIO, schema: Any) -> Any:
     from pyarrow import parquet
 
-    # Vectors are noise to a compressor, to a dictionary and to statistics; ids are not.
+    # Vectors are noise to compression, dictionaries and statistics; ids are not.
     return parquet.ParquetWriter(
         stream, schema, compression={"id": "zstd"}, use_dictionary=False, write_statistics=["id"]
     )

@@ -1,4 +1,4 @@
-"""A file that is written beside its place and appears there whole, or not at all."""
+"""Writes a file beside its path, to which it is renamed when complete: whole or not at all."""
 
 import contextlib
 import errno
@@ -14,26 +14,26 @@ PART_SUFFIX = ".part"
 
 
 class PartFile:
-    """`path` under construction as `path`.part, in the same directory so that the last step is a rename.
+    """`path` under construction as `path`.part, in the same directory so that publishing is a rename.
 
-    One run at a time: raises FileError while another one holds the part. What an earlier run left stands
-    there until `cut` or `renew`.
+    Locked by one run at a time: raises FileError while another holds it. The content that an earlier run
+    left stays until `truncate` or `renew`.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._part = part_path(path)
-        self.was_there = self._part.exists()  #: an earlier run left it
+        self.existed = self._part.exists()  #: an earlier run left it
         self.stream = self._open()
 
-    def cut(self, num_bytes: int) -> None:
-        """Keep so much of what stands there, and go on behind it."""
-        if os.fstat(self.stream.fileno()).st_size:  # not everything that can be written to can be cut
+    def truncate(self, num_bytes: int) -> None:
+        """Keep the first `num_bytes` bytes, and continue writing after them."""
+        if os.fstat(self.stream.fileno()).st_size:  # not everything that can be written can be truncated
             self.stream.truncate(num_bytes)
             self.stream.seek(num_bytes)
 
     def renew(self) -> BinaryIO:
-        """Start over in a new file; what stood in the old one can be read from what is returned."""
+        """Start over in a new file; returns the old one for reading."""
         earlier = self._part.open("rb")
         with contextlib.ExitStack() as on_error:
             on_error.callback(earlier.close)
@@ -44,54 +44,56 @@ class PartFile:
         return earlier
 
     def earlier(self) -> BinaryIO:
-        """What stands there, to be read."""
+        """The present content, opened for reading."""
         return self._part.open("rb")
 
-    def seal(self) -> int:
-        """Everything is on the disk, still under the name of the part; its size in bytes."""
+    def sync(self) -> int:
+        """Flush everything to disk, still under the name of the part; returns its size in bytes."""
         self.stream.flush()
         os.fsync(self.stream.fileno())
         return os.fstat(self.stream.fileno()).st_size
 
-    def leave(self) -> None:
-        """Let go of it as it is, for a later run. Does nothing after `publish`."""
+    def release(self) -> None:
+        """Close and unlock the part, and keep it for a later run. Does nothing after `publish`."""
         with contextlib.suppress(OSError):
             self.stream.close()
 
     def publish(self) -> None:
-        """Take the place of `path`; only then may others open the part."""
+        """Rename the part to `path`, and only then unlock it."""
         self._part.replace(self.path)
         self.stream.close()
 
     def discard(self) -> None:
-        """Leave nothing behind; what stood at `path` before stays. Does nothing after `publish`."""
+        """Remove the part; the file that was at `path` stays. Does nothing after `publish`."""
         if self.stream.closed:
             return
         self._part.unlink(missing_ok=True)
-        # A full disk refuses the last buffered bytes once more here; they are not wanted any longer.
+        # A full disk refuses the last buffered bytes again; they are not needed any more.
         with contextlib.suppress(OSError):
             self.stream.close()
 
     def _open(self) -> BinaryIO:
         with contextlib.ExitStack() as on_error:
             stream = on_error.enter_context(open(self._part, "wb", 1 << 20, opener=_open_untouched))
-            self._claim(stream.fileno())
+            self._lock(stream.fileno())
             on_error.pop_all()
         return stream
 
-    def _claim(self, descriptor: int) -> None:
+    def _lock(self, descriptor: int) -> None:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # The run that held it may have published or discarded it between our two steps.
+            # The run that held it may have published or removed it between open and lock.
             is_ours = os.path.samestat(os.fstat(descriptor), self._part.stat())
         except (BlockingIOError, FileNotFoundError):
             is_ours = False
         if not is_ours:
-            raise FileError(f"{self.path}: another run is writing it; wait for that, or name another file")
+            raise FileError(
+                f"{self.path}: another run is writing it; wait for that run, or choose another output path"
+            )
 
 
 def part_path(path: Path) -> Path:
-    """Where `path` is under construction."""
+    """The path under which `path` is constructed."""
     return path.with_name(path.name + PART_SUFFIX)
 
 
@@ -101,7 +103,7 @@ def _open_untouched(path: str, flags: int) -> int:
 
 @contextlib.contextmanager
 def writable(path: Path) -> Iterator[None]:
-    """Translate what the system says while `path` is written into FileError with the way out."""
+    """Turn an OSError while `path` is written into a FileError that says what to do."""
     try:
         yield
     except OSError as error:
@@ -110,6 +112,6 @@ def writable(path: Path) -> Iterator[None]:
         elif error.errno in (errno.ENOENT, errno.ENOTDIR):
             advice = "create the directory first"
         else:
-            advice = "check that the directory is yours to write to"
+            advice = "check that you may write to the directory"
         reason = error.strerror or str(error)
         raise FileError(f"{path}: cannot be written ({reason}): {advice}") from error

@@ -1,4 +1,4 @@
-"""Where pyarrow, which not every producer installs, is first imported."""
+"""Imports pyarrow, an optional dependency, or says how to install it."""
 
 from producer.errors import FileError
 
@@ -8,4 +8,6 @@ def import_pyarrow(path: str) -> None:
     try:
         import pyarrow.parquet  # noqa: F401
     except ImportError as error:
-        raise FileError(f"{path}: this format needs pyarrow; pip install 'embedmill[files]'") from error
+        raise FileError(
+            f"{path}: this format needs pyarrow; install it with pip install 'embedmill[files]'"
+        ) from error

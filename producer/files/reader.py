@@ -1,4 +1,4 @@
-"""One reader for all input formats."""
+"""Reads all input formats behind one interface."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -24,27 +24,27 @@ class Reader:
         self._num_rows = 0
 
     def batches(self, *, max_texts: int, max_bytes: int, skip: int = 0) -> Iterator[RowBatch]:
-        """The rows behind the first `skip` in order.
+        """The rows after the first `skip`, in order.
 
-        Never more of them are in memory than one batch and one piece of the file.
-        Raises FileError where the file turns out to be damaged.
+        At most one batch and one piece of the file are in memory.
+        Raises FileError if the file turns out to be damaged.
         """
         for _ in islice(self._table.rows, skip):
             self._num_rows += 1
-        behind = in_batches(self._table.rows, first=skip, max_texts=max_texts, max_bytes=max_bytes)
-        for rows in behind:
+        rest = in_batches(self._table.rows, first=skip, max_texts=max_texts, max_bytes=max_bytes)
+        for rows in rest:
             self._num_rows += len(rows.texts)
             yield rows
 
     def estimated_rows(self) -> int | None:
-        """How many rows there are in all, as far as what was read tells; None where nothing does."""
+        """The number of all rows, estimated from what was read; None if nothing tells it."""
         if self._table.num_rows is not None:
             return self._table.num_rows
         fraction = self._table.fraction_read()
         return round(self._num_rows / fraction) if fraction else None
 
     def stop(self) -> None:
-        """End a read that waits for input; from any thread."""
+        """End a read that waits for input; may be called from any thread."""
         self._table.stop()
 
     def __enter__(self) -> Self:
@@ -59,14 +59,14 @@ class Reader:
 def open_reader(
     path: str, kind: InputFormat | None = None, *, text_column: str = "text", id_column: str | None = None
 ) -> Reader:
-    """Open `path` ("-" is standard input) as `kind`, or as its ending says.
+    """Open `path` ("-" is standard input) as `kind`, by default as its extension says.
 
-    `id_column=None` takes `id` or `_id` if there is one, else numbers the rows from 0.
-    Raises FileError on an unknown ending, an unreadable or damaged file, or a missing column.
+    `id_column=None` means `id` or `_id` if there is one, else row numbers from 0.
+    Raises FileError on an unknown extension, an unreadable or damaged file, or a missing column.
     """
     kind = kind or input_format(path)
     if path == STDIN and kind in _NEEDS_A_FILE:
-        raise FileError(f"{kind} cannot be read from standard input; give a file")
+        raise FileError(f"{kind} cannot be read from standard input; give a path")
     match kind:
         case InputFormat.LINES:
             table = open_lines(path)

@@ -1,10 +1,10 @@
-"""Rows: what every input format comes down to, an id and what stands in the text column."""
+"""Rows of any input format: an id and the value of the text column."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-Id = int | str | None  #: None where the id column is empty
+Id = int | str | None  #: None if the id column is empty
 IdType = Literal["int64", "string"]
 
 
@@ -12,7 +12,7 @@ IdType = Literal["int64", "string"]
 class RowBatch:
     """Consecutive rows: `ids[i]` and `texts[i]` belong to row number `first` + i, counted from 0.
 
-    A text is whatever the file holds there: a failed row is the client's finding, not the reader's.
+    A text may be any value: the client decides which rows fail, not the reader.
     """
 
     first: int
@@ -22,11 +22,11 @@ class RowBatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """An opened file: its rows, read as they are asked for.
+    """An opened file, whose rows are read lazily.
 
-    `num_rows` is None where the file does not say it; then `fraction_read` tells how much of its bytes is
-    behind us, 0 to 1, None where that is unknown too. `stop` may be called from another thread
-    to end a read that waits for input; `close` frees the file.
+    `num_rows` is None if the file does not tell; then `fraction_read` gives the share of its bytes that was
+    read, 0 to 1, or None if that is unknown too. `stop` may be called from another thread to end a read that
+    waits for input; `close` closes the file.
     """
 
     rows: Iterator[tuple[Id, object]]
@@ -40,9 +40,9 @@ class Table:
 def in_batches(
     rows: Iterable[tuple[Id, object]], *, first: int = 0, max_texts: int, max_bytes: int
 ) -> Iterator[RowBatch]:
-    """Cut rows, of which the first has the number `first`, into batches within both bounds, in order.
+    """Group rows, numbered from `first`, into batches within both bounds, in order.
 
-    A text above `max_bytes` makes a batch alone.
+    A text over `max_bytes` makes a batch of its own.
     """
     num_bytes = 0
     ids: list[Id] = []
@@ -60,7 +60,7 @@ def in_batches(
 
 
 def printable(row_id: object) -> str:
-    """An id as text that any file can hold: lone surrogates become escapes."""
+    """An id as text that can be encoded: lone surrogates become escapes."""
     return str(row_id).encode("utf-8", "backslashreplace").decode()
 
 

@@ -1,4 +1,4 @@
-"""Rows of the formats that need nothing but the standard library: lines, JSONL, CSV."""
+"""Reads the formats that need only the standard library: lines, JSONL and CSV."""
 
 import contextlib
 import csv
@@ -15,14 +15,14 @@ Pairs = Iterator[tuple[Id, object]]
 
 
 def open_lines(path: str) -> Table:
-    """One text a line; an empty line is an empty text. Rows are numbered."""
+    """Open a file with one text a line; an empty line is an empty text. Rows are numbered."""
     stream = TextStream(path)
     texts = (line.removesuffix("\n").removesuffix("\r") for line in stream.lines())
     return _table(stream, rows=enumerate(texts), id_type="int64")
 
 
 def open_jsonl(path: str, *, text_column: str, id_column: str | None) -> Table:
-    """One JSON object a line, blank lines skipped; the first object says which columns there are."""
+    """Open a file with one JSON object a line, blank lines aside; the first gives the columns."""
     with contextlib.ExitStack() as on_error:
         stream = on_error.enter_context(contextlib.closing(TextStream(path)))
         objects = _objects(stream)
@@ -42,8 +42,8 @@ def open_jsonl(path: str, *, text_column: str, id_column: str | None) -> Table:
 
 
 def open_csv(path: str, *, text_column: str, id_column: str | None) -> Table:
-    """Comma-separated with a header line; fields may be quoted and hold newlines."""
-    # The module's own bound of 128 KiB would refuse texts that we accept.
+    """Open a comma-separated file with a header; quoted fields may hold newlines."""
+    # The module's limit of 128 KiB would refuse texts that we accept.
     csv.field_size_limit(max(MAX_LINE_BYTES, csv.field_size_limit()))
     with contextlib.ExitStack() as on_error:
         stream = on_error.enter_context(contextlib.closing(TextStream(path)))
@@ -69,10 +69,13 @@ def _objects(stream: TextStream) -> Iterator[Mapping[str, object]]:
             item = json.loads(line)
         except (ValueError, RecursionError) as error:
             raise FileError(
-                f"{stream.path} line {number}: not JSON; every line must be one complete JSON object"
+                f"{stream.path} line {number}: not JSON; put one complete JSON object on each line"
             ) from error
         if not isinstance(item, dict):
-            raise FileError(f"{stream.path} line {number}: a JSON {type(item).__name__}, not an object")
+            raise FileError(
+                f"{stream.path} line {number}: a JSON {type(item).__name__}, not an object; put one complete "
+                "JSON object on each line"
+            )
         yield item
 
 
@@ -84,14 +87,14 @@ def _records(stream: TextStream) -> Iterator[list[str]]:
             num_fields = num_fields or len(record)
             if len(record) > num_fields:
                 raise FileError(
-                    f"{stream.path} line {records.line_num}: {len(record)} fields under a header of "
-                    f"{num_fields}; put texts that hold a comma in quotes"
+                    f"{stream.path} line {records.line_num}: {len(record)} fields, but the header has "
+                    f"{num_fields}; quote texts that contain a comma"
                 )
             if record:
                 yield record
     except csv.Error as error:
         raise FileError(
-            f"{stream.path} line {records.line_num}: not CSV ({error}); check its quotes"
+            f"{stream.path} line {records.line_num}: not CSV ({error}); check the quotes"
         ) from error
 
 

@@ -1,4 +1,4 @@
-"""Lines of a text file, a gzipped one or standard input, none longer than a bound."""
+"""Reads bounded lines of a text file, a gzipped one or standard input."""
 
 import gzip
 import io
@@ -19,9 +19,9 @@ _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 
 
 class TextStream:
-    """An opened text file; `lines` gives it decoded, ends of line kept.
+    """An opened text file; `lines` yields it decoded, line endings kept.
 
-    Bytes that are no UTF-8 become lone surrogates, so that a damaged text fails alone.
+    Bytes that are not UTF-8 become lone surrogates, so that a damaged text fails alone.
     """
 
     def __init__(self, path: str) -> None:
@@ -45,7 +45,7 @@ class TextStream:
         return raw
 
     def lines(self) -> Iterator[str]:
-        """Raises FileError on a read that fails, a line over MAX_LINE_BYTES, or UTF-16."""
+        """The lines. Raises FileError if a read fails, a line is over MAX_LINE_BYTES, or it is UTF-16."""
         number = 0
         try:
             while line := self._stream.readline(MAX_LINE_BYTES + 1):
@@ -54,41 +54,43 @@ class TextStream:
                     line = self._without_bom(line)
                 if len(line) > MAX_LINE_BYTES:
                     raise FileError(
-                        f"{self.path} line {number}: longer than {MAX_LINE_BYTES} bytes; is it text?"
+                        f"{self.path} line {number}: longer than {MAX_LINE_BYTES} bytes; check that this is "
+                        "a text file"
                     )
                 yield line.decode("utf-8", "surrogateescape")
         except (OSError, EOFError, zlib.error) as error:
             raise unreadable(self.path, error) from error
 
     def fraction_read(self) -> float | None:
-        """Bytes of the file behind us, compressed ones where it is compressed."""
+        """The share of the file's bytes, compressed or not, that was read; None if the size is unknown."""
         return self._raw.tell() / self._size if self._size else None
 
     def stop(self) -> None:
-        """End a wait for input; from any thread."""
+        """End a wait for input; may be called from any thread."""
         if self._waiting is not None:
             self._waiting.stopped = True
 
     def close(self) -> None:
+        """Close the file."""
         self._stream.close()
         self._raw.close()
 
     def _without_bom(self, line: bytes) -> bytes:
         if line.startswith(_UTF16_BOMS):
-            raise FileError(f"{self.path}: is UTF-16; convert it to UTF-8, for example with iconv")
+            raise FileError(f"{self.path}: encoded in UTF-16; convert it to UTF-8, for example with iconv")
         return line.removeprefix(_UTF8_BOM)
 
 
 def unreadable(path: str, error: BaseException) -> FileError:
-    """The error for a file that the system or a decoder cannot read."""
+    """The error for a file that the operating system or a decoder cannot read."""
     reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return FileError(
-        f"{path}: cannot be read ({reason}); check that it exists, is complete and is yours to read"
+        f"{path}: cannot be read ({reason}); check that it exists, is complete and that you may read it"
     )
 
 
 class _WaitingInput(io.RawIOBase):
-    """Standard input whose reader can be told to stop: a read from a terminal waits for ever otherwise."""
+    """Standard input whose reader can be stopped: otherwise a read from a terminal waits forever."""
 
     def __init__(self, descriptor: int) -> None:
         super().__init__()

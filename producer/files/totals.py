@@ -1,4 +1,4 @@
-"""What was answered, counted."""
+"""Counts of what was answered."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ from producer.contract import Reply
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Totals:
-    """`num_texts` counts all rows answered, failed ones too; `failed` counts those by code."""
+    """`num_texts` counts all rows answered, failed ones included; `failed` counts those by code."""
 
     num_texts: int = 0
     num_tokens: int = 0
@@ -17,7 +17,7 @@ class Totals:
     failed: Mapping[str, int] = field(default_factory=dict)
 
     def plus(self, reply: Reply) -> "Totals":
-        """These and a reply's."""
+        """These totals plus a reply's."""
         failed = Counter(self.failed)
         failed.update(failure.code for failure in reply.failures)
         return Totals(

@@ -1,4 +1,4 @@
-"""What a machine is, frozen: everything that decides on a profile, and nothing that asks."""
+"""The facts about a machine that decide on a profile, frozen; nothing here probes."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ class Gpu:
     """One CUDA device: a whole GPU, or one MIG slice of it (`mig_slice` such as `1g.10gb`, else empty).
 
     `index` counts in PCI bus order, as the driver does; `uuid` is what CUDA_VISIBLE_DEVICES takes.
-    `pci_id` is `device:vendor`, four lower-case hex digits each. None is what the driver did not tell.
+    `pci_id` is `device:vendor`, four lower-case hex digits each. None: the driver did not report it.
     """
 
     index: int
@@ -34,7 +34,7 @@ class HiddenGpu:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cpu:
-    """The processor; `architecture` as the kernel says it (`x86_64`), `features` as in /proc/cpuinfo."""
+    """The processor; `architecture` as the kernel names it (`x86_64`), `features` as in /proc/cpuinfo."""
 
     architecture: str
     name: str = ""
@@ -53,9 +53,9 @@ class Runtime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A TensorRT plan in the cache, and all that must agree before it can be loaded.
+    """A TensorRT plan in the cache, and everything that must match before it can be loaded.
 
-    `level` is `none` (only the GPU model that built it) or `same-capability`.
+    `level` is `none` (only for the GPU model that built it) or `same-capability`.
     """
 
     profile_id: str
@@ -72,8 +72,8 @@ class Plan:
 class Facts:
     """One machine as a worker finds it.
 
-    `gpu_note` is the sentence that explains why `gpus` is empty, or empty itself; `notes` are further
-    sentences for people. `memory_available_bytes` is what this process may still take, its cgroup considered.
+    `gpu_note` explains why `gpus` is empty, or is empty itself; `notes` are further sentences for people.
+    `memory_available_bytes` is what this process can still allocate, given its cgroup.
     """
 
     cpu: Cpu

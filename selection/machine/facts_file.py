@@ -1,29 +1,24 @@
-"""Facts as JSON: for `--facts FILE`, which plans for machines elsewhere, and inside the JSON listing."""
+"""Reads and writes facts as JSON: for `--facts FILE`, to choose for another machine, and in the listing."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, fields
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from selection.machine.facts import Capability, Cpu, Facts, Gpu, HiddenGpu, Plan, Runtime
+import msgspec
+
+from selection.machine.facts import Capability, Facts, Plan
+
+_Part = TypeVar("_Part", Facts, Plan)
 
 
 class FactsError(ValueError):
-    """A facts file that cannot be read: says the file, the key and what belongs there."""
-
-
-_Part = TypeVar("_Part", Cpu, Gpu, HiddenGpu, Runtime, Plan, Facts)
+    """A facts file that cannot be read: names the file and the key, and says what belongs there."""
 
 
 def facts_to_dict(facts: Facts) -> dict[str, Any]:
     """Facts as what JSON can carry: capabilities as text (`9.0`), features sorted."""
-    content = asdict(facts)
-    content["cpu"]["features"] = sorted(facts.cpu.features)
-    for entry in (*content["gpus"], *(each["gpu"] for each in content["hidden"]), *content["plans"]):
-        if entry["capability"] is not None:
-            entry["capability"] = "{}.{}".format(*entry["capability"])
-    return content
+    return _written(facts)
 
 
 def load_facts(path: Path) -> Facts:
@@ -33,56 +28,63 @@ def load_facts(path: Path) -> Facts:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        return _facts(content)
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise FactsError(f"{path}: cannot be read: {error}") from error
-    except (TypeError, ValueError, AttributeError) as error:
-        raise FactsError(f"{path}: is no description of a machine: {error}") from error
+    try:
+        return _read(content, Facts)
+    except ValueError as error:
+        raise FactsError(f"{path}: not a description of a machine: {error}") from error
 
 
 def plan_from_dict(content: object) -> Plan:
-    """The plan one JSON object of the cache describes. Raises ValueError if it describes none."""
-    if not isinstance(content, dict):
-        raise ValueError("a plan is described by a JSON object")
-    try:
-        return _with_capability(Plan, content)
-    except TypeError as error:
-        raise ValueError(str(error)) from error
+    """The plan that one JSON object of the cache describes. Raises ValueError if it describes none."""
+    return _read(content, Plan)
 
 
-def _facts(content: Mapping[str, Any]) -> Facts:
-    given = dict(content)
-    given["cpu"] = _part(
-        Cpu, given.get("cpu", {}) | {"features": frozenset(given.get("cpu", {}).get("features", ()))}
+def _written(part: Facts | Plan) -> dict[str, Any]:
+    written: dict[str, Any] = _with_capability(
+        msgspec.to_builtins(part, order="deterministic"), "{0[0]}.{0[1]}".format
     )
-    given["gpus"] = tuple(_with_capability(Gpu, each) for each in given.get("gpus", ()))
-    given["hidden"] = tuple(
-        _part(HiddenGpu, dict(each) | {"gpu": _with_capability(Gpu, each["gpu"])})
-        for each in given.get("hidden", ())
+    return written
+
+
+def _read(content: object, kind: type[_Part]) -> _Part:
+    """Raises ValueError with the path of the key."""
+    part = msgspec.convert(_with_capability(content, _capability), kind)
+    _refuse_unknown(content, _written(part), at="$")
+    return part
+
+
+def _with_capability(content: object, convert: Callable[[Any], object]) -> Any:
+    """The same with each capability converted: text in JSON, a pair of numbers here."""
+    if isinstance(content, dict):
+        return {
+            key: convert(value)
+            if key == "capability" and value is not None
+            else _with_capability(value, convert)
+            for key, value in content.items()
+        }
+    return (
+        [_with_capability(each, convert) for each in content]
+        if isinstance(content, list | tuple)
+        else content
     )
-    given["plans"] = tuple(_with_capability(Plan, each) for each in given.get("plans", ()))
-    given["runtimes"] = tuple(_part(Runtime, each) for each in given.get("runtimes", ()))
-    given["notes"] = tuple(given.get("notes", ()))
-    return _part(Facts, given)
 
 
-def _with_capability(kind: type[_Part], content: Mapping[str, Any]) -> _Part:
-    given = dict(content)
-    if given.get("capability") is not None:
-        given["capability"] = _capability(str(given["capability"]))
-    return _part(kind, given)
+def _refuse_unknown(content: object, known: Any, *, at: str) -> None:
+    """Raises ValueError for a key that is not known: msgspec ignores such keys of a dataclass."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            if key not in known:
+                raise ValueError(f"{key} is not a key of `{at}`; known are {', '.join(known)}")
+            _refuse_unknown(value, known[key], at=f"{at}.{key}")
+    elif isinstance(content, list) and len(content) == len(known):
+        for index, value in enumerate(content):
+            _refuse_unknown(value, known[index], at=f"{at}[{index}]")
 
 
-def _part(kind: type[_Part], content: Mapping[str, Any]) -> _Part:
-    known = [field.name for field in fields(kind)]
-    unknown = sorted(set(content) - set(known))
-    if unknown:
-        raise ValueError(f"{unknown[0]} is no key of {kind.__name__}; known are {', '.join(known)}")
-    return kind(**content)
-
-
-def _capability(text: str) -> Capability:
-    major, dot, minor = text.partition(".")
+def _capability(text: object) -> Capability:
+    major, dot, minor = str(text).partition(".")
     if not (dot and major.isdecimal() and minor.isdecimal()):
-        raise ValueError(f"a compute capability looks like 9.0, not {text!r:.60}")
+        raise ValueError(f"a compute capability looks like 9.0, not {str(text)!r:.60}")
     return int(major), int(minor)

@@ -1,4 +1,4 @@
-"""The only room that asks the machine: processor, memory, libraries here, GPUs in probe_gpus."""
+"""Probes the machine: processor, memory and libraries here, GPUs in probe_gpus. Nothing else asks it."""
 
 import json
 import os
@@ -11,20 +11,18 @@ from selection.machine.facts_file import plan_from_dict
 from selection.machine.probe_gpus import Gpus, find_gpus
 from selection.machine.probe_runtimes import installed_runtimes
 
-#: Kernels say "no limit" with a number near 2^63.
+#: Kernels report "no limit" as a number near 2^63.
 _NO_LIMIT_BYTES = 1 << 60
 
 
 def probe(environ: Mapping[str, str], *, root: Path = Path("/")) -> Facts:
-    """What this machine is; whatever is absent, broken or hidden is a fact with a sentence, never an error.
+    """The facts about this machine; what is absent, broken or hidden is a fact with a note, never an error.
 
-    `root` is where /proc and /sys are looked for. NIM_CPU_ONLY=1 leaves the GPUs alone.
+    `root` is the folder that has /proc and /sys. With NIM_CPU_ONLY=1 GPUs are not probed.
     """
     cpu_only = _is_set(environ, "EMBEDMILL_CPU_ONLY", "NIM_CPU_ONLY")
     gpus = (
-        Gpus(note="NIM_CPU_ONLY is set: GPUs are not looked for")
-        if cpu_only
-        else find_gpus(environ, root=root)
+        Gpus(note="NIM_CPU_ONLY is set, so GPUs are not used") if cpu_only else find_gpus(environ, root=root)
     )
     meminfo = _meminfo(root)
     limit, left = _cgroup_memory(root)
@@ -80,13 +78,13 @@ def _cpu(root: Path) -> Cpu:
 
 
 def _meminfo(root: Path) -> dict[str, int]:
-    """Bytes by the kernel's name."""
+    """/proc/meminfo in bytes, by the kernel's names."""
     rows = (line.split() for line in _read(root / "proc/meminfo").splitlines())
     return {row[0].rstrip(":"): int(row[1]) * 1024 for row in rows if len(row) > 1 and row[1].isdecimal()}
 
 
 def _cgroup_memory(root: Path) -> tuple[int | None, int | None]:
-    """The tightest limit of our cgroup and its parents, and the bytes left under it."""
+    """The lowest limit of our cgroup and its parents, and the fewest bytes left under any."""
     limit: int | None = None
     left: int | None = None
     for folder, limit_file, usage_file in _cgroups(root):
@@ -100,7 +98,7 @@ def _cgroup_memory(root: Path) -> tuple[int | None, int | None]:
 
 
 def _cgroups(root: Path) -> Iterator[tuple[Path, str, str]]:
-    """Folders to ask, version 2 and version 1, from our own group up to the top."""
+    """The folders to read, cgroup version 2 and 1, from our own group up to the root."""
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, controllers, path = [*line.split(":", 2), "", ""][:3]
         if controllers == "":
@@ -117,10 +115,10 @@ def _cgroups(root: Path) -> Iterator[tuple[Path, str, str]]:
 
 
 def _plans(environ: Mapping[str, str]) -> Iterator[Plan]:
-    """Plans in the cache: every `plans/**/*.json` there describes one."""
+    """The plans in the cache: each `plans/**/*.json` describes one."""
     cache = environ.get("EMBEDMILL_CACHE_PATH") or environ.get("NIM_CACHE_PATH") or "~/.cache/embedmill"
     for path in sorted((Path(cache).expanduser() / "plans").glob("**/*.json")):
         try:
             yield plan_from_dict(json.loads(_read(path)))
         except ValueError:
-            continue  # a plan we cannot describe is a plan we cannot load: it counts as not built
+            continue  # a plan whose description is damaged cannot be loaded: it counts as not built

@@ -1,4 +1,4 @@
-"""Asks the NVIDIA driver, through NVML, which GPUs there are and which of them this process may use."""
+"""Asks the NVIDIA driver, through NVML, which GPUs exist and which of them this process may use."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ _DISPLAY_CLASS = "0x03"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpus:
-    """What was found; `note` says why nothing is visible, `notes` what else people should know."""
+    """What was found; `note` says why no GPU is visible, `notes` what else people should know."""
 
     visible: tuple[Gpu, ...] = ()
     hidden: tuple[HiddenGpu, ...] = ()
@@ -25,7 +25,7 @@ class Gpus:
 
 
 def find_gpus(environ: Mapping[str, str], *, root: Path = Path("/"), nvml: Any = None) -> Gpus:
-    """GPUs by the driver's word. `nvml` is a module with pynvml's functions; None takes pynvml itself."""
+    """The GPUs that the driver reports. `nvml` is a module with pynvml's functions; None means pynvml."""
     if nvml is None:
         try:
             import pynvml
@@ -36,12 +36,12 @@ def find_gpus(environ: Mapping[str, str], *, root: Path = Path("/"), nvml: Any =
         nvml.nvmlInit()
     except nvml.NVMLError as error:
         is_absent = isinstance(error, nvml.NVMLError_LibraryNotFound | nvml.NVMLError_DriverNotLoaded)
-        cure = _install(root) if is_absent else "the driver is broken: reload it or restart the machine"
-        return Gpus(note=_note(root, f"NVML does not start: {error}", cure=cure))
+        cure = _install(root) if is_absent else "the driver is broken; reload it or restart the machine"
+        return Gpus(note=_note(root, f"NVML cannot be initialized: {error}", cure=cure))
     try:
         return _ask(nvml, environ)
     except nvml.NVMLError as error:
-        return Gpus(note=f"the NVIDIA driver answers with an error: {error}; restart it or the machine")
+        return Gpus(note=f"the NVIDIA driver reports an error: {error}; reload it or restart the machine")
     finally:
         nvml.nvmlShutdown()
 
@@ -53,19 +53,19 @@ def _ask(nvml: Any, environ: Mapping[str, str]) -> Gpus:
         try:
             found = _devices(nvml, index)
         except nvml.NVMLError as error:
-            notes.append(f"GPU {index} does not answer: {error}")
+            notes.append(f"GPU {index} does not respond: {error}")
             continue
         if not found:
-            notes.append(f"GPU {index} is in MIG mode and has no slice: create one, or turn MIG off")
+            notes.append(f"GPU {index} is in MIG mode but has no slice; create one, or turn MIG off")
         devices += found
     visible, hidden = split_visible(devices, environ)
-    cuda = _told(nvml, nvml.nvmlSystemGetCudaDriverVersion)
+    cuda = _asked(nvml, nvml.nvmlSystemGetCudaDriverVersion)
     return Gpus(
         visible=visible,
         hidden=hidden,
         note="" if visible else _why_none(devices, hidden, environ),
         notes=tuple(notes),
-        driver_version=_told(nvml, nvml.nvmlSystemGetDriverVersion),
+        driver_version=_asked(nvml, nvml.nvmlSystemGetDriverVersion),
         driver_cuda=f"{cuda // 1000}.{cuda % 1000 // 10}" if cuda else None,
     )
 
@@ -75,35 +75,35 @@ def _why_none(devices: list[Gpu], hidden: tuple[HiddenGpu, ...], environ: Mappin
         return hidden[0].reason
     if environ.get("NVIDIA_VISIBLE_DEVICES") in ("none", "void"):
         return (
-            f"NVIDIA_VISIBLE_DEVICES={environ['NVIDIA_VISIBLE_DEVICES']} keeps every GPU from this container"
+            f"NVIDIA_VISIBLE_DEVICES={environ['NVIDIA_VISIBLE_DEVICES']} hides every GPU from this container"
         )
-    return "" if devices else "the NVIDIA driver runs and finds no usable GPU"
+    return "" if devices else "the NVIDIA driver is loaded but finds no usable GPU"
 
 
 def _devices(nvml: Any, index: int) -> list[Gpu]:
-    """The GPU itself, or its slices where it is in MIG mode: then it cannot be used as a whole."""
+    """The GPU itself, or its slices if it is in MIG mode: then it cannot be used as a whole."""
     handle = nvml.nvmlDeviceGetHandleByIndex(index)
-    mode = _told(nvml, nvml.nvmlDeviceGetMigMode, handle)
+    mode = _asked(nvml, nvml.nvmlDeviceGetMigMode, handle)
     if mode is None or mode[0] == 0:
         return [_gpu(nvml, handle, handle, index)]
-    slots = range(_told(nvml, nvml.nvmlDeviceGetMaxMigDeviceCount, handle) or 0)
-    slices = [_told(nvml, nvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, slot) for slot in slots]
+    slots = range(_asked(nvml, nvml.nvmlDeviceGetMaxMigDeviceCount, handle) or 0)
+    slices = [_asked(nvml, nvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, slot) for slot in slots]
     return [_gpu(nvml, handle, each, index) for each in slices if each is not None]
 
 
 def _gpu(nvml: Any, parent: Any, handle: Any, index: int) -> Gpu:
-    """`handle` is the parent itself or one of its slices; what a slice does not tell is the parent's."""
+    """`handle` is the parent itself or one of its slices; what a slice does not report is the parent's."""
     product = str(nvml.nvmlDeviceGetName(parent))
     own_name = str(nvml.nvmlDeviceGetName(handle))
-    memory = _told(nvml, nvml.nvmlDeviceGetMemoryInfo, handle)
-    pci = _told(nvml, nvml.nvmlDeviceGetPciInfo, parent)
-    rates = None if handle is not parent else _told(nvml, nvml.nvmlDeviceGetUtilizationRates, parent)
-    capability = _told(nvml, nvml.nvmlDeviceGetCudaComputeCapability, parent)
+    memory = _asked(nvml, nvml.nvmlDeviceGetMemoryInfo, handle)
+    pci = _asked(nvml, nvml.nvmlDeviceGetPciInfo, parent)
+    rates = None if handle is not parent else _asked(nvml, nvml.nvmlDeviceGetUtilizationRates, parent)
+    capability = _asked(nvml, nvml.nvmlDeviceGetCudaComputeCapability, parent)
     return Gpu(
         index=index,
         name=product,
         pci_id=f"{pci.pciDeviceId >> 16:04x}:{pci.pciDeviceId & 0xFFFF:04x}" if pci else None,
-        uuid=str(_told(nvml, nvml.nvmlDeviceGetUUID, handle) or ""),
+        uuid=str(_asked(nvml, nvml.nvmlDeviceGetUUID, handle) or ""),
         capability=(int(capability[0]), int(capability[1])) if capability else None,
         memory_total_bytes=int(memory.total) if memory else None,
         memory_free_bytes=int(memory.free) if memory else None,
@@ -115,8 +115,8 @@ def _gpu(nvml: Any, parent: Any, handle: Any, index: int) -> Gpu:
 _Answer = TypeVar("_Answer")
 
 
-def _told(nvml: Any, question: Callable[..., _Answer], *arguments: Any) -> _Answer | None:
-    """The driver's answer, or None where this GPU or driver has none; NVML offers no way to ask first."""
+def _asked(nvml: Any, question: Callable[..., _Answer], *arguments: Any) -> _Answer | None:
+    """The driver's answer, or None if this GPU or driver has none; NVML offers no way to check first."""
     try:
         return question(*arguments)
     except (
@@ -137,7 +137,7 @@ def _note(root: Path, what: str, *, cure: str) -> str:
 
 
 def _install(root: Path) -> str:
-    """A kernel module without the library beside it is what a container without its GPU looks like."""
+    """A kernel module without its library means a container that was not given the GPU."""
     if (root / "proc/driver/nvidia/version").exists():
         return "give the container the GPU (docker run --gpus all, the NVIDIA container toolkit)"
     return "install the NVIDIA driver"

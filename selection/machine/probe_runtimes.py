@@ -1,4 +1,4 @@
-"""Which inference libraries are installed: asked of their package metadata, none is imported."""
+"""Finds the installed inference libraries by package metadata, without importing any."""
 
 import re
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution
 
 from selection.machine.facts import Runtime
 
-#: library -> distributions that bring it, and the file that says which CUDA it was built for
+#: library -> distributions that provide it, and the file that names the CUDA version it was built for
 _LIBRARIES = {
     "onnxruntime": (("onnxruntime",), ""),
     "onnxruntime-gpu": (("onnxruntime-gpu",), "onnxruntime/capi/build_and_package_info.py"),
@@ -19,7 +19,7 @@ _CUDA = re.compile(r"^cuda(?:_version)?\b[^=\n]*=\s*['\"](\d+(?:\.\d+)*)", re.MU
 
 
 def installed_runtimes() -> tuple[Runtime, ...]:
-    """The libraries found, with versions and the CUDA version each was built for."""
+    """The installed libraries, with their versions and the CUDA version each was built for."""
     return tuple(_found())
 
 
@@ -39,7 +39,7 @@ def _distribution(name: str) -> Distribution | None:
 
 
 def _cuda_by_name(library: str) -> str | None:
-    """TensorRT says it in the name of the distribution that its own one draws in."""
+    """TensorRT names it in the distribution that its own one depends on."""
     return next((major for major in ("13", "12") if _distribution(f"{library}-cu{major}")), None)
 
 

@@ -1,7 +1,7 @@
-"""Which GPU model a device is: exact product names and PCI ids, never a part of a name.
+"""Identifies the GPU model of a device by exact product name or PCI id, never by a part of a name.
 
-A PCI id stands here only where a published list (pci.ids) or a driver's own log gives it; for the others the
-name decides alone.
+A PCI id is listed only if a published list (pci.ids) or a driver's own log gives it; for the others the name
+alone decides.
 """
 
 from types import MappingProxyType
@@ -42,7 +42,7 @@ _BY_PCI_ID = MappingProxyType({f"{pci}:10de": sku for sku, (_, ids) in _SKUS.ite
 
 
 def sku_of(gpu: Gpu) -> str | None:
-    """The GPU's model, or None if it is not known.
+    """The GPU's model, or None if it is unknown.
 
     A MIG slice has none: what was tuned for the whole GPU does not fit a part of it.
     """

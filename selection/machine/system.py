@@ -1,9 +1,9 @@
-"""The machine in words: the SYSTEM INFO section, in NIM's layout with what NIM leaves out."""
+"""Describes the machine for people: NIM's SYSTEM INFO section, with what NIM omits."""
 
 from selection.machine.facts import Facts, Gpu
 from selection.machine.skus import sku_of
 
-#: Below this share of free memory a GPU is called non-free; selection itself counts bytes, not shares.
+#: Below this share of free memory a GPU is listed as non-free; selection itself counts bytes.
 _FREE_SHARE = 0.1
 _SHOWN_FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_tile", "amx_int8", "asimd", "sve")
 

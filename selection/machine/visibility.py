@@ -1,4 +1,4 @@
-"""Which GPUs the environment leaves to this process, by the rules CUDA itself follows."""
+"""Splits GPUs into those visible to this process and hidden ones, by CUDA's own rules."""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,8 +12,8 @@ def split_visible(
 ) -> tuple[tuple[Gpu, ...], tuple[HiddenGpu, ...]]:
     """The GPUs this process may use, and the hidden ones with the reason.
 
-    As CUDA does: entries are indices or beginnings of UUIDs, and the list ends at the first that names none.
-    Indices count in PCI bus order here; CUDA counts the fastest first unless CUDA_DEVICE_ORDER=PCI_BUS_ID.
+    As in CUDA, entries are indices or prefixes of UUIDs, and the list ends at the first invalid entry.
+    Indices are in PCI bus order here; CUDA counts the fastest first unless CUDA_DEVICE_ORDER=PCI_BUS_ID.
     """
     listed = environ.get(_VARIABLE)
     if listed is None:

@@ -1,21 +1,21 @@
-"""Which manifest belongs to a model's name."""
+"""Finds the manifest of a model by its name."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from selection.manifests.located_yaml import read_yaml
 from selection.manifests.manifest import Manifest, ModelCard, with_id
 from selection.manifests.manifest_file import load_manifest, model_of, shipped_profiles
 from selection.manifests.nim_manifest import load_nim_manifest
-from selection.manifests.yaml_nodes import read_yaml
 
 GENERIC = "generic"
 
 
 def manifest_for(model: str, *, directories: Sequence[Path] = ()) -> Manifest:
-    """The manifest of the model with that name or alias, in any case: `directories` first, then the shipped.
+    """The manifest of the model with that name or alias, in any case; `directories` go before ours.
 
-    A model without one gets the profiles of `generic.yaml` under its own name; a path to a folder is a source
-    of its own. Raises ManifestError if a manifest on the way cannot be read.
+    A model without a manifest gets the profiles of `generic.yaml` under its own name; if the name is the path
+    of a folder, that is its source. Raises ManifestError if a manifest on the way cannot be read.
     """
     for folder in (*directories, shipped_profiles()):
         for path in sorted(folder.glob("*.yaml")):
@@ -28,17 +28,18 @@ def manifest_for(model: str, *, directories: Sequence[Path] = ()) -> Manifest:
 
 
 def manifest_at(path: Path, *, model: str = "") -> Manifest:
-    """The manifest in a file, ours or NIM's; a NIM one takes what is known of `model` from our own manifests.
+    """The manifest in a file, ours or NIM's; for NIM's our own manifests describe `model`.
 
     Raises ManifestError.
     """
-    if "schema" in read_yaml(path).fields():
+    document = read_yaml(path)
+    if isinstance(document.data, dict) and "schema" in document.data:
         return load_manifest(path)
     return load_nim_manifest(path, model=manifest_for(model).model if model else None)
 
 
 def manifests() -> tuple[Manifest, ...]:
-    """Every shipped manifest, generic.yaml included, in the order of file names. Raises ManifestError."""
+    """All shipped manifests, generic.yaml included, in the order of file names. Raises ManifestError."""
     return tuple(load_manifest(path) for path in sorted(shipped_profiles().glob("*.yaml")))
 
 

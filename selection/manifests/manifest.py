@@ -1,4 +1,4 @@
-"""Models and their profiles as a manifest states them, frozen; the profile id is made here."""
+"""Models and their profiles as a manifest describes them, frozen, and the ids of profiles."""
 
 import hashlib
 import json
@@ -9,14 +9,14 @@ from types import MappingProxyType
 
 from selection.machine.facts import Capability
 
-#: Better first. An order, not a bit width: what NIM calls "lower precision".
+#: Better first, which is not by bit width: what NIM calls "lower precision".
 PRECISIONS = ("fp8", "int8", "fp16", "bf16", "fp32")
 BACKENDS = ("tensorrt", "onnx", "torch", "transformers", "fake")
 DEVICES = ("cuda", "cpu")
 
 
 class ManifestError(Exception):
-    """A manifest that cannot be read: says file, line and key, and what belongs there."""
+    """A manifest that cannot be read: names file, line and key, and says what belongs there."""
 
 
 def _frozen() -> Mapping[str, str]:
@@ -25,10 +25,10 @@ def _frozen() -> Mapping[str, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
-    """What a manifest knows of a model; None or empty where it knows nothing.
+    """What a manifest knows of a model; None or empty for what it does not.
 
     `sources` are tried in order: `package:<module>/<folder>`, `hf:<owner>/<name>`, `dir:<path>`. `matryoshka`
-    lists the sizes a vector may be cut to. The sizes from `num_parameters` on serve the memory estimate.
+    lists the sizes a vector may be cut to. The memory estimate uses the sizes from `num_parameters` on.
     """
 
     name: str
@@ -56,10 +56,10 @@ class ModelCard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Requirements:
-    """What a profile asks of a machine; empty or None asks nothing.
+    """What a profile requires of a machine; empty or None requires nothing.
 
     `capabilities` are exact, `min_capability` is a floor; `gpus` are names of `selection.machine.skus`,
-    `pci_ids` are `device` or `device:vendor`; `gpu_pattern` is a regular expression over the product name
+    `pci_ids` are `device` or `device:vendor`; `gpu_pattern` is a regular expression for the product name
     with `-` for blanks.
     """
 
@@ -75,23 +75,23 @@ class Requirements:
 
     @property
     def names_hardware(self) -> bool:
-        """True if it names exact hardware: then the profile counts as optimized where it fits."""
+        """True if it names exact hardware: then the profile counts as optimized for it."""
         return bool(self.capabilities or self.names_gpu or self.cpu_features)
 
     @property
     def names_gpu(self) -> bool:
-        """True if it names a model of GPU, not only a capability."""
+        """True if it names a GPU model, not only a capability."""
         return bool(self.gpus or self.pci_ids or self.gpu_pattern)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """One way to run a model: backend, precision, what it needs and how exact it must be.
+    """One way to run a model: backend, precision, requirements and how exact it must be.
 
-    `id` is 64 hex digits over its content (but `why`) and the model's identity. `min_cosine` is the least
-    cosine to the fp32 golden vectors at which it may serve, of the worst, and `min_mean_cosine` that of their
-    mean, where it is not enough that none is bad. `keep_16bit` names layers that fp8 leaves in 16 bit, as
-    "layers.<i>.qkv". `why` says what it is for where not plain.
+    `id` is 64 hex digits of a hash of its content (without `why`) and the model's identity. To serve, the
+    worst cosine of its vectors to the fp32 golden ones must reach `min_cosine`, and their mean
+    `min_mean_cosine` if given. `keep_16bit` names layers that fp8 keeps in 16 bit, such as "layers.0.qkv".
+    `why` says what it is for if that is not obvious.
     """
 
     id: str
@@ -110,21 +110,21 @@ class Profile:
 
     @property
     def generic(self) -> bool:
-        """True if it names no hardware: it is the fallback where nothing optimized fits."""
+        """True if it names no hardware: the fallback if nothing optimized fits."""
         return not self.requires.names_hardware
 
     def shortfall(self, *, worst_cosine: float, mean_cosine: float) -> str | None:
-        """What is too little, in words, if these are its cosines to the golden vectors; None if they do."""
+        """What is too low of these cosines to the golden vectors, in words; None if they suffice."""
         if worst_cosine < self.min_cosine:
-            return f"worst cosine to fp32 {worst_cosine:.6f}, {self.min_cosine} is asked"
+            return f"worst cosine to fp32 is {worst_cosine:.6f}, below {self.min_cosine}"
         if self.min_mean_cosine is not None and mean_cosine < self.min_mean_cosine:
-            return f"mean cosine to fp32 {mean_cosine:.6f}, {self.min_mean_cosine} is asked"
+            return f"mean cosine to fp32 is {mean_cosine:.6f}, below {self.min_mean_cosine}"
         return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """A model, its profiles in the file's order, and the file."""
+    """A model, its profiles in the order of the file, and the file."""
 
     model: ModelCard
     profiles: tuple[Profile, ...]
@@ -132,11 +132,11 @@ class Manifest:
 
 
 def with_id(profile: Profile, model: ModelCard) -> Profile:
-    """The same profile under its id: SHA-256 of its content and the model's name, revision and weights."""
+    """The profile with its id: SHA-256 of its content and the model's name, revision and weights."""
     content = asdict(replace(profile, id="", why="", tags={}))
     for later in ("keep_16bit", "min_mean_cosine"):
         if not content[later]:
-            del content[later]  # the ids of profiles without it stay what they were
+            del content[later]  # keeps the ids of profiles without it
     content["tags"] = dict(profile.tags)
     content["model"] = [model.name, model.revision, model.weights_sha256]
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))

@@ -202,7 +202,7 @@ def test_foreign_payloads_are_payload_errors(payload: bytes) -> None:
 
 def test_a_future_version_says_what_to_do() -> None:
     """Two releases side by side get a sentence, not a stack trace."""
-    with pytest.raises(PayloadError, match="version 2, this side speaks 1; upgrade the older one"):
+    with pytest.raises(PayloadError, match="version 2, this side speaks 1; upgrade the older side"):
         decode_request(valid(v=2))
 
 

@@ -183,11 +183,11 @@ async def test_the_command_ends_a_run(redis: Redis, server: EmbeddedServer) -> N
         await one.submit(["b"])
         await two.submit(["b"])
     command = ("cancel", "--run", "one", "--model", MODEL)
-    told = "run one: 1 jobs cancelled, 1 left to others who want them too\n"
+    told = "run one: 1 jobs cancelled, 1 left to others who also want them\n"
     assert await producer(*command, redis_url=server.url) == (0, told, "")
     assert await producer(*command, redis_url=server.url) == (1, "", "run one: no jobs on the queue\n")
     status, _, errors = await producer("cancel", "--model", MODEL, redis_url=server.url)
-    assert (status, "name jobs, or a run" in errors) == (2, True)
+    assert (status, "give either job ids or --run" in errors) == (2, True)
 
 
 async def test_the_command(redis: Redis, server: EmbeddedServer) -> None:

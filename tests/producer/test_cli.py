@@ -95,7 +95,7 @@ def test_all_embedded_is_0(tmp_path):
         "onnx-cpu (p1), fp32",
     ):
         assert part in result.stdout
-    assert re.search(r"output     .*out\.parquet \([\d,]+ bytes\)", result.stdout)
+    assert re.search(r"output     .*out\.parquet \([\d.]+ (bytes|KiB)\)", result.stdout)
     assert re.fullmatch(r"run \d{8}-\d{6}-[0-9a-f]{4}\n", result.stderr)
 
 
@@ -120,7 +120,7 @@ def test_quiet_says_nothing(tmp_path):
         (["absent.jsonl", "-o", "out.parquet"], "error [file_error]: absent.jsonl"),
         (["in.jsonl", "-o", "out.xlsx"], "error [file_error]: out.xlsx"),
         (["in.jsonl", "-o", "absent/out.npy"], "error [file_error]: absent/out.npy"),
-        (["in.jsonl", "-o", "in.jsonl"], "is the input as well"),
+        (["in.jsonl", "-o", "in.jsonl"], "is also the input"),
         (["in.jsonl", "-o", "out.npy", "--text-column", "body"], "'id', 'text'"),
         (["in.jsonl", "-o", "out.npy", "--dimensions", "0"], "error [invalid_option]: dimensions"),
         (["in.jsonl", "-o", "out.npy", "--truncate", "MIDDLE"], "MIDDLE"),
@@ -129,7 +129,7 @@ def test_quiet_says_nothing(tmp_path):
         (["in.jsonl", "-o", "out.npy", "--run", "a b"], "'a b' is no name of a run"),
         (["in.jsonl", "-o", "out.npy", "--run", ""], "'' is no name of a run"),
         (["in.jsonl", "-o", "out.npy", "--embedded", "--run", "mine"], "--run"),
-        (["in.jsonl", "-o", "/dev/null", "--output-format", "jsonl"], "is no ordinary file"),
+        (["in.jsonl", "-o", "/dev/null", "--output-format", "jsonl"], "not a regular file"),
         (["in.jsonl"], "--output"),
         (["empty.jsonl", "-o", "out.npy"], "no rows"),
     ],

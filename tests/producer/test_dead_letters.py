@@ -169,7 +169,7 @@ async def test_the_command(redis: Redis, server: EmbeddedServer) -> None:
     assert "'text 0'" in output
     status, output, errors = await dead("requeue", jobs[0], "never-there")
     assert (status, output) == (1, f"{jobs[0]}: requeued\n")
-    assert errors == "never-there: no dead letter\n"
+    assert errors == "never-there: not a dead letter\n"
     assert (await dead("drop", "--all"))[0] == 0
     assert (await dead("list"))[:2] == (0, "no dead letters\n")
     assert (await dead("drop"))[0] == 2

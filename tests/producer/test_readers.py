@@ -149,19 +149,19 @@ def test_a_dictionary_column_is_text(tmp_path):
     [
         ("in.jsonl", b'{"body": "a", "title": "b"}\n', "'body', 'title'"),
         ("in.csv", b"body,title\na,b\n", "'body', 'title'"),
-        ("in.csv", b"", "it has none"),
+        ("in.csv", b"", "found: none"),
         ("in.jsonl", b'{"text": "a"}\n{"text": \n', "line 2: not JSON"),
         ("in.jsonl", b"[" * 100_000, "line 1: not JSON"),
         ("in.jsonl", b'["a"]\n', "line 1: a JSON list"),
         ("in.csv", b'text\n"never closed\n', "not CSV"),
-        ("in.csv", b"id,text\n1,so, it goes\n", "3 fields under a header of 2"),
+        ("in.csv", b"id,text\n1,so, it goes\n", "3 fields, but the header has 2"),
         ("in.parquet", b"PAR1 half of it", "cannot be read"),
         ("in.arrow", b"ARROW1\0\0 half of it", "cannot be read"),
         ("in.arrow", b"", "cannot be read"),
         ("in.jsonl.gz", gzip.compress(b'{"text": "a"}\n' * 999, mtime=0)[:-9], "cannot be read"),
         ("in.csv.gz", b"not gzip", "cannot be read"),
         ("in.txt", b"\xff\xfea\0\n\0", "UTF-16"),
-        ("in.xlsx", b"", "no format has this ending"),
+        ("in.xlsx", b"", "unknown file extension"),
     ],
 )
 def test_a_bad_file_is_an_error_that_names_it(tmp_path, name, body, says):

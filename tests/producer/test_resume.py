@@ -1,4 +1,4 @@
-"""What an interrupted run has written is not done again: the same output goes on behind it."""
+"""An interrupted run resumes: what it has written is not done again."""
 
 import asyncio
 import os
@@ -114,7 +114,7 @@ def test_a_run_of_another_identity_starts_over(tmp_path: Path, suffix: str) -> N
     out = tmp_path / f"out{suffix}"
     interrupted(out, [3, 2])
     with opened(out, identity={**IDENTITY, "--truncate": "END"}) as output:
-        assert output.lost == f"{out}.part was left by a run with another --truncate"
+        assert output.unusable == f"{out}.part was left by a run with another --truncate"
         assert output.earlier.num_texts == 0
         write(output, [1])
     assert not {path.name for path in tmp_path.iterdir()} & {
@@ -127,7 +127,7 @@ def test_a_restart_uses_nothing(tmp_path: Path) -> None:
     out = tmp_path / "out.npy"
     interrupted(out, [3])
     with opened(out, restart=True) as output:
-        assert (output.earlier.num_texts, output.lost) == (0, "")
+        assert (output.earlier.num_texts, output.unusable) == (0, "")
         write(output, [1])
     assert np.load(out).shape == (1, 3)
 
@@ -138,7 +138,7 @@ def test_parts_that_were_touched_are_not_trusted(tmp_path: Path) -> None:
     interrupted(out, [3])
     os.truncate(f"{out}.part", 130)
     with opened(out) as output:
-        assert "is not as" in output.lost
+        assert "does not match" in output.unusable
         write(output, [2])
     assert np.load(out).shape == (2, 3)
 
@@ -150,7 +150,7 @@ def test_a_ledger_that_is_not_ours_is_not_trusted(tmp_path: Path, rubbish: str) 
     interrupted(out, [3])
     Path(f"{out}.progress").write_text(rubbish)
     with opened(out) as output:
-        assert "nothing saved" in output.lost
+        assert "before it saved its progress" in output.unusable
         write(output, [2])
 
 
@@ -192,7 +192,7 @@ def test_other_vectors_do_not_go_behind_the_earlier_ones(tmp_path: Path) -> None
     out = tmp_path / "out.npy"
     interrupted(out, [3])
     output = opened(out)
-    with pytest.raises(WorkerError, match="one model revision"), output:
+    with pytest.raises(WorkerError, match="same model revision"), output:
         output.write(RowBatch(3, ["x"], []), reply(1, seed=1, revision="r2"))
     assert output.num_kept == 3
 
@@ -210,7 +210,7 @@ def test_a_killed_run_is_gone_on_with_or_told(tmp_path: Path, suffix: str) -> No
     killed = subprocess.run([sys.executable, "-c", script, str(out)], env=env, check=False)
     assert killed.returncode == -signal.SIGKILL
     with opened(out) as output:
-        told = "nothing saved" in output.lost
+        told = "before it saved its progress" in output.unusable
         assert (output.earlier.num_texts, told) == ((0, True) if suffix == ".parquet" else (5, False))
         write(output, [3, 2, 1], 0 if suffix == ".parquet" else 2)
     assert output.totals.num_texts == 6
@@ -250,7 +250,7 @@ async def test_a_signal_takes_the_jobs_off_the_queue(
         assert run.wait(20) == status
         assert run.stderr is not None
         end = "interrupted" if number == signal.SIGINT else "terminated"
-        assert run.stderr.read().splitlines() == ["run mine", "3 jobs on the queue cancelled", end]
+        assert run.stderr.read().splitlines() == ["run mine", "3 jobs cancelled on the queue", end]
     assert await redis.zcard(keys.waiting) == 1
     assert os.listdir(tmp_path) == ["in.txt"]
 
@@ -270,12 +270,12 @@ async def test_a_second_start_does_the_rest(redis: Redis, server: EmbeddedServer
         assert run.stderr is not None
         *_, kept, _ = run.stderr.read().splitlines()
     done = int(await redis.hget(KEYS.totals, "done") or 0)
-    assert kept == f"{2 * done} rows are kept beside out.npy; the same command goes on behind them"
+    assert kept == f"{2 * done} rows are kept beside out.npy; run the same command to resume"
     async with worker(server.url):
         with start(server.url, tmp_path) as run:
             status = await asyncio.to_thread(run.wait, 50)
             assert run.stderr is not None
-            assert run.stderr.readline() == f"going on behind the {2 * done} rows of an interrupted run\n"
+            assert run.stderr.readline() == f"resuming after the {2 * done} rows of an interrupted run\n"
         assert status == 0
         assert await redis.keys(KEYS.result("*")) == []  # each was deleted once it was read
         async with Client(server.url, model=MODEL) as client:

@@ -116,7 +116,7 @@ async def test_a_worker_of_another_version_is_named(redis: Redis, server: Embedd
         status, output, errors = await producer("status", redis_url=server.url)
         told = json.loads((await producer("status", "--json", redis_url=server.url))[1])
     assert (status, errors) == (0, "")
-    assert "worker host:7:newer\n  what it tells cannot be read: the payload has version 2" in output
+    assert "worker host:7:newer\n  its record cannot be read: the payload has version 2" in output
     assert "on cpu, fp32" in output
     assert "this side speaks 1" in told[0]["unread_workers"]["host:7:newer"]
 

@@ -224,10 +224,10 @@ def test_an_output_that_cannot_open_all_its_files_leaves_none(tmp_path):
 
 
 def test_places_that_cannot_be_written_are_errors(tmp_path):
-    """A missing directory, a directory in the way or an unknown ending is refused at once."""
+    """A missing directory, a directory in the way or an unknown extension is refused at once."""
     for path, says in (
         (tmp_path / "absent" / "out.parquet", "create the directory"),
-        (tmp_path / "out.csv", "no format has this ending"),
+        (tmp_path / "out.csv", "unknown file extension"),
     ):
         with pytest.raises(FileError, match=says):
             Output(path, id_type="int64", options=EmbedOptions())
@@ -267,6 +267,6 @@ def test_vectors_that_do_not_belong_together_are_refused(tmp_path, other):
             output.write(RowBatch(0, [0], []), reply(1))
             output.write(RowBatch(1, [1], []), other)
 
-    with pytest.raises(WorkerError, match="one model revision"):
+    with pytest.raises(WorkerError, match="same model revision"):
         mix()
     assert list(tmp_path.iterdir()) == []

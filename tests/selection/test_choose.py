@@ -318,7 +318,7 @@ def test_what_is_loaded_alike_fails_alike() -> None:
     assert all(each in choice.candidates for each in (named, twin))
     after = with_failure(choice, named.id, "gave NaN")
     assert (named in after.candidates, twin in after.candidates) == (False, False)
-    assert after.verdict(twin.id).reason == "is loaded just like sm90-fp16-torch, which failed: gave NaN"
+    assert after.verdict(twin.id).reason == "is loaded exactly like sm90-fp16-torch, which failed: gave NaN"
     assert after.candidates[0].name == "sm90-bf16-torch"
     lax = replace(manifest, profiles=(named, replace(twin, min_cosine=0.9)))
     assert with_failure(auto(facts, lax), named.id, "gave NaN").selected == lax.profiles[1]

@@ -34,15 +34,23 @@ def test_this_machine_round_trips(tmp_path: Path) -> None:
     ("text", "says"),
     [
         ("{", "cannot be read"),
-        ("[]", "is no description of a machine"),
+        ("[]", "not a description of a machine"),
         ('{"cpu": {}}', "architecture"),
-        ('{"cpu": {"architecture": "x86_64"}, "gpu": []}', "gpu is no key of Facts; known are cpu, os, gpus"),
+        (
+            '{"cpu": {"architecture": "x86_64"}, "gpu": []}',
+            "gpu is not a key of `$`; known are cpu, os, gpus",
+        ),
         ('{"cpu": {"architecture": "x86_64"}, "gpus": [{"name": "L4"}]}', "index"),
         (
             '{"cpu": {"architecture": "x86_64"}, "gpus": [{"index": 0, "name": "L4", "capability": 9}]}',
             "a compute capability looks like 9.0, not '9'",
         ),
         ('{"cpu": {"architecture": "x86_64"}, "runtimes": [{"name": "torch"}]}', "version"),
+        ('{"cpu": {"architecture": "x86_64"}, "gpus": [{"index": "0", "name": "L4"}]}', "`$.gpus[0].index`"),
+        (
+            '{"cpu": {"architecture": "x86_64"}, "gpus": [{"index": 0, "name": "L4", "vram": 1}]}',
+            "vram is not a key of `$.gpus[0]`; known are index, name",
+        ),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, says: str) -> None:

@@ -8,11 +8,13 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
+from support.paths import ROOT
 
 from selection import ManifestError, load_manifest, manifest_for, manifests
 from selection.manifests.catalog import manifest_at
 from selection.manifests.manifest import with_id
 from selection.manifests.manifest_file import shipped_profiles
+from selection.manifests.reference import reference_page, schema_json
 
 MINIMAL = """\
 schema: 1
@@ -62,12 +64,12 @@ def test_minimal_manifest(tmp_path: Path) -> None:
         ("0.99999", "nan", 10, "profiles[0].min_cosine: must be a number above 0"),
         ("  name: org/model\n", "", 3, "model: the key name is missing"),
         ("schema: 1", "schema: 2", 1, "schema: must be one of 1"),
-        ("name: one", "nmae: one", 6, "profiles[0].nmae: is no key here; known are name"),
+        ("name: one", "nmae: one", 6, "profiles[0].nmae: is not a key here; known are name"),
         ("name: one", "name: a b", 6, "profiles[0].name: must be letters"),
         ("weights_sha256: null", "weights_sha256: abc", 4, "model.weights_sha256: must be 64"),
         ("weights_sha256: null", "hidden: 0", 4, "model.hidden: must be a whole number above 0"),
         ("weights_sha256: null", "name: twice", 4, "model.name: is given twice"),
-        ("weights_sha256: null", "prompts: {document: x}", 4, "model.prompts.document: is no key"),
+        ("weights_sha256: null", "prompts: {document: x}", 4, "model.prompts.document: is not a key"),
         (
             "    backend: onnx",
             "    requires: {gpus: [h100]}\n    backend: onnx",
@@ -93,8 +95,8 @@ def test_minimal_manifest(tmp_path: Path) -> None:
             "keep_16bit: is for the torch backend in fp8",
         ),
         ("schema: 1", "schema: 1\ninclude: [nothing]", 2, "include[0]: there is no set 'nothing'"),
-        ("schema: 1", "schema: 1\ninclude: [cpu", 3, "is no YAML"),
-        ("profiles:\n", "profiles: []\nrest:\n", 6, "rest: is no key here"),
+        ("schema: 1", "schema: 1\ninclude: [cpu", 3, "is not YAML"),
+        ("profiles:\n", "profiles: []\nrest:\n", 6, "rest: is not a key here"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, old: str, new: str, line: int, says: str) -> None:
@@ -189,10 +191,10 @@ def test_what_falls_short_is_said(tmp_path: Path) -> None:
     (strict,) = load_manifest(written(tmp_path, text)).profiles
     assert strict.shortfall(worst_cosine=0.98, mean_cosine=0.995) is None
     assert (
-        strict.shortfall(worst_cosine=0.97, mean_cosine=0.9) == "worst cosine to fp32 0.970000, 0.98 is asked"
+        strict.shortfall(worst_cosine=0.97, mean_cosine=0.9) == "worst cosine to fp32 is 0.970000, below 0.98"
     )
     assert (
-        strict.shortfall(worst_cosine=1.0, mean_cosine=0.99) == "mean cosine to fp32 0.990000, 0.995 is asked"
+        strict.shortfall(worst_cosine=1.0, mean_cosine=0.99) == "mean cosine to fp32 is 0.990000, below 0.995"
     )
     assert replace(strict, min_mean_cosine=None).shortfall(worst_cosine=1.0, mean_cosine=0.99) is None
 
@@ -277,13 +279,51 @@ def test_schema_refuses_what_we_refuse(old: str, new: str) -> None:
     jsonschema.validate(yaml.safe_load(MINIMAL), SCHEMA)
 
 
+def test_generated_files_are_fresh() -> None:
+    """The JSON Schema and the reference page are what the models give: run selection.manifests.reference."""
+    assert (shipped_profiles() / "schema.json").read_text() == schema_json()
+    assert (ROOT / "docs" / "reference" / "manifest.md").read_text() == reference_page()
+
+
 def test_every_key_is_explained() -> None:
-    """profiles/README.md explains every key the schema knows."""
-    readme = (shipped_profiles() / "README.md").read_text()
-    keys = {*SCHEMA["properties"]}
-    for part in ("model", "profile", "requires"):
-        keys |= set(SCHEMA["$defs"][part]["properties"])
-    assert {key for key in keys if f"`{key}`" not in readme} == set()
+    """The reference page has a meaning for every key the schema knows."""
+    page = reference_page()
+    for section in SCHEMA["$defs"].values():
+        assert [key for key in section["properties"] if f"| `{key}` |" not in page] == [], section["title"]
+    assert "| None |" not in page
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "&a [*a]",
+        "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9)),
+        "[" * 100 + "]" * 100,
+    ],
+    ids=["loop", "explosion", "depth"],
+)
+def test_aliases_cannot_expand_without_end(tmp_path: Path, text: str) -> None:
+    """A file that holds itself, multiplies itself or nests without end is refused in bounded time."""
+    with pytest.raises(ManifestError, match=r"nested too deeply or has too many values|is not YAML"):
+        load_manifest(written(tmp_path, text))
+
+
+@pytest.mark.parametrize("value", ["null", ""])
+def test_null_counts_as_left_out(tmp_path: Path, value: str) -> None:
+    """A key without a value is as if it were not there, also one that must be."""
+    text = MINIMAL.replace("  weights_sha256: null", f"  hidden: {value}\n  aliases: {value}")
+    assert load_manifest(written(tmp_path, text)).model.aliases == ()
+    with pytest.raises(ManifestError, match="the key name is missing"):
+        load_manifest(written(tmp_path, MINIMAL.replace("name: org/model", f"name: {value}")))
+
+
+def test_scalars_are_their_text(tmp_path: Path) -> None:
+    """What YAML would take for a number or a truth value stays what is written."""
+    requires = "    requires: {capabilities: [9.0], min_capability: 7.50}\n    tags: {padded: yes, n: 0x10}\n"
+    (profile,) = load_manifest(written(tmp_path, MINIMAL + requires)).profiles
+    assert profile.requires.capabilities == ((9, 0),)
+    assert profile.requires.min_capability == (7, 50)
+    assert (profile.tags["padded"], profile.tags["n"]) == ("yes", "0x10")
 
 
 def test_a_file_of_either_kind_is_read(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_regex_fits_a10g_and_not_a100(tmp_path: Path) -> None:
 
 
 def test_gpu_names_are_whole_names(tmp_path: Path) -> None:
-    """A tag `L4` is no L40S, `H20` is no H200, and an H100 tag is neither an H100 NVL nor a GH200."""
+    """A tag `L4` is not an L40S, `H20` is not an H200, and an H100 tag is neither an H100 NVL nor a GH200."""
     manifest = loaded(tmp_path, VERSION_2)
     assert "is for" not in reasons(manifest, "l4")["dd"]
     assert "is for the GPU model" in reasons(manifest, "l40s")["dd"]
@@ -126,10 +126,10 @@ def test_pci_id_and_foreign_backend(tmp_path: Path) -> None:
     """A GPU is known by its PCI id too; eight GPUs are not one; a backend we lack is incompatible."""
     manifest = loaded(tmp_path, VERSION_1)
     l40s = {"name": "Unnamed", "pci_id": "26b9:10de", "capability": (8, 9)}
-    assert reasons(manifest, "l40s", **l40s)["03"] == "needs 8 equal GPUs, 1 can be used here"
+    assert reasons(manifest, "l40s", **l40s)["03"] == "needs 8 equal GPUs, 1 available here"
     one = replace(manifest.profiles[2], requires=replace(manifest.profiles[2].requires, num_gpus=1))
     found = reasons(replace(manifest, profiles=(one,)), "l40s", **l40s)
-    assert found["03"] == "no backend of ours is called tensorrt_llm on cuda"
+    assert found["03"] == "there is no backend tensorrt_llm for cuda"
 
 
 def test_unknown_precision(tmp_path: Path) -> None:
@@ -154,8 +154,8 @@ def test_unknown_precision(tmp_path: Path) -> None:
         ("schema_version: 2.0.0\nprofiles:\n- tags: {}\n", ":3: profiles[0]: the key id is missing"),
         ("aa:\n  model: x\n", ":2: aa: the key tags is missing"),
         ("aa:\n  tags: {tp: two}\n", ":2: aa.tags: tp must be a whole number"),
-        ("aa:\n  tags: {product_name_regex: '('}\n", ":2: aa.tags: product_name_regex is no regular"),
-        ("aa:\n  tags: {compute_capability: nine}\n", ":2: aa.tags: compute_capability must look like"),
+        ("aa:\n  tags: {product_name_regex: '('}\n", ":2: aa.tags: product_name_regex is not a regular"),
+        ("aa:\n  tags: {compute_capability: nine}\n", ":2: aa.tags: compute_capability must have the form"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, says: str) -> None:

@@ -44,10 +44,14 @@ def test_plan_makes_tensorrt_the_choice() -> None:
 @pytest.mark.parametrize(
     ("machine", "plan", "says"),
     [
-        ("gh200", PLAN, "built on linux x86_64, this is linux aarch64"),
+        ("gh200", PLAN, "built on linux x86_64, this machine is linux aarch64"),
         ("h100-sxm", replace(PLAN, os="windows"), "built on windows x86_64"),
-        ("h100-sxm", replace(PLAN, version="10.13.0"), "of tensorrt 10.13.0, here is tensorrt 10.14.1"),
-        ("h100-sxm", replace(PLAN, library="tensorrt_rtx"), "of tensorrt_rtx 10.14.1"),
+        (
+            "h100-sxm",
+            replace(PLAN, version="10.13.0"),
+            "with tensorrt 10.13.0, installed is tensorrt 10.14.1",
+        ),
+        ("h100-sxm", replace(PLAN, library="tensorrt_rtx"), "with tensorrt_rtx 10.14.1"),
         ("h100-sxm", replace(PLAN, capability=(8, 9)), "for compute capability 8.9"),
         ("h100-nvl", replace(PLAN, level="none"), "for NVIDIA H100 80GB HBM3 only"),
     ],

@@ -165,7 +165,7 @@ def test_mig_slices_replace_their_gpu(tmp_path: Path) -> None:
     assert [gpu.memory_total_bytes for gpu in found.visible] == [40 * GIB, 10 * GIB, 24 * GIB]
     assert [gpu.uuid for gpu in found.visible] == ["MIG-00bbb", "MIG-01bbb", "GPU-2aaa"]
     assert found.visible[0].name == "NVIDIA H100 80GB HBM3"
-    assert found.notes == ("GPU 1 is in MIG mode and has no slice: create one, or turn MIG off",)
+    assert found.notes == ("GPU 1 is in MIG mode but has no slice; create one, or turn MIG off",)
 
 
 def test_shared_memory_is_unknown(tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_one_lost_gpu_does_not_hide_the_others(tmp_path: Path) -> None:
     lost = Card("NVIDIA L4", 0x27B8, (8, 9), broken=True)
     found = asked(Driver([lost, H100]), tmp_path)
     assert [gpu.index for gpu in found.visible] == [1]
-    assert found.notes[0].startswith("GPU 0 does not answer: ")
+    assert found.notes[0].startswith("GPU 0 does not respond: ")
 
 
 @pytest.mark.parametrize(
@@ -210,8 +210,8 @@ def test_cuda_visible_devices(tmp_path: Path, listed: str, visible: list[int]) -
 def test_container_that_was_given_no_gpu(tmp_path: Path) -> None:
     """With NVIDIA_VISIBLE_DEVICES=void and no device, that variable is blamed."""
     note = asked(Driver([]), tmp_path, NVIDIA_VISIBLE_DEVICES="void").note
-    assert note == "NVIDIA_VISIBLE_DEVICES=void keeps every GPU from this container"
-    assert asked(Driver([]), tmp_path).note == "the NVIDIA driver runs and finds no usable GPU"
+    assert note == "NVIDIA_VISIBLE_DEVICES=void hides every GPU from this container"
+    assert asked(Driver([]), tmp_path).note == "the NVIDIA driver is loaded but finds no usable GPU"
 
 
 GPU_ON_BUS = {
@@ -234,7 +234,7 @@ GPU_ON_BUS = {
         (
             GPU_ON_BUS,
             pynvml.NVML_ERROR_LIBRARY_NOT_FOUND,
-            "(2330:10de) but cannot be used: NVML does not start",
+            "(2330:10de) but cannot be used: NVML cannot be initialized",
         ),
         (GPU_ON_BUS, pynvml.NVML_ERROR_LIBRARY_NOT_FOUND, "install the NVIDIA driver"),
         (

@@ -175,7 +175,7 @@ def test_story_of_a_pinned_profile_and_of_none() -> None:
     """A pinned profile is told as pinned; without one the story begins with the error."""
     facts, choice = seen("h100-sxm", override="cuda-fp32-onnx")
     assert "because it is pinned" in explain(facts, choice)
-    better = explain(facts, choice).split("Ranked better, and not taken:")[1]
+    better = explain(facts, choice).split("Ranked better, but not chosen:")[1]
     assert "sm90-fp16-torch" in better
     assert "cpu-fp32-onnx:" not in better
     facts, choice = seen("cpu-no-libraries")

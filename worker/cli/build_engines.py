@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from producer.errors import BackendError, ProfileError, SettingsError
+from producer.terminal import format_bytes
 from selection import Profile, Standing
 from selection.choice import EXIT_NONE_RUNNABLE, EXIT_UNKNOWN
 from selection.machine.facts import Capability, Gpu
@@ -68,11 +69,11 @@ class BuildOutcome:
         """The outcome as a line for people."""
         if self.plan is None:
             return f"{self.profile.name}: failed: {self.failure}"
-        what, mib = self.plan.spec.plan, self.plan.path.stat().st_size / 2**20
+        what, size = self.plan.spec.plan, format_bytes(self.plan.path.stat().st_size)
         how = f"built in {self.plan.seconds:.0f} s" if self.plan.seconds else "already built"
         capability = "{}.{}".format(*what.capability)
         return (
-            f"{self.profile.name}: {how}, {mib:.0f} MiB for capability {capability} with {what.library} "
+            f"{self.profile.name}: {how}, {size} for capability {capability} with {what.library} "
             f"{what.version}: {self.plan.path}"
         )
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from producer.terminal import spoken
+from producer.terminal import format_bytes, format_duration
 from worker.cache.entries import Entry, cache_entries
 from worker.cli.entry import settings_from
 from worker.cli.options import format_option
@@ -46,7 +46,7 @@ def cache_list_command(layout: str) -> None:
     for line in _table(entries):
         click.echo(line)
     total = sum(each.num_bytes for each in entries)
-    click.echo(f"{_counted(len(entries))}, {_size(total)}, in {settings.cache_path}")
+    click.echo(f"{_counted(len(entries))}, {format_bytes(total)}, in {settings.cache_path}")
 
 
 @cache_command.command("prune")
@@ -80,7 +80,7 @@ def cache_prune_command(older_than_s: float | None, keep_models: tuple[str, ...]
         click.echo(line)
     if pruned.in_use:
         click.echo(f"kept {_counted(len(pruned.in_use))} of models that running workers use")
-    total = _size(sum(each.num_bytes for each in pruned.removed))
+    total = format_bytes(sum(each.num_bytes for each in pruned.removed))
     click.echo(f"{'would remove' if dry_run else 'removed'} {_counted(len(pruned.removed))}, {total}")
 
 
@@ -116,8 +116,8 @@ def _table(entries: Sequence[Entry]) -> list[str]:
     rows = [
         (
             each.kind,
-            _size(each.num_bytes),
-            spoken(each.age_s),
+            format_bytes(each.num_bytes),
+            format_duration(each.age_s),
             each.model or "?",
             each.profile,
             each.path.name,
@@ -129,10 +129,6 @@ def _table(entries: Sequence[Entry]) -> list[str]:
         "  ".join((*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[5]))
         for row in rows
     ]
-
-
-def _size(num_bytes: int) -> str:
-    return f"{num_bytes / 2**20:.1f} MiB" if num_bytes >= 2**20 else f"{num_bytes / 1024:.1f} KiB"
 
 
 def _counted(number: int) -> str:

@@ -1,13 +1,10 @@
 """What all commands of `worker` share: settings from the environment, and errors as exit codes."""
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
-import click
-
-from producer.errors import EmbedmillError, ProfileError
+from producer.errors import ProfileError
+from producer.terminal import exit_on_error
 from worker.settings import Settings, read_settings
 from worker.telemetry.logs import configure_logs
 
@@ -19,14 +16,6 @@ def settings_from(options: dict[str, Any]) -> Settings:
     return settings
 
 
-@contextmanager
-def errors_as_exit_codes() -> Iterator[None]:
-    """End the process at an error of ours with one line and a status, never with a traceback.
-
-    The status is 1, or that of the ProfileError.
-    """
-    try:
-        yield
-    except EmbedmillError as error:
-        click.echo(f"error [{error.code}]: {error}", err=True)
-        sys.exit(error.exit_code if isinstance(error, ProfileError) else 1)
+def errors_as_exit_codes() -> AbstractContextManager[None]:
+    """End the process at an error of ours with one line and a status: a ProfileError's own, else 1."""
+    return exit_on_error(lambda error: error.exit_code if isinstance(error, ProfileError) else 1)

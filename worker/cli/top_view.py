@@ -11,10 +11,8 @@ from rich.text import Text
 
 from producer.contract import WorkerRecord
 from producer.queue.status import QueueStatus
-from producer.terminal import spoken
+from producer.terminal import format_duration, format_number
 from worker.cli.rates import Rates
-
-_UNITS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
 
 
 def screen(
@@ -61,13 +59,13 @@ def _queues(queues: Sequence[QueueStatus], rates: Rates, *, expand: bool) -> Tab
         rate = rates.jobs_per_s(queue.queue)
         table.add_row(
             Text(queue.queue),
-            compact(queue.waiting),
-            "" if queue.next_waited_s is None else spoken(queue.next_waited_s),
-            compact(queue.running),
-            compact(queue.num_bytes),
-            "" if rate is None else compact(rate),
-            Text(compact(queue.dead), style="red" if queue.dead else ""),
-            Text(compact(queue.num_workers), style="" if queue.num_workers else "red"),
+            format_number(queue.waiting),
+            "" if queue.next_waited_s is None else format_duration(queue.next_waited_s),
+            format_number(queue.running),
+            format_number(queue.num_bytes),
+            "" if rate is None else format_number(rate),
+            Text(format_number(queue.dead), style="red" if queue.dead else ""),
+            Text(format_number(queue.num_workers), style="" if queue.num_workers else "red"),
         )
     return table
 
@@ -87,11 +85,11 @@ def _worker(worker: WorkerRecord, rates: Rates) -> list[RenderableType]:
         _CutAtStart(f"{worker.host}:{worker.pid}"),
         Text(worker.device.removeprefix("NVIDIA ")),
         Text(worker.profile),
-        "" if rate is None else compact(rate.texts_per_s),
-        "" if rate is None else compact(rate.tokens_per_s),
+        "" if rate is None else format_number(rate.texts_per_s),
+        "" if rate is None else format_number(rate.tokens_per_s),
         "" if rate is None else f"{rate.busy:.0%}",
         "" if rate is None or rate.fill is None else f"{rate.fill:.0%}",
-        Text(compact(failed), style="red" if failed else ""),
+        Text(format_number(failed), style="red" if failed else ""),
     ]
 
 
@@ -129,13 +127,3 @@ def _table(*headings: str, num_names: int, expand: bool) -> Table:
     for heading in headings[num_names:]:
         table.add_column(heading, no_wrap=True, justify="right", min_width=len(heading))
     return table
-
-
-def compact(number: float) -> str:
-    """The number in at most five characters: 999, 12.3k, 1.50M."""
-    for size, unit in _UNITS:
-        if number >= size * 0.9995:
-            scaled = number / size
-            digits = 2 if scaled < 9.995 else 1 if scaled < 99.95 else 0
-            return f"{scaled:.{digits}f}{unit}"
-    return f"{number:.0f}" if number >= 9.95 or number == int(number) else f"{number:.1f}"

@@ -17,8 +17,6 @@ from dataclasses import replace
 from io import StringIO
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from redis.asyncio import Redis
 from rich.console import Console
 from support.serving import MODEL, worker
@@ -28,7 +26,7 @@ from producer.contract import WorkerRecord
 from producer.embedded.services import EmbeddedServer
 from producer.queue.status import QueueStatus
 from worker.cli.rates import Rates
-from worker.cli.top_view import compact, queues_json, screen
+from worker.cli.top_view import queues_json, screen
 
 WORKER = WorkerRecord(
     name="host:1:ab",
@@ -145,33 +143,6 @@ def test_nothing_to_show_and_trouble_are_said() -> None:
     assert re.search(r"\s0\s+0\s+0%\s+3\s", shown(idle, 80, QUEUE))
     [told] = queues_json([QUEUE], idle)
     assert told["workers"][0]["rates"]["fill"] is None
-
-
-@pytest.mark.parametrize(
-    ("number", "expected"),
-    [
-        (0, "0"),
-        (7, "7"),
-        (0.25, "0.2"),
-        (9.96, "10"),
-        (999, "999"),
-        (999.9, "1.00k"),
-        (12_345, "12.3k"),
-        (99_960, "100k"),
-        (999_499, "999k"),
-        (1.5e6, "1.50M"),
-        (2.5e9, "2.50G"),
-    ],
-)
-def test_numbers_are_short(number: float, expected: str) -> None:
-    """Three digits and a unit."""
-    assert compact(number) == expected
-
-
-@given(st.floats(0, 9.99e11))
-def test_no_number_breaks_a_column(number: float) -> None:
-    """Five characters at most."""
-    assert len(compact(number)) <= 5
 
 
 def command(*options: str, url: str) -> list[str]:

@@ -99,7 +99,7 @@ def test_plans_ahead_of_time_make_their_profiles_runnable(model: Path, tmp_path:
     assert runnable == ["sm89-fp8-tensorrt", "sm89-fp16-tensorrt"]
     older = replace(facts, runtimes=(Runtime(name="tensorrt_rtx", version="1.6.0"),))
     refused = choose(older, manifest_at(model, model="small/random")).verdicts
-    assert any("its plan is of tensorrt_rtx" in each.reason for each in refused)
+    assert any("its plan was built with tensorrt_rtx" in each.reason for each in refused)
 
 
 @pytest.mark.tensorrt
