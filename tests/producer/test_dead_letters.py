@@ -51,7 +51,7 @@ async def test_what_is_given_up_is_answered_and_kept(redis: Redis, server: Embed
         assert request is not None
         assert request.texts == ("a text", "another")
     assert await redis.hgetall(KEYS.totals) == {b"bytes": b"0", b"failed": b"1"}
-    for key in (KEYS.dead, KEYS.letter(job), KEYS.dead_request(job)):
+    for key in (KEYS.dead_letters, KEYS.dead_letter(job), KEYS.dead_request(job)):
         assert 6 * 86_400 < await redis.ttl(key) <= 7 * 86_400
 
 
@@ -106,7 +106,7 @@ async def test_enqueueing_the_same_again_takes_its_letter(redis: Redis, server: 
         assert not await client.drop(job)
         with pytest.raises(ResultNotFound, match="no dead letter"):
             await client.dead_letter(job)
-    assert not await redis.exists(KEYS.letter(job), KEYS.dead_request(job))
+    assert not await redis.exists(KEYS.dead_letter(job), KEYS.dead_request(job))
 
 
 async def test_dead_letters_are_bounded(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +116,7 @@ async def test_dead_letters_are_bounded(redis: Redis, monkeypatch: pytest.Monkey
     jobs = [await give_up(redis, f"text {n}") for n in range(5)]
     dead = DeadLetters(redis, KEYS)
     assert [letter.job for letter in await dead.list(max_letters=9)] == jobs[:1:-1]
-    assert len(await redis.keys(KEYS.letter("*"))) == len(await redis.keys(KEYS.dead_request("*"))) == 3
+    assert len(await redis.keys(KEYS.dead_letter("*"))) == len(await redis.keys(KEYS.dead_request("*"))) == 3
     large = await give_up(redis, "x" * 200)
     assert [letter.job for letter in await dead.list(max_letters=9)] == [large]
 
@@ -134,13 +134,13 @@ async def test_who_lost_the_lease_buries_nothing(redis: Redis) -> None:
     [(claim, _)] = await owner.claim(1, 1 << 30)
     stale = replace(claim, token="b:1:1")
     assert not await owner.bury(stale, FAILURE, tries=1)
-    assert await redis.zcard(KEYS.dead) == 0
+    assert await redis.zcard(KEYS.dead_letters) == 0
     assert await redis.get(KEYS.result(claim.job)) is None
 
 
 async def test_a_job_without_a_request_can_be_buried(redis: Redis) -> None:
     """What was put on the queue by hand, too; it cannot be requeued, only dropped."""
-    await redis.zadd(KEYS.waiting, {"stray": 1})
+    await redis.zadd(KEYS.pending, {"stray": 1})
     owner = Leases(redis, KEYS, worker="a", lease_s=30)
     [(claim, _)] = await owner.claim(1, 1 << 30)
     assert await owner.bury(claim, FAILURE, tries=1)

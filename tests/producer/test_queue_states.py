@@ -150,7 +150,7 @@ class Queue(RuleBasedStateMachine):
             self.model.claimed(claim.job, claim)
             job = self.model.jobs[claim.job]
             assert (payload, claim.num_bytes, claim.tries) == (job.payload, job.num_bytes, job.tries)
-            assert (claim.trial is not None) == job.suspect
+            assert (claim.bisection is not None) == job.suspect
             self.claims.append(claim)
 
     def read_scores(self) -> None:
@@ -193,7 +193,7 @@ class Queue(RuleBasedStateMachine):
         assert self.do(worker.finish(claim, JobResult(answer, letter)))
         if name not in self.model.jobs:
             job.suspect = True
-            died_ms = int(self.blocking.hget(KEYS.letter(name), "died"))
+            died_ms = int(self.blocking.hget(KEYS.dead_letter(name), "died"))
             self.model.keep(name, Letter(job, died_ms, failure.code, 7))
 
     @precondition(lambda self: self.model.owners())
@@ -201,7 +201,7 @@ class Queue(RuleBasedStateMachine):
     def mark(self, place: int) -> None:
         """Its owner says that it runs alone, and what of it."""
         claim, worker = self.owned(place)
-        self.model.jobs[claim.job].suspect = self.model.jobs[claim.job].on_trial = True
+        self.model.jobs[claim.job].suspect = self.model.jobs[claim.job].under_test = True
         assert self.do(worker.mark(claim, Bisection(), NOTHING))
 
     @precondition(lambda self: self.model.owners())
@@ -211,7 +211,7 @@ class Queue(RuleBasedStateMachine):
         claim, worker = self.owned(place)
         failure = self.new_answer()
         assert self.do(worker.bury(claim, failure, tries=claim.tries))
-        died_ms = int(self.blocking.hget(KEYS.letter(claim.job), "died"))
+        died_ms = int(self.blocking.hget(KEYS.dead_letter(claim.job), "died"))
         letter = Letter(self.model.jobs[claim.job], died_ms, failure.code, claim.tries)
         self.model.bury(claim.job, encode_failure(failure), letter)
 
@@ -223,7 +223,7 @@ class Queue(RuleBasedStateMachine):
         job = self.model.jobs[claim.job]
         job.owner, job.waiting, job.due = None, not pause, False
         job.tries -= not burn_try
-        job.on_trial = False
+        job.under_test = False
         assert self.do(worker.release(claim, pause_s=LEASE_S if pause else 0.0, burn_try=burn_try))
 
     @precondition(lambda self: any(not self.model.owns(claim) for claim in self.claims))
@@ -266,7 +266,7 @@ class Queue(RuleBasedStateMachine):
     def hand_back(self, worker: str) -> None:
         """The parent of a dead worker frees what it held."""
         held = [job for job in self.model.jobs.values() if job.owner and _worker(job.owner) == worker]
-        left = HandedBack(num_jobs=len(held), num_on_trial=sum(job.on_trial for job in held))
+        left = HandedBack(num_jobs=len(held), num_under_test=sum(job.under_test for job in held))
         now_ms = self.next_ms()
         for job in held:
             self.model.free(job, now_ms)
@@ -335,7 +335,7 @@ class Queue(RuleBasedStateMachine):
 
     def compare_jobs(self, held: dict[str, Any]) -> None:
         model = self.model
-        waiting = _fields(held.pop(KEYS.waiting, []))
+        waiting = _fields(held.pop(KEYS.pending, []))
         assert list(waiting) == model.waiting()
         assert all(int(score) == model.jobs[name].score for name, score in waiting.items())
         ends = _fields(held.pop(KEYS.leases, []))
@@ -346,18 +346,18 @@ class Queue(RuleBasedStateMachine):
             facts = _fields(held.pop(KEYS.job(name)))
             assert facts.get("token") == (job.owner and job.owner.token)
             assert int(facts["tries"]) == job.tries
-            assert ("trial" in facts, "on_trial" in facts) == (job.suspect, job.on_trial)
+            assert ("bisection" in facts, "under_test" in facts) == (job.suspect, job.under_test)
         assert not held
 
     def compare_ended(self, passing: dict[str, Any]) -> None:
         model = self.model
-        died = _fields(passing.pop(KEYS.dead, []))
+        died = _fields(passing.pop(KEYS.dead_letters, []))
         assert {name: int(float(when)) for name, when in died.items()} == model.died()
         for name, answer in model.answers.items():
             assert passing.pop(KEYS.result(name)) == answer
         for name, letter in model.letters.items():
             assert passing.pop(KEYS.dead_request(name)) == letter.job.payload
-            facts = _fields(passing.pop(KEYS.letter(name)))
+            facts = _fields(passing.pop(KEYS.dead_letter(name)))
             assert (facts["code"], int(facts["tries"])) == (letter.code, letter.tries)
         assert not passing
 

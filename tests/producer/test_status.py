@@ -34,7 +34,7 @@ async def test_a_worker_tells_what_it_is_and_has_done(redis: Redis, server: Embe
         [queue] = await read_status(redis, "embedmill")
         [seen] = queue.workers
         assert 0 < await redis.pttl(KEYS.worker(seen.name)) <= 2400
-    assert (queue.queue, queue.waiting, queue.running, queue.done) == ("fake_echo", 0, 0, 2)
+    assert (queue.queue, queue.pending, queue.running, queue.done) == ("fake_echo", 0, 0, 2)
     assert (seen.model, seen.device, seen.profile, seen.precision) == (MODEL, "cpu", "fake", "fp32")
     assert (seen.jobs_done, seen.texts_done, seen.tokens_done) == (2, 1, 4)
     assert seen.failures == {"not_a_string": 1, "invalid_option": 1}
@@ -77,9 +77,9 @@ async def test_queues_are_told_apart(redis: Redis, server: EmbeddedServer) -> No
         await one.submit(["another"])
         await two.submit(["a text"])
     [first] = await read_status(redis, "embedmill")
-    assert (first.queue, first.waiting, first.num_bytes, first.dead) == ("one", 2, 13, 0)
-    assert first.next_waited_s is not None
-    assert 0 <= first.next_waited_s < 30
+    assert (first.queue, first.pending, first.num_bytes, first.dead) == ("one", 2, 13, 0)
+    assert first.next_age_s is not None
+    assert 0 <= first.next_age_s < 30
     assert [queue.queue for queue in await read_status(redis, "a*")] == ["two"]
     assert await read_status(redis, "a") == await read_status(redis, "*") == ()
 

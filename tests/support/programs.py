@@ -17,14 +17,14 @@ class Programs:
         self.programs = programs
         self.owners: list[str] = []
         self.handed_back: list[str] = []
-        self.on_trial = False
+        self.under_test = False
 
     def slot(self) -> WorkerProcess:
         return WorkerProcess(os.environ, command=self._command, hand_back=self._hand_back)
 
     def _hand_back(self, owner: str) -> bool:
         self.handed_back.append(owner)
-        return self.on_trial
+        return self.under_test
 
     def _command(self, owner: str) -> list[str]:
         program = self.programs[min(len(self.owners), len(self.programs) - 1)]

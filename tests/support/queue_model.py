@@ -16,7 +16,7 @@ LATEST_MS = 3_600_000  # from now: nothing is put behind jobs of low priority th
 class Job:
     """A job on the queue: waiting, leased (`owner`), or pausing (neither); `due` once its time is over.
 
-    A `suspect` was held by a worker that died; `on_trial` is what of it runs now, if its owner said so.
+    A `suspect` was held by a worker that died; `under_test` is what of it runs now, if its owner said so.
     """
 
     payload: bytes
@@ -28,7 +28,7 @@ class Job:
     owner: Claim | None = None
     due: bool = False
     suspect: bool = False
-    on_trial: bool = False
+    under_test: bool = False
 
     def move(self, score: int) -> None:
         """To another place in the order, which it keeps as a head start when it is requeued."""
@@ -110,9 +110,9 @@ class Model:
             self.totals["lost_leases"] += 1
             job.suspect = True
             job.tries -= 1
-        if job.on_trial:
+        if job.under_test:
             job.move(min(job.score + DEFERRED_MS, now_ms + LATEST_MS))
-        job.waiting, job.owner, job.due, job.on_trial = True, None, False, False
+        job.waiting, job.owner, job.due, job.under_test = True, None, False, False
 
     def next_jobs(self, max_jobs: int, max_bytes: int) -> list[str]:
         """What a claim must give: within the bytes, but at least one."""

@@ -109,7 +109,7 @@ def host(url: str, *, parent: bool = True, **settings: object) -> Iterator[list[
     def give_back(owner: str) -> bool:
         died.append(owner)
         with connect_blocking(url) as redis:
-            return hand_back(redis, KEYS, owner).num_on_trial > 0 if parent else True
+            return hand_back(redis, KEYS, owner).num_under_test > 0 if parent else True
 
     slot = WorkerProcess(
         env, command=lambda owner: [sys.executable, str(PROGRAM), owner], hand_back=give_back
@@ -151,7 +151,7 @@ async def test_a_requeued_killer_meets_no_innocent(redis: Redis, server: Embedde
             assert (await client.result(job, timeout_s=40)).failures[0].code == "killed_worker"
             assert len(deaths) == 4
             assert await client.requeue(letter)
-            assert await redis.hget(KEYS.job(letter), "trial") == b""
+            assert await redis.hget(KEYS.job(letter), "bisection") == b""
             assert (await client.result(letter, timeout_s=40)).failures[0].code == "killed_worker"
             assert len(deaths) == 7
             assert [one.job for one in await client.dead_letters()] == [letter]
@@ -168,7 +168,7 @@ async def test_a_job_that_costs_too_many_workers_is_given_up(
     """As a whole, with all its texts, and a sentence that says what to do."""
     async with Client(server.url, model=MODEL) as client:
         job = (await client.submit([KILLS_DEVICE, "another"])).job
-        await redis.hset(KEYS.job(job), "trial", f"{MAX_DEATHS - 1};;;0-2;")
+        await redis.hset(KEYS.job(job), "bisection", f"{MAX_DEATHS - 1};;;0-2;")
         async with mortals(server.url, fake) as deaths:
             with pytest.raises(JobFailed, match="64 deaths of workers") as failed:
                 await client.result(job, timeout_s=40)
@@ -183,12 +183,12 @@ async def test_a_death_without_a_mark_blames_nobody(redis: Redis) -> None:
     claim = await suspect(redis, "a", "b")
     for _ in range(3):
         claim = await again(redis, claim)
-        assert claim.trial == Bisection()
+        assert claim.bisection == Bisection()
     trial = Bisection().over(2)
     assert await owner(redis).mark(claim, trial, Range(0, 2))
     for _ in range(3):
         claim = await again(redis, claim)
-        assert claim.trial == trial.died(Range(0, 2))
+        assert claim.bisection == trial.died(Range(0, 2))
         assert claim.tries == 1
 
 
@@ -215,15 +215,15 @@ async def test_a_worker_that_ends_in_order_blames_nobody(redis: Redis) -> None:
         assert await owner(redis).release(claim, burn_try=burn_try)
         [(claim, _)] = await owner(redis).claim(1, 1)
         claim = await again(redis, claim)
-        assert claim.trial == trial
+        assert claim.bisection == trial
     assert claim.tries == 2
 
 
 async def test_a_trial_that_cannot_be_read_begins_anew(redis: Redis) -> None:
     """What others wrote ends no worker."""
     claim = await suspect(redis, "a")
-    await redis.hset(KEYS.job(claim.job), "trial", b"\xff;")
-    assert (await again(redis, claim)).trial == Bisection()
+    await redis.hset(KEYS.job(claim.job), "bisection", b"\xff;")
+    assert (await again(redis, claim)).bisection == Bisection()
 
 
 async def test_no_letter_takes_the_place_of_a_job_on_the_queue(redis: Redis) -> None:
@@ -239,7 +239,7 @@ async def test_no_letter_takes_the_place_of_a_job_on_the_queue(redis: Redis) -> 
     )
     await redis.hset(KEYS.job("waiting"), "bytes", 1)
     assert await owner(redis).finish(claim, JobResult(b"answer", letter))
-    assert await redis.zcard(KEYS.dead) == 0
+    assert await redis.zcard(KEYS.dead_letters) == 0
     assert {key for key in await redis.keys() if b"dead" in key or b"staged" in key} == set()
 
 
@@ -376,7 +376,7 @@ async def jobs(
 
 
 def claimed(job: str, trial: Bisection | None = None) -> Claim:
-    return Claim(job=job, token="", tries=1, num_bytes=1, num_texts=1, waited_s=0, trial=trial)
+    return Claim(job=job, token="", tries=1, num_bytes=1, num_texts=1, waited_s=0, bisection=trial)
 
 
 def payload(*texts: str) -> bytes:
@@ -388,7 +388,7 @@ async def suspect(redis: Redis, *texts: str) -> Claim:
     prepared = prepare_job(build_request(MODEL, texts, EmbedOptions()))
     await submit(redis, KEYS, prepared, limits=QueueLimits(), keep_result_s=60)
     [(claim, _)] = await owner(redis).claim(1, 1)
-    assert claim.trial is None
+    assert claim.bisection is None
     return await again(redis, claim)
 
 

@@ -32,7 +32,7 @@ async def test_a_signal_ends_it_after_its_jobs(redis: Redis, server: EmbeddedSer
             worker.send_signal(signal.SIGTERM)
             assert await asyncio.to_thread(worker.wait, 20) == 0
         assert await redis.zcard(KEYS.leases) == 0
-        waiting = [job.decode() for job in await redis.zrange(KEYS.waiting, 0, -1)]
+        waiting = [job.decode() for job in await redis.zrange(KEYS.pending, 0, -1)]
         answered = [one.job for one in sent if await redis.exists(KEYS.result(one.job))]
         assert sorted(waiting + answered) == sorted(one.job for one in sent)
         assert {await redis.hget(KEYS.job(job), "tries") for job in waiting} <= {b"0"}

@@ -55,14 +55,14 @@ def queues_json(queues: Sequence[QueueStatus], rates: Rates) -> list[dict[str, A
 
 
 def _queues(queues: Sequence[QueueStatus], rates: Rates, *, expand: bool) -> Table:
-    headings = ("queue", "waiting", "age", "running", "bytes", "jobs/s", "dead", "workers")
+    headings = ("queue", "pending", "age", "running", "bytes", "jobs/s", "dead", "workers")
     table = _table(*headings, num_names=1, expand=expand)
     for queue in queues:
         rate = rates.jobs_per_s(queue.queue)
         table.add_row(
             Text(queue.queue),
-            compact(queue.waiting),
-            "" if queue.next_waited_s is None else spoken(queue.next_waited_s),
+            compact(queue.pending),
+            "" if queue.next_age_s is None else spoken(queue.next_age_s),
             compact(queue.running),
             compact(queue.num_bytes),
             "" if rate is None else compact(rate),

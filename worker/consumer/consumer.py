@@ -54,7 +54,7 @@ class LeaseWorker(Worker):
         super().__init__(
             functions=[_embed],
             redis_pool=redis,
-            queue_name=keys.waiting,
+            queue_name=keys.pending,
             health_check_key=keys.root + "health",
             max_jobs=max_jobs,
             max_tries=max_tries,
@@ -102,7 +102,7 @@ class LeaseWorker(Worker):
 
         If `died` fails first, since a stage of the worker is gone, the same happens and its error is raised.
         """
-        async with subscribed(self.pool, self._keys.bell, self._on_message):
+        async with subscribed(self.pool, self._keys.wakeup, self._on_message):
             main = asyncio.create_task(self.async_run(), name="embedmill-main")
             try:
                 await asyncio.wait({main, died}, return_when=asyncio.FIRST_COMPLETED)

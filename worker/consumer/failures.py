@@ -13,7 +13,7 @@ _SUFFIX = "-killers"
 
 def given_up(claim: Claim, *, max_tries: int) -> Failure | None:
     """Why the job is not run again; None if it is."""
-    if claim.trial is not None and claim.trial.exhausted:
+    if claim.bisection is not None and claim.bisection.exhausted:
         reason = (
             f"given up after {claim.num_deaths} deaths of workers that ran it alone, too many to tell "
             "which of its texts are to blame; see `producer dead show`, and send fewer texts in a job"

@@ -114,7 +114,7 @@ def _heartbeat(
 async def _redis(settings: Settings, keys: Keys) -> ArqRedis:
     redis = connect(settings.redis_url)
     with redis_errors(settings.redis_url):
-        waiting: int = await redis.zcard(keys.waiting)
+        waiting: int = await redis.zcard(keys.pending)
     log.info("queue", name=keys.queue, redis=redacted(settings.redis_url), jobs_pending=waiting)
     return redis
 

@@ -73,14 +73,14 @@ class WorkerProcess:
             ended = self._run_once(owner)
             if ended is None:
                 return 0
-            status, on_trial = ended.status, self._hand_back(owner)
+            status, under_test = ended.status, self._hand_back(owner)
             if self._stopping.is_set():
                 return 0 if status == -signal.SIGTERM else status
             any_ready = any_ready or ended.served_s is not None
             if status in FINAL_STATUSES or (status > 0 and not any_ready):
                 log.error("worker_given_up", name=owner, status=status)
                 return status
-            num_failures = 0 if ended.settled or on_trial else num_failures + 1
+            num_failures = 0 if ended.settled or under_test else num_failures + 1
             pause_s = min(MAX_PAUSE_S, FIRST_PAUSE_S * 2 ** (num_failures - 1)) if num_failures else 0.0
             log.warning("worker_died", name=owner, status=status, restart_in_s=round(pause_s, 1))
             self._stopping.wait(pause_s)

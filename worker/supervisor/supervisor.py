@@ -49,8 +49,8 @@ def run_host(
             log.warning("not_handed_back", name=owner, error=str(error))
             return False
         if left.num_jobs:
-            log.warning("handed_back", name=owner, jobs=left.num_jobs, on_trial=left.num_on_trial)
-        return left.num_on_trial > 0
+            log.warning("handed_back", name=owner, jobs=left.num_jobs, under_test=left.num_under_test)
+        return left.num_under_test > 0
 
     slots = {name: WorkerProcess(one, command=command, hand_back=give_back) for name, one in devices.items()}
     with ExitStack() as on_exit:

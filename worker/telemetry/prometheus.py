@@ -56,10 +56,10 @@ OF_WORKER = (
 
 # Fields of producer.queue.status.QueueStatus, asked of Redis at the scrape; the same from every host.
 OF_QUEUE = (
-    Exported("waiting", "gauge", "queue_waiting_jobs", "Jobs that wait."),
+    Exported("pending", "gauge", "queue_pending_jobs", "Jobs that no worker has claimed."),
     Exported("running", "gauge", "queue_running_jobs", "Jobs that run, or pause before their next try."),
-    Exported("num_bytes", "gauge", "queue_bytes", "Bytes of text that wait or run."),
-    Exported("next_waited_s", "gauge", "queue_age_seconds", "How long the job next in line has waited."),
+    Exported("num_bytes", "gauge", "queue_bytes", "Bytes of text of pending and running jobs."),
+    Exported("next_age_s", "gauge", "queue_age_seconds", "Age of the job that is claimed next."),
     Exported("dead", "gauge", "queue_dead_letters", "Jobs given up and kept."),
     Exported("num_workers", "gauge", "queue_workers", "Live worker processes on all hosts."),
     Exported("ended", "counter", "queue_jobs", "Jobs ended on all hosts, by outcome.", "outcome"),
@@ -110,7 +110,7 @@ def queue_families(model: str, status: Mapping[str, Any] | None) -> Iterator[Met
         return
     fields = {
         **status,
-        "next_waited_s": status["next_waited_s"] or 0.0,
+        "next_age_s": status["next_age_s"] or 0.0,
         "num_workers": len(status["workers"]),
         "ended": {outcome: status[outcome] for outcome in ("done", "failed", "cancelled")},
     }

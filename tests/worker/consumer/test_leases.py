@@ -110,7 +110,7 @@ async def test_an_expired_lease_is_claimed_again_and_fenced(redis: Redis, keys: 
     lost = await claim_one(slow)
     await asyncio.sleep(0.1)
     claim = await claim_one(other)
-    assert (claim.job, claim.tries, claim.trial) == (job, 1, Bisection())
+    assert (claim.job, claim.tries, claim.bisection) == (job, 1, Bisection())
     assert not await slow.finish(lost, JobResult(b"wrong"))
     assert not await slow.mark(lost, Bisection(), NOTHING)
     assert not await slow.release(lost, burn_try=True)
@@ -174,7 +174,7 @@ async def test_after_a_silence_of_all_leases_are_spared(
             other.renew(blocking, [])
             await asyncio.sleep(0.05)
         [(again, _)] = await other.claim(1, MANY)
-    assert (again.tries, again.trial) == (1, Bisection())
+    assert (again.tries, again.bisection) == (1, Bisection())
     assert not await owner.finish(claim, ANSWER)
     assert await redis.hget(keys.totals, "lost_leases") == b"1"
 
@@ -211,7 +211,7 @@ async def test_a_full_queue_refuses(redis: Redis, keys: Keys) -> None:
     assert full.value.retry_after_s > 0
     with pytest.raises(QueueFull):
         await enqueue(redis, keys, "b" * 100, limits=QueueLimits(max_bytes=100))
-    assert await redis.zcard(keys.waiting) == 1
+    assert await redis.zcard(keys.pending) == 1
     assert not await redis.keys(keys.staged("*"))
 
 
@@ -226,9 +226,9 @@ async def test_an_urgent_job_overtakes_and_a_lazy_one_waits(redis: Redis, keys: 
 
 async def test_a_job_put_there_by_hand_is_claimed_without_a_payload(redis: Redis, keys: Keys) -> None:
     """So that a worker can answer it instead of tripping over it."""
-    await redis.zadd(keys.waiting, {"stray": 1})
+    await redis.zadd(keys.pending, {"stray": 1})
     owner = leases(redis, keys)
     [(claim, payload)] = await owner.claim(1, MANY)
     assert (claim.job, claim.num_bytes, payload) == ("stray", 0, None)
     assert await owner.finish(claim, ANSWER)
-    assert await redis.zcard(keys.waiting) == await redis.zcard(keys.leases) == 0
+    assert await redis.zcard(keys.pending) == await redis.zcard(keys.leases) == 0

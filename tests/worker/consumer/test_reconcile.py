@@ -68,6 +68,6 @@ async def test_one_worker_counts_now_and_then(redis: Redis, blocking: BlockingRe
     assert await drift_after(second)
     assert not await drift_after(first)
     assert await drift_after(first)
-    await redis.zadd(keys.waiting, {f"job{n}": n for n in range(recount.MAX_JOBS + 1)})
+    await redis.zadd(keys.pending, {f"job{n}": n for n in range(recount.MAX_JOBS + 1)})
     assert await drift_after(Reconciler(keys, "a"))
     blocking.close()

@@ -57,7 +57,7 @@ DIE = "os.kill(os.getpid(), 9)"
 
 
 @pytest.mark.parametrize(
-    ("programs", "on_trial", "pauses"),
+    ("programs", "under_test", "pauses"),
     [
         ([READY + DIE] * 2, False, ["0.5", "1.0"]),
         ([READY + DIE] * 2, True, ["0.0", "0.0"]),
@@ -66,11 +66,11 @@ DIE = "os.kill(os.getpid(), 9)"
     ],
 )
 def test_who_dies_too_soon_is_restarted_after_a_pause(
-    programs: list[str], on_trial: bool, pauses: list[str], caplog: pytest.LogCaptureFixture
+    programs: list[str], under_test: bool, pauses: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Before it is ready, or sooner after that than it took to boot; but not for a job on trial."""
     worker = Programs(*programs, "raise SystemExit(3)")
-    worker.on_trial = on_trial
+    worker.under_test = under_test
     assert worker.slot().keep() == 3
     told = [one.getMessage() for one in caplog.records if "worker_died" in one.getMessage()]
     assert [line.rpartition("=")[2] for line in told] == pauses
@@ -174,18 +174,18 @@ async def test_only_the_dead_one_s_jobs_are_handed_back(
     score = await redis.hget(keys.job(lost.job), "score")
     with connect_blocking(server.url) as blocking:
         assert [hand_back(blocking, keys, name) for _ in range(2)] == [
-            HandedBack(num_jobs=1, num_on_trial=0),
-            HandedBack(num_jobs=0, num_on_trial=0),
+            HandedBack(num_jobs=1, num_under_test=0),
+            HandedBack(num_jobs=0, num_under_test=0),
         ]
-    assert await redis.zrange(keys.waiting, 0, -1, withscores=True) == [(lost.job.encode(), float(score))]
+    assert await redis.zrange(keys.pending, 0, -1, withscores=True) == [(lost.job.encode(), float(score))]
     assert set(await redis.zrange(keys.leases, 0, -1)) == {held.job.encode(), paused.job.encode()}
     [(again, _)] = await dead.claim(1, 1)
-    assert (again.tries, again.trial) == (1, Bisection())
+    assert (again.tries, again.bisection) == (1, Bisection())
     assert await dead.mark(again, Bisection(), NOTHING)
     with connect_blocking(server.url) as blocking:
-        assert hand_back(blocking, keys, name) == HandedBack(num_jobs=1, num_on_trial=1)
+        assert hand_back(blocking, keys, name) == HandedBack(num_jobs=1, num_under_test=1)
     [(again, _)] = await alive.claim(1, 1)
-    assert (again.tries, again.trial) == (1, Bisection().died(NOTHING))
+    assert (again.tries, again.bisection) == (1, Bisection().died(NOTHING))
 
 
 @pytest.mark.parametrize(
