@@ -13,7 +13,6 @@ from typing import Any, TypeAlias
 
 _INCLUDE = re.compile(r'^--- @include "(\w+)"$', re.MULTILINE)
 _HEADER = re.compile(r"\A--\[\[.*?\]\]\n", re.DOTALL)
-_COMMENT_OR_BLANK = re.compile(r"^\s*(--.*)?\n", re.MULTILINE)
 
 Argument: TypeAlias = str | bytes
 
@@ -26,7 +25,7 @@ class Script:
 
     @property
     def source(self) -> str:
-        """The command with everything it includes, without comments."""
+        """The command with everything it includes, without comments and indentation."""
         return _source(self.name)
 
     def eval_args(self, root: str, *arguments: Argument) -> tuple[Any, ...]:
@@ -72,4 +71,5 @@ def _source(name: str) -> str:
         return resolved((lua / "includes" / f"{name}.lua").read_text())
 
     text = _HEADER.sub("", (lua / f"{name}.lua").read_text())
-    return _COMMENT_OR_BLANK.sub("", resolved(text))
+    lines = map(str.strip, resolved(text).splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("--"))

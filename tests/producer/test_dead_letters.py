@@ -46,7 +46,7 @@ async def test_what_is_given_up_is_answered_and_kept(redis: Redis, server: Embed
         assert (letter.job, letter.code, letter.tries) == (job, "tries_exhausted", 3)
         assert (letter.num_texts, letter.num_bytes) == (2, 13)
         found, request = await client.dead_letter(job)
-        assert "given up after 3 tries that ended without an answer" in found.message
+        assert "given up after 3 tries that ended without a result" in found.message
         assert "producer dead requeue" in found.message
         assert request is not None
         assert request.texts == ("a text", "another")

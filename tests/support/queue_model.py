@@ -105,7 +105,7 @@ class Model:
                 self.free(job, now_ms)
 
     def free(self, job: Job, now_ms: int) -> None:
-        """Its owner died, or its pause is over; what was on trial comes behind others."""
+        """Its owner died, or its pause is over; what was under test comes behind others."""
         if job.owner is not None:
             self.totals["lost_leases"] += 1
             job.suspect = True

@@ -184,15 +184,15 @@ async def test_a_death_without_a_mark_blames_nobody(redis: Redis) -> None:
     for _ in range(3):
         claim = await again(redis, claim)
         assert claim.bisection == Bisection()
-    trial = Bisection().over(2)
-    assert await owner(redis).mark(claim, trial, Range(0, 2))
+    bisection = Bisection().over(2)
+    assert await owner(redis).mark(claim, bisection, Range(0, 2))
     for _ in range(3):
         claim = await again(redis, claim)
-        assert claim.bisection == trial.died(Range(0, 2))
+        assert claim.bisection == bisection.died(Range(0, 2))
         assert claim.tries == 1
 
 
-async def test_a_job_on_trial_lets_others_pass(redis: Redis) -> None:
+async def test_a_job_under_bisection_lets_others_pass(redis: Redis) -> None:
     """After a death it is claimed as if it came 10 s later; as one of many suspects it keeps its place."""
     claim = await suspect(redis, "a")
     score = await redis.hget(KEYS.job(claim.job), "score")
@@ -209,13 +209,13 @@ async def test_a_job_on_trial_lets_others_pass(redis: Redis) -> None:
 async def test_a_worker_that_ends_in_order_blames_nobody(redis: Redis) -> None:
     """Neither SIGTERM, nor a retry, although the job was running alone."""
     claim = await suspect(redis, "a", "b")
-    trial = Bisection().over(2)
+    bisection = Bisection().over(2)
     for burn_try in (False, True):
-        assert await owner(redis).mark(claim, trial, Range(0, 2))
+        assert await owner(redis).mark(claim, bisection, Range(0, 2))
         assert await owner(redis).release(claim, burn_try=burn_try)
         [(claim, _)] = await owner(redis).claim(1, 1)
         claim = await again(redis, claim)
-        assert claim.bisection == trial
+        assert claim.bisection == bisection
     assert claim.tries == 2
 
 
@@ -273,7 +273,7 @@ async def test_what_a_cancelled_job_left_to_the_threads_is_waited_for(fake) -> N
             seen.append(f"tokenised {texts[0]}")
             return super().encode(texts, truncate)
 
-    async def mark(claim: Claim, trial: Bisection, some: Range) -> bool:
+    async def mark(claim: Claim, bisection: Bisection, some: Range) -> bool:
         seen.append(f"marked {some}")
         return True
 
@@ -289,7 +289,7 @@ async def test_who_lost_the_lease_touches_no_text(fake) -> None:
     """A mark that is refused ends the run: somebody else has the job."""
     seen: list[Range] = []
 
-    async def mark(claim: Claim, trial: Bisection, some: Range) -> bool:
+    async def mark(claim: Claim, bisection: Bisection, some: Range) -> bool:
         seen.append(some)
         return len(seen) < 3
 
@@ -299,7 +299,7 @@ async def test_who_lost_the_lease_touches_no_text(fake) -> None:
     assert seen == [NOTHING, Range(0, 1), Range(1, 2)]
 
 
-async def test_the_cache_sees_texts_only_while_they_are_on_trial(fake) -> None:
+async def test_the_cache_sees_texts_only_while_they_are_under_test(fake) -> None:
     """Nothing is looked up before the mark of its range, nor kept after that of the next one."""
     seen: list[str] = []
 
@@ -316,7 +316,7 @@ async def test_the_cache_sees_texts_only_while_they_are_on_trial(fake) -> None:
         def close(self) -> None:
             """Nothing is held."""
 
-    async def mark(claim: Claim, trial: Bisection, some: Range) -> bool:
+    async def mark(claim: Claim, bisection: Bisection, some: Range) -> bool:
         seen.append(f"marked {some}")
         return True
 
@@ -331,10 +331,10 @@ async def test_the_cache_sees_texts_only_while_they_are_on_trial(fake) -> None:
 
 
 async def test_a_trial_answers_every_text_at_its_place(fake) -> None:
-    """Repeated, refused, too long, cut and poisonous ones too, as without a trial."""
+    """Repeated, refused, too long, cut and poisonous ones too, as without a bisection."""
     texts = ["a", None, "word " * 1000, "a", KILLS_DEVICE, "word " * 1000]
 
-    async def mark(claim: Claim, trial: Bisection, some: Range) -> bool:
+    async def mark(claim: Claim, bisection: Bisection, some: Range) -> bool:
         return True
 
     known = Bisection(num_deaths=1, suspects=(Range(0, 3), Range(3, 6)))
@@ -375,8 +375,8 @@ async def jobs(
         device.close()
 
 
-def claimed(job: str, trial: Bisection | None = None) -> Claim:
-    return Claim(job=job, token="", tries=1, num_bytes=1, num_texts=1, waited_s=0, bisection=trial)
+def claimed(job: str, bisection: Bisection | None = None) -> Claim:
+    return Claim(job=job, token="", tries=1, num_bytes=1, num_texts=1, waited_s=0, bisection=bisection)
 
 
 def payload(*texts: str) -> bytes:

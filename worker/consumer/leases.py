@@ -1,9 +1,9 @@
 """Leases: the exclusive right to run a job, kept in Redis and claimed, renewed and given up by its owner.
 
 Each step is one script on the queue's keys and on the server's clock. A job is pending (in the zset
-`pending`) or leased (in the zset `leases`, until the time in its score); the next claim of any worker makes jobs with
-expired leases pending again. The owner's token in the job's hash fences every ending: a worker that lost the
-lease writes nothing. A job that pauses before its next try is a lease without an owner.
+`pending`) or leased (in the zset `leases`, until the time in its score). The next claim of any worker makes
+jobs with expired leases pending again. The owner's token in the job's hash fences every ending: a worker that
+lost the lease writes nothing. A job that pauses before its next try is a lease without an owner.
 """
 
 from collections.abc import Callable, Iterable, Sequence

@@ -41,7 +41,7 @@ class WorkerProcess:
     """Runs `command(owner)` with `environ`, one process at a time, each with an owner name of its own.
 
     The process's standard input is a socket, its line to us: the other end closes with us.
-    `hand_back` is called with the name of each process that has ended, and says whether a job was on trial
+    `hand_back` is called with the name of each process that has ended, and says whether a job was under test
     there, so that the end is no news.
     """
 
@@ -64,7 +64,7 @@ class WorkerProcess:
     def keep(self) -> int:
         """Start one process after the other until `stop`, or until one cannot serve; the status of the last.
 
-        One that served for longer than it booted, or ran a job on trial, is started again at once; another
+        One that served for longer than it booted, or ran a job under test, is started again at once; another
         after pauses that grow. If none was ready yet, a failure is final.
         """
         any_ready, num_failures = False, 0

@@ -68,7 +68,7 @@ DIE = "os.kill(os.getpid(), 9)"
 def test_who_dies_too_soon_is_restarted_after_a_pause(
     programs: list[str], under_test: bool, pauses: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Before it is ready, or sooner after that than it took to boot; but not for a job on trial."""
+    """Before it is ready, or sooner after that than it took to boot; but not for a job under test."""
     worker = Programs(*programs, "raise SystemExit(3)")
     worker.under_test = under_test
     assert worker.slot().keep() == 3
