@@ -93,7 +93,7 @@ async def test_a_cancelled_job_can_be_asked_for_again(redis: Redis, server: Embe
 
 
 async def test_a_run_is_cancelled_as_a_whole(redis: Redis, server: EmbeddedServer) -> None:
-    """What waits and what runs, and nothing of other runs; more jobs than one step takes."""
+    """Pending and running jobs, and none of other runs; more jobs than one step takes."""
     owner = Leases(redis, KEYS, worker="a", lease_s=30)
     async with Client(server.url, model=MODEL, run="mine") as mine, Client(server.url, model=MODEL) as other:
         jobs = [(await mine.submit([f"text {n}"])).job for n in range(600)]
@@ -132,7 +132,7 @@ async def test_a_job_that_others_want_outlives_the_run(redis: Redis, server: Emb
 async def test_a_requeued_dead_letter_is_wanted_by_who_requeued_it(
     redis: Redis, server: EmbeddedServer
 ) -> None:
-    """The run that once asked for it does not take it away."""
+    """The run that once enqueued it does not cancel it."""
     owner = Leases(redis, KEYS, worker="a", lease_s=30)
     async with Client(server.url, model=MODEL, run="mine") as client:
         job = (await client.submit(["a text"])).job
@@ -170,7 +170,7 @@ async def test_leaving_many_batches_early_cancels_what_is_left(redis: Redis, ser
 
 @pytest.mark.parametrize("name", ["", "two words", "x" * 65, "a:b", "line\n"])
 def test_a_run_has_a_plain_name(name: str) -> None:
-    """Anything else is refused before it travels."""
+    """Anything else is refused before it is sent."""
     with pytest.raises(InvalidOption, match="not a valid name"):
         Client("redis://localhost", model=MODEL, run=name)
 

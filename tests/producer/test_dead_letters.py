@@ -56,7 +56,7 @@ async def test_what_is_given_up_is_answered_and_kept(redis: Redis, server: Embed
 
 
 async def test_a_requeued_job_is_as_new(redis: Redis, server: EmbeddedServer) -> None:
-    """Its bytes count again, its tries do not, and the answer that told of its failure is gone."""
+    """Its bytes count again, its tries do not, and the result that reported its failure is gone."""
     job = await give_up(redis, "a text")
     async with Client(server.url, model=MODEL) as client:
         assert await client.requeue(job)
@@ -85,7 +85,7 @@ async def test_a_requeued_job_keeps_its_priority(redis: Redis) -> None:
 
 
 async def test_a_requeued_job_can_be_claimed_at_once(redis: Redis) -> None:
-    """Even a low one that a death had put behind others, long after it was enqueued."""
+    """Even a low one that a death had deferred, long after it was enqueued."""
     prepared = prepare_job(build_request(MODEL, ["low"], EmbedOptions()))
     await submit(redis, KEYS, prepared, limits=QueueLimits(), keep_result_s=60, priority="low")
     await redis.hincrby(KEYS.job(prepared.job), "enqueued", -600_000)
@@ -110,7 +110,7 @@ async def test_enqueueing_the_same_again_takes_its_letter(redis: Redis, server: 
 
 
 async def test_dead_letters_are_bounded(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In number and in bytes: the oldest go, with all their keys; the newest stays however large."""
+    """In number and in bytes: the oldest are removed, with all their keys; the newest stays however large."""
     monkeypatch.setattr(leases, "MAX_DEAD", 3)
     monkeypatch.setattr(leases, "MAX_DEAD_BYTES", 100)
     jobs = [await give_up(redis, f"text {n}") for n in range(5)]

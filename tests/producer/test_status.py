@@ -1,4 +1,4 @@
-"""What is told of queues and workers while they live."""
+"""The state of queues and workers, as the API and the command show it."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ KEYS = Keys(queue_name(MODEL))
 
 
 async def test_a_worker_tells_what_it_is_and_has_done(redis: Redis, server: EmbeddedServer) -> None:
-    """Device, profile, counts by fate; and nothing any more once it has left."""
+    """Device, profile, counts by outcome; and nothing once it has left."""
     async with worker(server.url, lease_s=0.6), Client(server.url, model=MODEL) as client:
         await client.embed(["a text", 7])
         with pytest.raises(JobFailed):
@@ -71,7 +71,7 @@ def test_a_profile_that_failed_stands_in_the_record() -> None:
 
 
 async def test_queues_are_told_apart(redis: Redis, server: EmbeddedServer) -> None:
-    """Each with what waits; other prefixes, even those that look like patterns, are not ours."""
+    """Each with its pending jobs; other prefixes, even those that look like patterns, are not ours."""
     async with Client(server.url, model="one") as one, Client(server.url, model="two", prefix="a*") as two:
         await one.submit(["a text"])
         await one.submit(["another"])

@@ -1,4 +1,4 @@
-"""Texts that kill workers: narrowed down to, failed alone, and kept as dead letters; all else is answered."""
+"""Texts that kill workers are found, fail alone, and are kept as dead letters; all others get vectors."""
 
 import asyncio
 import logging
@@ -220,31 +220,31 @@ async def test_a_worker_that_ends_in_order_blames_nobody(redis: Redis) -> None:
 
 
 async def test_a_trial_that_cannot_be_read_begins_anew(redis: Redis) -> None:
-    """What others wrote ends no worker."""
+    """What others wrote does not end a worker."""
     claim = await suspect(redis, "a")
     await redis.hset(KEYS.job(claim.job), "bisection", b"\xff;")
     assert (await again(redis, claim)).bisection == Bisection()
 
 
 async def test_no_letter_takes_the_place_of_a_job_on_the_queue(redis: Redis) -> None:
-    """An id waits or is among the dead, never both."""
+    """An id is on the queue or a dead letter, never both."""
     claim = await suspect(redis, "a")
     letter = NewDeadLetter(
-        job="waiting",
+        job="pending",
         request=b"",
         num_bytes=1,
         num_texts=1,
         failure=Failure(code="killed_worker", message="a reason"),
         tries=2,
     )
-    await redis.hset(KEYS.job("waiting"), "bytes", 1)
+    await redis.hset(KEYS.job("pending"), "bytes", 1)
     assert await owner(redis).finish(claim, JobResult(b"answer", letter))
     assert await redis.zcard(KEYS.dead_letters) == 0
     assert {key for key in await redis.keys() if b"dead" in key or b"staged" in key} == set()
 
 
 async def test_one_runs_alone_and_the_others_wait() -> None:
-    """Who waits to be alone has its turn before those that came later."""
+    """A job that waits to be alone has its turn before later ones."""
     gate, seen = SharedLock(), []
 
     async def together(name: str) -> None:
@@ -286,7 +286,7 @@ async def test_what_a_cancelled_job_left_to_the_threads_is_waited_for(fake) -> N
 
 
 async def test_who_lost_the_lease_touches_no_text(fake) -> None:
-    """A mark that is refused ends the run: somebody else has the job."""
+    """A mark that is refused ends the run: another worker has the job."""
     seen: list[Range] = []
 
     async def mark(claim: Claim, bisection: Bisection, some: Range) -> bool:

@@ -1,4 +1,4 @@
-"""Narrowing a job down to the texts that kill: exactly those are found, by a bounded number of deaths."""
+"""Bisection of a job finds exactly the texts that kill, in a bounded number of deaths."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -77,7 +77,7 @@ def test_three_killers_among_as_many_texts_as_a_job_may_have_are_within_bounds()
 
 
 def test_two_deaths_alone_may_be_chance() -> None:
-    """A text is lone_deaths after one and condemned after three in a row; surviving in between clears it."""
+    """A text is a killer after three deaths in a row; surviving in between clears it."""
     [alone] = Bisection().over(1).ranges
     once = Bisection().over(1).died(alone)
     assert (once.lone_deaths, once.killers, once.ranges) == ((0,), (), (alone,))
