@@ -87,7 +87,7 @@ class Client:
         async with AsyncExitStack() as opening:
             opening.push_async_callback(self._redis.aclose)
             with redis_errors(self._url):
-                listening = subscribed(self._redis, self._keys.channel, self._events.on_message)
+                listening = subscribed(self._redis, self._keys.notifications, self._events.on_message)
                 await opening.enter_async_context(listening)
             self._patience.outage_s = self._outage_s
             opening.push_async_callback(self._outbox.flush, timeout_s=_FLUSH_S)

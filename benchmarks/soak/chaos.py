@@ -133,7 +133,7 @@ async def _watch_depth(redis: Redis, told: Told) -> None:
     while not told.all_enqueued:
         await asyncio.sleep(0.25)
         try:
-            told.depths.append(int(await redis.zcard(KEYS.waiting)))
+            told.depths.append(int(await redis.zcard(KEYS.pending)))
         except (RedisError, OSError):
             continue
 

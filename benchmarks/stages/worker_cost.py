@@ -88,7 +88,7 @@ async def measure(
     done: asyncio.Queue[str] = asyncio.Queue()
     async with (
         connect(url) as client,
-        subscribed(client, KEYS.channel, lambda job: done.put_nowait(job.decode())),
+        subscribed(client, KEYS.notifications, lambda job: done.put_nowait(job.decode())),
     ):
         outbox, coming = AutoPipeline(client), cycle(jobs)
         await asyncio.gather(*(enqueue(outbox, next(coming)) for _ in range(arguments.in_flight)))

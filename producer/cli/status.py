@@ -48,12 +48,12 @@ async def _read(redis_url: str, prefix: str) -> tuple[QueueStatus, ...]:
 def _queue_table(queues: tuple[QueueStatus, ...]) -> Table:
     table = Table(box=SIMPLE)
     table.add_column("queue", no_wrap=True)
-    for heading in ("waiting", "next waited", "running", "bytes", "done", "failed", "dead", "workers"):
+    for heading in ("pending", "next age", "running", "bytes", "done", "failed", "dead", "workers"):
         table.add_column(heading, justify="right")
     for one in queues:
-        waited = "" if one.next_waited_s is None else format_duration(one.next_waited_s)
+        age = "" if one.next_age_s is None else format_duration(one.next_age_s)
         counts = (one.running, one.num_bytes, one.done, one.failed, one.dead, one.num_workers)
-        table.add_row(Text(one.queue), f"{one.waiting:,}", waited, *(f"{count:,}" for count in counts))
+        table.add_row(Text(one.queue), f"{one.pending:,}", age, *(f"{count:,}" for count in counts))
     return table
 
 

@@ -1,4 +1,4 @@
-"""Names of everything in Redis: one prefix, one hash tag a queue, so that a queue lives on one shard."""
+"""Names of all Redis keys and channels; a hash tag per queue keeps each queue on one shard."""
 
 import hashlib
 import re
@@ -7,50 +7,50 @@ from dataclasses import dataclass
 from producer.errors import InvalidOption
 
 DEFAULT_PREFIX = "embedmill"
-FAILURE_KEPT_S = 60.0  # so that enqueueing a failed job again soon tries it again
+FAILURE_KEPT_S = 60.0  # short, so that enqueueing a failed job again soon tries it again
 DEAD_KEPT_S = 7 * 24 * 3600.0
 
 
 def queue_name(model: str) -> str:
-    """The queue of a model: lower case, everything but letters and digits `_`, as NIM names models.
+    """The queue of a model: lower case, with `_` for everything but letters and digits, as NIM names models.
 
     Raises InvalidOption for an empty name.
     """
     if not model.strip():
-        raise InvalidOption("the model's name is empty; name the one that the workers serve")
+        raise InvalidOption("the model's name is empty; give the name that the workers serve")
     return re.sub(r"[^a-z0-9]", "_", model.lower())
 
 
 def run_name(name: str) -> str:
-    """The name of a run, checked. Raises InvalidOption."""
+    """The validated name of a run. Raises InvalidOption."""
     if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name):
         raise InvalidOption(
-            f"run {name!r:.80} is no name of a run; use 1 to 64 letters, digits, dots, dashes and underscores"
+            f"run {name!r:.80} is not a valid name; use 1 to 64 letters, digits, dots, dashes and underscores"
         )
     return name
 
 
 def job_id(payload: bytes) -> str:
-    """Deterministic id of a request: the same texts, model and options give the same 32 hex digits."""
+    """The deterministic id of a request: 32 hex digits, the same for the same texts, model and options."""
     return hashlib.blake2b(payload, digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """All keys and the channel of one queue; `docs/delivery.md` lists types and lifetimes."""
+    """The keys and channels of one queue; `docs/delivery.md` lists their types and lifetimes."""
 
     queue: str
     prefix: str = DEFAULT_PREFIX
 
     @property
     def root(self) -> str:
-        """What every key of the queue begins with."""
+        """The common beginning of every key of the queue."""
         return f"{self.prefix}:{{{self.queue}}}:"
 
     @property
-    def waiting(self) -> str:
+    def pending(self) -> str:
         """zset: job id by the score that orders claims."""
-        return self.root + "waiting"
+        return self.root + "pending"
 
     @property
     def leases(self) -> str:
@@ -59,7 +59,7 @@ class Keys:
 
     @property
     def totals(self) -> str:
-        """hash: counters of the queue (bytes waiting or running; jobs and leases by fate)."""
+        """hash: counters of the queue (bytes pending or running; jobs and leases by outcome)."""
         return self.root + "totals"
 
     @property
@@ -72,12 +72,12 @@ class Keys:
         return f"{self.root}worker:{name}"
 
     @property
-    def dead(self) -> str:
+    def dead_letters(self) -> str:
         """zset: id of each dead letter by the server time in ms at which the job was given up."""
         return self.root + "dead"
 
-    def letter(self, job: str) -> str:
-        """hash: a dead letter: what the job's hash held, with code, message and time of its failure."""
+    def dead_letter(self, job: str) -> str:
+        """hash: a dead letter: the job's hash, with the code, message and time of its failure."""
         return f"{self.root}dead:{job}"
 
     def dead_request(self, job: str) -> str:
@@ -85,14 +85,14 @@ class Keys:
         return f"{self.root}dead-request:{job}"
 
     @property
-    def channel(self) -> str:
-        """Channel that clients hear: the id of each job that is done."""
-        return self.root + "events"
+    def notifications(self) -> str:
+        """Channel for clients: the id of each job that has ended."""
+        return self.root + "notifications"
 
     @property
-    def bell(self) -> str:
-        """Channel that workers hear: `+` when there is work again, `-` and the id of a cancelled job."""
-        return self.root + "bell"
+    def wakeup(self) -> str:
+        """Channel for workers: `+` when there is work again, `-` and the id of a job that was cancelled."""
+        return self.root + "wakeup"
 
     def job(self, job: str) -> str:
         """hash: the job's owner token, tries, bytes and score, and the runs that want it."""
@@ -103,9 +103,9 @@ class Keys:
         return f"{self.root}request:{job}"
 
     def result(self, job: str) -> str:
-        """string: the encoded answer, until it expires or is consumed."""
+        """string: the encoded result, until it expires or is consumed."""
         return f"{self.root}result:{job}"
 
     def staged(self, token: str) -> str:
-        """string: a payload on its way, renamed into place by the script that accepts it."""
+        """string: a payload in transit, renamed into place by the script that accepts it."""
         return f"{self.root}staged:{token}"

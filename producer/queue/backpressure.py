@@ -1,4 +1,4 @@
-"""The way onto a queue: at once while there is room, one after the other once it is full."""
+"""Enqueues with backpressure: concurrent while there is room, serialized when full."""
 
 import asyncio
 from contextlib import nullcontext, suppress
@@ -12,22 +12,22 @@ from producer.transport.connect import redis_errors
 
 
 class Backpressure:
-    """Enqueues jobs on one queue with the limits, the time results are kept and the run of one client."""
+    """Enqueues jobs on one queue with one client's limits, retention of results, and run."""
 
     def __init__(
         self,
-        outbox: AutoPipeline,
+        pipeline: AutoPipeline,
         keys: Keys,
-        events: Notifications,
+        notifications: Notifications,
         *,
         url: str,
         limits: QueueLimits,
         keep_result_s: float,
         run: str | None,
     ) -> None:
-        self._outbox = outbox
+        self._pipeline = pipeline
         self._keys = keys
-        self._events = events
+        self._notifications = notifications
         self._url = url
         self._limits = limits
         self._keep_result_s = keep_result_s
@@ -36,13 +36,13 @@ class Backpressure:
     async def enqueue(
         self, prepared: PreparedJob, priority: Priority | str, *, wait_if_full: bool
     ) -> Submission:
-        """Enqueue the job or join an equal one. Raises QueueFull unless told to wait, QueueUnavailable."""
+        """Enqueue the job or join an equal one. Raises QueueUnavailable; QueueFull unless told to wait."""
         while True:
-            seen = self._events.count
+            seen = self._notifications.count
             try:
                 with redis_errors(self._url):
                     return await submit(
-                        self._outbox,
+                        self._pipeline,
                         self._keys,
                         prepared,
                         priority=priority,
@@ -53,12 +53,12 @@ class Backpressure:
             except QueueFull as full:
                 if not wait_if_full:
                     raise
-                await self._events.after(seen, timeout_s=full.retry_after_s)
+                await self._notifications.after(seen, timeout_s=full.retry_after_s)
 
     async def enqueue_in_turn(
         self, prepared: PreparedJob, priority: Priority | str, turn: asyncio.Lock | None
     ) -> Submission:
-        """Enqueue beside others; of those that share `turn`, one at a time waits for room."""
+        """Enqueue concurrently with others; of those that share `turn`, one at a time waits for room."""
         if turn is not None and not turn.locked():
             with suppress(QueueFull):
                 return await self.enqueue(prepared, priority, wait_if_full=False)

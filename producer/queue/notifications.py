@@ -1,4 +1,4 @@
-"""Who waits for which job: one subscription a client, whatever the number of jobs."""
+"""Notifies those who wait for jobs, with one subscription per client whatever the number of jobs."""
 
 import asyncio
 from collections import defaultdict
@@ -7,37 +7,37 @@ from contextlib import contextmanager, suppress
 
 
 class Notifications:
-    """Finished job ids as the queue's channel names them.
+    """The ids of ended jobs, as received from the queue's notification channel.
 
-    Publish is at-most-once: whoever waits looks at the result key himself now and then.
+    Delivery is at most once, so whoever waits must also check the result key now and then.
     """
 
     def __init__(self) -> None:
-        self._waiting: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self._watchers: dict[str, set[asyncio.Event]] = defaultdict(set)
         self._changed = asyncio.Event()
-        self.count = 0  #: messages so far, of whatever job
+        self.count = 0  #: messages so far, for any job
 
     def on_message(self, data: bytes) -> None:
-        """A message of the channel: the id of a job that is done."""
+        """Take a message of the channel: the id of a job that has ended."""
         self.count += 1
         self._changed.set()
-        for event in self._waiting.get(data.decode(), ()):
+        for event in self._watchers.get(data.decode(), ()):
             event.set()
 
     @contextmanager
     def watching(self, job: str) -> Iterator[asyncio.Event]:
-        """An event that is set when the job is said to be done."""
+        """An event that is set when a message says that the job has ended."""
         event = asyncio.Event()
-        self._waiting[job].add(event)
+        self._watchers[job].add(event)
         try:
             yield event
         finally:
-            self._waiting[job].discard(event)
-            if not self._waiting[job]:
-                del self._waiting[job]
+            self._watchers[job].discard(event)
+            if not self._watchers[job]:
+                del self._watchers[job]
 
     async def after(self, count: int, *, timeout_s: float) -> None:
-        """Wait until `count` has changed, at most so long."""
+        """Wait until `self.count` differs from `count`, at most `timeout_s`."""
         self._changed.clear()
         if self.count == count:
             with suppress(TimeoutError):

@@ -1,4 +1,4 @@
-"""What workers wrote: read from the result key once it is there."""
+"""Waits for results, and reads them from their keys."""
 
 import asyncio
 from contextlib import suppress
@@ -8,46 +8,46 @@ from producer.errors import JobFailed, ResultNotFound, ResultTimeout
 from producer.transport.autopipeline import AutoPipeline
 from producer.transport.connect import redis_errors
 
-RECHECK_S = 1.0  # a notification may be lost; the result key is looked at this often anyway
+RECHECK_S = 1.0  # how often to check the result key anyway, since notifications may be lost
 
 
 class Results:
     """The results of one queue."""
 
-    def __init__(self, outbox: AutoPipeline, keys: Keys, url: str) -> None:
-        self._outbox = outbox
+    def __init__(self, pipeline: AutoPipeline, keys: Keys, url: str) -> None:
+        self._pipeline = pipeline
         self._keys = keys
         self._url = url
 
     async def wait(
         self, job: str, done: asyncio.Event, *, timeout_s: float | None, consume: bool, fresh: bool = False
     ) -> Reply:
-        """The reply of a job, looked for whenever `done` is set and now and then besides.
+        """The reply of a job; its result key is checked whenever `done` is set, and every second.
 
-        `fresh` says that it was enqueued this moment: the first look waits to be told. Raises JobFailed,
-        ResultTimeout, ResultNotFound if there is neither job nor result.
+        A `fresh` job was enqueued just now: the first check waits for `done` or a second. Raises JobFailed,
+        ResultTimeout, and ResultNotFound if there is neither a job nor a result.
         """
-        # The longer limit is for a look while Redis is away.
+        # The limit is longer to allow for a check while Redis is away.
         limit_s = None if timeout_s is None else timeout_s + RECHECK_S
         with suppress(TimeoutError):
             async with asyncio.timeout(limit_s):
-                return await self._wait(job, done, timeout_s=timeout_s, consume=consume, look=not fresh)
+                return await self._wait(job, done, timeout_s=timeout_s, consume=consume, check=not fresh)
         raise ResultTimeout(f"no result of job {job} within {timeout_s} s; fetch it later by id")
 
     async def _wait(
-        self, job: str, done: asyncio.Event, *, timeout_s: float | None, consume: bool, look: bool
+        self, job: str, done: asyncio.Event, *, timeout_s: float | None, consume: bool, check: bool
     ) -> Reply:
         loop = asyncio.get_running_loop()
         deadline = None if timeout_s is None else loop.time() + timeout_s
         while True:
-            if look:
-                done.clear()  # before the look: what is told during it counts for the next
-                answer = await self._look(job, consume)
-                if isinstance(answer, Failure):
-                    raise JobFailed(answer.code, f"job {job} failed: [{answer.code}] {answer.message}")
-                if answer is not None:
-                    return answer
-            look = True
+            if check:
+                done.clear()  # before the check: a notification during it counts for the next
+                result = await self._check(job, consume)
+                if isinstance(result, Failure):
+                    raise JobFailed(result.code, f"job {job} failed: [{result.code}] {result.message}")
+                if result is not None:
+                    return result
+            check = True
             wait_s = RECHECK_S if deadline is None else min(RECHECK_S, deadline - loop.time())
             if wait_s <= 0:
                 raise TimeoutError
@@ -55,25 +55,25 @@ class Results:
                 async with asyncio.timeout(wait_s):
                     await done.wait()
 
-    async def _look(self, job: str, consume: bool) -> Reply | Failure | None:
-        """What lies under the result key, or None while the job is on its way."""
+    async def _check(self, job: str, consume: bool) -> Reply | Failure | None:
+        """The decoded result, or None while the job is pending or running."""
         key = self._keys.result(job)
         with redis_errors(self._url):
-            [payload] = await self._outbox.send(("GET", key))
-            if payload is None and await self._is_pending(job):
+            [payload] = await self._pipeline.send(("GET", key))
+            if payload is None and await self._is_expected(job):
                 return None
         if payload is None:
             raise ResultNotFound(
                 f"no job and no result {job} on queue {self._keys.queue}: "
                 "never enqueued, consumed, or expired"
             )
-        answer = decode_result(payload)
+        result = decode_result(payload)
         if consume:
-            # Only once it is here: with GETDEL a connection cut in the middle would lose it.
-            self._outbox.post(("UNLINK", key))
-        return answer
+            # Only once it has arrived: with GETDEL, a connection cut in between would lose it.
+            self._pipeline.post(("UNLINK", key))
+        return result
 
-    async def _is_pending(self, job: str) -> bool:
-        """True as long as there is the job or its result: it may have ended since it was looked for."""
-        [found] = await self._outbox.send(("EXISTS", self._keys.job(job), self._keys.result(job)))
+    async def _is_expected(self, job: str) -> bool:
+        """Whether there is the job or its result: it may have ended since the result was checked."""
+        [found] = await self._pipeline.send(("EXISTS", self._keys.job(job), self._keys.result(job)))
         return bool(found)

@@ -1,4 +1,4 @@
-"""How the queues under one prefix stand: what waits and runs, who serves, what was given up."""
+"""Reads the state of all queues under one prefix: jobs, live workers, dead letters."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -10,24 +10,24 @@ from redis.asyncio import Redis
 from producer.contract import DEAD_KEPT_S, Keys, WorkerRecord, decode_record
 from producer.errors import PayloadError
 
-_SCAN_COUNT = 1000  # keys a round trip
+_SCAN_COUNT = 1000  # keys per round trip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueStatus:
     """One queue at one moment.
 
-    `running` counts jobs that pause before their next try too; `num_bytes` is what waits or runs;
-    `next_waited_s` the age of the job next in line, None if none waits. The other counts are since the
-    queue began. `unread_workers` names live workers whose record is of another version or damaged, and says
-    why it cannot be read.
+    `running` includes jobs that pause before their next try, `num_bytes` is the size of the texts of pending
+    and running jobs, and `next_age_s` the age of the job that is claimed next (None if none is pending). The
+    other counts cover the life of the queue. `unread_workers` maps live workers whose record is damaged or of
+    another version to the reason why it cannot be read.
     """
 
     queue: str
-    waiting: int
+    pending: int
     running: int
     num_bytes: int
-    next_waited_s: float | None
+    next_age_s: float | None
     done: int
     failed: int
     cancelled: int
@@ -38,44 +38,44 @@ class QueueStatus:
 
     @property
     def num_workers(self) -> int:
-        """Live workers, those whose record cannot be read too."""
+        """Live workers, including those whose record cannot be read."""
         return len(self.workers) + len(self.unread_workers)
 
 
 async def read_status(redis: Redis, prefix: str) -> tuple[QueueStatus, ...]:
-    """All queues under the prefix, by name. Raises redis-py's errors."""
+    """The state of all queues under the prefix, sorted by name. Raises redis-py's errors."""
     return tuple([await read_queue(redis, Keys(name, prefix)) for name in await _queues(redis, prefix)])
 
 
 async def _queues(redis: Redis, prefix: str) -> list[str]:
-    """Names of the queues that have, or had, jobs or workers."""
+    """The names of queues that have or had jobs or workers."""
     literal = re.sub(r"([\\*?\[\]])", r"\\\1", prefix)
-    pattern = re.compile(re.escape(prefix) + r":\{([^{}]*)\}:(?:totals|workers|waiting)", re.DOTALL)
-    keys = [key async for key in redis.scan_iter(match=f"{literal}:{{*}}:[tw]*", count=_SCAN_COUNT)]
+    pattern = re.compile(re.escape(prefix) + r":\{([^{}]*)\}:(?:totals|workers|pending)", re.DOTALL)
+    keys = [key async for key in redis.scan_iter(match=f"{literal}:{{*}}:[ptw]*", count=_SCAN_COUNT)]
     found = (pattern.fullmatch(key.decode(errors="replace")) for key in keys)
     return sorted({match[1] for match in found if match})
 
 
 async def read_queue(redis: Redis, keys: Keys) -> QueueStatus:
-    """One queue by its keys. Raises as `read_status` does."""
+    """The state of one queue. Raises redis-py's errors."""
     seconds, micros = await redis.time()
     now_ms = seconds * 1000 + micros // 1000
     async with redis.pipeline(transaction=True) as pipe:
-        pipe.zcard(keys.waiting)
+        pipe.zcard(keys.pending)
         pipe.zcard(keys.leases)
         pipe.hgetall(keys.totals)
-        pipe.zrange(keys.waiting, 0, 0)
-        pipe.zcount(keys.dead, now_ms - int(DEAD_KEPT_S * 1000), "+inf")
+        pipe.zrange(keys.pending, 0, 0)
+        pipe.zcount(keys.dead_letters, now_ms - int(DEAD_KEPT_S * 1000), "+inf")
         pipe.zrangebyscore(keys.workers, now_ms, "+inf")
-        waiting, running, totals, head, dead, names = await pipe.execute()
+        pending, running, totals, head, dead, names = await pipe.execute()
     workers, unread = await _workers(redis, keys, [name.decode(errors="replace") for name in names])
     counts = {name.decode(): int(count) for name, count in totals.items()}
     return QueueStatus(
         queue=keys.queue,
-        waiting=waiting,
+        pending=pending,
         running=running,
         num_bytes=counts.get("bytes", 0),
-        next_waited_s=await _waited_s(redis, keys, head[0].decode(), now_ms) if head else None,
+        next_age_s=await _age_s(redis, keys, head[0].decode(), now_ms) if head else None,
         done=counts.get("done", 0),
         failed=counts.get("failed", 0),
         cancelled=counts.get("cancelled", 0),
@@ -93,14 +93,14 @@ async def _workers(
     records = await redis.mget([keys.worker(name) for name in names]) if names else []
     for name, record in zip(names, records, strict=True):
         try:
-            if record is not None:  # it has just left
+            if record is not None:  # None: the worker has just left
                 workers.append(decode_record(record))
         except PayloadError as error:
             unread[name] = str(error)
     return tuple(workers), unread
 
 
-async def _waited_s(redis: Redis, keys: Keys, job: str, now_ms: int) -> float | None:
+async def _age_s(redis: Redis, keys: Keys, job: str, now_ms: int) -> float | None:
     enqueued: Any = redis.hget(keys.job(job), "enqueued")
     since_ms = await enqueued
     return None if since_ms is None else max(0, now_ms - int(since_ms)) / 1000

@@ -93,7 +93,7 @@ async def test_a_cancelled_job_can_be_asked_for_again(redis: Redis, server: Embe
 
 
 async def test_a_run_is_cancelled_as_a_whole(redis: Redis, server: EmbeddedServer) -> None:
-    """What waits and what runs, and nothing of other runs; more jobs than one step takes."""
+    """Pending and running jobs, and none of other runs; more jobs than one step takes."""
     owner = Leases(redis, KEYS, worker="a", lease_s=30)
     async with Client(server.url, model=MODEL, run="mine") as mine, Client(server.url, model=MODEL) as other:
         jobs = [(await mine.submit([f"text {n}"])).job for n in range(600)]
@@ -106,7 +106,7 @@ async def test_a_run_is_cancelled_as_a_whole(redis: Redis, server: EmbeddedServe
             with pytest.raises(JobFailed, match="was cancelled"):
                 await mine.result(job)
         assert not await owner.finish(claimed[0][0], JobResult(b""))
-    assert await redis.zrange(KEYS.waiting, 0, -1) == [foreign.encode()]
+    assert await redis.zrange(KEYS.pending, 0, -1) == [foreign.encode()]
     assert await redis.zcard(KEYS.leases) == 0
     assert await redis.hgetall(KEYS.totals) == {b"bytes": b"7", b"cancelled": b"600"}
     assert [key async for key in redis.scan_iter(match=f"{KEYS.root}job:*")] == [KEYS.job(foreign).encode()]
@@ -125,14 +125,14 @@ async def test_a_job_that_others_want_outlives_the_run(redis: Redis, server: Emb
         assert await nobody.cancel_run("one") == RunCancelled(1, 2)
         assert await nobody.cancel_run("one") == RunCancelled(0, 0)
         assert await nobody.cancel_run("two") == RunCancelled(1, 0)
-        assert await redis.zrange(KEYS.waiting, 0, -1) == [wanted.encode()]
+        assert await redis.zrange(KEYS.pending, 0, -1) == [wanted.encode()]
         assert not await redis.exists(KEYS.job(shared))
 
 
 async def test_a_requeued_dead_letter_is_wanted_by_who_requeued_it(
     redis: Redis, server: EmbeddedServer
 ) -> None:
-    """The run that once asked for it does not take it away."""
+    """The run that once enqueued it does not cancel it."""
     owner = Leases(redis, KEYS, worker="a", lease_s=30)
     async with Client(server.url, model=MODEL, run="mine") as client:
         job = (await client.submit(["a text"])).job
@@ -140,7 +140,7 @@ async def test_a_requeued_dead_letter_is_wanted_by_who_requeued_it(
         assert await owner.bury(claim, Failure(code="internal_error", message="broken"), tries=1)
         assert await client.requeue(job)
         assert await client.cancel_run("mine") == RunCancelled(0, 1)
-        assert await redis.zcard(KEYS.waiting) == 1
+        assert await redis.zcard(KEYS.pending) == 1
 
 
 async def test_leaving_many_batches_early_cancels_what_is_left(redis: Redis, server: EmbeddedServer) -> None:
@@ -154,7 +154,7 @@ async def test_leaving_many_batches_early_cancels_what_is_left(redis: Redis, ser
 
         task = asyncio.create_task(read())
         for _ in range(500):
-            if await redis.zcard(KEYS.waiting) == 8:
+            if await redis.zcard(KEYS.pending) == 8:
                 break
             await asyncio.sleep(0.01)
         await end_tasks(task)
@@ -162,16 +162,16 @@ async def test_leaving_many_batches_early_cancels_what_is_left(redis: Redis, ser
     async with Client(server.url, model=MODEL, run="mine") as mine:
         await leave(mine)
         assert mine.num_withdrawn == 8
-        assert await redis.zcard(KEYS.waiting) == 0
+        assert await redis.zcard(KEYS.pending) == 0
     async with Client(server.url, model=MODEL) as client:
         await leave(client)
-        assert await redis.zcard(KEYS.waiting) == 8
+        assert await redis.zcard(KEYS.pending) == 8
 
 
 @pytest.mark.parametrize("name", ["", "two words", "x" * 65, "a:b", "line\n"])
 def test_a_run_has_a_plain_name(name: str) -> None:
-    """Anything else is refused before it travels."""
-    with pytest.raises(InvalidOption, match="no name of a run"):
+    """Anything else is refused before it is sent."""
+    with pytest.raises(InvalidOption, match="not a valid name"):
         Client("redis://localhost", model=MODEL, run=name)
 
 

@@ -126,7 +126,7 @@ async def test_an_empty_list_is_refused_before_it_travels(url: str) -> None:
 
 
 async def test_a_job_costs_its_worker_one_look_at_the_queue(url: str, redis: Redis) -> None:
-    """The bell's, which finds all that waits; neither that nor the job's end is a reason for another."""
+    """After the wake-up message, which finds all pending jobs, none is caused by a job's end."""
 
     async def num_scripts() -> int:
         return int((await redis.info("commandstats"))["cmdstat_eval"]["calls"])
@@ -158,7 +158,7 @@ async def test_batches_of_a_run_are_enqueued_together_in_their_order(url: str, r
         run = asyncio.ensure_future(anext(client.embed_many(batches, max_in_flight=64)))
         for _ in range(100):
             await asyncio.sleep(0.1)
-            if await redis.zcard(KEYS.waiting) == 64:
+            if await redis.zcard(KEYS.pending) == 64:
                 break
         assert (await redis.info("stats"))["total_reads_processed"] - before < 32
         enqueued = await asyncio.gather(*(redis.hget(KEYS.job(job.decode()), "enqueued") for job in jobs))
@@ -232,7 +232,7 @@ async def test_a_foreign_payload_is_answered(
     """What was put on the queue by hand gets an answer with a code, and the worker lives on."""
     if payload is not None:
         await redis.set(KEYS.request("stray"), payload)
-    await redis.zadd(KEYS.waiting, {"stray": 1})
+    await redis.zadd(KEYS.pending, {"stray": 1})
     async with worker(url), Client(url, model=MODEL) as client:
         for _ in range(100):
             if await redis.exists(KEYS.result("stray")):
@@ -247,7 +247,7 @@ async def test_a_foreign_payload_is_answered(
 async def test_a_job_for_another_model_is_refused(url: str, redis: Redis) -> None:
     """A request that lies on the wrong queue is not embedded with the wrong model."""
     await redis.set(KEYS.request("lost"), encode_request(build_request("other", ["a"], EmbedOptions())))
-    await redis.zadd(KEYS.waiting, {"lost": 1})
+    await redis.zadd(KEYS.pending, {"lost": 1})
     async with worker(url), Client(url, model=MODEL) as client:
         await asyncio.sleep(0.3)
         with pytest.raises(JobFailed, match="serves 'fake/echo', not 'other'"):
@@ -419,7 +419,7 @@ async def test_a_job_that_is_long_in_coming_is_not_polled(url: str, redis: Redis
         job = (await client.submit(["text"])).job
         waiting = asyncio.create_task(client.result(job))
         await asyncio.sleep(0.1)
-        await redis.publish(KEYS.channel, job)
+        await redis.publish(KEYS.notifications, job)
         await asyncio.sleep(0.2)
         before = (await redis.info("commandstats"))["cmdstat_exists"]["calls"]
         await asyncio.sleep(0.5)

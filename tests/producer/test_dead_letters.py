@@ -46,17 +46,17 @@ async def test_what_is_given_up_is_answered_and_kept(redis: Redis, server: Embed
         assert (letter.job, letter.code, letter.tries) == (job, "tries_exhausted", 3)
         assert (letter.num_texts, letter.num_bytes) == (2, 13)
         found, request = await client.dead_letter(job)
-        assert "given up after 3 tries that ended without an answer" in found.message
+        assert "given up after 3 tries that ended without a result" in found.message
         assert "producer dead requeue" in found.message
         assert request is not None
         assert request.texts == ("a text", "another")
     assert await redis.hgetall(KEYS.totals) == {b"bytes": b"0", b"failed": b"1"}
-    for key in (KEYS.dead, KEYS.letter(job), KEYS.dead_request(job)):
+    for key in (KEYS.dead_letters, KEYS.dead_letter(job), KEYS.dead_request(job)):
         assert 6 * 86_400 < await redis.ttl(key) <= 7 * 86_400
 
 
 async def test_a_requeued_job_is_as_new(redis: Redis, server: EmbeddedServer) -> None:
-    """Its bytes count again, its tries do not, and the answer that told of its failure is gone."""
+    """Its bytes count again, its tries do not, and the result that reported its failure is gone."""
     job = await give_up(redis, "a text")
     async with Client(server.url, model=MODEL) as client:
         assert await client.requeue(job)
@@ -85,7 +85,7 @@ async def test_a_requeued_job_keeps_its_priority(redis: Redis) -> None:
 
 
 async def test_a_requeued_job_can_be_claimed_at_once(redis: Redis) -> None:
-    """Even a low one that a death had put behind others, long after it was enqueued."""
+    """Even a low one that a death had deferred, long after it was enqueued."""
     prepared = prepare_job(build_request(MODEL, ["low"], EmbedOptions()))
     await submit(redis, KEYS, prepared, limits=QueueLimits(), keep_result_s=60, priority="low")
     await redis.hincrby(KEYS.job(prepared.job), "enqueued", -600_000)
@@ -106,17 +106,17 @@ async def test_enqueueing_the_same_again_takes_its_letter(redis: Redis, server: 
         assert not await client.drop(job)
         with pytest.raises(ResultNotFound, match="no dead letter"):
             await client.dead_letter(job)
-    assert not await redis.exists(KEYS.letter(job), KEYS.dead_request(job))
+    assert not await redis.exists(KEYS.dead_letter(job), KEYS.dead_request(job))
 
 
 async def test_dead_letters_are_bounded(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In number and in bytes: the oldest go, with all their keys; the newest stays however large."""
+    """In number and in bytes: the oldest are removed, with all their keys; the newest stays however large."""
     monkeypatch.setattr(leases, "MAX_DEAD", 3)
     monkeypatch.setattr(leases, "MAX_DEAD_BYTES", 100)
     jobs = [await give_up(redis, f"text {n}") for n in range(5)]
     dead = DeadLetters(redis, KEYS)
     assert [letter.job for letter in await dead.list(max_letters=9)] == jobs[:1:-1]
-    assert len(await redis.keys(KEYS.letter("*"))) == len(await redis.keys(KEYS.dead_request("*"))) == 3
+    assert len(await redis.keys(KEYS.dead_letter("*"))) == len(await redis.keys(KEYS.dead_request("*"))) == 3
     large = await give_up(redis, "x" * 200)
     assert [letter.job for letter in await dead.list(max_letters=9)] == [large]
 
@@ -134,13 +134,13 @@ async def test_who_lost_the_lease_buries_nothing(redis: Redis) -> None:
     [(claim, _)] = await owner.claim(1, 1 << 30)
     stale = replace(claim, token="b:1:1")
     assert not await owner.bury(stale, FAILURE, tries=1)
-    assert await redis.zcard(KEYS.dead) == 0
+    assert await redis.zcard(KEYS.dead_letters) == 0
     assert await redis.get(KEYS.result(claim.job)) is None
 
 
 async def test_a_job_without_a_request_can_be_buried(redis: Redis) -> None:
     """What was put on the queue by hand, too; it cannot be requeued, only dropped."""
-    await redis.zadd(KEYS.waiting, {"stray": 1})
+    await redis.zadd(KEYS.pending, {"stray": 1})
     owner = Leases(redis, KEYS, worker="a", lease_s=30)
     [(claim, _)] = await owner.claim(1, 1 << 30)
     assert await owner.bury(claim, FAILURE, tries=1)

@@ -1,7 +1,7 @@
-"""Every order of enqueueing, claiming, losing and ending jobs that Hypothesis can think of, against a model.
+"""Any order of enqueueing, claiming, losing and ending jobs that Hypothesis finds, compared with a model.
 
 After each step the whole key space is compared: each job is in exactly one state, has at most one owner,
-its answer is never overwritten, the bytes on the queue are what is counted, and no key belongs to nobody.
+its result is never overwritten, the byte counter is right, and every key belongs to something.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from support.queue_model import HEAD_START_MS, MAX_LETTERS, Job, Letter, Model
+from support.queue_model import HEAD_START_MS, MAX_DEAD_LETTERS, DeadLetterModel, Job, Model
 
 from producer.contract import EmbedOptions, Failure, Keys, build_request, decode_result, encode_failure
 from producer.embedded.services import EmbeddedServer
@@ -40,7 +40,7 @@ pytestmark = pytest.mark.every_server
 KEYS = Keys("states")
 IDS = ("a", "b", "c")
 WORKERS = ("one", "two", "three")
-LEASE_S = 1000.0  # no lease runs out unless a rule says so
+LEASE_S = 1000.0  # no lease expires unless a rule says so
 PAST_MS = 1
 
 # Every key there is, with its value and how long it lives
@@ -71,12 +71,12 @@ class Queue(RuleBasedStateMachine):
             name: Leases(self.redis, KEYS, worker=name, lease_s=LEASE_S, describe=lambda: b"record")
             for name in WORKERS
         }
-        self.letters = DeadLetters(self.redis, KEYS)
+        self.dead_letters = DeadLetters(self.redis, KEYS)
         self.cancellation = Cancellation(self.redis, KEYS)
-        self.answers = Results(AutoPipeline(self.redis), KEYS, url)
+        self.results = Results(AutoPipeline(self.redis), KEYS, url)
         self.model = Model()
         self.claims: list[Claim] = []
-        self.num_answers = 0
+        self.num_failures = 0
 
     def do(self, step: Awaitable[_T]) -> _T:
         async def taken() -> _T:
@@ -89,7 +89,7 @@ class Queue(RuleBasedStateMachine):
         return seconds * 1000 + micros // 1000
 
     def next_ms(self) -> int:
-        """A millisecond of its own: a story must not depend on which steps share one."""
+        """A millisecond of its own: the outcome must not depend on which steps share one."""
         last = self.now_ms()
         while (now := self.now_ms()) == last:
             pass
@@ -112,9 +112,9 @@ class Queue(RuleBasedStateMachine):
         bounds=st.tuples(st.sampled_from([2, 100]), st.sampled_from([60, 10_000])),
     )
     def enqueue(self, place: int, new: int, size: int, *, priority: str, bounds: tuple[int, int]) -> None:
-        """A job: new, joined if it is there or answered, refused if the queue is full."""
+        """A new job, one that is joined since it or its result is there, or one that a full queue refuses."""
         max_jobs, max_bytes = bounds
-        known = self.model.jobs.keys() | self.model.answers.keys()
+        known = self.model.jobs.keys() | self.model.results.keys()
         name = _one([name for name in IDS if name not in known] if new else sorted(known), place) or IDS[0]
         prepared = prepare_job(build_request("m", ["x" * size], EmbedOptions()), job=name)
         job = Job(prepared.payload, size, HEAD_START_MS[priority], score=0)
@@ -138,7 +138,7 @@ class Queue(RuleBasedStateMachine):
     @precondition(lambda self: self.model.may_be_claimed())
     @rule(worker=workers, max_jobs=st.integers(1, 4), max_bytes=st.sampled_from([0, 50, 1 << 30]))
     def claim(self, worker: str, max_jobs: int, max_bytes: int) -> None:
-        """The jobs that come first, with their requests; what ran out is among them again."""
+        """The first jobs in order, with their requests; those with expired leases are among them again."""
         self.model.free_due(self.next_ms())
         expected = self.model.next_jobs(max_jobs, max_bytes)
         got = self.do(self.workers[worker].claim(max_jobs, max_bytes))
@@ -150,11 +150,11 @@ class Queue(RuleBasedStateMachine):
             self.model.claimed(claim.job, claim)
             job = self.model.jobs[claim.job]
             assert (payload, claim.num_bytes, claim.tries) == (job.payload, job.num_bytes, job.tries)
-            assert (claim.trial is not None) == job.suspect
+            assert (claim.bisection is not None) == job.suspect
             self.claims.append(claim)
 
     def read_scores(self) -> None:
-        """Where the server's clock decided, and had moved on since we looked."""
+        """Scores that the server's clock decided, which has moved on since we read it."""
         for name, job in self.model.jobs.items():
             score = int(self.blocking.hget(KEYS.job(name), "score"))
             assert 0 <= score - job.score < 5_000
@@ -166,73 +166,73 @@ class Queue(RuleBasedStateMachine):
         assert claim is not None
         return claim, self.workers[_worker(claim)]
 
-    def new_answer(self) -> Failure:
-        self.num_answers += 1
-        return Failure(code="test", message=f"answer {self.num_answers}")
+    def new_failure(self) -> Failure:
+        self.num_failures += 1
+        return Failure(code="test", message=f"failure {self.num_failures}")
 
     @precondition(lambda self: self.model.owners())
     @rule(place=places)
     def finish(self, place: int) -> None:
-        """Its owner answers the job."""
+        """The owner ends the job with a result."""
         claim, worker = self.owned(place)
-        answer = encode_failure(self.new_answer())
-        self.model.answer(claim.job, answer, "done")
-        assert self.do(worker.finish(claim, JobResult(answer)))
+        result = encode_failure(self.new_failure())
+        self.model.end(claim.job, result, "done")
+        assert self.do(worker.finish(claim, JobResult(result)))
 
     @precondition(lambda self: self.model.owners())
     @rule(place=places)
-    def finish_with_letter(self, place: int) -> None:
-        """Its owner answers the job, and some of its texts become a dead letter of their own."""
+    def finish_with_dead_letter(self, place: int) -> None:
+        """The owner ends the job, and some of its texts become a dead letter of their own."""
         claim, worker = self.owned(place)
-        answer, failure, name = encode_failure(self.new_answer()), self.new_answer(), f"{claim.job}+"
+        result, failure, name = encode_failure(self.new_failure()), self.new_failure(), f"{claim.job}+"
         job = Job(f"texts of {claim.job}".encode(), 1, self.model.jobs[claim.job].head_start_ms, score=0)
         letter = leases.NewDeadLetter(
             job=name, request=job.payload, num_bytes=1, num_texts=1, failure=failure, tries=7
         )
-        self.model.answer(claim.job, answer, "done")
-        assert self.do(worker.finish(claim, JobResult(answer, letter)))
+        self.model.end(claim.job, result, "done")
+        assert self.do(worker.finish(claim, JobResult(result, letter)))
         if name not in self.model.jobs:
             job.suspect = True
-            died_ms = int(self.blocking.hget(KEYS.letter(name), "died"))
-            self.model.keep(name, Letter(job, died_ms, failure.code, 7))
+            died_ms = int(self.blocking.hget(KEYS.dead_letter(name), "died"))
+            self.model.keep(name, DeadLetterModel(job, died_ms, failure.code, 7))
 
     @precondition(lambda self: self.model.owners())
     @rule(place=places)
     def mark(self, place: int) -> None:
-        """Its owner says that it runs alone, and what of it."""
+        """The owner marks texts as under test."""
         claim, worker = self.owned(place)
-        self.model.jobs[claim.job].suspect = self.model.jobs[claim.job].on_trial = True
+        self.model.jobs[claim.job].suspect = self.model.jobs[claim.job].under_test = True
         assert self.do(worker.mark(claim, Bisection(), NOTHING))
 
     @precondition(lambda self: self.model.owners())
     @rule(place=places)
     def bury(self, place: int) -> None:
-        """Its owner gives the job up; it is answered and becomes a dead letter."""
+        """The owner gives the job up: it fails and becomes a dead letter."""
         claim, worker = self.owned(place)
-        failure = self.new_answer()
+        failure = self.new_failure()
         assert self.do(worker.bury(claim, failure, tries=claim.tries))
-        died_ms = int(self.blocking.hget(KEYS.letter(claim.job), "died"))
-        letter = Letter(self.model.jobs[claim.job], died_ms, failure.code, claim.tries)
+        died_ms = int(self.blocking.hget(KEYS.dead_letter(claim.job), "died"))
+        letter = DeadLetterModel(self.model.jobs[claim.job], died_ms, failure.code, claim.tries)
         self.model.bury(claim.job, encode_failure(failure), letter)
 
     @precondition(lambda self: self.model.owners())
     @rule(place=places, pause=st.booleans(), burn_try=st.booleans())
     def release(self, place: int, pause: bool, burn_try: bool) -> None:
-        """Its owner hands the job back, at once or after a pause."""
+        """The owner hands the job back, at once or after a pause."""
         claim, worker = self.owned(place)
         job = self.model.jobs[claim.job]
-        job.owner, job.waiting, job.due = None, not pause, False
+        job.owner, job.pending, job.due = None, not pause, False
         job.tries -= not burn_try
-        job.on_trial = False
+        job.under_test = False
         assert self.do(worker.release(claim, pause_s=LEASE_S if pause else 0.0, burn_try=burn_try))
 
     @precondition(lambda self: any(not self.model.owns(claim) for claim in self.claims))
     @rule(place=places)
     def a_zombie_writes_nothing(self, place: int) -> None:
-        """Whoever lost a job, whatever has become of it since."""
+        """A worker that lost the job, whatever has become of it since."""
         claim = _one([claim for claim in reversed(self.claims) if not self.model.owns(claim)], place)
         assert claim is not None
-        worker, failure = self.workers[_worker(claim)], self.new_answer()
+        worker, failure = self.workers[_worker(claim)], self.new_failure()
         assert not self.do(worker.finish(claim, JobResult(encode_failure(failure))))
         assert not self.do(worker.bury(claim, failure, tries=claim.tries))
         assert not self.do(worker.mark(claim, Bisection(), NOTHING))
@@ -242,7 +242,7 @@ class Queue(RuleBasedStateMachine):
     @precondition(lambda self: self.claims)
     @rule(worker=workers)
     def renew(self, worker: str) -> None:
-        """All the claims a worker ever had: it is told which are lost, the others get their time anew."""
+        """All claims that a worker ever had: it learns which are lost, and the others are extended."""
         had = [claim for claim in self.claims if _worker(claim) == worker]
         held = [claim for claim in had if self.model.owns(claim)]
         lost = [claim for claim in had if not self.model.owns(claim)]
@@ -254,7 +254,7 @@ class Queue(RuleBasedStateMachine):
     @precondition(lambda self: self.model.running())
     @rule(place=places)
     def time_runs_out(self, place: int) -> None:
-        """Of a job's lease or pause."""
+        """A job's lease or pause expires."""
         name = _one(self.model.running(), place)
         job = self.model.jobs[name]
         assert job.due or self.blocking.zscore(KEYS.leases, name) > self.now_ms()
@@ -264,9 +264,9 @@ class Queue(RuleBasedStateMachine):
     @precondition(lambda self: self.claims)
     @rule(worker=workers)
     def hand_back(self, worker: str) -> None:
-        """The parent of a dead worker frees what it held."""
+        """The parent of a dead worker hands back what it held."""
         held = [job for job in self.model.jobs.values() if job.owner and _worker(job.owner) == worker]
-        left = HandedBack(num_jobs=len(held), num_on_trial=sum(job.on_trial for job in held))
+        left = HandedBack(num_jobs=len(held), num_under_test=sum(job.under_test for job in held))
         now_ms = self.next_ms()
         for job in held:
             self.model.free(job, now_ms)
@@ -276,51 +276,51 @@ class Queue(RuleBasedStateMachine):
     @precondition(lambda self: self.model.jobs)
     @rule(place=places)
     def cancel(self, place: int) -> None:
-        """Whatever state the job is in; and only once."""
+        """In any state of the job, and only once."""
         name = _one(sorted(self.model.jobs), place)
-        self.model.answer(name, CANCELLED, "cancelled")
+        self.model.end(name, CANCELLED, "cancelled")
         assert self.do(self.cancellation.cancel(name))
         assert not self.do(self.cancellation.cancel(name))
 
-    @precondition(lambda self: self.model.answers)
+    @precondition(lambda self: self.model.results)
     @rule(place=places)
     def read(self, place: int) -> None:
-        """The answer there is, again and again until it is consumed."""
-        name = _one(sorted(self.model.answers), place)
-        expected = decode_result(self.model.answers.pop(name))
+        """The result can be read until it is consumed."""
+        name = _one(sorted(self.model.results), place)
+        expected = decode_result(self.model.results.pop(name))
         assert isinstance(expected, Failure)
         for consume in (False, True):
             with pytest.raises(JobFailed) as failed:
-                self.do(self.answers.wait(name, asyncio.Event(), timeout_s=0, consume=consume))
+                self.do(self.results.wait(name, asyncio.Event(), timeout_s=0, consume=consume))
             assert failed.value.worker_code == expected.code
             assert expected.message in str(failed.value)
         with pytest.raises(ResultNotFound):
-            self.do(self.answers.wait(name, asyncio.Event(), timeout_s=0, consume=True))
+            self.do(self.results.wait(name, asyncio.Event(), timeout_s=0, consume=True))
 
-    @precondition(lambda self: self.model.letters)
+    @precondition(lambda self: self.model.dead_letters)
     @rule(place=places)
     def requeue(self, place: int) -> None:
         """A dead letter becomes a job again, with its old head start; and only once."""
-        name = _one(sorted(self.model.letters), place)
+        name = _one(sorted(self.model.dead_letters), place)
         before_ms = self.next_ms()
-        assert self.do(self.letters.requeue(name))
-        job = self.model.letters[name].job
+        assert self.do(self.dead_letters.requeue(name))
+        job = self.model.dead_letters[name].job
         job.head_start_ms = max(job.head_start_ms, min(HEAD_START_MS.values()))  # a death took more
         self.model.requeue(name, score=self.score_of(name, job.head_start_ms, before_ms))
-        assert not self.do(self.letters.requeue(name))
+        assert not self.do(self.dead_letters.requeue(name))
 
-    @precondition(lambda self: self.model.letters)
+    @precondition(lambda self: self.model.dead_letters)
     @rule(place=places)
     def drop(self, place: int) -> None:
-        """A dead letter is forgotten; and only once."""
-        name = _one(sorted(self.model.letters), place)
-        del self.model.letters[name]
-        assert self.do(self.letters.drop(name))
-        assert not self.do(self.letters.drop(name))
+        """A dead letter is deleted; and only once."""
+        name = _one(sorted(self.model.dead_letters), place)
+        del self.model.dead_letters[name]
+        assert self.do(self.dead_letters.drop(name))
+        assert not self.do(self.dead_letters.drop(name))
 
     @invariant()
     def the_server_holds_what_the_model_holds(self) -> None:
-        """Key by key; and a key expires unless it belongs to a job on the queue."""
+        """Key by key; a key expires unless it belongs to a job on the queue."""
         found = {key.decode(): (value, ttl_ms) for key, value, ttl_ms in self.blocking.eval(EVERYTHING, 0)}
         found.pop(KEYS.workers, None)
         signs = {KEYS.worker(name) for name in WORKERS}
@@ -335,9 +335,9 @@ class Queue(RuleBasedStateMachine):
 
     def compare_jobs(self, held: dict[str, Any]) -> None:
         model = self.model
-        waiting = _fields(held.pop(KEYS.waiting, []))
-        assert list(waiting) == model.waiting()
-        assert all(int(score) == model.jobs[name].score for name, score in waiting.items())
+        pending = _fields(held.pop(KEYS.pending, []))
+        assert list(pending) == model.pending()
+        assert all(int(score) == model.jobs[name].score for name, score in pending.items())
         ends = _fields(held.pop(KEYS.leases, []))
         assert sorted(ends) == model.running()
         assert all((int(end) == PAST_MS) == model.jobs[name].due for name, end in ends.items())
@@ -346,24 +346,24 @@ class Queue(RuleBasedStateMachine):
             facts = _fields(held.pop(KEYS.job(name)))
             assert facts.get("token") == (job.owner and job.owner.token)
             assert int(facts["tries"]) == job.tries
-            assert ("trial" in facts, "on_trial" in facts) == (job.suspect, job.on_trial)
+            assert ("bisection" in facts, "under_test" in facts) == (job.suspect, job.under_test)
         assert not held
 
     def compare_ended(self, passing: dict[str, Any]) -> None:
         model = self.model
-        died = _fields(passing.pop(KEYS.dead, []))
+        died = _fields(passing.pop(KEYS.dead_letters, []))
         assert {name: int(float(when)) for name, when in died.items()} == model.died()
-        for name, answer in model.answers.items():
-            assert passing.pop(KEYS.result(name)) == answer
-        for name, letter in model.letters.items():
+        for name, result in model.results.items():
+            assert passing.pop(KEYS.result(name)) == result
+        for name, letter in model.dead_letters.items():
             assert passing.pop(KEYS.dead_request(name)) == letter.job.payload
-            facts = _fields(passing.pop(KEYS.letter(name)))
+            facts = _fields(passing.pop(KEYS.dead_letter(name)))
             assert (facts["code"], int(facts["tries"])) == (letter.code, letter.tries)
         assert not passing
 
 
 def _fields(pairs: list[bytes]) -> dict[str, str]:
-    """What HGETALL and ZRANGE WITHSCORES answer inside a script."""
+    """Fields from the reply of HGETALL or ZRANGE WITHSCORES inside a script."""
     return {name.decode(): value.decode() for name, value in zip(pairs[::2], pairs[1::2], strict=True)}
 
 
@@ -388,18 +388,18 @@ def run(server: EmbeddedServer, *, max_examples: int) -> None:
 
 
 @pytest.fixture(autouse=True)
-def _few_letters(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leases, "MAX_DEAD", MAX_LETTERS)
+def _few_dead_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "MAX_DEAD", MAX_DEAD_LETTERS)
 
 
 @pytest.mark.timeout(180)
 def test_the_queue_does_what_the_model_does(server: EmbeddedServer) -> None:
-    """A few dozen stories of a hundred steps."""
+    """A few dozen runs of a hundred steps."""
     run(server, max_examples=30)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_queue_does_what_the_model_does_for_long(server: EmbeddedServer) -> None:
-    """Hundreds of them."""
+    """Hundreds of runs."""
     run(server, max_examples=300)

@@ -229,7 +229,7 @@ def start(url: str, folder: Path, *more: str) -> subprocess.Popen[str]:
 
 async def until_waiting(redis: Redis, count: int, keys: Keys = KEYS) -> None:
     for _ in range(1000):
-        if await redis.zcard(keys.waiting) == count:
+        if await redis.zcard(keys.pending) == count:
             return
         await asyncio.sleep(0.02)
     raise AssertionError(f"never {count} jobs")
@@ -251,7 +251,7 @@ async def test_a_signal_takes_the_jobs_off_the_queue(
         assert run.stderr is not None
         end = "interrupted" if number == signal.SIGINT else "terminated"
         assert run.stderr.read().splitlines() == ["run mine", "3 jobs cancelled on the queue", end]
-    assert await redis.zcard(keys.waiting) == 1
+    assert await redis.zcard(keys.pending) == 1
     assert os.listdir(tmp_path) == ["in.txt"]
 
 

@@ -1,4 +1,4 @@
-"""What is told of queues and workers while they live."""
+"""The state of queues and workers, as the API and the command show it."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ KEYS = Keys(queue_name(MODEL))
 
 
 async def test_a_worker_tells_what_it_is_and_has_done(redis: Redis, server: EmbeddedServer) -> None:
-    """Device, profile, counts by fate; and nothing any more once it has left."""
+    """Device, profile, counts by outcome; and nothing once it has left."""
     async with worker(server.url, lease_s=0.6), Client(server.url, model=MODEL) as client:
         await client.embed(["a text", 7])
         with pytest.raises(JobFailed):
@@ -34,7 +34,7 @@ async def test_a_worker_tells_what_it_is_and_has_done(redis: Redis, server: Embe
         [queue] = await read_status(redis, "embedmill")
         [seen] = queue.workers
         assert 0 < await redis.pttl(KEYS.worker(seen.name)) <= 2400
-    assert (queue.queue, queue.waiting, queue.running, queue.done) == ("fake_echo", 0, 0, 2)
+    assert (queue.queue, queue.pending, queue.running, queue.done) == ("fake_echo", 0, 0, 2)
     assert (seen.model, seen.device, seen.profile, seen.precision) == (MODEL, "cpu", "fake", "fp32")
     assert (seen.jobs_done, seen.texts_done, seen.tokens_done) == (2, 1, 4)
     assert seen.failures == {"not_a_string": 1, "invalid_option": 1}
@@ -71,15 +71,15 @@ def test_a_profile_that_failed_stands_in_the_record() -> None:
 
 
 async def test_queues_are_told_apart(redis: Redis, server: EmbeddedServer) -> None:
-    """Each with what waits; other prefixes, even those that look like patterns, are not ours."""
+    """Each with its pending jobs; other prefixes, even those that look like patterns, are not ours."""
     async with Client(server.url, model="one") as one, Client(server.url, model="two", prefix="a*") as two:
         await one.submit(["a text"])
         await one.submit(["another"])
         await two.submit(["a text"])
     [first] = await read_status(redis, "embedmill")
-    assert (first.queue, first.waiting, first.num_bytes, first.dead) == ("one", 2, 13, 0)
-    assert first.next_waited_s is not None
-    assert 0 <= first.next_waited_s < 30
+    assert (first.queue, first.pending, first.num_bytes, first.dead) == ("one", 2, 13, 0)
+    assert first.next_age_s is not None
+    assert 0 <= first.next_age_s < 30
     assert [queue.queue for queue in await read_status(redis, "a*")] == ["two"]
     assert await read_status(redis, "a") == await read_status(redis, "*") == ()
 

@@ -20,7 +20,7 @@ from producer.transport.connect import connect_blocking
 pytestmark = pytest.mark.every_server
 
 KEYS = Keys(queue_name(MODEL))
-SLOT = key_slot(KEYS.waiting.encode())
+SLOT = key_slot(KEYS.pending.encode())
 RANGES = [(0, 5460), (5461, 10922), (10923, 16383)]
 READY_S = 30.0
 

@@ -60,9 +60,9 @@ async def test_no_payload_kills_a_worker(redis: Redis, server: EmbeddedServer) -
             async with redis.pipeline(transaction=False) as pipe:
                 for name in names:
                     pipe.set(KEYS.request(name), payloads(rng))
-                pipe.zadd(KEYS.waiting, dict.fromkeys(names, 1))
+                pipe.zadd(KEYS.pending, dict.fromkeys(names, 1))
                 await pipe.execute()
-            while await redis.zcard(KEYS.waiting) or await redis.zcard(KEYS.leases):  # noqa: ASYNC110
+            while await redis.zcard(KEYS.pending) or await redis.zcard(KEYS.leases):  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
             for answer in map(decode_result, await redis.mget([KEYS.result(name) for name in names])):
                 if isinstance(answer, Failure):
@@ -73,4 +73,4 @@ async def test_no_payload_kills_a_worker(redis: Redis, server: EmbeddedServer) -
     assert codes <= CODES
     assert "bad_payload" in codes
     assert 0 < num_embedded < NUM_PAYLOADS
-    assert await redis.zcard(KEYS.dead) == 0
+    assert await redis.zcard(KEYS.dead_letters) == 0

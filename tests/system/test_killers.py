@@ -1,4 +1,4 @@
-"""Texts that kill workers: narrowed down to, failed alone, and kept as dead letters; all else is answered."""
+"""Texts that kill workers are found, fail alone, and are kept as dead letters; all others get vectors."""
 
 import asyncio
 import logging
@@ -109,7 +109,7 @@ def host(url: str, *, parent: bool = True, **settings: object) -> Iterator[list[
     def give_back(owner: str) -> bool:
         died.append(owner)
         with connect_blocking(url) as redis:
-            return hand_back(redis, KEYS, owner).num_on_trial > 0 if parent else True
+            return hand_back(redis, KEYS, owner).num_under_test > 0 if parent else True
 
     slot = WorkerProcess(
         env, command=lambda owner: [sys.executable, str(PROGRAM), owner], hand_back=give_back
@@ -151,7 +151,7 @@ async def test_a_requeued_killer_meets_no_innocent(redis: Redis, server: Embedde
             assert (await client.result(job, timeout_s=40)).failures[0].code == "killed_worker"
             assert len(deaths) == 4
             assert await client.requeue(letter)
-            assert await redis.hget(KEYS.job(letter), "trial") == b""
+            assert await redis.hget(KEYS.job(letter), "bisection") == b""
             assert (await client.result(letter, timeout_s=40)).failures[0].code == "killed_worker"
             assert len(deaths) == 7
             assert [one.job for one in await client.dead_letters()] == [letter]
@@ -168,7 +168,7 @@ async def test_a_job_that_costs_too_many_workers_is_given_up(
     """As a whole, with all its texts, and a sentence that says what to do."""
     async with Client(server.url, model=MODEL) as client:
         job = (await client.submit([KILLS_DEVICE, "another"])).job
-        await redis.hset(KEYS.job(job), "trial", f"{MAX_DEATHS - 1};;;0-2;")
+        await redis.hset(KEYS.job(job), "bisection", f"{MAX_DEATHS - 1};;;0-2;")
         async with mortals(server.url, fake) as deaths:
             with pytest.raises(JobFailed, match="64 deaths of workers") as failed:
                 await client.result(job, timeout_s=40)
@@ -183,16 +183,16 @@ async def test_a_death_without_a_mark_blames_nobody(redis: Redis) -> None:
     claim = await suspect(redis, "a", "b")
     for _ in range(3):
         claim = await again(redis, claim)
-        assert claim.trial == Bisection()
-    trial = Bisection().over(2)
-    assert await owner(redis).mark(claim, trial, Range(0, 2))
+        assert claim.bisection == Bisection()
+    bisection = Bisection().over(2)
+    assert await owner(redis).mark(claim, bisection, Range(0, 2))
     for _ in range(3):
         claim = await again(redis, claim)
-        assert claim.trial == trial.died(Range(0, 2))
+        assert claim.bisection == bisection.died(Range(0, 2))
         assert claim.tries == 1
 
 
-async def test_a_job_on_trial_lets_others_pass(redis: Redis) -> None:
+async def test_a_job_under_bisection_lets_others_pass(redis: Redis) -> None:
     """After a death it is claimed as if it came 10 s later; as one of many suspects it keeps its place."""
     claim = await suspect(redis, "a")
     score = await redis.hget(KEYS.job(claim.job), "score")
@@ -209,42 +209,42 @@ async def test_a_job_on_trial_lets_others_pass(redis: Redis) -> None:
 async def test_a_worker_that_ends_in_order_blames_nobody(redis: Redis) -> None:
     """Neither SIGTERM, nor a retry, although the job was running alone."""
     claim = await suspect(redis, "a", "b")
-    trial = Bisection().over(2)
+    bisection = Bisection().over(2)
     for burn_try in (False, True):
-        assert await owner(redis).mark(claim, trial, Range(0, 2))
+        assert await owner(redis).mark(claim, bisection, Range(0, 2))
         assert await owner(redis).release(claim, burn_try=burn_try)
         [(claim, _)] = await owner(redis).claim(1, 1)
         claim = await again(redis, claim)
-        assert claim.trial == trial
+        assert claim.bisection == bisection
     assert claim.tries == 2
 
 
 async def test_a_trial_that_cannot_be_read_begins_anew(redis: Redis) -> None:
-    """What others wrote ends no worker."""
+    """What others wrote does not end a worker."""
     claim = await suspect(redis, "a")
-    await redis.hset(KEYS.job(claim.job), "trial", b"\xff;")
-    assert (await again(redis, claim)).trial == Bisection()
+    await redis.hset(KEYS.job(claim.job), "bisection", b"\xff;")
+    assert (await again(redis, claim)).bisection == Bisection()
 
 
 async def test_no_letter_takes_the_place_of_a_job_on_the_queue(redis: Redis) -> None:
-    """An id waits or is among the dead, never both."""
+    """An id is on the queue or a dead letter, never both."""
     claim = await suspect(redis, "a")
     letter = NewDeadLetter(
-        job="waiting",
+        job="pending",
         request=b"",
         num_bytes=1,
         num_texts=1,
         failure=Failure(code="killed_worker", message="a reason"),
         tries=2,
     )
-    await redis.hset(KEYS.job("waiting"), "bytes", 1)
+    await redis.hset(KEYS.job("pending"), "bytes", 1)
     assert await owner(redis).finish(claim, JobResult(b"answer", letter))
-    assert await redis.zcard(KEYS.dead) == 0
+    assert await redis.zcard(KEYS.dead_letters) == 0
     assert {key for key in await redis.keys() if b"dead" in key or b"staged" in key} == set()
 
 
 async def test_one_runs_alone_and_the_others_wait() -> None:
-    """Who waits to be alone has its turn before those that came later."""
+    """A job that waits to be alone has its turn before later ones."""
     gate, seen = SharedLock(), []
 
     async def together(name: str) -> None:
@@ -273,7 +273,7 @@ async def test_what_a_cancelled_job_left_to_the_threads_is_waited_for(fake) -> N
             seen.append(f"tokenised {texts[0]}")
             return super().encode(texts, truncate)
 
-    async def mark(claim: Claim, trial: Bisection, some: Range) -> bool:
+    async def mark(claim: Claim, bisection: Bisection, some: Range) -> bool:
         seen.append(f"marked {some}")
         return True
 
@@ -286,10 +286,10 @@ async def test_what_a_cancelled_job_left_to_the_threads_is_waited_for(fake) -> N
 
 
 async def test_who_lost_the_lease_touches_no_text(fake) -> None:
-    """A mark that is refused ends the run: somebody else has the job."""
+    """A mark that is refused ends the run: another worker has the job."""
     seen: list[Range] = []
 
-    async def mark(claim: Claim, trial: Bisection, some: Range) -> bool:
+    async def mark(claim: Claim, bisection: Bisection, some: Range) -> bool:
         seen.append(some)
         return len(seen) < 3
 
@@ -299,7 +299,7 @@ async def test_who_lost_the_lease_touches_no_text(fake) -> None:
     assert seen == [NOTHING, Range(0, 1), Range(1, 2)]
 
 
-async def test_the_cache_sees_texts_only_while_they_are_on_trial(fake) -> None:
+async def test_the_cache_sees_texts_only_while_they_are_under_test(fake) -> None:
     """Nothing is looked up before the mark of its range, nor kept after that of the next one."""
     seen: list[str] = []
 
@@ -316,7 +316,7 @@ async def test_the_cache_sees_texts_only_while_they_are_on_trial(fake) -> None:
         def close(self) -> None:
             """Nothing is held."""
 
-    async def mark(claim: Claim, trial: Bisection, some: Range) -> bool:
+    async def mark(claim: Claim, bisection: Bisection, some: Range) -> bool:
         seen.append(f"marked {some}")
         return True
 
@@ -331,10 +331,10 @@ async def test_the_cache_sees_texts_only_while_they_are_on_trial(fake) -> None:
 
 
 async def test_a_trial_answers_every_text_at_its_place(fake) -> None:
-    """Repeated, refused, too long, cut and poisonous ones too, as without a trial."""
+    """Repeated, refused, too long, cut and poisonous ones too, as without a bisection."""
     texts = ["a", None, "word " * 1000, "a", KILLS_DEVICE, "word " * 1000]
 
-    async def mark(claim: Claim, trial: Bisection, some: Range) -> bool:
+    async def mark(claim: Claim, bisection: Bisection, some: Range) -> bool:
         return True
 
     known = Bisection(num_deaths=1, suspects=(Range(0, 3), Range(3, 6)))
@@ -375,8 +375,8 @@ async def jobs(
         device.close()
 
 
-def claimed(job: str, trial: Bisection | None = None) -> Claim:
-    return Claim(job=job, token="", tries=1, num_bytes=1, num_texts=1, waited_s=0, trial=trial)
+def claimed(job: str, bisection: Bisection | None = None) -> Claim:
+    return Claim(job=job, token="", tries=1, num_bytes=1, num_texts=1, waited_s=0, bisection=bisection)
 
 
 def payload(*texts: str) -> bytes:
@@ -388,7 +388,7 @@ async def suspect(redis: Redis, *texts: str) -> Claim:
     prepared = prepare_job(build_request(MODEL, texts, EmbedOptions()))
     await submit(redis, KEYS, prepared, limits=QueueLimits(), keep_result_s=60)
     [(claim, _)] = await owner(redis).claim(1, 1)
-    assert claim.trial is None
+    assert claim.bisection is None
     return await again(redis, claim)
 
 

@@ -96,5 +96,5 @@ async def test_a_cache_directory_that_cannot_be_is_refused(
     (tmp_path / "file").write_text("in the way")
     place = str(tmp_path / "file" / "cache")
     chosen = Settings(model=MODEL, redis_url=server.url, vector_cache=place)
-    with pytest.raises(SettingsError, match=r"EMBEDMILL_VECTOR_CACHE: .*name a directory"):
+    with pytest.raises(SettingsError, match=r"EMBEDMILL_VECTOR_CACHE: .*name a writable directory"):
         await serve(chosen, booted(chosen))

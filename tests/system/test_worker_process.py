@@ -24,7 +24,7 @@ KEYS = Keys(queue_name(MODEL))
 
 
 async def test_a_signal_ends_it_after_its_jobs(redis: Redis, server: EmbeddedServer, tmp_path: Path) -> None:
-    """SIGTERM: what runs is finished, what waits stays, status 0; nothing has burned a try."""
+    """SIGTERM: running jobs finish, pending ones stay, status 0; no try was spent."""
     async with Client(server.url, model=MODEL) as client:
         with process(tmp_path / "log", server.url) as worker:
             sent = [await client.submit([f"text {n} " * 80] * 64) for n in range(40)]
@@ -32,10 +32,10 @@ async def test_a_signal_ends_it_after_its_jobs(redis: Redis, server: EmbeddedSer
             worker.send_signal(signal.SIGTERM)
             assert await asyncio.to_thread(worker.wait, 20) == 0
         assert await redis.zcard(KEYS.leases) == 0
-        waiting = [job.decode() for job in await redis.zrange(KEYS.waiting, 0, -1)]
+        pending = [job.decode() for job in await redis.zrange(KEYS.pending, 0, -1)]
         answered = [one.job for one in sent if await redis.exists(KEYS.result(one.job))]
-        assert sorted(waiting + answered) == sorted(one.job for one in sent)
-        assert {await redis.hget(KEYS.job(job), "tries") for job in waiting} <= {b"0"}
+        assert sorted(pending + answered) == sorted(one.job for one in sent)
+        assert {await redis.hget(KEYS.job(job), "tries") for job in pending} <= {b"0"}
 
 
 async def test_a_killed_worker_s_jobs_run_elsewhere(
@@ -59,7 +59,7 @@ async def test_a_killed_worker_s_jobs_run_elsewhere(
 async def test_what_kills_every_worker_is_given_up(
     redis: Redis, server: EmbeddedServer, tmp_path: Path
 ) -> None:
-    """A job that was running at too many deaths is answered with the reason."""
+    """A job whose tries are spent fails with the reason."""
     async with Client(server.url, model=MODEL) as client:
         job = (await client.submit(["text"])).job
         await redis.hset(KEYS.job(job), "tries", 3)

@@ -53,14 +53,14 @@ def queues_json(queues: Sequence[QueueStatus], rates: Rates) -> list[dict[str, A
 
 
 def _queues(queues: Sequence[QueueStatus], rates: Rates, *, expand: bool) -> Table:
-    headings = ("queue", "waiting", "age", "running", "bytes", "jobs/s", "dead", "workers")
+    headings = ("queue", "pending", "age", "running", "bytes", "jobs/s", "dead", "workers")
     table = _table(*headings, num_names=1, expand=expand)
     for queue in queues:
         rate = rates.jobs_per_s(queue.queue)
         table.add_row(
             Text(queue.queue),
-            format_number(queue.waiting),
-            "" if queue.next_waited_s is None else format_duration(queue.next_waited_s),
+            format_number(queue.pending),
+            "" if queue.next_age_s is None else format_duration(queue.next_age_s),
             format_number(queue.running),
             format_number(queue.num_bytes),
             "" if rate is None else format_number(rate),

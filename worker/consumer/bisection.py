@@ -1,19 +1,19 @@
-"""Which texts of a job kill workers, narrowed down death by death. Pure: no clock, no Redis.
+"""Finds the texts of a job that kill workers by bisection, death by death. Pure: no clock, no Redis.
 
-Between two runs the state is a line of text in the job's hash, to whose end the scripts of
-`producer.queue.lease_scripts` add what was on trial when a worker died.
+Between runs the state is a line of text in the job's hash; when a worker dies, the queue's scripts append the
+range that was under test.
 """
 
 from dataclasses import dataclass, replace
 from typing import Self
 
-CONDEMNED_AFTER = 3  # deaths of one text alone, in a row: a machine that is taken away twice is not rare
-MAX_DEATHS = 64  # a job of 4,096 texts is cleared of three killers, wherever they are, by 43
+KILLER_AFTER = 3  # deaths in a row of one text alone; twice may be chance, such as machines taken away
+MAX_DEATHS = 64  # 43 suffice to find three killers among 4,096 texts, wherever they are
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Range:
-    """The texts from `start` up to, but not including, `end`, by their index in the request."""
+    """The texts from index `start` of the request up to, but not including, `end`."""
 
     start: int
     end: int
@@ -22,7 +22,7 @@ class Range:
         return self.end - self.start
 
     def halves(self) -> "tuple[Range, Range]":
-        """The first and the second half; for two texts or more."""
+        """The first and the second half; needs at least two texts."""
         middle = (self.start + self.end) // 2
         return Range(self.start, middle), Range(middle, self.end)
 
@@ -31,56 +31,56 @@ class Range:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """What `str` gave; ValueError for anything else."""
+        """The inverse of `str`. Raises ValueError."""
         start, end = map(int, text.split("-"))
         return cls(start, end)
 
 
-NOTHING = Range(0, 0)  # on trial while the job runs but none of its texts: only the death is counted
+NOTHING = Range(0, 0)  # under test while the job runs but none of its texts: only the death is counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bisection:
-    """What is known of a job that ran when a worker died.
+    """What is known of a job that a worker held when it died.
 
-    Each text is one of `killers`, or in one range of `suspects` or `cleared`: those that were survived. A
-    range is split where it killed, and never joined again, since texts may kill only together. `accused` has
-    a text once for each death in a row while it was alone.
+    Each text is one of `killers`, or in one range of `suspects` or of `cleared`, which a worker survived. A
+    range that killed is split and never joined again, since texts may kill only together. `lone_deaths` has a
+    text once for each death in a row while it ran alone.
     """
 
     num_deaths: int = 0
     killers: tuple[int, ...] = ()
-    accused: tuple[int, ...] = ()
+    lone_deaths: tuple[int, ...] = ()
     suspects: tuple[Range, ...] = ()
     cleared: tuple[Range, ...] = ()
 
     @property
     def exhausted(self) -> bool:
-        """True if the job has cost as many workers as it may."""
+        """True if the job has killed as many workers as it may."""
         return self.num_deaths >= MAX_DEATHS
 
     @property
     def ranges(self) -> tuple[Range, ...]:
-        """All that is to be run, one after the other: suspects first."""
+        """All ranges to run, one after the other: suspects first."""
         return self.suspects + self.cleared
 
     def over(self, num_texts: int) -> "Bisection":
-        """The trial of a job with so many texts: as it is, or all of them if none was on trial yet."""
+        """This bisection if it covers that many texts, else a new one with all of them as suspects."""
         if sum(map(len, self.ranges)) + len(self.killers) == num_texts:
             return self
         return Bisection(num_deaths=self.num_deaths, suspects=(Range(0, num_texts),))
 
     def survived(self, some: Range) -> "Bisection":
-        """Its texts were computed, and the worker lives."""
+        """The bisection after a worker survived these texts."""
         return replace(
             self,
-            accused=_without(self.accused, some),
+            lone_deaths=_without(self.lone_deaths, some),
             suspects=tuple(one for one in self.suspects if one != some),
             cleared=(*(one for one in self.cleared if one != some), some),
         )
 
     def died(self, some: Range) -> "Bisection":
-        """The worker died while these texts were on trial, by their fault or by chance."""
+        """The bisection after a worker died while these texts were under test, of them or by chance."""
         others = tuple(one for one in self.suspects if one != some)
         after = replace(self, num_deaths=self.num_deaths + 1)
         if len(some) == 0:
@@ -88,46 +88,46 @@ class Bisection:
         after = replace(after, cleared=tuple(one for one in self.cleared if one != some))
         if len(some) > 1:
             return replace(after, suspects=some.halves() + others)
-        if self.accused.count(some.start) < CONDEMNED_AFTER - 1:
-            return replace(after, accused=(*self.accused, some.start), suspects=(some, *others))
+        if self.lone_deaths.count(some.start) < KILLER_AFTER - 1:
+            return replace(after, lone_deaths=(*self.lone_deaths, some.start), suspects=(some, *others))
         return replace(
             after,
             killers=tuple(sorted({*self.killers, some.start})),
-            accused=_without(self.accused, some),
+            lone_deaths=_without(self.lone_deaths, some),
             suspects=others,
         )
 
     @property
     def fields(self) -> dict[str, int | str]:
-        """For the log: how many deaths, which texts kill, and what is still to be told apart."""
+        """Fields for the log: the number of deaths, the killers found, and the ranges still suspected."""
         suspects, killers = (",".join(map(str, part)) for part in (self.suspects, self.killers))
         return {"deaths": self.num_deaths, "suspects": suspects, "killers": killers}
 
     def encode(self) -> str:
-        """One line, a few bytes for each range."""
-        parts = (self.killers, self.accused, self.suspects, self.cleared)
+        """One line, a few bytes per range."""
+        parts = (self.killers, self.lone_deaths, self.suspects, self.cleared)
         return ";".join([str(self.num_deaths), *(",".join(map(str, part)) for part in parts)])
 
     @classmethod
     def decode(cls, line: str) -> "Bisection":
-        """What `encode` gave, and then the deaths that the scripts have added; empty: nothing tried yet.
+        """The inverse of `encode`, plus the deaths that the scripts appended; empty for a new bisection.
 
-        ValueError for anything else.
+        Raises ValueError.
         """
         head, *deaths = line.split("+")
-        trial = cls()
+        bisection = cls()
         if head:
-            num_deaths, killers, accused, suspects, cleared = head.split(";")
-            trial = cls(
+            num_deaths, killers, lone_deaths, suspects, cleared = head.split(";")
+            bisection = cls(
                 num_deaths=int(num_deaths),
                 killers=tuple(map(int, _items(killers))),
-                accused=tuple(map(int, _items(accused))),
+                lone_deaths=tuple(map(int, _items(lone_deaths))),
                 suspects=tuple(map(Range.parse, _items(suspects))),
                 cleared=tuple(map(Range.parse, _items(cleared))),
             )
         for death in deaths:
-            trial = trial.died(Range.parse(death))
-        return trial
+            bisection = bisection.died(Range.parse(death))
+        return bisection
 
 
 def _items(part: str) -> list[str]:

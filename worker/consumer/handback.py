@@ -9,15 +9,15 @@ from uuid import uuid4
 from redis import Redis
 
 from producer.contract import Keys
-from producer.queue.lease_scripts import HAND_BACK
+from producer.queue.scripts import HAND_BACK
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HandedBack:
-    """How many jobs a dead worker held, and how many of them were on trial (`worker.consumer.bisection`)."""
+    """How many jobs a dead worker held, and how many of them had texts under test."""
 
     num_jobs: int
-    num_on_trial: int
+    num_under_test: int
 
 
 def new_owner() -> str:
@@ -30,6 +30,6 @@ def hand_back(redis: Redis, keys: Keys, owner: str) -> HandedBack:
 
     redis-py's errors pass through.
     """
-    answer: Any = redis.eval(HAND_BACK, 1, keys.root, owner)
-    num_jobs, num_on_trial = answer
-    return HandedBack(num_jobs=num_jobs, num_on_trial=num_on_trial)
+    answer: Any = redis.eval(*HAND_BACK.eval_args(keys.root, owner))
+    num_jobs, num_under_test = answer
+    return HandedBack(num_jobs=num_jobs, num_under_test=num_under_test)

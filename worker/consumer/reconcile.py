@@ -7,34 +7,12 @@ import structlog
 from redis import Redis
 
 from producer.contract import Keys
+from producer.queue.scripts import RECONCILE
 
 log = structlog.stdlib.get_logger(__name__)
 
 RECOUNT_S = 60.0
 MAX_JOBS = 20_000  # to count more would hold up everybody for more than some milliseconds
-
-# KEYS[1] root of the queue's keys, ARGV worker, most jobs to look at
-# -> how many bytes the counter had too many; 0 if another worker does it, or there are too many jobs
-_RECOUNT = """
-local root = KEYS[1]
-for _, name in ipairs(redis.call('ZRANGE', root .. 'workers', 0, -1)) do
-  if name < ARGV[1] then return 0 end
-end
-local sets = {root .. 'waiting', root .. 'leases'}
-if redis.call('ZCARD', sets[1]) + redis.call('ZCARD', sets[2]) > tonumber(ARGV[2]) then return 0 end
-local bytes = 0
-for _, set in ipairs(sets) do
-  for _, id in ipairs(redis.call('ZRANGE', set, 0, -1)) do
-    bytes = bytes + tonumber(redis.call('HGET', root .. 'job:' .. id, 'bytes') or '0')
-  end
-end
-local counted = tonumber(redis.call('HGET', root .. 'totals', 'bytes') or '0')
-if counted ~= bytes then
-  redis.call('HDEL', root .. 'totals', 'bytes')
-  redis.call('HSET', root .. 'totals', 'bytes', bytes)
-end
-return counted - bytes
-"""
 
 
 class Reconciler:
@@ -56,6 +34,6 @@ class Reconciler:
         if now_s < self._due_s:
             return
         self._due_s = now_s + self._interval_s
-        excess: Any = redis.eval(_RECOUNT, 1, self._keys.root, self._worker, str(MAX_JOBS))
+        excess: Any = redis.eval(*RECONCILE.eval_args(self._keys.root, self._worker, str(MAX_JOBS)))
         if excess:
             log.warning("recounted", queue=self._keys.queue, bytes_too_many=excess)

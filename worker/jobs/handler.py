@@ -75,12 +75,12 @@ class EmbedJobs:
         """
         watch = Stopwatch()
         try:
-            if claim.trial is None:
+            if claim.bisection is None:
                 async with self._gate.together():
                     return await self._run(claim, payload, watch)
             async with self._gate.alone():
                 await self._quiet()
-                return await self._try(claim, payload, claim.trial, watch)
+                return await self._try(claim, payload, claim.bisection, watch)
         except (RequestError, PayloadError) as error:
             self._tell(claim, watch, error=error)
             return JobResult(encode_failure(Failure(code=error.code, message=str(error))))

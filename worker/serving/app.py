@@ -1,12 +1,10 @@
-"""Where the worker's parts meet. Holds no logic."""
+"""Connects the worker's parts, and serves until a signal. Holds no logic."""
 
-import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 
 import structlog
-from arq.connections import ArqRedis
 
 from producer.contract import Keys, Provenance, queue_name
 from producer.errors import BackendDead
@@ -16,8 +14,7 @@ from producer.transport.url import redacted
 from worker.batching.batcher import Batcher
 from worker.batching.packing import Budget
 from worker.batching.runner import Runner
-from worker.consumer.consumer import LeaseWorker
-from worker.consumer.failures import failed_event
+from worker.consumer.consumer import Consumer
 from worker.consumer.handback import new_owner
 from worker.consumer.heartbeat import Heartbeat
 from worker.consumer.leases import Leases
@@ -26,12 +23,12 @@ from worker.jobs.embedder import Embedder
 from worker.jobs.handler import EmbedJobs, Mark
 from worker.jobs.prompts import read_prompts
 from worker.jobs.request_part import Serving
+from worker.serving.stage_failure import StageFailure
 from worker.serving.vector_cache import open_cache
 from worker.settings import Settings
 from worker.startup.boot import Booted
 from worker.telemetry.counters import Counters
-from worker.telemetry.events import BatchEvent, JobEvent
-from worker.telemetry.log_lines import log_batch, log_job, to_all
+from worker.telemetry.observers import BatchObserver, JobObserver
 from worker.telemetry.report import Report
 from worker.telemetry.worker_info import WorkerInfo
 
@@ -45,92 +42,56 @@ async def serve(
     owner: str | None = None,
     on_ready: Callable[[Callable[[], Report]], None] = lambda _: None,
 ) -> None:
-    """Take jobs until a signal ends it; what still runs then goes back to the queue.
+    """Run jobs until a signal; what still runs after the grace goes back to the queue.
 
-    `owner` is the name under which it holds leases, a new one if none is given. `on_ready` is given
-    what tells, from any thread, how the worker is.
-    Raises QueueUnavailable if Redis is absent at the start, BackendDead if the device or another stage dies.
+    `owner` is the name under which it holds leases, a new one if none is given. `on_ready` gets a function
+    that reports the state of the worker, from any thread. Raises QueueUnavailable if Redis is unreachable at
+    the start, BackendDead if the device or another stage dies.
     """
     keys = Keys(queue_name(settings.name), settings.prefix)
     name = owner or new_owner()
-    loop = asyncio.get_running_loop()
-    died: asyncio.Future[None] = loop.create_future()
-
-    def on_death(error: BaseException) -> None:
-        loop.call_soon_threadsafe(_fail, died, error)
-
-    async with await _redis(settings, keys) as redis:
-        counters = Counters()
-        on_job = to_all(log_job, counters.count_job)
-        on_batch = to_all(log_batch, counters.count_batch)
-        info = worker_info(name, settings, booted, counters)
+    counters = Counters()
+    jobs, batches, failure = JobObserver(counters), BatchObserver(counters), StageFailure()
+    info = worker_info(name, settings, booted, counters)
+    async with connect(settings.redis_url) as redis:
+        with redis_errors(settings.redis_url):
+            jobs_pending: int = await redis.zcard(keys.pending)
+        log.info("queue", name=keys.queue, redis=redacted(settings.redis_url), jobs_pending=jobs_pending)
         leases = Leases(redis, keys, worker=name, lease_s=settings.lease_s, describe=info.encoded)
-        with _pipeline(
-            settings, booted, keys, mark=leases.mark, on_job=on_job, on_batch=on_batch, on_death=on_death
-        ) as jobs:
-            worker = LeaseWorker(
-                jobs,
+        with _embed_jobs(
+            settings, booted, keys, mark=leases.mark, jobs=jobs, batches=batches, failure=failure
+        ) as embed_jobs:
+            consumer = Consumer(
+                embed_jobs,
                 redis=redis,
                 keys=keys,
                 leases=leases,
+                observer=jobs,
                 max_jobs=settings.max_jobs,
                 max_tries=settings.max_tries,
                 grace_s=settings.grace_s,
-                on_failure=lambda claim, failure: on_job(failed_event(claim, failure)),
             )
-            on_lost = to_all(worker.lease_lost, counters.count_lost_lease)
-            heartbeat = _heartbeat(
-                settings, leases, on_lost=on_lost, on_death=on_death, after_beat=Reconciler(keys, name)
-            )
-            with closing(heartbeat):
-                worker.start_heartbeat(heartbeat)
+            reconciler = Reconciler(keys, name)
+            with closing(_heartbeat(settings, leases, consumer, failure, reconciler)) as heartbeat:
                 log.info("worker_ready", name=name, model=settings.name, profile=booted.profile.name)
                 on_ready(lambda: info.report(heartbeat.state))
-                await worker.run_until(died)
-    log.info("worker_stopped", name=name, jobs_done=worker.jobs_complete)
-
-
-def _heartbeat(
-    settings: Settings,
-    leases: Leases,
-    *,
-    on_lost: Callable[[str], None],
-    on_death: Callable[[BaseException], None],
-    after_beat: Reconciler,
-) -> Heartbeat:
-    """On a connection of its own: it tries again with the next beat, so it waits for no silent peer."""
-    patience = OutageBudget(settings.lease_s / 3)
-    timeout_s = max(1.0, settings.lease_s / 2)
-    return Heartbeat(
-        leases,
-        connect_blocking(settings.redis_url, timeout_s=timeout_s, patience=patience),
-        lease_s=settings.lease_s,
-        on_lost=on_lost,
-        on_death=on_death,
-        after_beat=after_beat,
-    )
-
-
-async def _redis(settings: Settings, keys: Keys) -> ArqRedis:
-    redis = connect(settings.redis_url)
-    with redis_errors(settings.redis_url):
-        waiting: int = await redis.zcard(keys.waiting)
-    log.info("queue", name=keys.queue, redis=redacted(settings.redis_url), jobs_pending=waiting)
-    return redis
+                async with failure.ends_block():
+                    await consumer.run(heartbeat)
+    log.info("worker_stopped", name=name, jobs_done=consumer.jobs_done)
 
 
 @contextmanager
-def _pipeline(
+def _embed_jobs(
     settings: Settings,
     booted: Booted,
     keys: Keys,
     *,
     mark: Mark,
-    on_job: Callable[[JobEvent], None],
-    on_batch: Callable[[BatchEvent], None],
-    on_death: Callable[[BaseException], None],
+    jobs: JobObserver,
+    batches: BatchObserver,
+    failure: StageFailure,
 ) -> Iterator[EmbedJobs]:
-    """From a job's payload to its answer: tokenizer threads, cache, batcher, device thread."""
+    """From a job's payload to its result: tokenizer threads, cache, batcher, runner; closed at the end."""
     backend = booted.backend
     budget = Budget(
         max_tokens=backend.max_batch_tokens, max_texts=backend.max_batch_texts, padded=backend.padded
@@ -141,31 +102,48 @@ def _pipeline(
             on_exit.callback(cache.close)
         batcher = Batcher(budget, dim=backend.dim)
         embedding = Embedder(booted.tokenizer, batcher, cache=cache)
-        device = Runner(backend, batcher, on_batch=on_batch, on_death=on_death)
+        runner = Runner(backend, batcher, on_batch=batches.batch_computed, on_death=failure.report)
         executor = on_exit.enter_context(
             ThreadPoolExecutor(max_workers=4, thread_name_prefix="embedmill-cpu")
         )
+        answers_to = serving(settings, booted)
         try:
-            yield EmbedJobs(serving(settings, booted), embedding, executor=executor, mark=mark, on_job=on_job)
+            yield EmbedJobs(answers_to, embedding, executor=executor, mark=mark, on_job=jobs.job_ended)
         finally:
             batcher.close(BackendDead("the worker is shutting down"))
-            device.close()
+            runner.close()
+
+
+def _heartbeat(
+    settings: Settings, leases: Leases, consumer: Consumer, failure: StageFailure, reconciler: Reconciler
+) -> Heartbeat:
+    """The heartbeat on a connection that gives up early on a silent peer: the next beat tries again."""
+    patience = OutageBudget(settings.lease_s / 3)
+    timeout_s = max(1.0, settings.lease_s / 2)
+    return Heartbeat(
+        leases,
+        connect_blocking(settings.redis_url, timeout_s=timeout_s, patience=patience),
+        lease_s=settings.lease_s,
+        on_lost=consumer.lease_lost,
+        on_death=failure.report,
+        after_beat=reconciler,
+    )
 
 
 def worker_info(name: str, settings: Settings, booted: Booted, counters: Counters) -> WorkerInfo:
-    """What the worker publishes about itself."""
+    """What the worker reports about itself."""
     return WorkerInfo(
         name=name,
         model=settings.name,
         revision=booted.model.revision,
         profile=booted.profile,
         choice=booted.survey.choice,
-        counters=counters,
+        tally=counters,
     )
 
 
 def serving(settings: Settings, booted: Booted) -> Serving:
-    """What the worker answers to, and with."""
+    """The model names that the worker answers to, and what its replies are made with."""
     card, profile = booted.survey.manifest.model, booted.profile
     return Serving(
         names=frozenset({settings.name, settings.model, card.name, *card.aliases}),
@@ -180,8 +158,3 @@ def serving(settings: Settings, booted: Booted) -> Serving:
         dim=booted.backend.dim,
         matryoshka=bool(card.matryoshka or booted.model.matryoshka_dims),
     )
-
-
-def _fail(died: asyncio.Future[None], error: BaseException) -> None:
-    if not died.done():
-        died.set_exception(error)

@@ -1,4 +1,4 @@
-"""Which store the vector cache has, as the settings say."""
+"""Opens the vector cache with the store that the settings name."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from worker.vector_cache.sqlite_store import DiskVectors
 
 
 def open_cache(settings: Settings, booted: Booted, keys: Keys) -> VectorCache | None:
-    """The cache, or None if it is off. Raises SettingsError if its directory cannot be used."""
+    """The vector cache, or None if it is off. Raises SettingsError if its directory cannot be used."""
     if settings.vector_cache == "off":
         return None
     precision = booted.profile.precision
@@ -22,7 +22,7 @@ def open_cache(settings: Settings, booted: Booted, keys: Keys) -> VectorCache | 
     max_entries = max_records(settings.vector_cache_mb, dim)
     store: Store
     if settings.vector_cache == "redis":
-        # Little patience: an answer must not wait long for what is only a saving.
+        # A short outage budget: a result must not wait long for what only saves time.
         redis = connect_blocking(settings.redis_url, timeout_s=2.0, patience=OutageBudget(0.2))
         store = RedisVectors(redis, keys.root, max_entries=max_entries)
     else:
@@ -31,6 +31,6 @@ def open_cache(settings: Settings, booted: Booted, keys: Keys) -> VectorCache | 
             store = DiskVectors(path, max_entries=max_entries)
         except StoreError as error:
             raise SettingsError(
-                f"EMBEDMILL_VECTOR_CACHE: {error}; name a directory that can be written, or remove the file"
+                f"EMBEDMILL_VECTOR_CACHE: {error}; name a writable directory, or remove the file"
             ) from error
     return VectorCache(store, identity=f"{booted.fingerprint}\0{precision}", dim=dim)

@@ -52,9 +52,9 @@ def supervise(
             return False
         if returned.num_jobs:
             log.warning(
-                "jobs_handed_back", name=owner, jobs=returned.num_jobs, bisecting=returned.num_on_trial
+                "jobs_handed_back", name=owner, jobs=returned.num_jobs, under_test=returned.num_under_test
             )
-        return returned.num_on_trial > 0
+        return returned.num_under_test > 0
 
     processes = {
         device: WorkerProcess(one, command=command, hand_back=hand_back_jobs)

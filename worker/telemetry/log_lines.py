@@ -1,25 +1,10 @@
-"""Who is told of a batch or a job: the log here, and whoever else listens."""
-
-from collections.abc import Callable
-from typing import TypeVar
+"""Log lines of batches and jobs."""
 
 import structlog
 
 from worker.telemetry.events import BatchEvent, JobEvent
 
 log = structlog.stdlib.get_logger(__name__)
-
-_Event = TypeVar("_Event")
-
-
-def to_all(*listeners: Callable[[_Event], None]) -> Callable[[_Event], None]:
-    """Tell every listener, in this order."""
-
-    def tell(event: _Event) -> None:
-        for listener in listeners:
-            listener(event)
-
-    return tell
 
 
 def log_batch(event: BatchEvent) -> None:

@@ -69,10 +69,10 @@ WORKER_METRICS = (
 
 # Fields of producer.queue.status.QueueStatus, read from Redis at the scrape; the same from every machine.
 QUEUE_METRICS = (
-    MetricSpec("waiting", "gauge", "queue_waiting_jobs", "Jobs waiting for a worker."),
+    MetricSpec("pending", "gauge", "queue_pending_jobs", "Jobs that no worker has claimed."),
     MetricSpec("running", "gauge", "queue_running_jobs", "Jobs running, or pausing before their next try."),
-    MetricSpec("num_bytes", "gauge", "queue_bytes", "Bytes of text in waiting and running jobs."),
-    MetricSpec("next_waited_s", "gauge", "queue_age_seconds", "How long the next job has waited."),
+    MetricSpec("num_bytes", "gauge", "queue_bytes", "Bytes of text in pending and running jobs."),
+    MetricSpec("next_age_s", "gauge", "queue_age_seconds", "Age of the job that is claimed next."),
     MetricSpec("dead", "gauge", "queue_dead_letters", "Dead letters: failed jobs that are kept."),
     MetricSpec("num_workers", "gauge", "queue_workers", "Live worker processes on all machines."),
     MetricSpec("ended", "counter", "queue_jobs", "Jobs ended on all machines, by outcome.", "outcome"),
@@ -133,7 +133,7 @@ def queue_families(model: str, status: Mapping[str, Any] | None) -> Iterator[Met
         return
     fields = {
         **status,
-        "next_waited_s": status["next_waited_s"] or 0.0,
+        "next_age_s": status["next_age_s"] or 0.0,
         "num_workers": len(status["workers"]),
         "ended": {outcome: status[outcome] for outcome in ("done", "failed", "cancelled")},
     }

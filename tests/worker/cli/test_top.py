@@ -54,10 +54,10 @@ WORKER = WorkerRecord(
 )
 QUEUE = QueueStatus(
     queue="nvidia_llama_nemotron_embed_1b_v2",
-    waiting=123_456,
+    pending=123_456,
     running=64,
     num_bytes=1_234_567_890,
-    next_waited_s=5400.0,
+    next_age_s=5400.0,
     done=1000,
     failed=1,
     cancelled=0,

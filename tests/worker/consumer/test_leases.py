@@ -75,7 +75,7 @@ async def test_an_equal_job_is_joined_while_queued_running_and_kept(redis: Redis
 
 
 async def test_every_claim_has_its_request_however_large(redis: Redis, keys: Keys) -> None:
-    """Small ones come along, large ones are asked for; of one that is gone there is None."""
+    """Small ones come with the claim, large ones are fetched; one that is gone is None."""
     texts = {await enqueue(redis, keys, text): text for text in ("a", "b" * 100_000, "c", "d")}
     gone = next(iter(texts))
     await redis.delete(keys.request(gone))
@@ -84,8 +84,8 @@ async def test_every_claim_has_its_request_however_large(redis: Redis, keys: Key
     assert found == {**texts, gone: None}
 
 
-async def test_a_claim_tells_whether_others_wait(redis: Redis, keys: Keys) -> None:
-    """Whether it was bounded by jobs or by bytes; who took them all need not look again."""
+async def test_a_claim_tells_whether_jobs_are_left(redis: Redis, keys: Keys) -> None:
+    """Whether it was limited by jobs or by bytes; a worker that claimed all need not look again."""
     owner = leases(redis, keys)
     for text in ("a", "bb", "cc"):
         await enqueue(redis, keys, text)
@@ -95,7 +95,7 @@ async def test_a_claim_tells_whether_others_wait(redis: Redis, keys: Keys) -> No
 
 
 async def test_a_job_has_one_owner(redis: Redis, keys: Keys) -> None:
-    """Of two workers claiming at once each job goes to one."""
+    """When workers claim at once, each job goes to one of them."""
     for number in range(40):
         await enqueue(redis, keys, f"text {number}")
     rows = await asyncio.gather(*(leases(redis, keys, name).claim(30, MANY) for name in "abc"))
@@ -110,7 +110,7 @@ async def test_an_expired_lease_is_claimed_again_and_fenced(redis: Redis, keys: 
     lost = await claim_one(slow)
     await asyncio.sleep(0.1)
     claim = await claim_one(other)
-    assert (claim.job, claim.tries, claim.trial) == (job, 1, Bisection())
+    assert (claim.job, claim.tries, claim.bisection) == (job, 1, Bisection())
     assert not await slow.finish(lost, JobResult(b"wrong"))
     assert not await slow.mark(lost, Bisection(), NOTHING)
     assert not await slow.release(lost, burn_try=True)
@@ -135,7 +135,7 @@ async def test_a_token_is_never_given_twice(redis: Redis, keys: Keys) -> None:
 
 
 async def test_a_renewed_lease_is_kept(server: EmbeddedServer, redis: Redis, keys: Keys) -> None:
-    """Beyond its first term; and losing it, while another worker is heard, is told."""
+    """Beyond its first term; a worker learns that it was lost while another worker was heard."""
     await enqueue(redis, keys)
     owner = leases(redis, keys, "a", lease_s=0.2)
     claim = await claim_one(owner)
@@ -157,7 +157,7 @@ async def test_a_renewed_lease_is_kept(server: EmbeddedServer, redis: Redis, key
 async def test_after_a_silence_of_all_leases_are_spared(
     server: EmbeddedServer, redis: Redis, keys: Keys, first: str
 ) -> None:
-    """Redis was away: whoever comes back first takes nothing; a worker that does not come back loses its."""
+    """Redis was away: the first worker back takes nothing; one that does not come back loses its leases."""
     await enqueue(redis, keys)
     owner, other = (leases(redis, keys, name, lease_s=0.2) for name in "ab")
     claim = await claim_one(owner)
@@ -174,13 +174,13 @@ async def test_after_a_silence_of_all_leases_are_spared(
             other.renew(blocking, [])
             await asyncio.sleep(0.05)
         [(again, _)] = await other.claim(1, MANY)
-    assert (again.tries, again.trial) == (1, Bisection())
+    assert (again.tries, again.bisection) == (1, Bisection())
     assert not await owner.finish(claim, ANSWER)
     assert await redis.hget(keys.totals, "lost_leases") == b"1"
 
 
 async def test_a_released_job_pauses_and_counts_its_try(redis: Redis, keys: Keys) -> None:
-    """A failure burns a try and waits; a hand-back does neither."""
+    """A failure costs a try and pauses; a hand-back does neither."""
     await enqueue(redis, keys)
     owner = leases(redis, keys)
     assert await owner.release(await claim_one(owner), burn_try=False)
@@ -204,14 +204,14 @@ async def test_claims_are_bounded_by_bytes_but_never_empty(redis: Redis, keys: K
 
 
 async def test_a_full_queue_refuses(redis: Redis, keys: Keys) -> None:
-    """By jobs and by bytes, with a hint when to come back; what was refused leaves nothing behind."""
+    """By jobs and by bytes, with a hint when to retry; what was refused leaves nothing behind."""
     await enqueue(redis, keys, "a")
     with pytest.raises(QueueFull, match="full") as full:
         await enqueue(redis, keys, "b", limits=QueueLimits(max_jobs=1))
     assert full.value.retry_after_s > 0
     with pytest.raises(QueueFull):
         await enqueue(redis, keys, "b" * 100, limits=QueueLimits(max_bytes=100))
-    assert await redis.zcard(keys.waiting) == 1
+    assert await redis.zcard(keys.pending) == 1
     assert not await redis.keys(keys.staged("*"))
 
 
@@ -225,10 +225,10 @@ async def test_an_urgent_job_overtakes_and_a_lazy_one_waits(redis: Redis, keys: 
 
 
 async def test_a_job_put_there_by_hand_is_claimed_without_a_payload(redis: Redis, keys: Keys) -> None:
-    """So that a worker can answer it instead of tripping over it."""
-    await redis.zadd(keys.waiting, {"stray": 1})
+    """So that a worker can fail it instead of failing at it."""
+    await redis.zadd(keys.pending, {"stray": 1})
     owner = leases(redis, keys)
     [(claim, payload)] = await owner.claim(1, MANY)
     assert (claim.job, claim.num_bytes, payload) == ("stray", 0, None)
     assert await owner.finish(claim, ANSWER)
-    assert await redis.zcard(keys.waiting) == await redis.zcard(keys.leases) == 0
+    assert await redis.zcard(keys.pending) == await redis.zcard(keys.leases) == 0

@@ -1,4 +1,4 @@
-"""The counter of bytes is right again soon, whatever became of the jobs that were counted."""
+"""The byte counter is soon right again, whatever became of the jobs that were counted."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ from producer.contract import EmbedOptions, Keys, build_request, queue_name
 from producer.embedded.services import EmbeddedServer
 from producer.queue.enqueue import QueueLimits, prepare_job, submit
 from producer.transport.connect import connect_blocking
-from worker.consumer import reconcile as recount
+from worker.consumer import reconcile
 from worker.consumer.leases import Leases
 from worker.consumer.reconcile import Reconciler
 
@@ -30,13 +30,13 @@ async def enqueue(redis: Redis, keys: Keys, text: str) -> str:
 
 
 async def test_what_was_lost_is_given_back(redis: Redis, blocking: BlockingRedis, keys: Keys) -> None:
-    """Waiting, running and pausing jobs count; one whose hash is gone does not."""
+    """Pending, running and pausing jobs count; one whose hash is gone does not."""
     jobs = [await enqueue(redis, keys, text * 10) for text in "abcd"]
     leases = Leases(redis, keys, worker="w", lease_s=30)
     (running, _), (pausing, _) = await leases.claim(2, 1 << 30)
     await leases.release(pausing, pause_s=30, burn_try=True)
-    waiting = [job for job in jobs if job not in (running.job, pausing.job)]
-    await redis.delete(keys.job(waiting[0]))
+    pending = [job for job in jobs if job not in (running.job, pausing.job)]
+    await redis.delete(keys.job(pending[0]))
     assert await redis.hget(keys.totals, "bytes") == b"40"
     Reconciler(keys, "w")(blocking)
     assert await redis.hget(keys.totals, "bytes") == b"30"
@@ -44,7 +44,7 @@ async def test_what_was_lost_is_given_back(redis: Redis, blocking: BlockingRedis
 
 
 async def test_an_empty_queue_holds_nothing(redis: Redis, server: EmbeddedServer) -> None:
-    """A worker that starts puts it right; before, the queue was full for ever."""
+    """A worker corrects it at its start; without that the queue would stay full."""
     keys = Keys(queue_name(MODEL))
     await redis.hset(keys.totals, "bytes", 1 << 40)
     async with worker(server.url), asyncio.timeout(10):
@@ -68,6 +68,6 @@ async def test_one_worker_counts_now_and_then(redis: Redis, blocking: BlockingRe
     assert await drift_after(second)
     assert not await drift_after(first)
     assert await drift_after(first)
-    await redis.zadd(keys.waiting, {f"job{n}": n for n in range(recount.MAX_JOBS + 1)})
+    await redis.zadd(keys.pending, {f"job{n}": n for n in range(reconcile.MAX_JOBS + 1)})
     assert await drift_after(Reconciler(keys, "a"))
     blocking.close()

@@ -136,7 +136,7 @@ async def test_everything_done_is_in_the_metrics(
     assert all(seconds > 0 for seconds in stages.values())
     assert sum(stages.values()) <= seen("job_seconds_sum")
     assert seen("queue_jobs_total", outcome="done") == 2
-    assert (seen("queue_up"), seen("queue_waiting_jobs"), seen("queue_age_seconds")) == (1, 0, 0)
+    assert (seen("queue_up"), seen("queue_pending_jobs"), seen("queue_age_seconds")) == (1, 0, 0)
     assert [one.labels["profile"] for one in seen.samples if one.name == "embedmill_profile_info"] == ["fake"]
 
 
@@ -217,7 +217,7 @@ def test_without_redis_the_rest_is_exported() -> None:
     assert seen("queue_up") == 0
     assert (seen("texts_total"), seen("worker_state", state="serving")) == (0, 1)
     assert seen("profile_failed", profile="bad") == 1
-    assert PREFIX + "queue_waiting_jobs" not in seen.names
+    assert PREFIX + "queue_pending_jobs" not in seen.names
 
 
 def test_a_taken_port_is_refused_with_the_setting_s_name() -> None:

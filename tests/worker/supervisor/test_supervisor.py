@@ -174,18 +174,18 @@ async def test_only_the_dead_one_s_jobs_are_handed_back(
     score = await redis.hget(keys.job(lost.job), "score")
     with connect_blocking(server.url) as blocking:
         assert [hand_back(blocking, keys, name) for _ in range(2)] == [
-            HandedBack(num_jobs=1, num_on_trial=0),
-            HandedBack(num_jobs=0, num_on_trial=0),
+            HandedBack(num_jobs=1, num_under_test=0),
+            HandedBack(num_jobs=0, num_under_test=0),
         ]
-    assert await redis.zrange(keys.waiting, 0, -1, withscores=True) == [(lost.job.encode(), float(score))]
+    assert await redis.zrange(keys.pending, 0, -1, withscores=True) == [(lost.job.encode(), float(score))]
     assert set(await redis.zrange(keys.leases, 0, -1)) == {held.job.encode(), paused.job.encode()}
     [(again, _)] = await dead.claim(1, 1)
-    assert (again.tries, again.trial) == (1, Bisection())
+    assert (again.tries, again.bisection) == (1, Bisection())
     assert await dead.mark(again, Bisection(), NOTHING)
     with connect_blocking(server.url) as blocking:
-        assert hand_back(blocking, keys, name) == HandedBack(num_jobs=1, num_on_trial=1)
+        assert hand_back(blocking, keys, name) == HandedBack(num_jobs=1, num_under_test=1)
     [(again, _)] = await alive.claim(1, 1)
-    assert (again.tries, again.trial) == (1, Bisection().died(NOTHING))
+    assert (again.tries, again.bisection) == (1, Bisection().died(NOTHING))
 
 
 @pytest.mark.parametrize(

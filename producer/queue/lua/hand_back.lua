@@ -1,0 +1,30 @@
+--[[
+  Makes every job of a dead worker pending again, in one step since any of them may have been the cause, and
+  forgets the worker.
+
+  KEYS[1] root of the queue's keys
+  ARGV[1] worker
+
+  Returns {jobs that it held, how many of them had texts under test}.
+]]
+--- @include "server_time"
+--- @include "return_to_pending"
+local root = KEYS[1]
+local worker = ARGV[1]
+
+local now = server_time()
+local owner, num_jobs, num_under_test = worker .. ':', 0, 0
+redis.call('ZREM', root .. 'workers', worker)
+redis.call('UNLINK', root .. 'worker:' .. worker)
+for _, id in ipairs(redis.call('ZRANGE', root .. 'leases', 0, -1)) do
+  local token = redis.call('HGET', root .. 'job:' .. id, 'token')
+  if token and string.sub(token, 1, #owner) == owner then
+    num_jobs = num_jobs + 1
+    if return_to_pending(root, id, now) == 2 then num_under_test = num_under_test + 1 end
+  end
+end
+if num_jobs > 0 then
+  redis.call('HINCRBY', root .. 'totals', 'lost_leases', num_jobs)
+  redis.call('PUBLISH', root .. 'wakeup', '+')
+end
+return {num_jobs, num_under_test}

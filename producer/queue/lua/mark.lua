@@ -1,0 +1,22 @@
+--[[
+  Notes, before a worker touches them, which texts of a job are under test, so that a death tells which texts to
+  suspect.
+
+  KEYS[1] root of the queue's keys
+  ARGV[1] id
+  ARGV[2] token
+  ARGV[3] bisection: what is known so far, encoded
+  ARGV[4] under_test: the range of texts that runs next
+
+  Returns 1 if the token owned the job, 0 if not.
+]]
+local root = KEYS[1]
+local id = ARGV[1]
+local token = ARGV[2]
+local bisection = ARGV[3]
+local under_test = ARGV[4]
+
+local job = root .. 'job:' .. id
+if redis.call('HGET', job, 'token') ~= token then return 0 end
+redis.call('HSET', job, 'bisection', bisection, 'under_test', under_test)
+return 1

@@ -1,0 +1,31 @@
+--[[
+  Hands a job back: pending at once, or after a pause, which is a lease without an owner.
+
+  KEYS[1] root of the queue's keys
+  ARGV[1] id
+  ARGV[2] token
+  ARGV[3] pause_ms
+  ARGV[4] refunded_tries
+
+  Returns 1 if the token owned the job, 0 if not.
+]]
+--- @include "server_time"
+local root = KEYS[1]
+local id = ARGV[1]
+local token = ARGV[2]
+local pause_ms = tonumber(ARGV[3])
+local refunded_tries = tonumber(ARGV[4])
+
+local job = root .. 'job:' .. id
+if redis.call('HGET', job, 'token') ~= token then return 0 end
+local now = server_time()
+redis.call('HDEL', job, 'token', 'under_test')
+redis.call('HINCRBY', job, 'tries', 0 - refunded_tries)
+if pause_ms > 0 then
+  redis.call('ZADD', root .. 'leases', now + pause_ms, id)
+else
+  redis.call('ZREM', root .. 'leases', id)
+  redis.call('ZADD', root .. 'pending', redis.call('HGET', job, 'score') or now, id)
+  redis.call('PUBLISH', root .. 'wakeup', '+')
+end
+return 1

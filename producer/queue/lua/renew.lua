@@ -1,0 +1,35 @@
+--[[
+  A worker's sign of life: registers it, stores its record and extends the leases that it still owns.
+
+  KEYS[1] root of the queue's keys
+  ARGV[1] worker
+  ARGV[2] presence_ms: how long the worker counts as alive from now
+  ARGV[3] lease_ms
+  ARGV[4] record: what the worker reports about itself
+  ARGV[5...] id and token of each job that the worker holds, in turn
+
+  Returns the ids of jobs that the worker has lost.
+]]
+--- @include "server_time"
+--- @include "extend_leases_after_outage"
+local root = KEYS[1]
+local worker = ARGV[1]
+local presence_ms = tonumber(ARGV[2])
+local lease_ms = tonumber(ARGV[3])
+local record = ARGV[4]
+
+local now = server_time()
+extend_leases_after_outage(root, now, presence_ms, lease_ms)
+redis.call('ZREMRANGEBYSCORE', root .. 'workers', '-inf', now)
+redis.call('ZADD', root .. 'workers', now + presence_ms, worker)
+redis.call('SET', root .. 'worker:' .. worker, record, 'PX', presence_ms)
+local lost = {}
+for i = 5, #ARGV, 2 do
+  local id, token = ARGV[i], ARGV[i + 1]
+  if redis.call('HGET', root .. 'job:' .. id, 'token') == token then
+    redis.call('ZADD', root .. 'leases', 'XX', now + lease_ms, id)
+  else
+    lost[#lost + 1] = id
+  end
+end
+return lost

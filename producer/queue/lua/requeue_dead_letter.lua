@@ -1,0 +1,36 @@
+--[[
+  Makes a dead letter a pending job again, as if new, whatever the queue's limits. The result that reported its
+  failure is removed, and whoever requeues it wants it like a caller without a run.
+
+  KEYS[1] root of the queue's keys
+  ARGV[1] id
+
+  Returns 1 if it was a dead letter, 0 if not.
+]]
+--- @include "server_time"
+local root = KEYS[1]
+local id = ARGV[1]
+
+local max_deferral_ms = 3600000
+local letter, dead_request = root .. 'dead:' .. id, root .. 'dead-request:' .. id
+local job, request = root .. 'job:' .. id, root .. 'request:' .. id
+if redis.call('EXISTS', letter, dead_request) < 2 then return 0 end
+local now = server_time()
+redis.call('ZREM', root .. 'dead', id)
+redis.call('UNLINK', root .. 'result:' .. id)
+redis.call('RENAME', letter, job)
+redis.call('PERSIST', job)
+redis.call('RENAME', dead_request, request)
+redis.call('PERSIST', request)
+local fields = redis.call('HMGET', job, 'bytes', 'score', 'enqueued')
+local bytes, old_score = fields[1] or 0, tonumber(fields[2] or now)
+local enqueued = tonumber(fields[3] or old_score)
+-- It keeps its head start; what deaths have deferred it by counts for no more than low priority does.
+local score = math.min(now + old_score - enqueued, now + max_deferral_ms)
+redis.call('HDEL', job, 'code', 'message', 'died')
+redis.call('HSET', job, 'tries', 0, 'enqueued', now, 'score', score)
+if redis.call('HSET', job, 'run:', 1) == 1 then redis.call('HINCRBY', job, 'wanted', 1) end
+redis.call('ZADD', root .. 'pending', score, id)
+redis.call('HINCRBY', root .. 'totals', 'bytes', bytes)
+redis.call('PUBLISH', root .. 'wakeup', '+')
+return 1

@@ -1,0 +1,30 @@
+--[[
+  Makes jobs pending again that are leased to a worker which does not know of them, since the reply to its claim
+  was lost. It costs no try.
+
+  KEYS[1] root of the queue's keys
+  ARGV[1] worker
+  ARGV[2...] token of each job that the worker knows of
+
+  Returns the number of jobs that went back.
+]]
+--- @include "server_time"
+local root = KEYS[1]
+local worker = ARGV[1]
+
+local now = server_time()
+local owner, known, num_returned = worker .. ':', {}, 0
+for i = 2, #ARGV do known[ARGV[i]] = true end
+for _, id in ipairs(redis.call('ZRANGE', root .. 'leases', 0, -1)) do
+  local job = root .. 'job:' .. id
+  local fields = redis.call('HMGET', job, 'token', 'score')
+  local token, score = fields[1], tonumber(fields[2] or now)
+  if token and string.sub(token, 1, #owner) == owner and not known[token] then
+    redis.call('HDEL', job, 'token')
+    redis.call('HINCRBY', job, 'tries', -1)
+    redis.call('ZREM', root .. 'leases', id)
+    redis.call('ZADD', root .. 'pending', score, id)
+    num_returned = num_returned + 1
+  end
+end
+return num_returned
