@@ -138,7 +138,7 @@ def worker_info(name: str, settings: Settings, booted: Booted, counters: Counter
         revision=booted.model.revision,
         profile=booted.profile,
         choice=booted.survey.choice,
-        tally=counters,
+        counters=counters,
     )
 
 
