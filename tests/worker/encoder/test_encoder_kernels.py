@@ -1,4 +1,4 @@
-"""Each Triton kernel against plain torch in fp32, on inputs that reach its corners."""
+"""TritonOps against TorchOps in fp32, on padded batches and inputs that reach the kernels' corner cases."""
 # ruff: noqa: PLR0917
 
 import importlib
@@ -36,30 +36,30 @@ def dtype(request: pytest.FixtureRequest, torch: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def portable() -> Any:
+def torch_ops() -> Any:
     """The reference."""
-    return importlib.import_module("worker.encoder.torch_ops").PortableKernels()
+    return importlib.import_module("worker.encoder.torch_ops").TorchOps()
 
 
 @pytest.fixture(scope="module")
-def fused() -> Any:
-    """The kernels under test; GELU outside of the product, where it is exact."""
-    return importlib.import_module("worker.encoder.triton_ops").TritonKernels()
+def triton_ops() -> Any:
+    """The operations under test; without autotuning, so that GELU is exact and outside the matmul."""
+    return importlib.import_module("worker.encoder.triton_ops").TritonOps()
 
 
 @pytest.fixture(scope="module")
-def texts(torch: Any, portable: Any, fused: Any) -> tuple[Any, Any]:
-    """The same texts as the reference and as the kernels get them: with padding and texts that are none."""
+def texts(torch: Any, torch_ops: Any, triton_ops: Any) -> tuple[Any, Any]:
+    """The same texts as the reference gets them and as the kernels do, with padding and empty texts."""
     offsets = torch.tensor(np.concatenate(([0], np.cumsum(LENGTHS))), dtype=torch.int32, device="cuda")
     ids = torch.randint(0, 50, (NUM_TOKENS,), dtype=torch.int32, device="cuda")
     more = torch.full((128 - len(LENGTHS),), NUM_TOKENS, dtype=torch.int32, device="cuda")
     padding = torch.zeros(PADDED - NUM_TOKENS, dtype=torch.int32, device="cuda")
-    plain = portable.place(ids, offsets)
-    return plain, fused.place(torch.cat([ids, padding]), torch.cat([offsets, more]))
+    plain = torch_ops.segment(ids, offsets)
+    return plain, triton_ops.segment(torch.cat([ids, padding]), torch.cat([offsets, more]))
 
 
-def cut_by_hand(lengths: list[int], num_tokens: int) -> list[int]:
-    """Where tiles of at most 64 tokens start: a text of 96 or more begins one, others and padding go on."""
+def tiles_by_hand(lengths: list[int], num_tokens: int) -> list[int]:
+    """Where tiles of at most 64 tokens start: a text of 96 or more begins one, others continue it."""
     cuts, at = [0], 0
     for length, is_text in [*((length, True) for length in lengths), (num_tokens - sum(lengths), False)]:
         if is_text and length >= 96 and at > cuts[-1]:
@@ -71,15 +71,15 @@ def cut_by_hand(lengths: list[int], num_tokens: int) -> list[int]:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_tiles_are_cut_as_by_hand(torch: Any, fused: Any, seed: int) -> None:
+def test_tiles_are_cut_as_by_hand(torch: Any, triton_ops: Any, seed: int) -> None:
     """Random texts, short and long, many and none, with padding: every token is in one tile."""
     random = np.random.default_rng(seed)
     lengths = random.choice([1, 3, 20, 64, 95, 96, 97, 128, 511], int(random.integers(0, 1500))).tolist()
     num_tokens = (sum(lengths) + int(random.integers(0, 999))) // 128 * 128 + 128
     offsets = np.concatenate(([0], np.cumsum(lengths), np.full(int(random.integers(1, 3000)), sum(lengths))))
     ids = torch.zeros(num_tokens, dtype=torch.int32, device="cuda")
-    tiles = fused.place(ids, torch.from_numpy(offsets.astype(np.int32)).cuda()).tiles.tolist()
-    expected = cut_by_hand(lengths, num_tokens)
+    tiles = triton_ops.segment(ids, torch.from_numpy(offsets.astype(np.int32)).cuda()).tiles.tolist()
+    expected = tiles_by_hand(lengths, num_tokens)
     assert tiles[: len(expected)] == expected
     assert set(tiles[len(expected) :]) <= {num_tokens}
 
@@ -93,8 +93,8 @@ def norm(torch: Any, network: Any, width: int, *, rms: bool = False, bias: bool 
     return network.Norm(weight=weight, bias=shift if bias else None, eps=1e-5, rms=rms)
 
 
-def test_every_token_knows_its_text_and_padding_is_empty(texts: Any) -> None:
-    """Starts and ends equal the reference's; behind the last text both are the number of tokens."""
+def test_every_token_has_its_texts_bounds_and_padding_is_empty(texts: Any) -> None:
+    """Starts and ends equal the reference's; after the last text both are the number of tokens."""
     plain, padded = texts
     assert (padded.start[:NUM_TOKENS] == plain.start).all()
     assert (padded.end[:NUM_TOKENS] == plain.end).all()
@@ -115,130 +115,134 @@ def test_every_token_knows_its_text_and_padding_is_empty(texts: Any) -> None:
     ids=["plain", "causal", "window", "causal window", "relative bias"],
 )
 def test_attention(
-    torch: Any, network: Any, portable: Any, fused: Any, texts: Any, dtype: Any,
+    torch: Any, network: Any, torch_ops: Any, triton_ops: Any, texts: Any, dtype: Any,
     head_dim: int, kv_heads: int, causal: bool, window: int, biased: bool,
 ) -> None:  # fmt: skip
-    """Flat tiles give what one text after the other gives; padding stays finite."""
+    """Flat tiles give the same as one text at a time; padding gives zeros."""
     plain, padded = texts
-    attention = network.Attention(
+    attention = network.AttentionSpec(
         heads=4,
         kv_heads=kv_heads,
         head_dim=head_dim,
         scale=head_dim**-0.5,
         bias=torch.randn(4, 2 * 511 + 1, device="cuda") if biased else None,
-        bias_reach=511 if biased else 0,
+        max_distance=511 if biased else 0,
         causal=causal,
         window=window,
     )
     qkv = values(torch, PADDED, (4 + 2 * kv_heads) * head_dim, dtype=dtype)
-    found = fused.attend(qkv, padded, attention)
-    expected = portable.attend(qkv[:NUM_TOKENS].float(), plain, attention)
+    found = triton_ops.attend(qkv, padded, attention)
+    expected = torch_ops.attend(qkv[:NUM_TOKENS].float(), plain, attention)
     assert relative(found[:NUM_TOKENS], expected) < BOUNDS[str(dtype).split(".")[1]]
     assert (found[NUM_TOKENS:] == 0).all()
 
 
 @pytest.mark.parametrize("head_norm", [False, True])
 def test_rotation(
-    torch: Any, network: Any, portable: Any, fused: Any, texts: Any, dtype: Any, head_norm: bool
+    torch: Any, network: Any, torch_ops: Any, triton_ops: Any, texts: Any, dtype: Any, head_norm: bool
 ) -> None:
-    """Queries and keys are turned by their position in their own text; values are left alone."""
+    """Queries and keys are rotated by their position in their own text; values are unchanged."""
     plain, padded = texts
     angles = torch.rand(511, 32, device="cuda") * 6
     norms = [norm(torch, network, 64, rms=True, bias=False) if head_norm else None for _ in range(2)]
     rotation = network.Rotation(
         cosines=angles.cos(), sines=angles.sin(), query_norm=norms[0], key_norm=norms[1]
     )
-    attention = network.Attention(heads=4, kv_heads=2, head_dim=64, scale=0.125, rotation=rotation)
+    attention = network.AttentionSpec(heads=4, kv_heads=2, head_dim=64, scale=0.125, rotation=rotation)
     qkv = values(torch, PADDED, 8 * 64, dtype=dtype)
-    expected = portable.rotate(qkv[:NUM_TOKENS].float(), plain, attention)
-    found = fused.rotate(qkv, padded, attention)[:NUM_TOKENS]
+    expected = torch_ops.rotate(qkv[:NUM_TOKENS].float(), plain, attention)
+    found = triton_ops.rotate(qkv, padded, attention)[:NUM_TOKENS]
     assert relative(found, expected) < BOUNDS[str(dtype).split(".")[1]]
 
 
 @pytest.mark.parametrize("keep_sum", [False, True])
 @pytest.mark.parametrize("rms", [False, True])
 def test_add_norm(
-    torch: Any, network: Any, portable: Any, fused: Any, dtype: Any, keep_sum: bool, rms: bool
+    torch: Any, network: Any, torch_ops: Any, triton_ops: Any, dtype: Any, keep_sum: bool, rms: bool
 ) -> None:
-    """Product, sum and norm agree, and the sum stays in the stream where it is asked for."""
+    """Matmul, sum and norm agree, and the residual holds the sum if asked."""
     linear = network.Linear(
         weight=values(torch, WIDTH, WIDTH, dtype=dtype) * 0.05, bias=values(torch, WIDTH, dtype=dtype)
     )
     exact = network.Linear(weight=linear.weight.float(), bias=linear.bias.float())
-    rows, stream = (values(torch, PADDED, WIDTH, dtype=dtype) for _ in range(2))
+    rows, residual = (values(torch, PADDED, WIDTH, dtype=dtype) for _ in range(2))
     layer_norm = norm(torch, network, WIDTH, rms=rms, bias=not rms)
-    total = stream.float().clone()
+    total = residual.float().clone()
     options = {"keep_sum": keep_sum, "reader": None}
-    expected = portable.add_norm(network.Rows(rows.float()), exact, total, layer_norm, **options)
-    found = fused.add_norm(network.Rows(rows), linear, stream, layer_norm, **options)
+    expected = torch_ops.add_norm(network.Rows(rows.float()), exact, total, layer_norm, **options)
+    found = triton_ops.add_norm(network.Rows(rows), linear, residual, layer_norm, **options)
     bound = BOUNDS[str(dtype).split(".")[1]]
     assert relative(found.values, expected.values) < bound
     if keep_sum:
-        assert relative(stream, total) < bound
+        assert relative(residual, total) < bound
 
 
-def test_an_overflow_stays_finite(torch: Any, network: Any, fused: Any) -> None:
-    """A product beyond float16 saturates, so that no NaN reaches another text."""
+def test_an_overflow_stays_finite(torch: Any, network: Any, triton_ops: Any) -> None:
+    """A matmul that overflows float16 saturates, so that no NaN reaches another text."""
     linear = network.Linear(weight=torch.full((WIDTH, WIDTH), 300.0, device="cuda").half(), bias=None)
     rows = network.Rows(torch.rand(PADDED, WIDTH, device="cuda").half() * 100)
-    stream = torch.zeros(PADDED, WIDTH, device="cuda").half()
+    residual = torch.zeros(PADDED, WIDTH, device="cuda").half()
     layer_norm = norm(torch, network, WIDTH)
-    found = fused.add_norm(rows, linear, stream, layer_norm, keep_sum=False, reader=None)
+    found = triton_ops.add_norm(rows, linear, residual, layer_norm, keep_sum=False, reader=None)
     assert torch.isfinite(found.values).all()
 
 
 @pytest.mark.parametrize("gated", [False, True])
 @pytest.mark.parametrize("activation", ["gelu", "gelu_tanh", "relu", "silu"])
 def test_activation_and_fp8(
-    torch: Any, network: Any, portable: Any, fused: Any, dtype: Any, activation: str, gated: bool
+    torch: Any, network: Any, torch_ops: Any, triton_ops: Any, dtype: Any, activation: str, gated: bool
 ) -> None:
-    """Activations agree, and quantised ones are the same numbers within fp8's step."""
+    """Activations agree, and quantised ones within fp8's step."""
     linear = network.Linear(
         weight=values(torch, 512, WIDTH, dtype=dtype) * 0.05, bias=values(torch, 512, dtype=dtype)
     )
     rows = network.Rows(values(torch, PADDED, WIDTH, dtype=dtype))
-    expected = portable.up(rows, linear, activation, gated=gated, reader=linear).values
-    found = fused.up(rows, linear, activation, gated=gated, reader=linear).values
+    expected = torch_ops.up(rows, linear, activation, gated=gated, reader=linear).values
+    found = triton_ops.up(rows, linear, activation, gated=gated, reader=linear).values
     assert relative(found, expected) < BOUNDS[str(dtype).split(".")[1]]
-    for reader in eight_bit_readers(torch, network, float(expected.abs().max())):
-        eight_bit = fused.up(rows, linear, activation, gated=gated, reader=reader)
-        assert relative(eight_bit.quantised.float() * eight_bit.scale[..., None], expected) < 0.04
+    for reader in fp8_readers(torch, network, float(expected.abs().max())):
+        in_fp8 = triton_ops.up(rows, linear, activation, gated=gated, reader=reader)
+        assert relative(in_fp8.quantised.float() * in_fp8.scale[..., None], expected) < 0.04
 
 
 @pytest.mark.parametrize("rms", [False, True])
-def test_norm_to_fp8(torch: Any, network: Any, portable: Any, fused: Any, dtype: Any, rms: bool) -> None:
-    """Rows with scales of their own and rows in a unit are the same numbers within fp8's step."""
+def test_norm_to_fp8(
+    torch: Any, network: Any, torch_ops: Any, triton_ops: Any, dtype: Any, rms: bool
+) -> None:
+    """Rows with a scale each and rows with a static scale agree within fp8's step."""
     x, layer_norm = (
         values(torch, PADDED, WIDTH, dtype=dtype),
         norm(torch, network, WIDTH, rms=rms, bias=not rms),
     )
-    expected = portable.norm(x.float(), layer_norm, reader=None).values
-    for reader in eight_bit_readers(torch, network, float(expected.abs().max())):
-        found = fused.norm(x, layer_norm, reader=reader)
+    expected = torch_ops.norm(x.float(), layer_norm, reader=None).values
+    for reader in fp8_readers(torch, network, float(expected.abs().max())):
+        found = triton_ops.norm(x, layer_norm, reader=reader)
         assert relative(found.quantised.float() * found.scale[..., None], expected) < 0.04
 
 
-def eight_bit_readers(torch: Any, network: Any, largest: float) -> list[Any]:
-    """A layer that reads rows with scales, and one that reads numbers of up to `largest` in a unit."""
-    from worker.encoder.quantisation import static_scale_of
+def fp8_readers(torch: Any, network: Any, largest: float) -> list[Any]:
+    """A layer that reads a scale per row, and one with a static scale for numbers up to `largest`."""
+    from worker.encoder.quantisation import static_scale_for
 
     weight = torch.zeros(16, WIDTH, device="cuda").to(torch.float8_e4m3fn)
-    unit = static_scale_of(torch.tensor(largest, device="cuda"))
+    static_scale = static_scale_for(torch.tensor(largest, device="cuda"))
     return [
         network.Linear(weight=weight, bias=None, scale=torch.ones(16, device="cuda")),
-        network.Linear(weight=weight, bias=None, scale=torch.ones((), device="cuda"), unit=unit),
+        network.Linear(
+            weight=weight, bias=None, scale=torch.ones((), device="cuda"), static_scale=static_scale
+        ),
     ]
 
 
 @pytest.mark.parametrize("mode", ["mean", "mean_sqrt_len_tokens", "max"])
 def test_pooling_and_unit_length(
-    torch: Any, portable: Any, fused: Any, texts: Any, dtype: Any, mode: str
+    torch: Any, torch_ops: Any, triton_ops: Any, texts: Any, dtype: Any, mode: str
 ) -> None:
-    """One row a text, summed in float32."""
+    """One row per text, summed in float32."""
     plain, padded = texts
     x = values(torch, PADDED, WIDTH, dtype=dtype)
-    expected = portable.pool(x[:NUM_TOKENS], plain, mode)
-    found = fused.pool(x, padded, mode)
+    expected = torch_ops.pool(x[:NUM_TOKENS], plain, mode)
+    found = triton_ops.pool(x, padded, mode)
     assert relative(found[: len(LENGTHS)], expected) < 1e-5
-    unit = fused.normalise(found, padded)[: len(LENGTHS)]
-    assert relative(unit, portable.normalise(expected, plain)) < 1e-5
+    normalised = triton_ops.normalise(found, padded)[: len(LENGTHS)]
+    assert relative(normalised, torch_ops.normalise(expected, plain)) < 1e-5
