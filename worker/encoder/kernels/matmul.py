@@ -94,13 +94,16 @@ def torch_matmul(kind: MatmulKind, rows: Rows, linear: Linear, residual: Tensor 
     weight, bias = linear.weight.t(), linear.bias
     if linear.scale is not None:
         static = linear.static_scale is not None
-        return torch._scaled_mm(
+        recipe = F.ScalingType.TensorWise if static else F.ScalingType.RowWise
+        return F.scaled_mm(
             rows.quantised,
             weight,
-            scale_a=rows.scale if static else rows.scale[:, None],
-            scale_b=linear.scale if static else linear.scale[None, :],
+            rows.scale if static else rows.scale[:, None],
+            recipe,
+            linear.scale if static else linear.scale[None, :],
+            recipe,
             bias=bias,
-            out_dtype=torch.bfloat16,
+            output_dtype=torch.bfloat16,
             use_fast_accum=True,
         )
     if residual is not None:
