@@ -17,17 +17,17 @@ pytestmark = [
 
 
 def test_the_mean_error_is_that_of_a_sample() -> None:
-    """100,000 normed random rows give the same averages as the integral, for any bias and scale."""
+    """100,000 normalised random rows give the same averages as the integral, for any bias and scale."""
     from worker.encoder.gelu_correction import mean_tanh_error
     from worker.encoder.network import Norm
 
     generator = torch.Generator().manual_seed(3)
     weight = torch.randn(40, 64, generator=generator) * torch.linspace(0.01, 0.5, 40)[:, None]
     bias, shift, scale = (torch.randn(size, generator=generator) for size in (40, 64, 64))
-    normed = torch.nn.functional.layer_norm(
+    normalised = torch.nn.functional.layer_norm(
         torch.randn(100_000, 64, generator=generator), (64,), scale, shift
     )
-    x = normed @ weight.T + bias
+    x = normalised @ weight.T + bias
     gelu = torch.nn.functional.gelu
     sampled = (gelu(x.double(), approximate="tanh") - gelu(x.double())).mean(0)
     found = mean_tanh_error(weight, bias, Norm(weight=scale, bias=shift, eps=1e-12))

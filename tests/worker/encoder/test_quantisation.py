@@ -42,7 +42,7 @@ def reader(bound: float | None) -> Any:
 
 @pytest.mark.parametrize("bound", [None, 5000.0], ids=["per row", "static"])
 def test_a_row_depends_on_nothing_but_itself(bound: float | None) -> None:
-    """Its numbers are the same alone and beside a row a thousand times as large, and within fp8's step."""
+    """Its numbers are the same alone and next to a row a thousand times as large, and within fp8's step."""
     x = torch.randn(2, WIDTH, generator=torch.Generator().manual_seed(0)) * torch.tensor([[1.0], [1000.0]])
     together = rows_for(reader(bound), x, torch.bfloat16)
     alone = rows_for(reader(bound), x[:1], torch.bfloat16)

@@ -92,7 +92,7 @@ def test_the_network_is_that_of_numpy(activation: Any) -> None:
 
 @pytest.mark.parametrize("poolings", [*((name,) for name in POOLINGS), ("cls", "max", "mean")])
 def test_every_pooling(poolings: Any) -> None:
-    """Each pooling sees a text's own tokens only; several are joined in order."""
+    """Each pooling sees a text's own tokens only; several are concatenated in order."""
     network, tokens = architecture(), random_tokens()
     weights = random_weights(network)
     states = [by_numpy(network, weights, ids) for ids in per_text(tokens)]

@@ -190,8 +190,8 @@ def test_fp8_gives_a_text_the_same_vector_among_any_others() -> None:
     model, weights = small_model(), small_weights(small_architecture())
     how = {"precision": "fp8", "scales": calibrate(model, weights, TOKENS)}
     alone = embedded(model, weights, small_tokens(3), **how)
-    company = embedded(model, weights, TOKENS, more_slots=3, more_texts=2, **how)
-    np.testing.assert_allclose(company[0], alone[0], atol=1e-3)
+    together = embedded(model, weights, TOKENS, more_slots=3, more_texts=2, **how)
+    np.testing.assert_allclose(together[0], alone[0], atol=1e-3)
 
 
 def test_what_it_cannot_express_is_refused() -> None:

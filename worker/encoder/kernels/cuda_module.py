@@ -1,4 +1,6 @@
-"""Compiles and launches CUDA sources through NVIDIA's bindings, which torch installs.
+"""Compiles and launches CUDA sources through NVIDIA's low-level bindings.
+
+Torch installs those itself; cuda-core would shorten this file, but add a dependency to every torch worker.
 
 https://docs.nvidia.com/cuda/nvrtc/ and https://nvidia.github.io/cuda-python/cuda-bindings/
 """

@@ -19,8 +19,8 @@ def segment(offsets, text_start, text_end, num_texts, num_tokens, BLOCK: tl.cons
         limit = high
         if low == high:
             # Of the programs that find an empty text, the one right after the last text writes the padding.
-            beside_text = (text == 0) | (tl.load(offsets + tl.maximum(text - 1, 0)) < low)
-            limit = tl.where(beside_text, num_tokens, low)
+            after_text = (text == 0) | (tl.load(offsets + tl.maximum(text - 1, 0)) < low)
+            limit = tl.where(after_text, num_tokens, low)
             text = num_texts
         for token in range(low, limit, BLOCK):
             tokens = token + tl.arange(0, BLOCK)
