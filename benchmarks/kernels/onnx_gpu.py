@@ -1,10 +1,10 @@
-"""ONNX Runtime on a GPU, beside our PyTorch encoder and a plain exported graph: tokens to vectors, no queue.
+"""Compares ONNX Runtime on a GPU with our PyTorch encoder and a plain exported graph: tokens in, vectors out.
 
     python -m benchmarks.kernels.onnx_gpu [--mean-tokens 20 177 500] [--batch-tokens 65536] [--rounds 5]
 
 Random weights of MiniLM's, BERT-base's and BERT-large's size, log-normal lengths (sigma 0.6), two batches in
-flight, host to host. The plain graph takes 64 or 256 texts of like length at a time. All take turns; needs
-onnxruntime-gpu and the extra `peers`. Say the GPU, the driver and the versions beside the numbers.
+flight, host to host. The plain graph takes 64 or 256 texts of similar length at a time. All take turns. Needs
+onnxruntime-gpu and the extra `peers`. Report GPU, driver and versions with the numbers.
 """
 
 import argparse
@@ -78,7 +78,7 @@ def joined(work: list[Tokens]) -> Tokens:
 
 
 def in_turns(runs: dict[str, Callable[[], object]], *, num_tokens: int, rounds: int) -> dict[str, float]:
-    """M tokens/s of each, the median round; one more round before warms up."""
+    """M tokens/s of each in its median round, after a round to warm up."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(1 + rounds):
         for name, run in runs.items():

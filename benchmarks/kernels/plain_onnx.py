@@ -1,6 +1,6 @@
-"""The graph that anybody would export, to compare with: transformers' BERT, mean pooling, padded texts.
+"""The graph that a plain export gives, as a baseline: transformers' BERT, mean pooling, padded texts.
 
-Exported by torch with eager attention, in fp16, run by ONNX Runtime at its defaults on the first GPU.
+Exported by torch with eager attention in fp16 and run by ONNX Runtime with default options on the first GPU.
 """
 
 import tempfile
@@ -14,7 +14,7 @@ from worker.contract import Tokens
 
 
 class PlainOnnx:
-    """Embeds batches one after the other; texts of like length go together."""
+    """Embeds one batch at a time, texts of similar length together."""
 
     def __init__(self, directory: Path, *, provider: str = "CUDAExecutionProvider") -> None:
         import onnxruntime
@@ -26,7 +26,7 @@ class PlainOnnx:
             self._session = onnxruntime.InferenceSession(str(graph), providers=[provider])
 
     def embed(self, tokens: Tokens, *, batch_texts: int) -> np.ndarray:
-        """Vectors float32 (n, dim) of all texts, so many at a time."""
+        """Vectors float32 (n, dim) of all texts, `batch_texts` at a time."""
         lengths, parts = tokens.lengths, []
         order = np.argsort(-lengths, kind="stable")
         for start in range(0, len(order), batch_texts):

@@ -1,10 +1,10 @@
-"""Which layers an fp8 profile should keep in 16 bit: measured part by part on real texts, on the CPU.
+"""Finds the layers that an fp8 profile should keep in 16 bit, on real texts and on the CPU.
 
     python -m benchmarks.quality.keep_16bit MODEL_DIR [--min-cosine 0.995] [--texts 150] [--mean-tokens 50]
 
-Each layer is first kept alone. Then layers are kept together, the one that helped the mean cosine most first,
-until the worst cosine to fp32 reaches the bound: that set is the recommendation. The CPU multiplies the same
-fp8 numbers as a GPU, in fp32. Needs the extra `torch`.
+Each layer is first kept alone. Then layers are kept together, in the order in which they improved the mean
+cosine, until the worst cosine to fp32 reaches the bound: that set is the recommendation. The CPU multiplies
+the same fp8 numbers as a GPU, in fp32. Needs the extra `torch`.
 """
 
 import argparse
@@ -28,7 +28,7 @@ PARTS = ("qkv", "up", "down")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """Layers that were kept, and the worst and mean cosine to fp32."""
+    """A set of kept layers, and the worst and mean cosine to fp32."""
 
     kept: tuple[str, ...]
     worst: float
@@ -52,7 +52,10 @@ def main() -> None:
     print(f"{len(tokens)} texts, {len(tokens.ids)} tokens, bound {arguments.min_cosine}")
     last = None
     for trial in trials(model.architecture.layers, measurer(model, tokens), arguments.min_cosine):
-        print(f"{trial.worst:.5f} {trial.mean:.5f}  {', '.join(trial.kept) or 'none kept'}", flush=True)
+        print(
+            f"{trial.worst:.5f} {trial.mean:.5f}  {', '.join(trial.kept) or 'none kept'}",
+            flush=True,
+        )
         last = trial
     if last is None or last.worst < arguments.min_cosine:
         print("no set reaches the bound; choose a 16-bit profile")
@@ -61,10 +64,10 @@ def main() -> None:
 
 
 def trials(num_layers: int, measure: Measure, min_cosine: float) -> Iterator[Trial]:
-    """None kept, each whole part, each layer alone, then growing sets; if any, the last reaches the bound."""
-    bare = measure(())
-    yield bare
-    if bare.worst >= min_cosine:
+    """No layer, each part, each layer alone, then growing sets, up to one that reaches the bound."""
+    none_kept = measure(())
+    yield none_kept
+    if none_kept.worst >= min_cosine:
         return
     for part in PARTS:
         yield measure(tuple(f"layers.{index}.{part}" for index in range(num_layers)))
@@ -73,7 +76,7 @@ def trials(num_layers: int, measure: Measure, min_cosine: float) -> Iterator[Tri
         for part in PARTS:
             alone.append(measure((f"layers.{index}.{part}",)))
             yield alone[-1]
-    # By the mean: the worst text is one text, and jumps.
+    # By the mean: the worst cosine is that of a single text, and noisy.
     alone.sort(key=lambda trial: -trial.mean)
     kept: tuple[str, ...] = ()
     for single in alone:
@@ -85,7 +88,7 @@ def trials(num_layers: int, measure: Measure, min_cosine: float) -> Iterator[Tri
 
 
 def measurer(model: Model, tokens: Tokens) -> Measure:
-    """Measures a set of kept layers on the tokens, in fp8 against fp32."""
+    """A function that measures a set of kept layers on the tokens, fp8 against fp32."""
     expected = embedded(load_backend("torch", model, device="cpu", precision="fp32"), tokens)
 
     def measure(kept: tuple[str, ...]) -> Trial:
@@ -104,12 +107,12 @@ def embedded(backend: Backend, tokens: Tokens) -> FloatArray:
         max_tokens=backend.max_batch_tokens, max_texts=backend.max_batch_texts, padded=backend.padded
     )
     vectors = np.empty((len(tokens), backend.dim), np.float32)
-    waiting = np.arange(len(tokens))
-    while len(waiting):
-        chosen = pack(tokens.lengths[waiting], budget=budget)
-        picked = waiting[chosen]
+    pending = np.arange(len(tokens))
+    while len(pending):
+        chosen = pack(tokens.lengths[pending], budget=budget)
+        picked = pending[chosen]
         vectors[picked] = backend.collect(backend.launch(take(tokens, picked)))
-        waiting = np.delete(waiting, chosen)
+        pending = np.delete(pending, chosen)
     backend.close()
     return vectors
 

@@ -1,11 +1,11 @@
-"""Our vectors of a real model beside those of sentence-transformers in fp32, on real texts.
+"""Compares our vectors of a real model with those of sentence-transformers in fp32, on real texts.
 
     python -m benchmarks.quality.parity MODEL_DIR [--texts 500] [--mean-tokens 60] [--long 50]
         [--ways onnx:fp32,torch:fp32,torch:bf16,torch:fp16:cuda]
 
-A way is a backend, a precision and a device, the CPU if none is named. Lengths are log-normal; `--long` of
-the texts are cut at the longest that the model takes. Theirs go alone, ours in batches as the worker packs
-them. Needs the extra `peers`.
+A way is a backend, a precision and a device, by default the CPU. Lengths are log-normal; `--long` of the
+texts exceed the model's limit and are truncated. sentence-transformers embeds texts one by one, we in batches
+as the worker packs them. Needs the extra `peers`.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def cosines_of(left: FloatArray, right: FloatArray) -> np.ndarray:
-    """Row by row, in float64."""
+    """The cosine of each pair of rows, in float64."""
     a, b = left.astype(np.float64), right.astype(np.float64)
     cosines: np.ndarray = (a * b).sum(axis=1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1))
     return cosines

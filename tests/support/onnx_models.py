@@ -1,4 +1,4 @@
-"""Models with random weights for the tests of graphs, and what ONNX Runtime computes of them."""
+"""Models with random weights for tests of graphs, and their vectors by ONNX Runtime."""
 
 from pathlib import Path
 from typing import Any

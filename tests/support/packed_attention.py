@@ -1,4 +1,4 @@
-"""PackedMultiHeadAttention, which only the CUDA provider has, said in operators of the CPU's."""
+"""PackedMultiHeadAttention, which only the CUDA provider has, as a function of operators that CPUs have."""
 
 from dataclasses import replace
 from typing import Any
@@ -15,7 +15,7 @@ def for_cpu(graph: Graph) -> Graph:
     model.opset_import.append(onnx.helper.make_opsetid("spelled.out", 1))
     for node in model.graph.node:
         if node.op_type == "PackedMultiHeadAttention":
-            # Under its own domain the runtime would look for a kernel, and find none.
+            # Under its own domain the runtime would look for a kernel and find none.
             node.domain = "spelled.out"
     return replace(graph, proto=model.SerializeToString())
 

@@ -1,4 +1,4 @@
-"""Networks of every family with random weights, as transformers builds them and as we read them."""
+"""Networks of every family with random weights, built by transformers and saved for us to read."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ SIZES: dict[str, Any] = {
     "num_attention_heads": 4,
     "intermediate_size": 160,
     "max_position_embeddings": 210,
-    # Ten times the usual, so that attention and activations leave their linear beginnings.
+    # Ten times the usual, so that attention and activations leave their linear range.
     "initializer_range": 0.2,
 }
 DISTIL_SIZES = {

@@ -40,7 +40,7 @@ def small_architecture(**changes: Any) -> Architecture:
 def small_model(
     network: Architecture | None = None, *poolings: Any, denses: tuple[Any, ...] = (), normalize: bool = True
 ) -> Model:
-    """The network with a head of its own, the mean unless said."""
+    """A model of the network, mean pooling by default."""
     network = network or small_architecture()
     head = Head(poolings=poolings or ("mean",), include_prompt=True, denses=denses, normalize=normalize)
     return Model(
@@ -74,7 +74,7 @@ def small_tokens(*lengths: int) -> Tokens:
 
 
 def by_the_flat_graph(model: Model, weights: Weights, tokens: Tokens) -> FloatArray:
-    """What the unpadded fp32 graph, proven elsewhere, gives for the texts."""
+    """The vectors of the flat fp32 graph, which has tests of its own."""
     session = open_session(build_graph(model, weights), "CPUExecutionProvider")
     inputs = graph_inputs(tokens, np.arange(len(tokens)), model.architecture.position_offset)
     vectors: FloatArray = session.run(["vectors"], inputs)[0]

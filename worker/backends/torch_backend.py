@@ -120,11 +120,11 @@ def load(
     with torch_errors():
         place = torch.device(device)
         on_gpu = place.type == "cuda"
-        kernels = _gpu_kernels(model, place, precision, cache) if on_gpu else TorchOps()
+        ops = _gpu_ops(model, place, precision, cache) if on_gpu else TorchOps()
         encoder = build_encoder(
             model,
             weights,
-            kernels=kernels,
+            ops=ops,
             device=place,
             precision=precision,
             keep_16bit=keep_16bit,
@@ -136,7 +136,7 @@ def load(
     return TorchBackend(pipeline, model)
 
 
-def _gpu_kernels(model: Model, place: torch.device, precision: str, cache: Path | None) -> Ops:
+def _gpu_ops(model: Model, place: torch.device, precision: str, cache: Path | None) -> Ops:
     if (place.index or 0) >= torch.cuda.device_count():
         raise BackendError(f"PyTorch finds no GPU {place}; install a CUDA build, or choose another device")
     from worker.encoder.kernels.matmul import Matmuls
@@ -153,7 +153,7 @@ def _gpu_kernels(model: Model, place: torch.device, precision: str, cache: Path 
             f"the model has heads of {model.architecture.head_dim} units, our kernels do {HEAD_DIMS}; "
             "choose an onnx profile"
         )
-    return TritonOps(Matmuls(cache and cache / "products"))
+    return TritonOps(Matmuls(cache and cache / "autotune"))
 
 
 def _gpu_pipeline(encoder: Encoder, model: Model, budget: int) -> Pipeline:

@@ -1,4 +1,4 @@
-"""What lies in the cache: models, golden vectors, verdicts, measurements, plans and products."""
+"""What lies in the cache: models, golden vectors, verdicts, measurements, plans and autotune results."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -39,7 +39,7 @@ def cache_entries(cache: Path) -> list[Entry]:
         *_described(cache / "verified", "verdict", known),
         *_measurements(cache / "measurements", profiles),
         *_plans(cache / "plans", profiles),
-        *(_entry("products", path) for path in sorted((cache / "products").glob("*.json"))),
+        *(_entry("autotune", path) for path in sorted((cache / "autotune").glob("*.json"))),
     ]
 
 

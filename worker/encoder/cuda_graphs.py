@@ -1,4 +1,4 @@
-"""One captured CUDA graph for each bucket of token counts, so that serving launches nothing by hand."""
+"""Captures one CUDA graph per bucket of token counts, so that a batch costs one launch."""
 
 import bisect
 from dataclasses import dataclass
@@ -9,15 +9,15 @@ from worker.encoder.encoder import Encoder
 from worker.encoder.network import Tensor
 
 _SMALLEST_BUCKET_TOKENS = 256
-_STEP = 1.25
+_GROWTH = 1.25
 _TILE_TOKENS = 128
 
 
 def bucket_sizes(max_tokens: int) -> tuple[int, ...]:
-    """Ascending multiples of 128 up to `max_tokens`, each about 1.25 times the one before."""
+    """Ascending multiples of 128 up to `max_tokens`, each about 1.25 times the previous one."""
     sizes = [max_tokens]
     while sizes[-1] > _SMALLEST_BUCKET_TOKENS:
-        smaller = int(sizes[-1] / _STEP) // _TILE_TOKENS * _TILE_TOKENS
+        smaller = int(sizes[-1] / _GROWTH) // _TILE_TOKENS * _TILE_TOKENS
         sizes.append(max(smaller, _SMALLEST_BUCKET_TOKENS))
     return tuple(reversed(sizes))
 
@@ -29,24 +29,24 @@ class _Captured:
 
 
 class GraphedEncoder:
-    """An encoder replayed from graphs. All graphs share input, memory and stream: run one at a time.
+    """Replays an encoder from CUDA graphs that share inputs, memory and stream: run one at a time.
 
-    `inputs` is int32: offsets (max_texts + 1,), then ids. Whoever fills it repeats the token count behind
-    the last text's offset and puts valid ids behind the last token.
+    `inputs` is int32: offsets (max_texts + 1,), then ids. The caller fills the unused offsets with the token
+    count and the unused ids with any valid id.
     """
 
     def __init__(
         self, encoder: Encoder, *, max_tokens: int, max_texts: int, stream: torch.cuda.Stream
     ) -> None:
         self.sizes = bucket_sizes(max_tokens)
-        self._encoder = encoder  # the graphs read its weights where they lie, and own none of them
+        self._encoder = encoder  # keeps the weights alive: the graphs hold only their addresses
         self._max_texts = max_texts
         device = encoder.network.embeddings.words.device
         self.inputs = torch.zeros(max_texts + 1 + max_tokens, dtype=torch.int32, device=device)
         self._captured: dict[int, _Captured] = {}
         pool = torch.cuda.graph_pool_handle()
-        stream.wait_stream(torch.cuda.current_stream(device))  # which made the inputs and the weights
-        for size in reversed(self.sizes):  # the largest first: the others fit into its memory
+        stream.wait_stream(torch.cuda.current_stream(device))  # on which inputs and weights were made
+        for size in reversed(self.sizes):  # largest first: the others reuse its memory
             self._captured[size] = self._capture(encoder, size, pool, stream)
 
     def bucket(self, num_tokens: int) -> int:
@@ -54,7 +54,7 @@ class GraphedEncoder:
         return self.sizes[bisect.bisect_left(self.sizes, num_tokens)]
 
     def replay(self, bucket: int) -> Tensor:
-        """Compute from `inputs`, on the current stream; (texts, dim), lasting until the next replay."""
+        """Compute (texts, dim) from `inputs` on the current stream; valid until the next replay."""
         captured = self._captured[bucket]
         captured.graph.replay()
         return captured.vectors
@@ -63,11 +63,11 @@ class GraphedEncoder:
         self, encoder: Encoder, size: int, pool: tuple[int, int], stream: torch.cuda.Stream
     ) -> _Captured:
         split = self._max_texts + 1
-        # No more texts than tokens: what follows the picked rows of CLS models would compute for all others.
+        # No more texts than tokens: with CLS pooling the last layer runs once per text, empty ones included.
         offsets = self.inputs[: min(self._max_texts, size) + 1]
         ids = self.inputs[split : split + size]
         with torch.cuda.stream(stream):
-            encoder.vectors(ids, offsets)  # compiles the kernels and lets libraries allocate what they keep
+            encoder.vectors(ids, offsets)  # compiles kernels and allocates library workspaces
         stream.synchronize()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=pool, stream=stream):

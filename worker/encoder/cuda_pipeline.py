@@ -1,4 +1,4 @@
-"""Batches through one GPU: copied in, computed and copied out on a stream each; the host waits for none."""
+"""Overlaps copying in, computing and copying out on one GPU, each on a stream of its own."""
 
 import gc
 import math
@@ -14,14 +14,14 @@ from worker.encoder.network import Tensor
 from worker.encoder.torch_errors import is_out_of_memory
 from worker.encoder.triton_ops import ROWS_MULTIPLE
 
-_NUM_SLOTS = 3  #: two batches in flight, and one being filled
-_TOKENS_PER_TEXT = 4  #: room for texts is made as if they were this long
+_NUM_SLOTS = 3  #: two batches in flight while a third is filled
+_TOKENS_PER_TEXT = 4  #: a batch has room for max_tokens / 4 texts
 _SMALLEST_BUDGET_TOKENS = 1024
 
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """Memory and events of one batch on its way; `num_texts` is 0 while it is free."""
+    """Buffers and events of one batch in flight; `num_texts` is 0 while the slot is free."""
 
     pinned_in: Tensor
     device_in: Tensor
@@ -34,10 +34,10 @@ class Slot:
 
 
 class CudaPipeline:
-    """One encoder on one GPU, every shape captured before the constructor returns.
+    """Runs one encoder on one GPU; every graph is captured before the constructor returns.
 
-    `max_tokens` is rounded up to 128 and halved until its graphs fit into the free memory.
-    Raises BackendError if not even the longest text does.
+    `max_tokens` is rounded up to a multiple of 128 and halved until the graphs fit into free memory.
+    Raises BackendError if even the longest text does not fit.
     """
 
     def __init__(self, encoder: Encoder, *, dim: int, max_tokens: int, max_text_tokens: int) -> None:
@@ -45,15 +45,15 @@ class CudaPipeline:
         self._copying_in, self._computing, self._copying_out = (
             torch.cuda.Stream(self._device) for _ in range(3)
         )
-        self._graphs = self._captured(encoder, max_tokens, max_text_tokens)
+        self._graphs = self._capture(encoder, max_tokens, max_text_tokens)
         self.max_tokens = self._graphs.sizes[-1]
         self.max_texts = _max_texts(self.max_tokens)
         self._slots = [self._slot(dim) for _ in range(_NUM_SLOTS)]
         self._next = 0
-        torch.cuda.synchronize(self._device)  # what was zeroed on another stream than it is used on
+        torch.cuda.synchronize(self._device)  # the buffers were zeroed on another stream
 
     def start(self, tokens: Tokens) -> Slot:
-        """Send the batch on its way. Raises BackendError if all slots wait to be finished."""
+        """Launch the batch. Raises BackendError if every slot holds a batch that was not collected."""
         slot = self._slots[self._next]
         if slot.num_texts:
             raise BackendError(f"{_NUM_SLOTS} batches are in flight; collect one before the next launch")
@@ -62,25 +62,25 @@ class CudaPipeline:
         try:
             self._send(slot, tokens)
         except BaseException:
-            torch.cuda.synchronize(self._device)  # nothing may still read what the next batch overwrites
+            torch.cuda.synchronize(self._device)  # a copy may still read what the next batch overwrites
             slot.num_texts = 0
             raise
         return slot
 
     def finish(self, slot: Slot) -> FloatArray:
-        """Wait for the batch; its vectors in memory of their own."""
+        """Wait for the batch and return a copy of its vectors."""
         slot.done.synchronize()
         vectors: FloatArray = slot.pinned_out[: slot.num_texts].numpy().copy()
         slot.num_texts = 0
         return vectors
 
     def close(self) -> None:
-        """Wait for what is under way and give the memory back."""
+        """Wait for batches in flight and free the memory."""
         if self._slots:
             torch.cuda.synchronize(self._device)
             self._slots.clear()
             del self._graphs
-            gc.collect()  # a graph that dies while another one is captured spoils the capture
+            gc.collect()  # destroying a graph during another capture would invalidate that capture
             torch.cuda.empty_cache()
 
     def _send(self, slot: Slot, tokens: Tokens) -> None:
@@ -108,11 +108,11 @@ class CudaPipeline:
         staging[split + num_tokens : split + bucket] = 0
         return split + bucket
 
-    def _captured(self, encoder: Encoder, max_tokens: int, max_text_tokens: int) -> GraphedEncoder:
-        budget = _rounded_up(max(max_tokens, max_text_tokens))
-        smallest = _rounded_up(max(max_text_tokens, _SMALLEST_BUDGET_TOKENS))
+    def _capture(self, encoder: Encoder, max_tokens: int, max_text_tokens: int) -> GraphedEncoder:
+        budget = _round_up(max(max_tokens, max_text_tokens))
+        smallest = _round_up(max(max_text_tokens, _SMALLEST_BUDGET_TOKENS))
         while True:
-            encoder.kernels.prepare(encoder.network, budget)
+            encoder.ops.prepare(encoder.network, budget)
             try:
                 return GraphedEncoder(
                     encoder, max_tokens=budget, max_texts=_max_texts(budget), stream=self._computing
@@ -122,11 +122,11 @@ class CudaPipeline:
                     raise
                 if budget <= smallest:
                     raise BackendError(
-                        f"the GPU has no memory for a batch of {budget} tokens; free some, or choose a "
-                        "smaller model or precision"
+                        f"the GPU has too little memory for a batch of {budget} tokens; free memory, or "
+                        "choose a smaller model or precision"
                     ) from error
-                budget = max(smallest, _rounded_up(budget // 2))
-            torch.cuda.empty_cache()  # outside the handler, whose traceback holds the tensors
+                budget = max(smallest, _round_up(budget // 2))
+            torch.cuda.empty_cache()  # outside the handler: its traceback keeps tensors alive
 
     def _slot(self, dim: int) -> Slot:
         num_inputs = self._graphs.inputs.numel()
@@ -141,9 +141,9 @@ class CudaPipeline:
         )
 
 
-def _rounded_up(num_tokens: int) -> int:
+def _round_up(num_tokens: int) -> int:
     return math.ceil(num_tokens / ROWS_MULTIPLE) * ROWS_MULTIPLE
 
 
 def _max_texts(max_tokens: int) -> int:
-    return _rounded_up(max_tokens // _TOKENS_PER_TEXT)
+    return _round_up(max_tokens // _TOKENS_PER_TEXT)

@@ -1,4 +1,4 @@
-"""The float32 layers behind the pooling, on a device."""
+"""The dense layers after pooling, in float32."""
 
 from dataclasses import dataclass
 
@@ -27,7 +27,7 @@ class DenseLayer:
     activation: str
 
     def __call__(self, x: Tensor) -> Tensor:
-        """The layer's output (n, out) for x (n, in)."""
+        """The layer's output (n, out) for `x` (n, in)."""
         return _ACTIVATIONS[self.activation](torch.nn.functional.linear(x, self.weight, self.bias))
 
 

@@ -1,4 +1,4 @@
-"""Network and head together: flat token ids in, one vector a text out."""
+"""Network and head combined: flat token ids in, one vector per text out."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,28 +19,28 @@ class Encoder:
     """Everything between token ids and vectors, on one device."""
 
     network: Network
-    kernels: Ops
+    ops: Ops
     head: Head
     denses: tuple[DenseLayer, ...]
 
     def vectors(self, ids: Tensor, offsets: Tensor) -> Tensor:
-        """float32 (n, dim) of the texts in int32 `ids` (T,) and `offsets` (n + 1,), all on the device."""
-        flat = self.kernels.place(ids, offsets)
+        """float32 (n, dim) for texts given as int32 `ids` (T,) and `offsets` (n + 1,), all on the device."""
+        flat = self.ops.segment(ids, offsets)
         pooled = self._pooled(flat)
         for dense in self.denses:
             pooled = dense(pooled)
-        return self.kernels.normalise(pooled, flat) if self.head.normalize else pooled
+        return self.ops.normalise(pooled, flat) if self.head.normalize else pooled
 
     def _pooled(self, flat: Flat) -> Tensor:
         poolings = self.head.poolings
         if poolings in (("cls",), ("lasttoken",)):
-            only = _picked(flat, poolings[0])
-            return token_vectors(self.network, self.kernels, flat, only=only).float()
-        x = token_vectors(self.network, self.kernels, flat)
+            only = _token_index(flat, poolings[0])
+            return token_vectors(self.network, self.ops, flat, only=only).float()
+        x = token_vectors(self.network, self.ops, flat)
         parts = [
-            x[_picked(flat, mode)].float()
-            if mode == "cls" or mode == "lasttoken"  # noqa: PLR1714 - mypy narrows no tuple
-            else self.kernels.pool(x, flat, mode)
+            x[_token_index(flat, mode)].float()
+            if mode == "cls" or mode == "lasttoken"  # noqa: PLR1714 - mypy does not narrow by a tuple
+            else self.ops.pool(x, flat, mode)
             for mode in poolings
         ]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
@@ -50,13 +50,13 @@ def build_encoder(
     model: Model,
     weights: Weights,
     *,
-    kernels: Ops,
+    ops: Ops,
     device: torch.device,
     precision: str,
     keep_16bit: Iterable[str] = (),
     tanh_gelu: bool = False,
 ) -> Encoder:
-    """The model's encoder on `device`. Raises as build_network does, and ModelError for bad dense layers."""
+    """The model's encoder on `device`. Raises what build_network raises; ModelError for bad dense layers."""
     network = build_network(
         model.architecture,
         weights,
@@ -66,10 +66,10 @@ def build_encoder(
         keep_16bit=keep_16bit,
         tanh_gelu=tanh_gelu,
     )
-    return Encoder(network=network, kernels=kernels, head=model.head, denses=dense_layers(model.head, device))
+    return Encoder(network=network, ops=ops, head=model.head, denses=dense_layers(model.head, device))
 
 
-def _picked(flat: Flat, mode: str) -> Tensor:
-    """The token that stands for each text; any token for a text that is none."""
-    at = flat.offsets[:-1] if mode == "cls" else flat.offsets[1:] - 1
-    return at.clamp(0, len(flat.ids) - 1)
+def _token_index(flat: Flat, mode: str) -> Tensor:
+    """Index of each text's first or last token; an arbitrary valid one for empty texts."""
+    index = flat.offsets[:-1] if mode == "cls" else flat.offsets[1:] - 1
+    return index.clamp(0, len(flat.ids) - 1)

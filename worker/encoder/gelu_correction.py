@@ -1,26 +1,27 @@
-"""What GELU's tanh form, which matrix products compute on the way, is off by on average."""
+"""The mean error of tanh GELU, which a matmul computes in its epilogue, against exact GELU."""
 
 import torch
 import torch.nn.functional as F
 
 from worker.encoder.network import Norm, Tensor
 
-_REACH = 6.0  #: standard deviations
-_NODES = 193
+_RANGE = 6.0  #: standard deviations on either side
+_NUM_POINTS = 193
 
 
 def mean_tanh_error(weight: Tensor, bias: Tensor | None, norm: Norm) -> Tensor:
-    """float32 (out,): E[tanh form - exact GELU] of weight @ norm(x) + bias, for any x.
+    """float32 (out,): E[tanh GELU - exact GELU] of weight @ norm(x) + bias, for any x.
 
-    Norms leave numbers of mean 0 and variance 1 before their own weight and bias; taking these for normal
-    and independent gives each unit a normal distribution, over which the difference is summed. The
-    difference is even, so it does not average out by itself: for MPNet two thirds of the error are this.
+    Before its weight and bias, a norm's output has mean 0 and variance 1. Treated as independent normal
+    variables, they make each output of the layer normal, and the difference is integrated over that
+    distribution. The difference is an even function, so it does not average out: it is two thirds of MPNet's
+    error.
     """
-    middle = weight.new_zeros(len(weight)) if norm.bias is None else weight @ norm.bias
+    mean = weight.new_zeros(len(weight)) if norm.bias is None else weight @ norm.bias
     if bias is not None:
-        middle = middle + bias
+        mean = mean + bias
     deviation = torch.linalg.vector_norm(weight * norm.weight, dim=1)
-    nodes = torch.linspace(-_REACH, _REACH, _NODES, device=weight.device)
-    density = torch.exp(-nodes.square() / 2)
-    at = middle[:, None] + deviation[:, None] * nodes
-    return (F.gelu(at, approximate="tanh") - F.gelu(at)) @ (density / density.sum())
+    points = torch.linspace(-_RANGE, _RANGE, _NUM_POINTS, device=weight.device)
+    density = torch.exp(-points.square() / 2)
+    x = mean[:, None] + deviation[:, None] * points
+    return (F.gelu(x, approximate="tanh") - F.gelu(x)) @ (density / density.sum())

@@ -1,4 +1,4 @@
-"""From weights on the host to a network on a device."""
+"""Builds the network on a device from weights on the host."""
 
 import math
 from collections.abc import Iterable
@@ -9,7 +9,7 @@ import torch
 from producer.errors import BackendError
 from worker.encoder.gelu_correction import mean_tanh_error
 from worker.encoder.network import (
-    AttentionWeights,
+    AttentionSpec,
     Embeddings,
     Layer,
     Linear,
@@ -22,8 +22,8 @@ from worker.encoder.quantisation import (
     linear_bound,
     norm_bound,
     quantise_rows,
-    quantise_whole,
-    static_scale_of,
+    quantise_tensor,
+    static_scale_for,
 )
 from worker.models.architecture import Architecture
 from worker.models.relative_bias import bias_by_distance
@@ -31,7 +31,7 @@ from worker.models.rope import Rope
 from worker.models.weights import Weights
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "fp8": torch.bfloat16}
-EIGHT_BIT_PARTS = ("qkv", "up", "down")  #: `out` stays: no kernel of ours writes attention's output as fp8
+EIGHT_BIT_PARTS = ("qkv", "up", "down")  #: not `out`: no kernel writes attention's output as fp8
 
 
 def build_network(
@@ -46,19 +46,19 @@ def build_network(
 ) -> Network:
     """The network with its tensors on `device` in `precision` (fp32, fp16, bf16 or fp8).
 
-    Positions are made for texts of up to `max_text_tokens`. With fp8, `keep_16bit` names layers that stay
-    bf16, as "layers.<i>.down". With `tanh_gelu` exact GELU is taken in its tanh form where it is not gated,
-    and what that is off by on average goes into the next bias. Raises BackendError for an unknown precision,
-    a name that is none, and weights that overflow fp16.
+    Position tables cover texts of up to `max_text_tokens`. With fp8, `keep_16bit` names layers that stay
+    bf16, such as "layers.<i>.down". With `tanh_gelu` a network without gates computes exact GELU in its tanh
+    form, and the next bias corrects the mean error. Raises BackendError for an unknown precision, an unknown
+    layer name, and weights that overflow fp16.
     """
     if precision not in _DTYPES:
         raise BackendError(f"PyTorch knows no precision {precision!r:.40}; choose from {', '.join(_DTYPES)}")
     kept = frozenset(keep_16bit)
     known = {f"layers.{index}.{part}" for index in range(architecture.layers) for part in EIGHT_BIT_PARTS}
     for name in sorted(kept - known):
-        raise BackendError(f"keep_16bit names {name!r:.60}, which fp8 would not quantise anyway")
+        raise BackendError(f"keep_16bit names {name!r:.60}, which fp8 does not quantise; remove it")
     tensors = _Tensors(weights, device, precision, kept)
-    # Gated products do not compute it on the way, and have no bias that could take it back.
+    # A gated activation is not part of the matmul, and the next layer has no bias to correct it with.
     tanh_gelu = tanh_gelu and architecture.activation == "gelu" and not architecture.gated
     parts = _Parts(architecture, tensors, max_text_tokens, tanh_gelu=tanh_gelu)
     return Network(
@@ -72,7 +72,7 @@ def build_network(
 
 
 class _Tensors:
-    """Tensors by our name, on the device in the precision of their use."""
+    """Tensors by name, on the device, in the precision they are used in."""
 
     def __init__(
         self, weights: Weights, device: torch.device, precision: str, keep_16bit: frozenset[str]
@@ -92,33 +92,36 @@ class _Tensors:
         return self.exact(self._weights[name]) if name in self._weights else None
 
     def narrow(self, name: str, exact: Tensor) -> Tensor:
-        """In the network's type."""
+        """In the network's dtype. Raises BackendError if it overflows fp16."""
         if self._dtype == torch.float16 and exact.abs().max() > torch.finfo(torch.float16).max:
             raise BackendError(f"tensor {name} overflows fp16; choose a bf16 or fp32 profile")
         return exact.to(self._dtype)
 
-    def linear(self, name: str, *, too_much: Tensor | None = None, reach: Tensor | None = None) -> Linear:
-        """The layer, quantised if the precision and its name ask for it: in one unit if `reach` is known.
+    def linear(
+        self, name: str, *, input_error: Tensor | None = None, input_bound: Tensor | None = None
+    ) -> Linear:
+        """The layer, quantised if the precision and its name ask for it.
 
-        `too_much` is what its input (in,) is off by on average; the bias takes it back. `reach` is the
-        largest number that its input can have.
+        `input_error` (in,) is the mean error of its input, which the bias corrects. `input_bound` () is the
+        largest magnitude of its input: if known, a quantised layer gets a static scale.
         """
         exact, exact_bias = self.named(f"{name}.weight"), self.named(f"{name}.bias")
-        if exact_bias is not None and too_much is not None:
-            exact_bias = exact_bias - exact @ too_much
+        if exact_bias is not None and input_error is not None:
+            exact_bias = exact_bias - exact @ input_error
         bias = None if exact_bias is None else self.narrow(f"{name}.bias", exact_bias)
         part = name.rpartition(".")[2]
         if not self.eight_bit or part not in EIGHT_BIT_PARTS or name in self._keep_16bit:
             return Linear(weight=self.narrow(f"{name}.weight", exact), bias=bias)
-        if reach is not None:
-            weight, scale = quantise_whole(exact)
-            return Linear(weight=weight, bias=bias, scale=scale, unit=static_scale_of(reach))
+        if input_bound is not None:
+            weight, scale = quantise_tensor(exact)
+            static_scale = static_scale_for(input_bound)
+            return Linear(weight=weight, bias=bias, scale=scale, static_scale=static_scale)
         weight, scale = quantise_rows(exact)
         return Linear(weight=weight, bias=bias, scale=scale)
 
 
 class _Parts:
-    """The parts of one architecture's network."""
+    """Builds the parts of one architecture's network."""
 
     def __init__(
         self, architecture: Architecture, tensors: _Tensors, max_text_tokens: int, *, tanh_gelu: bool
@@ -135,7 +138,7 @@ class _Parts:
         words, positions = tensors.named("embeddings.word"), tensors.named("embeddings.position")
         types = tensors.named("embeddings.token_type")
         if types is not None:
-            # One text a sequence: every token is of type 0.
+            # Every sequence is a single text: all tokens are of type 0.
             if positions is None:
                 words = words + types[0]
             else:
@@ -151,19 +154,19 @@ class _Parts:
         name, last = f"layers.{index}", index == self._architecture.layers - 1
         after_attention, after_output = f"{name}.attention_norm", f"{name}.output_norm"
         if not self._architecture.post_norm:
-            # The norm before a branch is the one after the sum before it.
+            # The norm before a branch is the one after the preceding sum.
             after_attention = after_output
             after_output = "final_norm" if last else f"layers.{index + 1}.attention_norm"
         attention_norm = self.norm(after_attention)
-        up_reach, down_reach = self._reaches(name, attention_norm)
+        up_bound, down_bound = self._input_bounds(name, attention_norm)
         return Layer(
             qkv=self._tensors.linear(f"{name}.qkv"),
             attention=self._attention(index),
             out=self._tensors.linear(f"{name}.out"),
             attention_norm=attention_norm,
-            up=self._tensors.linear(f"{name}.up", reach=up_reach),
+            up=self._tensors.linear(f"{name}.up", input_bound=up_bound),
             down=self._tensors.linear(
-                f"{name}.down", too_much=self._tanh_error(name, attention_norm), reach=down_reach
+                f"{name}.down", input_error=self._tanh_error(name, attention_norm), input_bound=down_bound
             ),
             output_norm=self.norm(after_output),
         )
@@ -173,12 +176,12 @@ class _Parts:
         rms = rms or self._architecture.norm == "rms"
         return Norm(weight=weight, bias=bias, eps=self._architecture.norm_eps, rms=rms)
 
-    def _reaches(self, layer: str, norm: Norm) -> tuple[Tensor | None, Tensor | None]:
-        """How large fp8 inputs of up and down can be; of no use where a gate multiplies two such numbers."""
+    def _input_bounds(self, layer: str, norm: Norm) -> tuple[Tensor | None, Tensor | None]:
+        """The bounds of fp8 inputs of up and down; none with a gate, whose product has no useful bound."""
         if self._architecture.gated or not self._tensors.eight_bit:
             return None, None
         named = self._tensors.named
-        # No activation of ours makes a number larger.
+        # None of the activations increases a magnitude.
         return norm_bound(norm), linear_bound(named(f"{layer}.up.weight"), named(f"{layer}.up.bias"), norm)
 
     def _tanh_error(self, layer: str, norm: Norm) -> Tensor | None:
@@ -187,15 +190,15 @@ class _Parts:
         named = self._tensors.named
         return mean_tanh_error(named(f"{layer}.up.weight"), named(f"{layer}.up.bias"), norm)
 
-    def _attention(self, index: int) -> AttentionWeights:
+    def _attention(self, index: int) -> AttentionSpec:
         architecture = self._architecture
-        return AttentionWeights(
+        return AttentionSpec(
             heads=architecture.heads,
             kv_heads=architecture.kv_heads,
             head_dim=architecture.head_dim,
             scale=1.0 / math.sqrt(architecture.head_dim),
             bias=self._bias,
-            bias_reach=0 if self._bias is None else self._max_text_tokens - 1,
+            max_distance=0 if self._bias is None else self._max_text_tokens - 1,
             causal=architecture.causal,
             window=architecture.windows[index] if architecture.windows else 0,
             rotation=self._rotation(index) if architecture.ropes else None,

@@ -1,4 +1,4 @@
-"""A network on its device, as data: tensors in the order in which a forward pass needs them."""
+"""A network on its device, as data: tensors in the order in which the forward pass uses them."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,23 +18,24 @@ class Norm:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StaticScale:
-    """What 1.0 in fp8 stands for in every row alike: `size`, a power of two, and 1 / size, () float32."""
+    """One fp8 scale for all rows of a layer's input: a power of two and its inverse, () float32."""
 
-    size: Tensor
+    value: Tensor
     inverse: Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Linear:
-    """y = x @ weight.T + bias. With `scale` float32 the weight is fp8, and so are the rows that it reads.
+    """y = x @ weight.T + bias. With a float32 `scale` the weight is fp8, and the layer reads fp8 rows.
 
-    These come in one `unit`, and `scale` is (); or each with a scale of its own, and `scale` is (out,).
+    With `static_scale` all rows share that scale and `scale` is (); without, every row has its own scale and
+    `scale` is (out,).
     """
 
     weight: Tensor
     bias: Tensor | None
     scale: Tensor | None = None
-    unit: StaticScale | None = None
+    static_scale: StaticScale | None = None
 
     @property
     def quantised(self) -> bool:
@@ -44,9 +45,9 @@ class Linear:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Embeddings:
-    """Word rows plus position rows, then a norm; a constant token type is part of the positions.
+    """Word rows plus position rows, then a norm; the constant token type is added to the positions.
 
-    Without `norm` and without `positions` the word rows are taken as they are.
+    Without `positions` and `norm` the word rows are used unchanged.
     """
 
     words: Tensor
@@ -59,7 +60,7 @@ class Embeddings:
 class Rotation:
     """Rotary positions: `cosines` and `sines` are float32 (positions, head_dim / 2).
 
-    With `query_norm` and `key_norm` (RMS, over a head) heads are normed before they are rotated.
+    With `query_norm` and `key_norm` (RMSNorm over a head) heads are normalised before they are rotated.
     """
 
     cosines: Tensor
@@ -69,10 +70,10 @@ class Rotation:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class AttentionWeights:
-    """How a layer attends. `bias` is float32 (heads, 2 * bias_reach + 1), by key minus query position.
+class AttentionSpec:
+    """How a layer attends. `bias` is float32 (heads, 2 * max_distance + 1), by key minus query position.
 
-    A key is at most `window` tokens away (0: any number), and not behind the query if `causal`.
+    A key is at most `window` tokens away (0: unlimited) and, if `causal`, not after the query.
     """
 
     heads: int
@@ -80,7 +81,7 @@ class AttentionWeights:
     head_dim: int
     scale: float
     bias: Tensor | None = None
-    bias_reach: int = 0
+    max_distance: int = 0
     causal: bool = False
     window: int = 0
     rotation: Rotation | None = None
@@ -88,10 +89,10 @@ class AttentionWeights:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Layer:
-    """One layer; each norm is applied to the sum of a branch and the stream."""
+    """One layer; each norm is applied to the sum of a branch and the residual."""
 
     qkv: Linear
-    attention: AttentionWeights
+    attention: AttentionSpec
     out: Linear
     attention_norm: Norm
     up: Linear
@@ -101,10 +102,10 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Network:
-    """Everything of an encoder up to its token vectors.
+    """An encoder up to its token vectors.
 
-    The stream that branches are added to is the norm's result if `post_norm`, else the bare sum; `first_norm`
-    then stands before the first layer if the embeddings have none.
+    The residual that branches are added to is the norm's output if `post_norm`, else the sum itself; in that
+    case `first_norm` precedes the first layer unless the embeddings have a norm.
     """
 
     embeddings: Embeddings
@@ -119,9 +120,9 @@ class Network:
 class Flat:
     """Texts on the device: `ids`, `start`, `end` int32 (T,), `offsets` int32 (n + 1,).
 
-    Token t belongs to the text at [start[t], end[t]). Tokens behind offsets[n] are padding and have
-    start == end; a text with offsets[i] == offsets[i + 1] is none. `tiles` is what attention on a GPU works
-    on: consecutive tokens [tiles[i], tiles[i + 1]). `spans` (tiles, 4) is what HopperAttention knows of each.
+    Token t belongs to the text at [start[t], end[t]). Tokens from offsets[n] on are padding and have
+    start == end; entries with offsets[i] == offsets[i + 1] are not texts. Attention on a GPU works on `tiles`
+    of consecutive tokens [tiles[i], tiles[i + 1]). `spans` (tiles, 4) describes each to HopperAttention.
     """
 
     ids: Tensor
@@ -136,8 +137,8 @@ class Flat:
 class Rows:
     """What a linear layer reads: `values` (T, k), or fp8 `quantised` (T, k) with its `scale`, or both.
 
-    `scale` is (T,), or () where all rows have the same. What is not there is None; the layer's own precision
-    says which one it reads.
+    `scale` is (T,), or () if all rows share it. What is absent is None; the layer's precision decides which
+    it reads.
     """
 
     values: Tensor

@@ -1,4 +1,4 @@
-"""Pooling of texts that lie padded, a row each."""
+"""Pooling of padded texts, one row per text."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from worker.models.head import Pooling
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Padded:
-    """Token vectors (n, longest, hidden), True (n, longest) where a token is, and lengths int64 (n,)."""
+    """Token vectors (n, longest, hidden), a mask bool (n, longest) of real tokens, and lengths int64 (n,)."""
 
     values: Tensor
     inside: Tensor
@@ -19,7 +19,7 @@ class Padded:
 
 
 def pooled(texts: Padded, poolings: Sequence[Pooling]) -> Tensor:
-    """Float32 (n, hidden x poolings): the results of all poolings, joined; padding counts in none."""
+    """float32 (n, hidden * poolings): the results of all poolings, concatenated; padding never counts."""
     return torch.cat([_pooled(texts, mode) for mode in poolings], dim=1)
 
 
@@ -33,6 +33,6 @@ def _pooled(texts: Padded, mode: Pooling) -> Tensor:
     values = texts.values.float()
     if mode == "max":
         return values.masked_fill(outside, float("-inf")).amax(dim=1)
-    # Filled rather than multiplied by 0, which would keep a NaN of the padding.
+    # Filled rather than multiplied by 0, which would keep NaNs in the padding.
     total = values.masked_fill(outside, 0.0).sum(dim=1)
     return total / texts.lengths[:, None].float() ** (1.0 if mode == "mean" else 0.5)

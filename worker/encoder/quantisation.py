@@ -1,9 +1,9 @@
-"""fp8 e4m3, with a scale a row or in one unit for all: a row depends on nothing but itself.
+"""fp8 (e4m3) with a scale per row or one static scale: either way a row depends on nothing but itself.
 
-A unit needs no sample of texts: what a norm lets through is bounded, and so is everything behind it. It may
-be too large by some powers of two, which costs a format with an exponent nothing until numbers get so small
-that they do not matter. Rows before QKV keep scales of their own: there one unit costs MPNet a sixth of its
-accuracy, before and behind the up projection almost none (docs/encoder.md).
+A static scale needs no calibration texts: the output of a norm is bounded, and so is everything computed from
+it. The bound may be several powers of two too large, which costs a floating-point format nothing but its
+smallest numbers, which do not matter. Inputs of QKV keep a scale per row: a static scale there costs MPNet a
+sixth of its accuracy, before and after the up projection almost none (docs/encoder.md).
 """
 
 import math
@@ -11,57 +11,57 @@ import math
 import torch
 
 from worker.encoder.network import Linear, Norm, Rows, StaticScale, Tensor
+from worker.models.number_formats import FP8_MAX
 
-LARGEST = 448.0  #: of torch.float8_e4m3fn
-_ROUNDING = 1.125  #: what fp8 adds at most to a product of two numbers
+_ROUNDING = 1.125  #: the most by which rounding to fp8 increases the product of two numbers
 
 
 def rows_for(reader: Linear | None, x: Tensor, dtype: torch.dtype) -> Rows:
-    """`x` (rows, k) in `dtype`, and in fp8 as `reader` wants it."""
+    """`x` (rows, k) in `dtype`, and in fp8 if `reader` reads that."""
     values = x.to(dtype)
     if reader is None or not reader.quantised:
         return Rows(values)
-    if reader.unit is None:
+    if reader.static_scale is None:
         return Rows(values, *quantise_rows(x))
-    counted = (x.float() * reader.unit.inverse).clamp(-LARGEST, LARGEST)
-    return Rows(values, counted.to(torch.float8_e4m3fn), reader.unit.size)
+    scaled = (x.float() * reader.static_scale.inverse).clamp(-FP8_MAX, FP8_MAX)
+    return Rows(values, scaled.to(torch.float8_e4m3fn), reader.static_scale.value)
 
 
 def quantise_rows(x: Tensor) -> tuple[Tensor, Tensor]:
-    """fp8 (rows, k) and float32 scales (rows,) with x = fp8 * scale, the largest of each row kept exact."""
+    """fp8 (rows, k) and float32 scales (rows,) with x = fp8 * scale, exact for the largest of each row."""
     scale = _scale(x.float().abs().amax(dim=1))
     return (x.float() / scale[:, None]).to(torch.float8_e4m3fn), scale
 
 
-def quantise_whole(x: Tensor) -> tuple[Tensor, Tensor]:
-    """fp8 of x's shape and one float32 scale () with x = fp8 * scale, the largest kept exact."""
+def quantise_tensor(x: Tensor) -> tuple[Tensor, Tensor]:
+    """fp8 of x's shape and one float32 scale () with x = fp8 * scale, exact for the largest."""
     scale = _scale(x.float().abs().amax())
     return (x.float() / scale).to(torch.float8_e4m3fn), scale
 
 
-def static_scale_of(reach: Tensor) -> StaticScale:
-    """The smallest unit in which numbers of up to `reach` () do not saturate; some unit if it is endless."""
-    # Endless weights are no error here: what comes of them is found by whoever verifies the vectors.
-    limit = float(torch.nan_to_num(reach, nan=1e30, posinf=1e30).clamp(1e-12, 1e30))
-    exponent = math.ceil(math.log2(limit * _ROUNDING / LARGEST))
-    return StaticScale(size=reach.new_tensor(2.0**exponent), inverse=reach.new_tensor(2.0**-exponent))
+def static_scale_for(bound: Tensor) -> StaticScale:
+    """The smallest power of two at which numbers up to `bound` () do not saturate; finite for any bound."""
+    # Infinite weights are not an error here: verification of the vectors finds them.
+    limit = float(torch.nan_to_num(bound, nan=1e30, posinf=1e30).clamp(1e-12, 1e30))
+    exponent = math.ceil(math.log2(limit * _ROUNDING / FP8_MAX))
+    return StaticScale(value=bound.new_tensor(2.0**exponent), inverse=bound.new_tensor(2.0**-exponent))
 
 
 def norm_bound(norm: Norm) -> Tensor:
-    """The largest number () that can come out of `norm`: no normed row is longer than sqrt(width)."""
+    """The largest magnitude () of `norm`'s output: before its weight no row is longer than sqrt(width)."""
     width = len(norm.weight)
-    reach = math.sqrt(width) * norm.weight.abs()
-    return (reach if norm.bias is None else reach + norm.bias.abs()).amax()
+    bound = math.sqrt(width) * norm.weight.abs()
+    return (bound if norm.bias is None else bound + norm.bias.abs()).amax()
 
 
 def linear_bound(weight: Tensor, bias: Tensor | None, norm: Norm) -> Tensor:
-    """The largest number () that can come out of weight @ norm(x) + bias, by Cauchy and Schwarz."""
-    middle = weight.new_zeros(len(weight)) if norm.bias is None else weight @ norm.bias
+    """The largest magnitude () that weight @ norm(x) + bias can have, by the Cauchy-Schwarz inequality."""
+    centre = weight.new_zeros(len(weight)) if norm.bias is None else weight @ norm.bias
     if bias is not None:
-        middle = middle + bias
+        centre = centre + bias
     length = torch.linalg.vector_norm(weight * norm.weight, dim=1)
-    return (math.sqrt(len(norm.weight)) * length + middle.abs()).amax()
+    return (math.sqrt(len(norm.weight)) * length + centre.abs()).amax()
 
 
 def _scale(largest: Tensor) -> Tensor:
-    return largest.clamp_min(1e-12) / LARGEST
+    return largest.clamp_min(1e-12) / FP8_MAX

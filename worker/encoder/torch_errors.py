@@ -1,4 +1,4 @@
-"""The one place where PyTorch's errors become ours."""
+"""Translates PyTorch's errors into the project's."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,8 +7,8 @@ import torch
 
 from producer.errors import BackendDead, BackendError, BackendOutOfMemory
 
-# Not every allocation goes through PyTorch's own allocator, whose error has a class.
-_NO_ROOM = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory")
+# Only PyTorch's own allocator raises OutOfMemoryError; CUDA, cuBLAS and the host allocator do not.
+_OUT_OF_MEMORY = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory")
 
 
 @contextmanager
@@ -20,10 +20,10 @@ def torch_errors() -> Iterator[None]:
         if is_out_of_memory(error):
             raise BackendOutOfMemory("the device is out of memory; send a smaller batch") from error
         if isinstance(error, torch.AcceleratorError):
-            raise BackendDead("the GPU does not answer any more; restart the worker") from error
+            raise BackendDead("the GPU no longer responds; restart the worker") from error
         raise BackendError(f"PyTorch refused: {error!s:.200}") from error
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """True if there was no room: for a tensor, for what CUDA and cuBLAS allocate themselves, on the host."""
-    return isinstance(error, torch.OutOfMemoryError) or any(sign in str(error) for sign in _NO_ROOM)
+    """True if an allocation failed: a tensor's, CUDA's or cuBLAS's own, or one on the host."""
+    return isinstance(error, torch.OutOfMemoryError) or any(text in str(error) for text in _OUT_OF_MEMORY)

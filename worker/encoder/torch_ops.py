@@ -1,4 +1,4 @@
-"""The operations of a forward pass in plain torch: any device, any precision, no kernel of ours."""
+"""`Ops` in plain torch operations: for the CPU, in any precision."""
 
 import itertools
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from worker.encoder.network import AttentionWeights, Embeddings, Flat, Linear, Network, Norm, Rows, Tensor
+from worker.encoder.network import AttentionSpec, Embeddings, Flat, Linear, Network, Norm, Rows, Tensor
 from worker.encoder.quantisation import rows_for
 
 _ACTIVATIONS = {
@@ -18,64 +18,64 @@ _ACTIVATIONS = {
 
 
 class TorchOps:
-    """Kernels for the CPU; attention takes one text after the other, so no text sees its company."""
+    """Plain torch operations; attention handles one text at a time, so batch-mates cannot affect it."""
 
     def prepare(self, network: Network, num_tokens: int) -> None:
-        """Nothing pays here."""
+        """Do nothing: there is nothing to tune."""
 
-    def place(self, ids: Tensor, offsets: Tensor) -> Flat:
-        """The batch with the text of each token."""
+    def segment(self, ids: Tensor, offsets: Tensor) -> Flat:
+        """The batch with the bounds of each token's text."""
         lengths = torch.diff(offsets)
         start = torch.repeat_interleave(offsets[:-1], lengths)
         end = torch.repeat_interleave(offsets[1:], lengths)
         return Flat(ids, offsets, start, end)
 
     def embed(self, flat: Flat, embeddings: Embeddings, *, reader: Linear | None) -> Rows:
-        """The tokens' first vectors (T, hidden), normed."""
+        """The embeddings of all tokens (T, hidden)."""
         x = embeddings.words[flat.ids].float()
         if embeddings.positions is not None:
             index = torch.arange(len(flat.ids), device=flat.ids.device, dtype=torch.int32)
             x = x + embeddings.positions[index - flat.start + embeddings.position_offset].float()
         if embeddings.norm is not None:
-            x = _norm(x, embeddings.norm)
+            x = _normalise(x, embeddings.norm)
         return rows_for(reader, x, embeddings.words.dtype)
 
     def linear(self, rows: Rows, linear: Linear) -> Tensor:
         """The layer's output (T, out)."""
         if linear.scale is None:
             return F.linear(rows.values, linear.weight, linear.bias)
-        # The CPU has no fp8 product: the same numbers, multiplied in fp32.
+        # Emulates the GPU's fp8 matmul: the same fp8 numbers, multiplied and summed in fp32.
         x = rows.quantised.float() * rows.scale[..., None]
         weight = linear.weight.float() * linear.scale[..., None]
         bias = None if linear.bias is None else linear.bias.float()
         return F.linear(x, weight, bias).to(torch.bfloat16)
 
     def up(self, rows: Rows, linear: Linear, activation: str, *, gated: bool, reader: Linear) -> Rows:
-        """The layer's output behind the activation."""
+        """activation(layer(rows)), gated if asked."""
         x = self.linear(rows, linear)
-        lifted = x.float()
+        inner = x.float()
         if gated:
-            activated, factor = lifted.chunk(2, dim=1)
-            lifted = _ACTIVATIONS[activation](activated) * factor
+            activated, factor = inner.chunk(2, dim=1)
+            inner = _ACTIVATIONS[activation](activated) * factor
         else:
-            lifted = _ACTIVATIONS[activation](lifted)
-        return rows_for(reader, lifted, x.dtype)
+            inner = _ACTIVATIONS[activation](inner)
+        return rows_for(reader, inner, x.dtype)
 
-    def rotate(self, qkv: Tensor, flat: Flat, attention: AttentionWeights) -> Tensor:
-        """qkv with queries and keys normed and turned."""
+    def rotate(self, qkv: Tensor, flat: Flat, attention: AttentionSpec) -> Tensor:
+        """qkv with queries and keys normalised and rotated."""
         rotation = attention.rotation
         assert rotation is not None
         heads, kv_heads, dim = attention.heads, attention.kv_heads, attention.head_dim
         q, k, v = qkv.split([heads * dim, kv_heads * dim, kv_heads * dim], dim=1)
         index = torch.arange(len(qkv), device=qkv.device, dtype=torch.int32) - flat.start
-        turn = rotation.cosines[index][:, None], rotation.sines[index][:, None]
-        turned = [
-            _turned(part.reshape(len(qkv), -1, dim).float(), norm, *turn).to(qkv.dtype).flatten(1)
+        tables = rotation.cosines[index][:, None], rotation.sines[index][:, None]
+        rotated = [
+            _rotate(part.reshape(len(qkv), -1, dim).float(), norm, *tables).to(qkv.dtype).flatten(1)
             for part, norm in ((q, rotation.query_norm), (k, rotation.key_norm))
         ]
-        return torch.cat([*turned, v], dim=1)
+        return torch.cat([*rotated, v], dim=1)
 
-    def attend(self, qkv: Tensor, flat: Flat, attention: AttentionWeights) -> Tensor:
+    def attend(self, qkv: Tensor, flat: Flat, attention: AttentionSpec) -> Tensor:
         """Softmax attention within each text."""
         heads, kv_heads, dim = attention.heads, attention.kv_heads, attention.head_dim
         q, k, v = qkv.split([heads * dim, kv_heads * dim, kv_heads * dim], dim=1)
@@ -95,26 +95,26 @@ class TorchOps:
 
     def norm(self, x: Tensor, norm: Norm, *, reader: Linear | None) -> Rows:
         """norm(x)."""
-        return rows_for(reader, _norm(x.float(), norm), x.dtype)
+        return rows_for(reader, _normalise(x.float(), norm), x.dtype)
 
     def add_norm(
         self,
         rows: Rows,
         linear: Linear,
-        stream: Tensor,
+        residual: Tensor,
         norm: Norm,
         *,
         keep_sum: bool,
         reader: Linear | None,
     ) -> Rows:
-        """norm(the layer's output + stream)."""
-        total = self.linear(rows, linear).float() + stream.float()
+        """norm(layer(rows) + residual)."""
+        total = self.linear(rows, linear).float() + residual.float()
         if keep_sum:
-            stream.copy_(total)
-        return rows_for(reader, _norm(total, norm), stream.dtype)
+            residual.copy_(total)
+        return rows_for(reader, _normalise(total, norm), residual.dtype)
 
     def pool(self, x: Tensor, flat: Flat, mode: Literal["mean", "mean_sqrt_len_tokens", "max"]) -> Tensor:
-        """One float32 row a text (n, hidden)."""
+        """One float32 row per text (n, hidden)."""
         texts = x.float().split(torch.diff(flat.offsets).tolist())
         if mode == "max":
             return torch.stack([text.amax(0) for text in texts])
@@ -122,31 +122,31 @@ class TorchOps:
         return torch.stack([text.sum(0) / len(text) ** power for text in texts])
 
     def normalise(self, vectors: Tensor, flat: Flat) -> Tensor:
-        """Rows of unit length."""
+        """Rows scaled to unit length."""
         return F.normalize(vectors, dim=1, eps=1e-12)
 
 
-def _norm(x: Tensor, norm: Norm) -> Tensor:
+def _normalise(x: Tensor, norm: Norm) -> Tensor:
     if norm.rms:
         return F.rms_norm(x, x.shape[-1:], norm.weight, norm.eps)
     return F.layer_norm(x, x.shape[-1:], norm.weight, norm.bias, norm.eps)
 
 
-def _turned(x: Tensor, norm: Norm | None, cosines: Tensor, sines: Tensor) -> Tensor:
-    """float32 heads (T, heads, head_dim), units of the first half turned with those of the second."""
-    first, second = (x if norm is None else _norm(x, norm)).chunk(2, dim=2)
+def _rotate(x: Tensor, norm: Norm | None, cosines: Tensor, sines: Tensor) -> Tensor:
+    """float32 heads (T, heads, head_dim), each one's first half rotated against its second."""
+    first, second = (x if norm is None else _normalise(x, norm)).chunk(2, dim=2)
     return torch.cat([first * cosines - second * sines, second * cosines + first * sines], dim=2)
 
 
-def _mask(attention: AttentionWeights, length: int, like: Tensor) -> Tensor | None:
-    """What is added to a text's scores, (heads or 1, length, length); None for nothing."""
+def _mask(attention: AttentionSpec, length: int, like: Tensor) -> Tensor | None:
+    """The mask added to a text's scores, (heads or 1, length, length); None if every key is visible."""
     if attention.bias is None and not attention.causal and not attention.window:
         return None
     position = torch.arange(length, device=like.device)
     distance = position[None, :] - position[:, None]
     mask = torch.zeros(1, length, length, dtype=like.dtype, device=like.device)
     if attention.bias is not None:
-        mask = attention.bias[:, distance + attention.bias_reach].to(like.dtype)
+        mask = attention.bias[:, distance + attention.max_distance].to(like.dtype)
     if attention.causal:
         mask = mask.masked_fill(distance > 0, float("-inf"))
     if attention.window:

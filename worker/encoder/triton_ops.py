@@ -1,4 +1,4 @@
-"""The operations of a forward pass on a CUDA GPU: Triton where memory is the limit, cuBLAS for products."""
+"""`Ops` on a CUDA GPU: Triton for memory-bound operations, cuBLAS for matmuls, Hopper's own attention."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -9,94 +9,94 @@ import triton
 
 from worker.encoder.kernels import attention as attention_kernels
 from worker.encoder.kernels import rows as row_kernels
-from worker.encoder.kernels import segments as text_kernels
-from worker.encoder.kernels.cublaslt import Kind
+from worker.encoder.kernels import segments as segment_kernels
+from worker.encoder.kernels.cublaslt import MatmulKind
 from worker.encoder.kernels.hopper import HopperAttention, hopper_attention, spans_of
 from worker.encoder.kernels.launch_config import (
-    LONG_TEXT,
+    LONG_TEXT_TOKENS,
     TILE_ROWS,
     attention_tile,
-    most_tiles,
-    row_shape,
+    max_tiles,
+    row_config,
     text_grid,
 )
-from worker.encoder.kernels.matmul import Matmuls, has_gelu, is_tunable
-from worker.encoder.network import AttentionWeights, Embeddings, Flat, Linear, Network, Norm, Rows, Tensor
+from worker.encoder.kernels.matmul import Matmuls, fuses_gelu, is_tunable
+from worker.encoder.network import AttentionSpec, Embeddings, Flat, Linear, Network, Norm, Rows, Tensor
 
-ROWS_MULTIPLE = 128  #: every number of rows must be a multiple of it
+ROWS_MULTIPLE = 128  #: every number of rows is a multiple of this
 HEAD_DIMS = (16, 32, 64, 128, 256)
 _FP8 = torch.float8_e4m3fn
 
 
 class TritonOps:
-    """Kernels for one CUDA device; nothing in them waits for the device or depends on the batch's content."""
+    """Kernels for one CUDA device that can be captured: none waits for the device or branches on its data."""
 
-    def __init__(self, products: Matmuls | None = None) -> None:
-        self._products = products or Matmuls()
+    def __init__(self, matmuls: Matmuls | None = None) -> None:
+        self._matmuls = matmuls or Matmuls()
         self._hopper: HopperAttention | None = None
 
     def prepare(self, network: Network, num_tokens: int) -> None:
-        """Find the fastest products for batches of `num_tokens`, and compile what this GPU alone can run."""
+        """Autotune the matmuls for batches of `num_tokens`, and compile Hopper's attention on a Hopper."""
         self._hopper = self._hopper or hopper_attention(network)
-        self._products.tune(_products_of(network), num_tokens)
+        self._matmuls.autotune(_tunable_layers(network), num_tokens)
 
-    def place(self, ids: Tensor, offsets: Tensor) -> Flat:
-        """The batch with the text of each token; tokens behind offsets[-1] are padding."""
+    def segment(self, ids: Tensor, offsets: Tensor) -> Flat:
+        """The batch with the bounds of each token's text; tokens from offsets[-1] on are padding."""
         start, end = torch.empty_like(ids), torch.empty_like(ids)
         num_texts = len(offsets) - 1
-        text_kernels.place[text_grid(num_texts + 1)](offsets, start, end, num_texts, len(ids), BLOCK=128)
-        num_tiles = most_tiles(len(ids))
+        segment_kernels.segment[text_grid(num_texts + 1)](offsets, start, end, num_texts, len(ids), BLOCK=128)
+        num_tiles = max_tiles(len(ids))
         tiles = ids.new_empty(num_tiles + 1)
-        text_kernels.cut_segments[1,](
-            offsets, tiles, num_texts, len(ids), num_tiles, LONG=LONG_TEXT, ROWS=TILE_ROWS, BLOCK=1024
+        segment_kernels.cut_tiles[1,](
+            offsets, tiles, num_texts, len(ids), num_tiles, LONG=LONG_TEXT_TOKENS, ROWS=TILE_ROWS, BLOCK=1024
         )
         flat = Flat(ids, offsets, start, end, tiles)
         return flat if self._hopper is None else replace(flat, spans=spans_of(flat))
 
     def embed(self, flat: Flat, embeddings: Embeddings, *, reader: Linear | None) -> Rows:
-        """The tokens' first vectors (T, hidden), normed."""
+        """The embeddings of all tokens (T, hidden)."""
         words, norm = embeddings.words, embeddings.norm
         out = _empty_rows(len(flat.ids), words.shape[1], words, reader)
-        shape = row_shape(words.shape[1])
-        row_kernels.embed_norm[(len(flat.ids) // shape["ROWS"],)](
+        config = row_config(words.shape[1])
+        row_kernels.embed_norm[(len(flat.ids) // config["ROWS"],)](
             flat.ids,
             flat.start,
             words,
             embeddings.positions,
             norm and norm.weight,
             norm and norm.bias,
-            **_stores(out, reader),
+            **_outputs(out, reader),
             POSITION_OFFSET=embeddings.position_offset,
             NUM_POSITIONS=0 if embeddings.positions is None else len(embeddings.positions),
             HAS_NORM=norm is not None,
             EPS=norm.eps if norm else 0.0,
             RMS=norm is not None and norm.rms,
             HAS_BIAS=norm is not None and norm.bias is not None,
-            **shape,
+            **config,
         )
         return out
 
     def linear(self, rows: Rows, linear: Linear) -> Tensor:
         """The layer's output (T, out)."""
-        return self._products.linear(rows, linear)
+        return self._matmuls.linear(rows, linear)
 
     def up(self, rows: Rows, linear: Linear, activation: str, *, gated: bool, reader: Linear) -> Rows:
-        """The layer's output behind the activation."""
+        """activation(layer(rows)), gated if asked."""
         if activation == "gelu_tanh" and not gated:
-            done = self._products.gelu(rows, linear, reader)
-            if done is not None:
-                return done
+            fused = self._matmuls.gelu(rows, linear, reader)
+            if fused is not None:
+                return fused
         x = self.linear(rows, linear)
         width = x.shape[1] // 2 if gated else x.shape[1]
         out = _empty_rows(len(x), width, x, reader, keep=not reader.quantised)
-        shape = row_shape(width)
-        row_kernels.activate[(len(x) // shape["ROWS"],)](
-            x, **_stores(out, reader), ACTIVATION=activation, GATED=gated, **shape
+        config = row_config(width)
+        row_kernels.activate[(len(x) // config["ROWS"],)](
+            x, **_outputs(out, reader), ACTIVATION=activation, GATED=gated, **config
         )
         return out
 
-    def rotate(self, qkv: Tensor, flat: Flat, attention: AttentionWeights) -> Tensor:
-        """qkv with queries and keys normed and turned, in place."""
+    def rotate(self, qkv: Tensor, flat: Flat, attention: AttentionSpec) -> Tensor:
+        """qkv with queries and keys normalised and rotated, in place."""
         rotation = attention.rotation
         assert rotation is not None
         query_norm, key_norm = rotation.query_norm, rotation.key_norm
@@ -118,7 +118,7 @@ class TritonOps:
         )
         return qkv
 
-    def attend(self, qkv: Tensor, flat: Flat, attention: AttentionWeights) -> Tensor:
+    def attend(self, qkv: Tensor, flat: Flat, attention: AttentionSpec) -> Tensor:
         """Softmax attention within each text."""
         if self._hopper is not None and self._hopper.takes(qkv, flat, attention):
             return self._hopper.attend(qkv, flat, attention)
@@ -131,7 +131,7 @@ class TritonOps:
             flat.start,
             flat.end,
             attention.bias,
-            BIAS_REACH=attention.bias_reach,
+            MAX_DISTANCE=attention.max_distance,
             HEADS=attention.heads,
             KV_HEADS=attention.kv_heads,
             DIM=attention.head_dim,
@@ -151,27 +151,27 @@ class TritonOps:
         self,
         rows: Rows,
         linear: Linear,
-        stream: Tensor,
+        residual: Tensor,
         norm: Norm,
         *,
         keep_sum: bool,
         reader: Linear | None,
     ) -> Rows:
-        """norm(the layer's output + stream)."""
+        """norm(layer(rows) + residual)."""
         if linear.quantised or _is_summed_in_norm(linear, keep_sum=keep_sum):
             x = self.linear(rows, linear)
-            return self._sum_norm(x, stream, None, norm, keep_sum=keep_sum, reader=reader)
+            return self._sum_norm(x, residual, None, norm, keep_sum=keep_sum, reader=reader)
         if keep_sum and linear.bias is not None:
-            stream += linear.bias
-        # The product reads the stream while it computes; the norm then has one tensor less to read.
-        x = self._products.add(rows, linear, stream)
+            residual += linear.bias
+        # The matmul accumulates into the residual, so that the norm reads one tensor less.
+        x = self._matmuls.add(rows, linear, residual)
         addend = None if keep_sum else linear.bias
         return self._sum_norm(x, None, addend, norm, keep_sum=False, reader=reader)
 
     def _sum_norm(
         self,
         x: Tensor,
-        stream: Tensor | None,
+        residual: Tensor | None,
         addend: Tensor | None,
         norm: Norm,
         *,
@@ -179,59 +179,61 @@ class TritonOps:
         reader: Linear | None,
     ) -> Rows:
         out = _empty_rows(len(x), x.shape[1], x, reader)
-        shape = row_shape(x.shape[1])
-        row_kernels.add_norm[(len(x) // shape["ROWS"],)](
+        config = row_config(x.shape[1])
+        row_kernels.add_norm[(len(x) // config["ROWS"],)](
             x,
-            stream,
+            residual,
             addend,
             norm.weight,
             norm.bias,
-            **_stores(out, reader),
-            HAS_STREAM=stream is not None,
+            **_outputs(out, reader),
+            HAS_RESIDUAL=residual is not None,
             KEEP_SUM=keep_sum,
             HAS_ADDEND=addend is not None,
             EPS=norm.eps,
             RMS=norm.rms,
             HAS_BIAS=norm.bias is not None,
-            **shape,
+            **config,
         )
         return out
 
     def pool(self, x: Tensor, flat: Flat, mode: Literal["mean", "mean_sqrt_len_tokens", "max"]) -> Tensor:
-        """One float32 row a text (n, hidden); the row of a text without tokens is left as it is."""
+        """One float32 row per text (n, hidden); rows of empty texts are left uninitialised."""
         num_texts, width = len(flat.offsets) - 1, x.shape[1]
         out = x.new_empty(num_texts, width, dtype=torch.float32)
         grid = (*text_grid(num_texts), triton.cdiv(width, 128))
-        text_kernels.pool[grid](x, flat.offsets, out, num_texts, MODE=mode, WIDTH=width, ROWS=32, BLOCK=128)
+        segment_kernels.pool[grid](
+            x, flat.offsets, out, num_texts, MODE=mode, WIDTH=width, ROWS=32, BLOCK=128
+        )
         return out
 
     def normalise(self, vectors: Tensor, flat: Flat) -> Tensor:
-        """Rows of unit length, in place."""
+        """Rows scaled to unit length, in place."""
         width = vectors.shape[1]
         block = triton.next_power_of_2(width)
-        text_kernels.normalise[text_grid(len(vectors))](
+        segment_kernels.normalise[text_grid(len(vectors))](
             vectors, flat.offsets, len(vectors), WIDTH=width, BLOCK=block
         )
         return vectors
 
 
 def _is_summed_in_norm(linear: Linear, *, keep_sum: bool) -> bool:
-    """True if what a branch adds is rounded by itself: bf16 would lose a quarter more on the sum."""
+    """True if the norm kernel adds the residual: bf16 loses a quarter more if the matmul rounds the sum."""
     return linear.weight.dtype == torch.bfloat16 and not keep_sum
 
 
-def _products_of(network: Network) -> Iterator[tuple[Kind, Linear]]:
-    """The layers whose products can be chosen, with the kind that the operations above make of each."""
-    gelu = network.activation == "gelu_tanh" and not network.gated
+def _tunable_layers(network: Network) -> Iterator[tuple[MatmulKind, Linear]]:
+    """The layers whose matmul can be autotuned, each with the kind that the operations above ask for."""
+    tanh_gelu = network.activation == "gelu_tanh" and not network.gated
     for layer in network.layers:
         for linear in (layer.qkv, layer.out, layer.up, layer.down):
             if not is_tunable(linear):
                 continue
-            into_stream = linear is layer.out or linear is layer.down
+            ends_branch = linear is layer.out or linear is layer.down
             added = not linear.quantised and not _is_summed_in_norm(linear, keep_sum=not network.post_norm)
-            if into_stream and added:
+            if ends_branch and added:
                 yield "add", linear
-            elif gelu and linear is layer.up and has_gelu(linear, layer.down):
+            elif tanh_gelu and linear is layer.up and fuses_gelu(linear, layer.down):
                 yield "gelu", linear
             else:
                 yield ("plain" if linear.bias is None else "bias"), linear
@@ -242,13 +244,14 @@ def _empty_rows(num_rows: int, width: int, like: Tensor, reader: Linear | None, 
     if reader is None or not reader.quantised:
         return Rows(values)
     quantised = like.new_empty(num_rows, width, dtype=_FP8)
-    scale = reader.unit.size if reader.unit else like.new_empty(num_rows, dtype=torch.float32)
+    static_scale = reader.static_scale
+    scale = static_scale.value if static_scale else like.new_empty(num_rows, dtype=torch.float32)
     return Rows(values, quantised, scale)
 
 
-def _stores(rows: Rows, reader: Linear | None) -> dict[str, Any]:
-    """How a kernel of rows.py is told where to put what."""
-    unit = reader and reader.unit
-    fp8 = 0 if rows.quantised is None else 2 if unit else 1
-    scale = unit.inverse if unit else rows.scale
+def _outputs(rows: Rows, reader: Linear | None) -> dict[str, Any]:
+    """The arguments that tell a kernel of rows.py where to write what."""
+    static_scale = reader and reader.static_scale
+    fp8 = 0 if rows.quantised is None else 2 if static_scale else 1
+    scale = static_scale.inverse if static_scale else rows.scale
     return {"out": rows.values, "quantised": rows.quantised, "scale": scale, "FP8": fp8}

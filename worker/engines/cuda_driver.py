@@ -1,4 +1,8 @@
-"""The few calls of the CUDA driver that run a plan: through ctypes, for libcuda comes with every driver."""
+"""The few CUDA driver calls that run a plan, through ctypes: libcuda comes with every driver.
+
+Not through cuda-core: its exceptions carry a message but no status, and the status decides whether a batch is
+retried in parts, a graph is left out, or the worker ends. Nor does TensorRT install CUDA's Python bindings.
+"""
 
 import ctypes
 from typing import Protocol
@@ -10,72 +14,74 @@ from producer.errors import BackendDead, BackendError, BackendOutOfMemory
 
 Bytes = npt.NDArray[np.uint8]
 
-_OUT_OF_MEMORY = 2
-_NOT_CAPTURED = range(900, 909)  # errors of the capture, not of the GPU
-_NON_BLOCKING = 1  # of streams: does not wait for the legacy default stream
-_NO_TIMING = 2  # of events
-_THREAD_LOCAL = 1  # of captures: other threads may go on calling CUDA
+_OUT_OF_MEMORY = 2  # CUDA_ERROR_OUT_OF_MEMORY
+_CAPTURE_ERRORS = range(900, 909)  # CUDA_ERROR_STREAM_CAPTURE_*: the capture failed, not the GPU
+_NON_BLOCKING = 1  # CU_STREAM_NON_BLOCKING: does not wait for the legacy default stream
+_NO_TIMING = 2  # CU_EVENT_DISABLE_TIMING
+_THREAD_LOCAL = 1  # CU_STREAM_CAPTURE_MODE_THREAD_LOCAL: other threads may keep calling CUDA
 
 
 class Cuda(Protocol):
     """One GPU's memory, stream, events and graphs; handles are integers.
 
-    Every call raises BackendOutOfMemory or BackendDead for what the driver answers.
+    Every call raises BackendOutOfMemory or BackendDead if the driver reports an error.
     """
 
     stream: int
 
     def enter(self) -> None:
-        """Make the GPU current in this thread; the first call of each thread."""
+        """Make the GPU current in this thread; must be the thread's first call."""
 
     def allocate(self, num_bytes: int) -> int:
-        """Memory of the GPU, aligned to 256 bytes."""
+        """The address of new GPU memory, aligned to 256 bytes."""
 
     def allocate_host(self, num_bytes: int) -> Bytes:
-        """Memory of the host that the GPU copies from and to while the host goes on."""
+        """New pinned host memory, which the GPU copies from and to asynchronously."""
 
     def copy_in(self, target: int, source: Bytes) -> None:
-        """Copy host memory to the GPU, in the order of the stream."""
+        """Copy host memory to the GPU, in stream order."""
 
     def copy_out(self, target: Bytes, source: int) -> None:
-        """Copy memory of the GPU to the host, in the order of the stream."""
+        """Copy GPU memory to the host, in stream order."""
 
     def event(self) -> int:
         """A new event."""
 
     def record(self, event: int) -> None:
-        """Let the event happen once the stream has come so far."""
+        """Record the event in the stream."""
 
     def wait(self, event: int) -> None:
-        """Until the event has happened."""
+        """Block until the event has completed."""
 
     def synchronize(self) -> None:
-        """Until the stream has nothing left to do."""
+        """Block until the stream is idle."""
 
     def begin_capture(self) -> None:
-        """Collect what is sent to the stream instead of running it."""
+        """Capture work sent to the stream instead of running it."""
 
     def end_capture(self) -> int | None:
-        """What was collected, ready to be launched; None if some of it cannot be captured."""
+        """The captured graph, ready to launch; None if some of the work cannot be captured."""
 
     def launch(self, graph: int) -> None:
-        """Run a graph in the order of the stream."""
+        """Launch a graph in stream order."""
 
     def close(self) -> None:
         """Free everything."""
 
 
 def open_cuda() -> "CudaDriver":
-    """The first GPU that this process sees. Raises BackendError where there is no driver or no GPU."""
+    """Open the first GPU visible to this process. Raises BackendError without a driver or GPU."""
     try:
         library = ctypes.CDLL("libcuda.so.1")
     except OSError as error:
-        raise BackendError(f"the NVIDIA driver's libcuda.so.1 does not load ({error!s:.120})") from error
+        raise BackendError(
+            f"the NVIDIA driver's libcuda.so.1 does not load ({error!s:.120}); install the driver"
+        ) from error
     return CudaDriver(library)
 
 
 class CudaDriver:
-    """See `Cuda`. Shares the context that TensorRT's own runtime calls use."""
+    """See `Cuda`. Uses the primary context, which TensorRT's runtime calls share."""
 
     def __init__(self, library: ctypes.CDLL) -> None:
         self._library = library
@@ -89,17 +95,17 @@ class CudaDriver:
         self._call("cuDeviceGet", ctypes.byref(self._device), ctypes.c_int(0))
         self._call("cuDevicePrimaryCtxRetain", ctypes.byref(self._context), self._device)
         self.enter()
-        self.stream = self._made("cuStreamCreate", ctypes.c_uint(_NON_BLOCKING))
+        self.stream = self._create("cuStreamCreate", ctypes.c_uint(_NON_BLOCKING))
 
     def enter(self) -> None:
         self._call("cuCtxSetCurrent", self._context)
 
     def allocate(self, num_bytes: int) -> int:
-        self._memory.append(self._made("cuMemAlloc_v2", ctypes.c_size_t(num_bytes)))
+        self._memory.append(self._create("cuMemAlloc_v2", ctypes.c_size_t(num_bytes)))
         return self._memory[-1]
 
     def allocate_host(self, num_bytes: int) -> Bytes:
-        address = self._made("cuMemHostAlloc", ctypes.c_size_t(num_bytes), ctypes.c_uint(0))
+        address = self._create("cuMemHostAlloc", ctypes.c_size_t(num_bytes), ctypes.c_uint(0))
         self._host.append(address)
         return np.ctypeslib.as_array((ctypes.c_uint8 * num_bytes).from_address(address))
 
@@ -110,7 +116,7 @@ class CudaDriver:
         self._copy("cuMemcpyDtoHAsync_v2", target.ctypes.data, source, target.nbytes)
 
     def event(self) -> int:
-        self._events.append(self._made("cuEventCreate", ctypes.c_uint(_NO_TIMING)))
+        self._events.append(self._create("cuEventCreate", ctypes.c_uint(_NO_TIMING)))
         return self._events[-1]
 
     def record(self, event: int) -> None:
@@ -129,13 +135,13 @@ class CudaDriver:
         captured = ctypes.c_void_p()
         stream = ctypes.c_void_p(self.stream)
         status = self._library.cuStreamEndCapture(stream, ctypes.byref(captured))
-        if status in _NOT_CAPTURED:
+        if status in _CAPTURE_ERRORS:
             return None
         _check("cuStreamEndCapture", status)
-        ready = self._made("cuGraphInstantiateWithFlags", captured, ctypes.c_ulonglong(0))
+        executable = self._create("cuGraphInstantiateWithFlags", captured, ctypes.c_ulonglong(0))
         self._call("cuGraphDestroy", captured)
-        self._graphs.append(ready)
-        return ready
+        self._graphs.append(executable)
+        return executable
 
     def launch(self, graph: int) -> None:
         self._call("cuGraphLaunch", ctypes.c_void_p(graph), ctypes.c_void_p(self.stream))
@@ -159,11 +165,11 @@ class CudaDriver:
         pointers = ctypes.c_void_p(target), ctypes.c_void_p(source)
         self._call(name, *pointers, size, ctypes.c_void_p(self.stream))
 
-    def _made(self, name: str, *arguments: object) -> int:
-        """What a call puts where its first argument points."""
-        made = ctypes.c_void_p()
-        self._call(name, ctypes.byref(made), *arguments)
-        return made.value or 0
+    def _create(self, name: str, *arguments: object) -> int:
+        """Call a function that returns a handle through its first argument."""
+        handle = ctypes.c_void_p()
+        self._call(name, ctypes.byref(handle), *arguments)
+        return handle.value or 0
 
     def _call(self, name: str, *arguments: object) -> None:
         _check(name, getattr(self._library, name)(*arguments))
@@ -173,4 +179,4 @@ def _check(name: str, status: int) -> None:
     if status == _OUT_OF_MEMORY:
         raise BackendOutOfMemory("the GPU is out of memory; send a smaller batch")
     if status != 0:
-        raise BackendDead(f"the CUDA driver answered {name} with error {status}; restart the worker")
+        raise BackendDead(f"the CUDA driver failed in {name} with error {status}; restart the worker")

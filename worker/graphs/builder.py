@@ -1,4 +1,8 @@
-"""Nodes of an ONNX graph in the making; large tensors stay NumPy arrays beside it."""
+"""Builds ONNX graphs node by node; large tensors stay NumPy arrays outside the protobuf.
+
+With `onnx.helper` alone: a builder library (onnxscript, onnx-ir) would be one more dependency of every
+worker, in place of these few methods.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,19 +11,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-MICROSOFT = "com.microsoft"  # the domain of ONNX Runtime's own operators
+MICROSOFT = "com.microsoft"  # domain of ONNX Runtime's own operators
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Graph:
-    """A serialised ONNX model, and the tensors it names as external data, by name."""
+    """A serialised ONNX model, and by name the tensors that it declares as external data."""
 
     proto: bytes
     tensors: Mapping[str, npt.NDArray[Any]]
 
 
 class Nodes:
-    """Collects nodes and tensors in the order in which they are written; every value gets a name."""
+    """Collects nodes and tensors in writing order and names every value."""
 
     def __init__(self) -> None:
         self._nodes: list[Any] = []
@@ -27,7 +31,7 @@ class Nodes:
         self._tensors: dict[str, npt.NDArray[Any]] = {}
 
     def op(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
-        """Append a node with one output and return the output's name; an input "" is left out."""
+        """Append a node with one output and return its name; an input "" is omitted."""
         return self.ops(kind, *inputs, num_outputs=1, domain=domain, **attributes)[0]
 
     def ops(
@@ -39,7 +43,7 @@ class Nodes:
         domain: str = "",
         **attributes: Any,
     ) -> list[str]:
-        """Append a node and return the names of its outputs; those `unread` are "" and not asked for."""
+        """Append a node and return the names of its outputs; those at indices `unread` are omitted, as ""."""
         from onnx import helper
 
         names = [f"{kind}_{len(self._nodes)}_{index}" for index in range(num_outputs)]
@@ -48,7 +52,7 @@ class Nodes:
         return outputs
 
     def split(self, value: str, sizes: Sequence[int], *, axis: int) -> tuple[str, ...]:
-        """The value cut along an axis into parts of these sizes."""
+        """Split a value along an axis into parts of these sizes."""
         from onnx import helper
 
         outputs = [f"Split_{len(self._nodes)}_{index}" for index in range(len(sizes))]
@@ -57,7 +61,7 @@ class Nodes:
         return tuple(outputs)
 
     def constant(self, value: float | Sequence[int] | npt.NDArray[Any], dtype: type[np.generic]) -> str:
-        """A small tensor that is kept in the graph itself."""
+        """Add a small tensor, stored in the graph itself."""
         from onnx import numpy_helper
 
         name = f"constant_{len(self._constants)}"
@@ -65,12 +69,12 @@ class Nodes:
         return name
 
     def tensor(self, name: str, value: npt.NDArray[Any]) -> str:
-        """A large tensor that the graph only names."""
+        """Add a large tensor, which the graph only refers to by name."""
         self._tensors[name] = value
         return name
 
     def branch(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> Any:
-        """A subgraph of one node, for the two sides of an If; its inputs are values of this graph."""
+        """A subgraph of one node, as a branch of an If; its inputs are values of this graph."""
         from onnx import TensorProto, helper
 
         node = helper.make_node(kind, list(inputs), ["branch"], domain=domain, **attributes)
@@ -80,9 +84,9 @@ class Nodes:
     def finish(
         self, inputs: Sequence[Any], output: str, *, name: str, shape: Sequence[str | int], opset: int = 18
     ) -> Graph:
-        """The whole model, its one float32 output `output` renamed to `name`.
+        """The finished model, with `output` as its one float32 output `name`.
 
-        `opset` is best the lowest version that has the operators used, so that older runtimes read it.
+        `opset` should be the lowest version that has all operators used, so that older runtimes can read it.
         """
         from onnx import TensorProto, helper
 
@@ -107,6 +111,6 @@ def _external(name: str, value: npt.NDArray[Any]) -> Any:
         data_type=helper.np_dtype_to_tensor_dtype(value.dtype),
         data_location=TensorProto.EXTERNAL,
     )
-    # Never read from there: the runtime is handed the tensor itself.
+    # Never read: the runtime receives the tensor itself.
     proto.external_data.add(key="location", value="tensors")
     return proto

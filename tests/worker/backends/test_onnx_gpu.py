@@ -1,4 +1,4 @@
-"""ONNX Runtime's CUDA provider: parity with the CPU's fp32, company, and memory that is given back."""
+"""ONNX Runtime's CUDA provider: parity with fp32 on the CPU, batch-mates, and memory that is freed."""
 
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
 ]
 BOUNDS = {"fp32": 0.99999, "fp16": 0.9999}
-#: Packed attention is neither causal nor has it windows.
+#: Packed attention supports neither causal masks nor windows.
 UNFIT = {"modernbert", "modernbert, biases", "qwen3", "llama", "llama, stretched", "mistral"}
 
 
@@ -28,7 +28,7 @@ def embedded(backend: Any, rows: list[list[int]]) -> Any:
 
 @pytest.mark.parametrize("family", sorted(FAMILIES.keys() - UNFIT))
 def test_every_family_and_precision(tmp_path: Path, family: str) -> None:
-    """Vectors agree with the CPU in fp32, by the bound of each precision, alone and in company."""
+    """Vectors agree with fp32 on the CPU within each precision's bound, alone and with batch-mates."""
     name, options = FAMILIES[family]
     random_network(name, options | {"initializer_range": 0.02}, tmp_path)
     model, rows = read_model(tmp_path), random_rows(200)
@@ -43,8 +43,8 @@ def test_every_family_and_precision(tmp_path: Path, family: str) -> None:
 
 
 @pytest.mark.parametrize("family", sorted(UNFIT))
-def test_what_has_no_kernel_is_refused(tmp_path: Path, family: str) -> None:
-    """The next profile is told, nothing runs on the CPU instead."""
+def test_attention_without_a_kernel_is_refused(tmp_path: Path, family: str) -> None:
+    """So that the next profile is tried; nothing runs on the CPU instead."""
     random_network(*FAMILIES[family], tmp_path)
     with pytest.raises(BackendError, match="no packed attention"):
         load_backend("onnx", read_model(tmp_path), device="cuda", precision="fp16")
@@ -72,8 +72,8 @@ def test_two_batches_in_flight_and_two_backends(tmp_path: Path) -> None:
     first.close()
 
 
-def test_out_of_memory_is_said_and_passes(tmp_path: Path) -> None:
-    """A batch for which another program left no room fails as such, and is computed once there is room."""
+def test_out_of_memory_is_reported_and_passes(tmp_path: Path) -> None:
+    """A batch for which another program left no memory fails as such, and succeeds once there is memory."""
     import torch
 
     random_network(*FAMILIES["bert"], tmp_path)

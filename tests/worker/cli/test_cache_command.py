@@ -145,10 +145,10 @@ def test_an_unknown_profile_is_told_as_nim_does(cache: Path) -> None:
     assert (done.returncode, "Unknown profiles provided: 'deadbeef'" in done.stderr) == (3, True)
 
 
-def test_known_products_are_listed_checked_and_removed(cache: Path) -> None:
-    """Of a GPU model, not of a model; removing them costs a search at the next boot."""
-    write(cache, "products/NVIDIA_H100-130100.json", {"128x64x32 torch.float16 gelu": ""})
-    assert [row["kind"] for row in listed(cache)] == ["products"]
+def test_autotune_results_are_listed_checked_and_removed(cache: Path) -> None:
+    """They belong to a GPU model, not to a model; without them the next boot autotunes again."""
+    write(cache, "autotune/NVIDIA_H100-130100.json", {"128x64x32 torch.float16 gelu": ""})
+    assert [row["kind"] for row in listed(cache)] == ["autotune"]
     assert ask("verify", cache=cache).exit_code == 0
     assert ask("prune", "--older-than", "0s", cache=cache).exit_code == 0
     assert listed(cache) == []

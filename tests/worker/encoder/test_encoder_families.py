@@ -1,4 +1,4 @@
-"""Both encoders, PyTorch and ONNX, against transformers in fp32, for every family, with random weights."""
+"""The PyTorch and ONNX encoders against transformers in fp32, for every family, with random weights."""
 
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from worker.models.model import read_model
 pytestmark = [
     pytest.mark.peers,
     pytest.mark.timeout(300),
-    # Of the libraries we compare ourselves with.
+    # Raised by the libraries we compare with.
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
 ]
 
@@ -65,7 +65,7 @@ def test_a_bidirectional_llama_sees_both_ways(tmp_path: Path, backend: str) -> N
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 @pytest.mark.parametrize("family", ["bert", "mpnet", "gte", "modernbert", "qwen3"])
 def test_16_bit_stays_near_fp32(tmp_path: Path, family: str, precision: str) -> None:
-    """With weights as they are initialised, every text keeps a cosine of 0.9999 to fp32."""
+    """With weights as models initialise them, every text keeps a cosine of 0.9999 to fp32."""
     name, options = FAMILIES[family]
     random_network(name, options | {"initializer_range": 0.02}, tmp_path)
     rows = random_rows(200)
@@ -75,8 +75,8 @@ def test_16_bit_stays_near_fp32(tmp_path: Path, family: str, precision: str) -> 
 @pytest.mark.parametrize("backend", ["torch", "onnx"])
 @pytest.mark.parametrize("pooling", ["cls", "lasttoken", "max", "mean", "mean_sqrt_len_tokens"])
 @pytest.mark.parametrize("family", ["bert", "qwen3"])
-def test_every_pooling_takes_what_it_says(tmp_path: Path, family: str, pooling: str, backend: str) -> None:
-    """CLS and last token, whose last layer is computed for that row alone, and the others agree."""
+def test_every_pooling(tmp_path: Path, family: str, pooling: str, backend: str) -> None:
+    """All agree, CLS and last token among them, whose last layer computes a single row per text."""
     network = random_network(*FAMILIES[family], tmp_path)
     (tmp_path / "modules.json").write_text(
         '[{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},'

@@ -1,4 +1,4 @@
-"""The whole encoder on a GPU: parity with the CPU's fp32, company, and nothing new after it is ready."""
+"""The whole encoder on a GPU: parity with fp32 on the CPU, batch-mates, no compilation after it is ready."""
 
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,7 @@ def embedded(backend: Any, rows: list[list[int]]) -> Any:
 
 @pytest.mark.parametrize("family", list(FAMILIES))
 def test_every_family_and_precision(tmp_path: Path, family: str) -> None:
-    """Vectors agree with the CPU in fp32, by the bound of each precision, alone and in company."""
+    """Vectors agree with fp32 on the CPU within each precision's bound, alone and with batch-mates."""
     name, options = FAMILIES[family]
     random_network(name, options | {"initializer_range": 0.02}, tmp_path)
     model, rows = read_model(tmp_path), random_rows(200)
@@ -41,8 +41,8 @@ def test_every_family_and_precision(tmp_path: Path, family: str) -> None:
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16", "fp8"])
 @pytest.mark.parametrize("family", ["bert", "modernbert", "qwen3"])
-def test_tuned_products_change_nothing_but_the_time(tmp_path: Path, family: str, precision: str) -> None:
-    """Full batches by the algorithms that were found agree with torch's; the next load knows them."""
+def test_autotuning_changes_only_the_time(tmp_path: Path, family: str, precision: str) -> None:
+    """Full batches by autotuned algorithms agree with torch's; the next load reads them from the cache."""
     name, options = FAMILIES[family]
     random_network(name, options | {"initializer_range": 0.02}, tmp_path)
     model, rows = read_model(tmp_path), 5 * random_rows(200)
@@ -54,13 +54,13 @@ def test_tuned_products_change_nothing_but_the_time(tmp_path: Path, family: str,
         )
         vectors.append(embedded(backend, rows))
         backend.close()
-    assert len(list((tmp_path / "cache" / "products").glob("*.json"))) == 1
+    assert len(list((tmp_path / "cache" / "autotune").glob("*.json"))) == 1
     assert worst_cosine(vectors[1], vectors[0]) > BOUNDS[precision]
     assert np.array_equal(vectors[1], vectors[2])
 
 
 def test_nothing_is_compiled_or_allocated_after_ready(tmp_path: Path) -> None:
-    """10,000 random batches, two in flight, leave kernels and memory as they were."""
+    """10,000 random batches, two in flight, compile no kernel and reserve no memory."""
     import torch
     import triton
 
@@ -87,7 +87,7 @@ def test_nothing_is_compiled_or_allocated_after_ready(tmp_path: Path) -> None:
 
 
 def test_a_gpu_that_others_use_gets_smaller_batches(tmp_path: Path) -> None:
-    """What does not fit is halved until it does, at load and never later."""
+    """A batch that does not fit is halved until it does, at load and never later."""
     import torch
 
     random_network(*FAMILIES["bert"], tmp_path)

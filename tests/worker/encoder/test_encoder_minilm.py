@@ -1,4 +1,4 @@
-"""The PyTorch encoder with the real all-MiniLM-L6-v2, in every precision the CPU can imitate."""
+"""The PyTorch encoder with the real all-MiniLM-L6-v2, in every precision that the CPU can emulate."""
 
 import importlib
 import importlib.resources
@@ -57,7 +57,7 @@ def load(precision: str, **options: Any) -> Any:
 def test_every_text_keeps_its_vector(golden: Any, precision: str, worst: float, mean: float) -> None:
     """Worst and mean cosine to sentence-transformers are within the precision's bounds.
 
-    The texts are words drawn at random, which fp8 is worst at; fp8 is no profile for a network this small.
+    The texts are random words, fp8's worst case; no profile uses fp8 for so small a network.
     """
     tokens, expected = golden
     backend = load(precision)
@@ -68,7 +68,7 @@ def test_every_text_keeps_its_vector(golden: Any, precision: str, worst: float, 
 
 
 def test_layers_kept_in_16_bit_bring_fp8_nearer(golden: Any) -> None:
-    """Keeping every second product out of fp8 gives a better mean cosine than keeping none."""
+    """Keeping half of the matmuls out of fp8 gives a better mean cosine than keeping none."""
     tokens, expected = golden
     half = [f"layers.{index}.down" for index in range(6)] + [f"layers.{index}.up" for index in range(6)]
     cosines = []
@@ -78,8 +78,8 @@ def test_layers_kept_in_16_bit_bring_fp8_nearer(golden: Any) -> None:
     assert cosines[1] > cosines[0]
 
 
-def test_the_profile_says_what_is_kept(tmp_path: Path) -> None:
-    """A manifest's keep_16bit reaches the network: a layer that the model lacks is refused by its name."""
+def test_the_profile_names_the_layers_to_keep(tmp_path: Path) -> None:
+    """A manifest's keep_16bit reaches the network: a layer that the model lacks is refused by name."""
     path = tmp_path / "manifest.yaml"
     path.write_text(
         "schema: 1\nmodel: {name: org/model}\nprofiles:\n"
@@ -103,7 +103,7 @@ def test_the_profile_says_what_is_kept(tmp_path: Path) -> None:
     ids=["precision", "layer", "device"],
 )
 def test_what_cannot_be_loaded_is_refused(options: dict[str, Any], reason: str) -> None:
-    """The reason is named in a BackendError."""
+    """With the reason in a BackendError."""
     with pytest.raises(BackendError, match=reason):
         load(**options)
 

@@ -1,4 +1,4 @@
-"""GELU in its tanh form: what it is off by on average is taken back by the next bias."""
+"""Tanh GELU: the next bias corrects its mean error."""
 
 import importlib
 from pathlib import Path
@@ -17,17 +17,17 @@ pytestmark = [
 
 
 def test_the_mean_error_is_that_of_a_sample() -> None:
-    """100,000 normed random rows give the same averages as the integral, for any bias and scale."""
+    """100,000 normalised random rows give the same averages as the integral, for any bias and scale."""
     from worker.encoder.gelu_correction import mean_tanh_error
     from worker.encoder.network import Norm
 
     generator = torch.Generator().manual_seed(3)
     weight = torch.randn(40, 64, generator=generator) * torch.linspace(0.01, 0.5, 40)[:, None]
     bias, shift, scale = (torch.randn(size, generator=generator) for size in (40, 64, 64))
-    normed = torch.nn.functional.layer_norm(
+    normalised = torch.nn.functional.layer_norm(
         torch.randn(100_000, 64, generator=generator), (64,), scale, shift
     )
-    x = normed @ weight.T + bias
+    x = normalised @ weight.T + bias
     gelu = torch.nn.functional.gelu
     sampled = (gelu(x.double(), approximate="tanh") - gelu(x.double())).mean(0)
     found = mean_tanh_error(weight, bias, Norm(weight=scale, bias=shift, eps=1e-12))
@@ -37,7 +37,7 @@ def test_the_mean_error_is_that_of_a_sample() -> None:
 
 @pytest.mark.parametrize("family", ["bert", "mpnet"])
 def test_vectors_come_nearer_to_exact_gelu(tmp_path: Path, family: str) -> None:
-    """The mean distance to exact GELU's vectors is smaller than what the bare tanh form leaves."""
+    """Their mean distance to exact GELU's vectors is smaller than that of uncorrected tanh GELU."""
     name, options = FAMILIES[family]
     random_network(name, options | {"initializer_range": 0.1}, tmp_path)
     rows = random_rows(200)
@@ -45,14 +45,14 @@ def test_vectors_come_nearer_to_exact_gelu(tmp_path: Path, family: str) -> None:
     config = tmp_path / "config.json"
     corrected = vectors(tmp_path, tanh_gelu=True)(rows)
     config.write_text(config.read_text().replace('"hidden_act": "gelu"', '"hidden_act": "gelu_new"'))
-    bare = vectors(tmp_path, tanh_gelu=True)(rows)
-    left, before = ((found - exact).norm(dim=1).mean() for found in (corrected, bare))
+    uncorrected = vectors(tmp_path, tanh_gelu=True)(rows)
+    left, before = ((found - exact).norm(dim=1).mean() for found in (corrected, uncorrected))
     assert 0 < left < 0.85 * before
 
 
 @pytest.mark.parametrize("family", ["modernbert", "gte"])
 def test_gated_networks_keep_exact_gelu(tmp_path: Path, family: str) -> None:
-    """Their products do not compute it on the way, so nothing is gained by another form."""
+    """Their matmuls cannot compute it in the epilogue, so the tanh form would gain nothing."""
     random_network(*FAMILIES[family], tmp_path)
     rows = random_rows(200)
     assert torch.equal(vectors(tmp_path, tanh_gelu=True)(rows), vectors(tmp_path)(rows))
@@ -61,12 +61,12 @@ def test_gated_networks_keep_exact_gelu(tmp_path: Path, family: str) -> None:
 def vectors(directory: Path, **options: bool) -> object:
     """Rows of ids to vectors on the CPU in fp32."""
     encoder = importlib.import_module("worker.encoder.encoder")
-    portable = importlib.import_module("worker.encoder.torch_ops")
+    torch_ops = importlib.import_module("worker.encoder.torch_ops")
     model = read_model(directory)
     built = encoder.build_encoder(
         model,
         read_weights(model.transformer, model.architecture),
-        kernels=portable.PortableKernels(),
+        ops=torch_ops.TorchOps(),
         device=torch.device("cpu"),
         precision="fp32",
         **options,

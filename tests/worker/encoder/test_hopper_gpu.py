@@ -1,4 +1,4 @@
-"""Attention on Hopper's own instructions against plain torch in fp32, and where it is used."""
+"""Hopper attention against plain torch in fp32, and where it is used."""
 
 import importlib
 import logging
@@ -24,7 +24,7 @@ CASES = {
     "of all lengths": lambda random: random.integers(1, 513, 40),
     "short": lambda random: random.integers(1, 40, 300),
     "around a tile": lambda random: random.choice([63, 64, 65, 95, 96, 97, 127, 128, 129, 192], 60),
-    "around a product": lambda random: random.choice([15, 16, 17, 31, 32, 33, 47, 48, 49, 100], 60),
+    "around a wgmma": lambda random: random.choice([15, 16, 17, 31, 32, 33, 47, 48, 49, 100], 60),
     "very long": lambda random: np.array([3000, 5, 8192, 700]),
     "a single token": lambda random: np.array([1]),
     "none": lambda random: np.array([], dtype=int),
@@ -42,39 +42,39 @@ def torch() -> Any:
 
 @pytest.fixture(scope="module")
 def ours(torch: Any) -> Any:
-    """Our modules."""
-    names = ("network", "portable", "triton_kernels", "kernels.hopper")
+    """The modules under test."""
+    names = ("network", "torch_ops", "triton_ops", "kernels.hopper")
     modules = [importlib.import_module(f"worker.encoder.{name}") for name in names]
     return SimpleNamespace(**{module.__name__.rpartition(".")[2]: module for module in modules})
 
 
 def attention_of(ours: Any, heads: int, kv_heads: int) -> Any:
-    return ours.network.Attention(heads=heads, kv_heads=kv_heads, head_dim=64, scale=0.125)
+    return ours.network.AttentionSpec(heads=heads, kv_heads=kv_heads, head_dim=64, scale=0.125)
 
 
-def placed(torch: Any, ours: Any, lengths: Any, num_tokens: int) -> Any:
-    """The texts as the kernel gets them, with texts that are none behind the last."""
+def segmented(torch: Any, ours: Any, lengths: Any, num_tokens: int) -> Any:
+    """The texts as the kernel gets them, with empty texts after the last."""
     offsets = np.concatenate(([0], np.cumsum(lengths), np.full(9, np.sum(lengths)))).astype(np.int32)
     ids = torch.zeros(num_tokens, dtype=torch.int32, device="cuda")
-    batch = ours.triton_kernels.TritonKernels().place(ids, torch.from_numpy(offsets).cuda())
+    batch = ours.triton_ops.TritonOps().segment(ids, torch.from_numpy(offsets).cuda())
     return replace(batch, spans=ours.hopper.spans_of(batch))
 
 
 def expected(torch: Any, ours: Any, qkv: Any, lengths: Any, attention: Any) -> Any:
-    """The reference, one text after the other in fp32."""
+    """The reference, one text at a time in fp32."""
     offsets = torch.tensor(np.concatenate(([0], np.cumsum(lengths))), dtype=torch.int32, device="cuda")
-    portable, num_tokens = ours.portable.PortableKernels(), int(np.sum(lengths))
-    plain = portable.place(torch.zeros(num_tokens, dtype=torch.int32, device="cuda"), offsets)
-    return portable.attend(qkv[:num_tokens].float(), plain, attention)
+    torch_ops, num_tokens = ours.torch_ops.TorchOps(), int(np.sum(lengths))
+    plain = torch_ops.segment(torch.zeros(num_tokens, dtype=torch.int32, device="cuda"), offsets)
+    return torch_ops.attend(qkv[:num_tokens].float(), plain, attention)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_span_says_what_its_tile_sees(torch: Any, ours: Any, seed: int) -> None:
+def test_a_span_describes_its_tile(torch: Any, ours: Any, seed: int) -> None:
     """Every row of every tile is in its span, with the first and last key that any row of it sees."""
     random = np.random.default_rng(seed)
     lengths = random.choice([1, 3, 20, 64, 95, 96, 97, 128, 511], int(random.integers(0, 800)))
     num_tokens = (int(lengths.sum()) + 700) // 128 * 128
-    batch = placed(torch, ours, lengths, num_tokens)
+    batch = segmented(torch, ours, lengths, num_tokens)
     tiles, start, end = (x.tolist() for x in (batch.tiles, batch.start, batch.end))
     for tile, (first, low, high, rows) in enumerate(batch.spans.tolist()):
         count = tiles[tile + 1] - tiles[tile]
@@ -92,11 +92,11 @@ def test_a_span_says_what_its_tile_sees(torch: Any, ours: Any, seed: int) -> Non
 def test_attention_within_each_text(
     torch: Any, ours: Any, case: str, heads: tuple[int, int], dtype: str
 ) -> None:
-    """Fresh random numbers, flat and peaked scores: as fp32 has it, and zero for padding."""
+    """Fresh random numbers, flat and peaked scores: as in fp32, and zero for padding."""
     random = np.random.default_rng()
     lengths, attention = CASES[case](random), attention_of(ours, *heads)
     num_tokens = int(lengths.sum()) // 128 * 128 + 128 * int(random.integers(1, 4))
-    batch = placed(torch, ours, lengths, num_tokens)
+    batch = segmented(torch, ours, lengths, num_tokens)
     kernel = ours.hopper.HopperAttention(attention, getattr(torch, dtype))
     for spread in (0.3, 1.0, 4.0):
         qkv = torch.randn(num_tokens, (heads[0] + 2 * heads[1]) * 64, device="cuda") * spread
@@ -109,41 +109,41 @@ def test_attention_within_each_text(
 
 @pytest.mark.parametrize("rise", [0.5, 3.0, 40.0, -40.0])
 def test_scores_that_rise_or_fall_along_a_text(torch: Any, ours: Any, rise: float) -> None:
-    """However far the largest score of a block is from that of the blocks before."""
+    """However far the largest score of a block is from that of earlier blocks."""
     lengths, attention = np.array([700, 40, 30, 300]), attention_of(ours, 4, 4)
     qkv = torch.randn(1152, 12 * 64, device="cuda")
     along = torch.linspace(0, rise, 1152, device="cuda")
     qkv[:, :256] = qkv[:, :256].abs()
     qkv[:, 256:512] = qkv[:, 256:512].abs() * 0.1 + along[:, None]
     qkv = qkv.half()
-    batch = placed(torch, ours, lengths, 1152)
+    batch = segmented(torch, ours, lengths, 1152)
     found = ours.hopper.HopperAttention(attention, torch.float16).attend(qkv, batch, attention).float()
     exact = expected(torch, ours, qkv, lengths, attention)
     assert float((found[: len(exact)] - exact).norm() / exact.norm()) < 1e-3
 
 
-def test_a_long_text_is_the_same_to_the_bit_in_any_company(torch: Any, ours: Any) -> None:
-    """One of 96 tokens or more, whatever lies before and behind it."""
+def test_a_long_text_is_bit_for_bit_the_same_among_any_others(torch: Any, ours: Any) -> None:
+    """One of 96 tokens or more, whatever precedes and follows it."""
     random, attention = np.random.default_rng(), attention_of(ours, 12, 12)
     kernel = ours.hopper.HopperAttention(attention, torch.float16)
     for length in (96, 130, 200, 511):
         text = torch.randn(length, 36 * 64, device="cuda").half()
         results = []
-        for before, behind in ((0, 0), (int(random.integers(1, 300)), int(random.integers(1, 90)))):
-            lengths = np.array([n for n in (before, length, behind, behind) if n])
+        for before, after in ((0, 0), (int(random.integers(1, 300)), int(random.integers(1, 90)))):
+            lengths = np.array([n for n in (before, length, after, after) if n])
             num_tokens = int(lengths.sum()) // 128 * 128 + 128
             qkv = torch.randn(num_tokens, 36 * 64, device="cuda").half() * 3
             qkv[before : before + length] = text
-            out = kernel.attend(qkv, placed(torch, ours, lengths, num_tokens), attention)
+            out = kernel.attend(qkv, segmented(torch, ours, lengths, num_tokens), attention)
             results.append(out[before : before + length])
         assert torch.equal(*results)
 
 
 @pytest.mark.parametrize("family", ["bert", "nomic", "llama"])
-def test_networks_with_heads_of_64_units(
+def test_networks_with_heads_of_64_dimensions(
     torch: Any, tmp_path: Path, family: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Their vectors agree with the CPU's in fp32, alone and in company; the log says whose attention."""
+    """Their vectors agree with fp32 on the CPU, alone and with batch-mates; the log names the attention."""
     name, options = FAMILIES[family]
     sizes = {"hidden_size": 256, "num_attention_heads": 4, "initializer_range": 0.02}
     sizes |= {"num_key_value_heads": 2, "head_dim": 64} if "num_key_value_heads" in options else {}

@@ -1,4 +1,4 @@
-"""fp8: rows with scales of their own and in a unit, and units in which nothing can saturate."""
+"""fp8: scales per row and static scales, at which nothing can saturate."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -17,15 +17,15 @@ torch = pytest.importorskip("torch")
 from worker.encoder.loader import build_network  # noqa: E402 - torch may be missing
 from worker.encoder.network import Linear, Network, Norm  # noqa: E402
 from worker.encoder.quantisation import (  # noqa: E402
-    LARGEST,
     linear_bound,
     norm_bound,
     quantise_rows,
-    quantise_whole,
+    quantise_tensor,
     rows_for,
-    static_scale_of,
+    static_scale_for,
 )
-from worker.encoder.torch_ops import TorchOps, _norm  # noqa: E402
+from worker.encoder.torch_ops import TorchOps, _normalise  # noqa: E402
+from worker.models.number_formats import FP8_MAX  # noqa: E402
 
 pytestmark = [
     pytest.mark.peers,
@@ -34,18 +34,18 @@ pytestmark = [
 WIDTH, OUT = 48, 32
 
 
-def reader(reach: float | None) -> Any:
-    """A layer that reads fp8: in a unit for numbers of up to `reach`, else with a scale a row."""
-    unit = None if reach is None else static_scale_of(torch.tensor(reach))
-    return Linear(weight=torch.zeros(1, WIDTH), bias=None, scale=torch.ones(()), unit=unit)
+def reader(bound: float | None) -> Any:
+    """A layer that reads fp8: with a static scale for numbers up to `bound`, else with a scale per row."""
+    static_scale = None if bound is None else static_scale_for(torch.tensor(bound))
+    return Linear(weight=torch.zeros(1, WIDTH), bias=None, scale=torch.ones(()), static_scale=static_scale)
 
 
-@pytest.mark.parametrize("reach", [None, 5000.0], ids=["rows", "unit"])
-def test_a_row_depends_on_nothing_but_itself(reach: float | None) -> None:
-    """Its numbers are the same alone and beside a row a thousand times as large, and within fp8's step."""
+@pytest.mark.parametrize("bound", [None, 5000.0], ids=["per row", "static"])
+def test_a_row_depends_on_nothing_but_itself(bound: float | None) -> None:
+    """Its numbers are the same alone and next to a row a thousand times as large, and within fp8's step."""
     x = torch.randn(2, WIDTH, generator=torch.Generator().manual_seed(0)) * torch.tensor([[1.0], [1000.0]])
-    together = rows_for(reader(reach), x, torch.bfloat16)
-    alone = rows_for(reader(reach), x[:1], torch.bfloat16)
+    together = rows_for(reader(bound), x, torch.bfloat16)
+    alone = rows_for(reader(bound), x[:1], torch.bfloat16)
     assert (together.quantised[:1].view(torch.uint8) == alone.quantised.view(torch.uint8)).all()
     assert together.scale.flatten()[0] == alone.scale.flatten()[0]
     scale = together.scale[..., None]
@@ -57,64 +57,64 @@ def test_the_largest_numbers_are_exact() -> None:
     """Of each row, or of the whole."""
     x = torch.randn(5, WIDTH, generator=torch.Generator().manual_seed(1))
     quantised, scale = quantise_rows(x)
-    assert (quantised.float().abs().amax(1) == LARGEST).all()
+    assert (quantised.float().abs().amax(1) == FP8_MAX).all()
     assert torch.allclose(quantised.float().abs().amax(1) * scale, x.abs().amax(1))
-    quantised, whole = quantise_whole(x)
+    quantised, whole = quantise_tensor(x)
     assert whole.shape == ()
     assert torch.allclose(quantised.float().abs().amax() * whole, x.abs().amax())
 
 
 @given(st.floats(1e-6, 1e6))
-def test_a_unit_is_the_smallest_power_of_two_that_does(reach: float) -> None:
-    """What is an eighth larger than the reach still fits; half the unit would not do."""
-    unit = static_scale_of(torch.tensor(reach))
-    assert float(unit.size * unit.inverse) == 1.0
-    assert reach * 1.125 <= LARGEST * float(unit.size) * (1 + 1e-6)
-    assert reach * 1.125 > LARGEST * float(unit.size) / 2 * (1 - 1e-6)
+def test_a_static_scale_is_the_smallest_power_of_two_that_suffices(bound: float) -> None:
+    """An eighth more than the bound still fits; half the scale would not suffice."""
+    static_scale = static_scale_for(torch.tensor(bound))
+    assert float(static_scale.value * static_scale.inverse) == 1.0
+    assert bound * 1.125 <= FP8_MAX * float(static_scale.value) * (1 + 1e-6)
+    assert bound * 1.125 > FP8_MAX * float(static_scale.value) / 2 * (1 - 1e-6)
 
 
-@pytest.mark.parametrize("reach", [0.0, float("inf"), float("nan")])
-def test_an_endless_or_empty_reach_has_a_unit(reach: float) -> None:
-    """Such weights load, and are refused by whoever looks at the vectors."""
-    unit = static_scale_of(torch.tensor(reach))
-    assert torch.isfinite(unit.size)
-    assert 0 < float(unit.size * unit.inverse) <= 1
+@pytest.mark.parametrize("bound", [0.0, float("inf"), float("nan")])
+def test_an_infinite_or_zero_bound_has_a_static_scale(bound: float) -> None:
+    """Such weights load; verification of the vectors refuses them."""
+    static_scale = static_scale_for(torch.tensor(bound))
+    assert torch.isfinite(static_scale.value)
+    assert 0 < float(static_scale.value * static_scale.inverse) <= 1
 
 
 @settings(max_examples=50)
 @given(st.integers(0, 2**31), st.booleans(), st.booleans())
-def test_nothing_comes_out_larger_than_the_reach(seed: int, rms: bool, biased: bool) -> None:
-    """Of norms and of products behind them, for rows that point where they come out largest."""
+def test_no_output_exceeds_the_bound(seed: int, rms: bool, biased: bool) -> None:
+    """Of norms and of linear layers after them, for rows in the direction of the largest output."""
     generator = torch.Generator().manual_seed(seed)
     random: Callable[..., Any] = lambda *shape: torch.randn(*shape, generator=generator)  # noqa: E731
     weight, bias = random(OUT, WIDTH), random(OUT) if biased else None
     norm = Norm(weight=random(WIDTH), bias=random(WIDTH) if biased and not rms else None, eps=1e-12, rms=rms)
     worst = torch.cat([weight * norm.weight, torch.eye(WIDTH)])
-    normed = _norm(torch.cat([worst, -worst, random(64, WIDTH)]) * 10 ** random(1), norm)
-    assert normed.abs().max() <= norm_bound(norm) * (1 + 1e-5)
-    out = torch.nn.functional.linear(normed, weight, bias)
+    normalised = _normalise(torch.cat([worst, -worst, random(64, WIDTH)]) * 10 ** random(1), norm)
+    assert normalised.abs().max() <= norm_bound(norm) * (1 + 1e-5)
+    out = torch.nn.functional.linear(normalised, weight, bias)
     assert out.abs().max() <= linear_bound(weight, bias, norm) * (1 + 1e-5)
     if rms and not biased:
         assert torch.isclose(out.abs().max(), linear_bound(weight, bias, norm), rtol=1e-3)
 
 
 @pytest.mark.parametrize("family", ["bert", "modernbert"])
-def test_which_layers_have_units(tmp_path: Path, family: str) -> None:
-    """Those around an activation without a gate; a layer that is kept has none and is no fp8."""
+def test_which_layers_have_static_scales(tmp_path: Path, family: str) -> None:
+    """Those around an activation without a gate; a layer kept in 16 bit has none."""
     model = random_model(tmp_path, family)
     for layer in built(model, "fp8", keep_16bit=["layers.1.down"]).layers[:1]:
         assert layer.qkv.quantised
-        assert layer.qkv.unit is None
-        assert [part.unit is not None for part in (layer.up, layer.down)] == 2 * [family == "bert"]
+        assert layer.qkv.static_scale is None
+        assert [part.static_scale is not None for part in (layer.up, layer.down)] == 2 * [family == "bert"]
         assert not layer.out.quantised
     kept = built(model, "fp8", keep_16bit=["layers.1.down"]).layers[1].down
-    assert kept.unit is None
+    assert kept.static_scale is None
     assert not kept.quantised
 
 
 @pytest.mark.parametrize("kept", [[], ["layers.0.up"], ["layers.0.down"]], ids=["none", "up", "down"])
 def test_layers_agree_with_exact_ones_in_any_mix(tmp_path: Path, kept: list[str]) -> None:
-    """Up and down, each in fp8 or 16 bit, within what fp8 costs."""
+    """Up and down, each in fp8 or 16 bit, within fp8's loss."""
     model = random_model(tmp_path, "bert")
     exact, mixed = built(model, "fp32"), built(model, "fp8", keep_16bit=kept)
     x = torch.randn(64, exact.embeddings.words.shape[1], generator=torch.Generator().manual_seed(2))
@@ -123,13 +123,13 @@ def test_layers_agree_with_exact_ones_in_any_mix(tmp_path: Path, kept: list[str]
 
 
 def through_first(network: Network, x: Any) -> Any:
-    """The first layer's part behind attention."""
-    kernels, layer = TorchOps(), network.layers[0]
+    """The first layer's part after attention."""
+    ops, layer = TorchOps(), network.layers[0]
     x = x.to(network.embeddings.words.dtype)
-    rows = kernels.norm(x, layer.attention_norm, reader=layer.up)
-    lifted = kernels.up(rows, layer.up, network.activation, gated=network.gated, reader=layer.down)
-    return kernels.add_norm(
-        lifted, layer.down, rows.values, layer.output_norm, keep_sum=False, reader=None
+    rows = ops.norm(x, layer.attention_norm, reader=layer.up)
+    inner = ops.up(rows, layer.up, network.activation, gated=network.gated, reader=layer.down)
+    return ops.add_norm(
+        inner, layer.down, rows.values, layer.output_norm, keep_sum=False, reader=None
     ).values.float()
 
 

@@ -1,4 +1,4 @@
-"""What PyTorch raises, as our errors."""
+"""PyTorch's errors become the project's."""
 
 import importlib
 from typing import Any
@@ -18,12 +18,12 @@ def torch() -> Any:
 
 @pytest.fixture(scope="module")
 def torch_errors() -> Any:
-    """The block that translates."""
+    """The context manager under test."""
     return importlib.import_module("worker.encoder.torch_errors").torch_errors
 
 
-def test_a_host_without_room_is_out_of_memory(torch: Any, torch_errors: Any) -> None:
-    """A real allocation that no machine can serve: the batch may be tried again in parts."""
+def test_a_host_allocation_that_fails_is_out_of_memory(torch: Any, torch_errors: Any) -> None:
+    """A real allocation that no machine can serve: the batch may be retried in parts."""
     with pytest.raises(BackendOutOfMemory), torch_errors():
         torch.empty(1 << 58, dtype=torch.uint8)
 
@@ -37,14 +37,14 @@ def test_a_host_without_room_is_out_of_memory(torch: Any, torch_errors: Any) -> 
     ],
 )
 def test_errors_of_a_gpu(torch: Any, torch_errors: Any, kind: str, text: str, expected: type) -> None:
-    """Only what leaves the device whole may be tried again."""
+    """Only errors that leave the device usable may be retried."""
     with pytest.raises(expected) as caught, torch_errors():
         raise getattr(torch, kind)(text)
     assert type(caught.value) is expected
 
 
 def test_other_errors_fail_the_batch_alone(torch: Any, torch_errors: Any) -> None:
-    """cuBLAS without room for its workspace is out of memory, a wrong shape is not."""
+    """cuBLAS that cannot allocate its workspace is out of memory, a wrong shape is not."""
     with pytest.raises(BackendOutOfMemory), torch_errors():
         raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
     with pytest.raises(BackendError) as caught, torch_errors():

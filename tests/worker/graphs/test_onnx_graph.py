@@ -22,7 +22,7 @@ from support.onnx_models import (
 from selection import probe
 from worker.contract import Tokens
 from worker.graphs.flat.graph import build_graph
-from worker.graphs.flat.linear import LEAST
+from worker.graphs.flat.linear import ACTIVATION_MIN
 from worker.graphs.positions import token_positions
 from worker.models.architecture import Architecture
 from worker.models.dense import Dense
@@ -92,7 +92,7 @@ def test_the_network_is_that_of_numpy(activation: Any) -> None:
 
 @pytest.mark.parametrize("poolings", [*((name,) for name in POOLINGS), ("cls", "max", "mean")])
 def test_every_pooling(poolings: Any) -> None:
-    """Each pooling sees a text's own tokens only; several are joined in order."""
+    """Each pooling sees a text's own tokens only; several are concatenated in order."""
     network, tokens = architecture(), random_tokens()
     weights = random_weights(network)
     states = [by_numpy(network, weights, ids) for ids in per_text(tokens)]
@@ -128,7 +128,7 @@ def test_dense_layers_and_unit_length(tmp_path: Path, activation: str, function:
     np.testing.assert_allclose(found, expected, atol=2e-5)
 
 
-def test_positions_may_start_behind_a_padding_row() -> None:
+def test_positions_may_start_after_a_padding_row() -> None:
     """With an offset of 2 the first token takes row 2, and no token types are added if there are none."""
     network, tokens = architecture(position_offset=2, token_types=0), random_tokens()
     weights = random_weights(network)
@@ -150,7 +150,7 @@ def test_a_relative_bias_is_added_to_the_scores() -> None:
 @pytest.mark.parametrize("relative_buckets", [0, 32])
 @pytest.mark.parametrize("length", [256, 257, 300])
 def test_a_long_text_is_that_of_numpy(relative_buckets: int, length: int) -> None:
-    """From 257 tokens on attention is another operator, with a bias of scores and without."""
+    """From 257 tokens on, another operator computes attention, with and without a bias."""
     network = architecture(relative_buckets=relative_buckets, max_positions=310)
     weights = random_weights(network)
     ids = np.random.default_rng(6).integers(2, 50, length).astype(np.int32)
@@ -161,7 +161,7 @@ def test_a_long_text_is_that_of_numpy(relative_buckets: int, length: int) -> Non
 
 
 def relative_bias(weights: Weights, length: int) -> Array:
-    """What MPNet adds to a text's scores: half of 32 buckets for each direction, distances up to 128."""
+    """MPNet's bias of a text's scores: half of 32 buckets for each direction, distances up to 128."""
     # 8 exact, then 8 + log(n / 8) / log(128 / 8) * 8.
     near = [n if n < 8 else min(15, 8 + int(math.log(n / 8) / math.log(16) * 8)) for n in range(length)]
     slot = range(length)
@@ -170,8 +170,8 @@ def relative_bias(weights: Weights, length: int) -> Array:
     return bias
 
 
-def test_the_proto_carries_no_weights() -> None:
-    """The serialised graph does not grow with the vocabulary; the tensors stay where they are."""
+def test_the_proto_contains_no_weights() -> None:
+    """The serialised graph does not grow with the vocabulary; tensors are not copied."""
     sizes = []
     for vocab_size in (50, 5000):
         network = architecture(vocab_size=vocab_size)
@@ -182,8 +182,8 @@ def test_the_proto_carries_no_weights() -> None:
     assert abs(sizes[0] - sizes[1]) < 16
 
 
-def test_a_written_out_padding_token_takes_the_padding_row() -> None:
-    """As in transformers, it is not counted, and later tokens take the rows it leaves free."""
+def test_a_spelled_out_padding_token_takes_the_padding_row() -> None:
+    """As in transformers, it is not counted: later tokens take the rows it leaves free."""
     tokens = Tokens(np.array([0, 5, 1, 6, 0, 1, 1, 7], np.int32), np.array([0, 4, 8], np.int32))
     assert token_positions(tokens, 2).tolist() == [2, 3, 1, 4, 2, 1, 1, 3]
     assert token_positions(tokens, 0).tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
@@ -206,7 +206,7 @@ def first_token_vectors(network: Architecture, *texts: Array) -> Array:
     ids=["causal", "window", "window in one layer", "everything"],
 )
 def test_a_token_sees_as_far_as_its_layers_let_it(changes: dict[str, Any], seen: int) -> None:
-    """What lies out of reach of the first token may change without a change of its vector; else it shows."""
+    """Tokens that the first token cannot see do not change its vector; those it can see do."""
     text = np.random.default_rng(6).integers(2, 50, 30)
     beyond, within = text.copy(), text.copy()
     beyond[seen:] = 7
@@ -217,22 +217,22 @@ def test_a_token_sees_as_far_as_its_layers_let_it(changes: dict[str, Any], seen:
 
 
 def test_rotary_positions_begin_again_with_every_text() -> None:
-    """A text has the same vector wherever it stands in the batch."""
+    """A text has the same vector wherever it is in the batch."""
     text = np.random.default_rng(6).integers(2, 50, 21)
     found = first_token_vectors(rotary(head_norm=True), text, text[:5], text)
     np.testing.assert_allclose(found[2], found[0], atol=1e-6)
 
 
-@pytest.mark.parametrize("activation", list(LEAST))
-def test_an_activation_stays_above_what_bytes_take_for_its_least(activation: Any) -> None:
-    """So the least of a row is not looked for; the bound is a thousandth off at most."""
-    least = ACTIVATIONS[activation](np.linspace(-4, 4, 80_001)).min()
-    assert LEAST[activation] <= least <= LEAST[activation] + 1e-3
+@pytest.mark.parametrize("activation", list(ACTIVATION_MIN))
+def test_an_activation_stays_above_its_minimum(activation: Any) -> None:
+    """So int8 need not search a row for it; the bound is off by at most a thousandth."""
+    minimum = ACTIVATIONS[activation](np.linspace(-4, 4, 80_001)).min()
+    assert ACTIVATION_MIN[activation] <= minimum <= ACTIVATION_MIN[activation] + 1e-3
 
 
 @pytest.mark.parametrize(("gated", "reductions"), [(False, 3), (True, 4)])
-def test_bytes_look_once_at_what_can_be_looked_at_once(gated: bool, reductions: int) -> None:
-    """Queries, keys and values share a layer's bytes, and the widest tensor is read for its largest alone."""
+def test_int8_reads_each_tensor_as_rarely_as_possible(gated: bool, reductions: int) -> None:
+    """Queries, keys and values share a quantised input; the widest tensor is searched for its maximum."""
     network = architecture(gated=gated, layers=1)
     proto = build_graph(model_of(network), random_weights(network), precision="int8").proto
     kinds = [node.op_type for node in onnx.load_from_string(proto).graph.node]
@@ -242,8 +242,8 @@ def test_bytes_look_once_at_what_can_be_looked_at_once(gated: bool, reductions: 
 
 @pytest.mark.skipif("avx512_vnni" not in probe({}).cpu.features, reason="needs a CPU with VNNI")
 @pytest.mark.parametrize("kind", ["encoder", "decoder"])
-def test_bytes_stay_near_fp32_in_every_kind_of_network(kind: str) -> None:
-    """Biases, gates and RMS norms included; every linear layer's weights take a byte an element."""
+def test_int8_stays_near_fp32_in_every_kind_of_network(kind: str) -> None:
+    """Biases, gates and RMSNorms included; all linear weights take one byte per element."""
     network = architecture() if kind == "encoder" else rotary(causal=True, head_norm=True)
     model, tokens = model_of(network, head("mean", normalize=True)), random_tokens()
     weights = {name: array / 3 for name, array in random_weights(network).items()}

@@ -1,4 +1,4 @@
-"""The graph for GPUs, run on the CPU with its one operator that only a GPU has written out."""
+"""The packed graph, run on the CPU with its only CUDA-only operator spelled out."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -55,7 +55,7 @@ def test_it_gives_the_vectors_of_the_graph_for_cpus(network: Architecture) -> No
 
 @pytest.mark.parametrize("network", list(NETWORKS.values()), ids=list(NETWORKS))
 def test_fp16_stays_near_fp32(network: Architecture) -> None:
-    """With tensors and results of every operator in fp16, the worst cosine is above 0.9999."""
+    """With all tensors and intermediate results in fp16, the worst cosine is above 0.9999."""
     tokens = random_tokens()
     exact, half = (backend_of(network, precision=name, scale=0.3) for name in ("fp32", "fp16"))
     assert worst_cosine(*(each.collect(each.launch(tokens)) for each in (exact, half))) > 0.9999
@@ -64,14 +64,14 @@ def test_fp16_stays_near_fp32(network: Architecture) -> None:
 
 
 def test_no_tensor_of_the_fp16_graph_is_wider() -> None:
-    """Weights, norms and tables take two bytes an element."""
+    """Weights, norms and tables take two bytes per element."""
     network = rotary()
     graph = build_packed_graph(model_of(network), random_weights(network), precision="fp16")
     assert {array.dtype for array in graph.tensors.values()} == {np.dtype(np.float16)}
 
 
 def test_every_bias_sum_and_norm_is_fused() -> None:
-    """A layer of a BERT is six products, one attention, two norms of sums and one activation."""
+    """A layer of a BERT is six matmuls, one attention, two norms of sums and one activation."""
     import onnx
 
     network = architecture(layers=3)
@@ -79,12 +79,12 @@ def test_every_bias_sum_and_norm_is_fused() -> None:
     kinds = [node.op_type for node in onnx.load_from_string(graph.proto).graph.node]
     layer = ("Gemm", "PackedMultiHeadAttention", "SkipLayerNormalization", "BiasGelu", "Split")
     assert [kinds.count(kind) for kind in layer] == [18, 3, 6, 3, 0]
-    # One norm of the embeddings, their sum, two tables; nothing else of that kind is left.
+    # The embeddings' norm and sum, and the matmul of the mean; nothing else of these kinds is left.
     assert [kinds.count(kind) for kind in ("LayerNormalization", "Add", "MatMul")] == [1, 1, 1]
 
 
 def test_the_checker_of_onnx_accepts_it() -> None:
-    """Names, types and versions are those of the standard, and shapes can be inferred to the end."""
+    """Names, types and versions are the standard's, and every shape can be inferred."""
     import onnx
 
     network = architecture()
@@ -99,21 +99,21 @@ def test_the_checker_of_onnx_accepts_it() -> None:
 
 @pytest.mark.parametrize("changes", [{"causal": True}, {"windows": (0, 8)}], ids=["causal", "windows"])
 def test_attention_without_a_kernel_is_refused(changes: Mapping[str, Any]) -> None:
-    """The next profile is told."""
+    """So that the next profile is tried."""
     network = rotary(**changes)
     with pytest.raises(BackendError, match="no packed attention that is causal or has windows"):
         build_packed_graph(model_of(network), random_weights(network), precision="fp16")
 
 
 def test_weights_beyond_fp16_are_refused() -> None:
-    """They would be infinite."""
+    """They would become infinite."""
     weights = {**random_weights(architecture()), "layers.1.up.bias": np.full(48, 7e4, np.float32)}
     with pytest.raises(BackendError, match=r"layers\.1\.up\.bias overflows fp16"):
         build_packed_graph(model_of(architecture()), weights, precision="fp16")
 
 
-def test_work_that_is_left_to_another_provider_is_seen() -> None:
-    """All of it is on the CPU here, and none on a GPU."""
+def test_work_that_is_left_to_another_provider_is_found() -> None:
+    """Here all of it is on the CPU and none on a GPU."""
     network = architecture()
     graph = for_cpu(build_packed_graph(model_of(network), random_weights(network), precision="fp32"))
     session = open_session(graph, CPU)
@@ -122,7 +122,7 @@ def test_work_that_is_left_to_another_provider_is_seen() -> None:
 
 
 def test_inputs_are_those_of_the_operator() -> None:
-    """As in its documentation: places of the tokens, then of the empty slots; ends of the texts."""
+    """As documented: slots of the tokens, then the empty ones; cumulative ends of the texts."""
     tokens = Tokens(np.arange(7, dtype=np.int32), np.array([0, 1, 3, 7], np.int32))
     inputs = packed_inputs(tokens, np.arange(3), 0)
     assert inputs["token_offset"].tolist() == [[0, 4, 5, 8], [9, 10, 11, 1], [2, 3, 6, 7]]
@@ -131,7 +131,7 @@ def test_inputs_are_those_of_the_operator() -> None:
 
 
 def test_a_long_text_among_short_ones_does_not_blow_up_the_slots() -> None:
-    """Longest x count stays within the limit on every shelf, and each text is on one."""
+    """On every shelf, longest times count stays within the limit, and each text is on one shelf."""
     lengths = np.array([500, *[3] * 200, 40, 40], np.int32)
     cut = shelves(lengths, 1024)
     assert sorted(np.concatenate(cut).tolist()) == list(range(203))

@@ -1,1 +1,1 @@
-"""Triton kernels over flat tokens; imported only where there is a CUDA GPU."""
+"""Triton and CUDA kernels over flat tokens; imported only where there is a CUDA GPU."""

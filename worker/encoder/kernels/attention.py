@@ -1,4 +1,4 @@
-"""Attention over flat tiles: a program takes consecutive tokens of one head, of whatever texts they are."""
+"""Attention over flat tiles: a program handles consecutive tokens of one head, of any texts."""
 # ruff: noqa: PLR0917
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
 
@@ -14,21 +14,22 @@ def attend(
     text_start,
     text_end,
     bias,
-    BIAS_REACH: tl.constexpr,  # the bias table holds distances -BIAS_REACH..BIAS_REACH; 0: no bias
+    MAX_DISTANCE: tl.constexpr,  # the bias table covers distances -MAX_DISTANCE..MAX_DISTANCE; 0: no bias
     HEADS: tl.constexpr,
     KV_HEADS: tl.constexpr,
     DIM: tl.constexpr,
     SCALE: tl.constexpr,
     CAUSAL: tl.constexpr,
-    WINDOW: tl.constexpr,  # keys up to this many tokens away on either side; 0: all
+    WINDOW: tl.constexpr,  # keys up to this many tokens away on either side; 0: unlimited
     PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
 ):
-    """Write softmax(q k^T * SCALE + bias) v of one tile, at most BLOCK_M rows, of one head.
+    """Write softmax(q k^T * SCALE + bias) v for one tile, of at most BLOCK_M rows, and one head.
 
     qkv is (T, (HEADS + 2 * KV_HEADS) * DIM), out is (T, HEADS * DIM); `tiles` holds each tile's first row.
-    Keys run from the start of the first row's text to the end of the last row's; others are masked.
+    Keys run from the start of the first row's text to the end of the last row's; keys of other texts are
+    masked.
     """
     head = tl.program_id(0)
     first = tl.load(tiles + tl.program_id(1))
@@ -36,7 +37,7 @@ def attend(
     if last < first:
         return
     row_width: tl.constexpr = (HEADS + 2 * KV_HEADS) * DIM
-    rows = tl.minimum(first + tl.arange(0, BLOCK_M), last)  # the last row again where the tile is short
+    rows = tl.minimum(first + tl.arange(0, BLOCK_M), last)  # a short tile repeats its last row
     dims = tl.arange(0, DIM)
     start = tl.load(text_start + rows)
     end = tl.load(text_end + rows)
@@ -55,34 +56,34 @@ def attend(
     q = tl.load(qkv + rows[:, None].to(tl.int64) * row_width + head * DIM + dims[None, :])
     keys = qkv + (HEADS + head // (HEADS // KV_HEADS)) * DIM
     values = keys + KV_HEADS * DIM
-    top = tl.full([BLOCK_M], -1.0e30, tl.float32)  # finite, so that a fully masked block leaves no NaN
+    top = tl.full([BLOCK_M], -1.0e30, tl.float32)  # finite, so that a fully masked block gives no NaN
     total = tl.zeros([BLOCK_M], tl.float32)
     acc = tl.zeros([BLOCK_M, DIM], tl.float32)
 
-    # Inside one text no score needs a mask, except in its last block.
-    clear = low
+    # Within a single text no score needs a mask, except in the last block.
+    unmasked_end = low
     if one_text and not CAUSAL and WINDOW == 0:
-        clear = low + (high - low) // BLOCK_N * BLOCK_N
-    for key in range(low, clear, BLOCK_N):
+        unmasked_end = low + (high - low) // BLOCK_N * BLOCK_N
+    for key in range(low, unmasked_end, BLOCK_N):
         top, total, acc = _block(
             q, keys, values, key, rows, start, end, top, total, acc, bias, head, high, False,
-            row_width, DIM, BIAS_REACH, SCALE, PRECISION, BLOCK_N,
+            row_width, DIM, MAX_DISTANCE, SCALE, PRECISION, BLOCK_N,
         )  # fmt: skip
-    for key in range(clear, high, BLOCK_N):
+    for key in range(unmasked_end, high, BLOCK_N):
         top, total, acc = _block(
             q, keys, values, key, rows, start, end, top, total, acc, bias, head, high, True,
-            row_width, DIM, BIAS_REACH, SCALE, PRECISION, BLOCK_N,
+            row_width, DIM, MAX_DISTANCE, SCALE, PRECISION, BLOCK_N,
         )  # fmt: skip
 
     result = acc * (1.0 / tl.maximum(total, 1.0e-30))[:, None]
-    to = out + rows[:, None].to(tl.int64) * (HEADS * DIM) + head * DIM + dims[None, :]
-    tl.store(to, result.to(out.dtype.element_ty))
+    target = out + rows[:, None].to(tl.int64) * (HEADS * DIM) + head * DIM + dims[None, :]
+    tl.store(target, result.to(out.dtype.element_ty))
 
 
 @triton.jit
 def _block(
     q, keys, values, key, rows, start, end, top, total, acc, bias, head, high, MASKED: tl.constexpr,
-    ROW_WIDTH: tl.constexpr, DIM: tl.constexpr, BIAS_REACH: tl.constexpr, SCALE: tl.constexpr,
+    ROW_WIDTH: tl.constexpr, DIM: tl.constexpr, MAX_DISTANCE: tl.constexpr, SCALE: tl.constexpr,
     PRECISION: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """One step of the online softmax over keys [key, key + BLOCK_N)."""
@@ -98,13 +99,13 @@ def _block(
         k = tl.load(keys + at)
         v = tl.load(values + at)
     scores = tl.dot(q, tl.trans(k), input_precision=PRECISION)
-    factor: tl.constexpr = log2e if BIAS_REACH > 0 else SCALE * log2e
-    if BIAS_REACH > 0:
+    factor: tl.constexpr = log2e if MAX_DISTANCE > 0 else SCALE * log2e
+    if MAX_DISTANCE > 0:
         distance = columns[None, :] - rows[:, None]
-        distance = tl.minimum(tl.maximum(distance, -BIAS_REACH), BIAS_REACH) + BIAS_REACH
-        scores = scores * SCALE + tl.load(bias + head * (2 * BIAS_REACH + 1) + distance)
+        distance = tl.minimum(tl.maximum(distance, -MAX_DISTANCE), MAX_DISTANCE) + MAX_DISTANCE
+        scores = scores * SCALE + tl.load(bias + head * (2 * MAX_DISTANCE + 1) + distance)
     if MASKED:
-        # As unsigned numbers one comparison tells both ends.
+        # Compared as unsigned numbers, one comparison checks both ends.
         width = tl.maximum(end - start, 0).to(tl.uint32)
         own = (columns[None, :] - start[:, None]).to(tl.uint32) < width[:, None]
         scores = tl.where(own, scores, float("-inf"))
@@ -122,22 +123,22 @@ def rotate(
     HAS_NORM: tl.constexpr, EPS: tl.constexpr, NUM_POSITIONS: tl.constexpr,
     HEADS: tl.constexpr, KV_HEADS: tl.constexpr, HALF: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
-    """Norm and turn ROWS rows of one query or key head in place."""
+    """Normalise and rotate ROWS rows of one query or key head in place."""
     head = tl.program_id(0)
     rows = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
-    units = tl.arange(0, HALF)
-    # Padding behind the last text counts on without end.
+    pairs = tl.arange(0, HALF)
+    # Positions of padding after the last text grow without limit.
     position = tl.minimum(rows - tl.load(text_start + rows), NUM_POSITIONS - 1)
-    turn = position[:, None] * HALF + units[None, :]
-    cosine, sine = tl.load(cosines + turn), tl.load(sines + turn)
+    entry = position[:, None] * HALF + pairs[None, :]
+    cosine, sine = tl.load(cosines + entry), tl.load(sines + entry)
     row_width: tl.constexpr = (HEADS + 2 * KV_HEADS) * 2 * HALF
-    at = qkv + rows[:, None].to(tl.int64) * row_width + head * 2 * HALF + units[None, :]
+    at = qkv + rows[:, None].to(tl.int64) * row_width + head * 2 * HALF + pairs[None, :]
     first, second = tl.load(at).to(tl.float32), tl.load(at + HALF).to(tl.float32)
     if HAS_NORM:
         weight = query_norm if head < HEADS else key_norm
         mean_square = (tl.sum(first * first, 1) + tl.sum(second * second, 1)) / (2 * HALF)
         scale = tl.rsqrt(mean_square + EPS)[:, None]
-        first = first * scale * tl.load(weight + units)[None, :]
-        second = second * scale * tl.load(weight + HALF + units)[None, :]
+        first = first * scale * tl.load(weight + pairs)[None, :]
+        second = second * scale * tl.load(weight + HALF + pairs)[None, :]
     tl.store(at, (first * cosine - second * sine).to(qkv.dtype.element_ty))
     tl.store(at + HALF, (second * cosine + first * sine).to(qkv.dtype.element_ty))

@@ -1,7 +1,7 @@
-"""Which algorithm of cuBLASLt computes a product fastest here, found once a GPU model and library version.
+"""Finds cuBLASLt's fastest algorithm for each matmul, once per GPU model and library version.
 
-The library orders its algorithms by a guess, which knows nothing of a GPU at its power limit: what stands
-first takes up to a fifth more than the best (docs/encoder.md).
+The library's own heuristic does not know a GPU at its power limit: its first choice takes up to a fifth
+longer than the best (docs/encoder.md).
 """
 
 import statistics
@@ -19,8 +19,8 @@ from worker.encoder.network import Linear, Rows, Tensor
 from worker.storage.json_file import keep_cached, read_cached
 from worker.storage.lock import locked
 
-_WARM_UP_MS = 150.0  #: until the GPU is at its power limit
-_FIRST_LOOK_MS, _CLOCK_MS = 5.0, 15.0
+_WARM_UP_MS = 150.0  #: brings the GPU to its power limit
+_SCREENING_MS, _ROUND_MS = 5.0, 15.0
 _FINALISTS = 5
 _ROUNDS = 3
 
@@ -30,80 +30,81 @@ Run = Callable[[], object]
 Chosen = dict[MatmulShape, tuple[Matmul, bytes]]
 
 
-def tuned(
-    products: Mapping[MatmulShape, Matmul],
+def autotune(
+    matmuls: Mapping[MatmulShape, Matmul],
     layers: Mapping[MatmulShape, Linear],
-    by_torch: Callable[..., Tensor],
+    torch_matmul: Callable[..., Tensor],
     cache: Path,
 ) -> Chosen:
-    """The products that torch's choice is not the fastest for, each with its fastest algorithm.
+    """The matmuls that an algorithm computes faster than torch, each with its fastest algorithm.
 
-    Found anew on the current device, or read from the folder `cache` and kept there. Raises OSError,
-    AttributeError or RuntimeError where the library or the memory does not do.
+    Measured on the current device and kept in the folder `cache`, or read from there. Raises OSError,
+    AttributeError or RuntimeError if the library lacks something or memory runs out.
     """
     gpu = torch.cuda.get_device_name().replace(" ", "_")
     path = cache / f"{gpu}-{version()}.json"
     with _lock(path):
         known, started_s = read_cached(path) or {}, time.perf_counter()
         found = dict(known)
-        for shape, product in products.items():
-            if not _is_usable(product, known.get(str(shape))):
-                found[str(shape)] = _fastest(product, shape, layers[shape], by_torch).hex()
+        for shape, matmul in matmuls.items():
+            if not _is_usable(matmul, known.get(str(shape))):
+                found[str(shape)] = _fastest(matmul, shape, layers[shape], torch_matmul).hex()
         if found != known:
             keep_cached(path, found)
             took_s = time.perf_counter() - started_s
-            log.info("products_tuned", path=str(path), products=len(products), took_s=round(took_s, 1))
-    algorithms = {shape: bytes.fromhex(found[str(shape)]) for shape in products}
-    return {shape: (products[shape], algorithm) for shape, algorithm in algorithms.items() if algorithm}
+            log.info("autotuned", path=str(path), matmuls=len(matmuls), took_s=round(took_s, 1))
+    algorithms = {shape: bytes.fromhex(found[str(shape)]) for shape in matmuls}
+    return {shape: (matmuls[shape], algorithm) for shape, algorithm in algorithms.items() if algorithm}
 
 
 def fastest(runs: Sequence[Run], clock: Callable[[Run, float], float]) -> int:
-    """The index of the run that takes the least time by `clock`, which is given milliseconds to look for.
+    """The index of the fastest run by `clock`, which takes a run and the milliseconds to measure it for.
 
-    All are looked at once; the best of them then take turns, and the median of their rounds decides, so that
-    a GPU that slows down is slow for each of them.
+    After one screening of all, the best take turns and the median of their rounds decides, so that a GPU that
+    slows down does so for each of them.
     """
-    once = [clock(run, _FIRST_LOOK_MS) for run in runs]
-    finalists = sorted(range(len(runs)), key=once.__getitem__)[:_FINALISTS]
-    rounds = [[clock(runs[index], _CLOCK_MS) for index in finalists] for _ in range(_ROUNDS)]
+    screened = [clock(run, _SCREENING_MS) for run in runs]
+    finalists = sorted(range(len(runs)), key=screened.__getitem__)[:_FINALISTS]
+    rounds = [[clock(runs[index], _ROUND_MS) for index in finalists] for _ in range(_ROUNDS)]
     medians = [statistics.median(times) for times in zip(*rounds, strict=True)]
     return finalists[medians.index(min(medians))]
 
 
 def _lock(path: Path) -> AbstractContextManager[Any]:
-    """Workers that share a GPU would slow each other down while they clock; no folder, no lock."""
+    """Held while measuring: workers that share a GPU would disturb each other. No lock without a folder."""
     try:
         return locked(path.with_suffix(".lock"), waiting="autotune_wait", reason="another process tunes")
     except OSError:
         return nullcontext()
 
 
-def _is_usable(product: Matmul, kept: object) -> bool:
-    """True for torch's own choice ("") and an algorithm that the library still takes."""
+def _is_usable(matmul: Matmul, kept: object) -> bool:
+    """True for torch's own choice ("") and for an algorithm that the library still accepts."""
     try:
-        return isinstance(kept, str) and (not kept or product.takes(bytes.fromhex(kept)))
+        return isinstance(kept, str) and (not kept or matmul.takes(bytes.fromhex(kept)))
     except ValueError:
         return False
 
 
-def _fastest(product: Matmul, shape: MatmulShape, layer: Linear, by_torch: Callable[..., Tensor]) -> bytes:
-    """The best algorithm for random rows; none (b"") if that is torch's choice, or there is none."""
+def _fastest(matmul: Matmul, shape: MatmulShape, layer: Linear, torch_matmul: Callable[..., Tensor]) -> bytes:
+    """The fastest algorithm for random rows; b"" if torch is faster, or no algorithm fits."""
     weight, random = layer.weight, torch.Generator(layer.weight.device).manual_seed(0)
     exact = torch.empty(shape.rows, shape.inner, dtype=torch.bfloat16, device=weight.device)
     x = exact.normal_(generator=random).to(weight.dtype)
-    rows = Rows(None, x, layer.unit.size) if layer.unit else Rows(x)
+    static_scale = layer.static_scale
+    rows = Rows(None, x, static_scale.value) if static_scale else Rows(x)
     in_fp8 = layer.quantised and shape.kind == "gelu"
     out = torch.zeros(shape.rows, shape.out, dtype=torch.bfloat16, device=weight.device)
     out = out.to(weight.dtype) if in_fp8 or not layer.quantised else out
 
     def run_of(algorithm: bytes) -> Run:
         if algorithm:
-            return lambda: product.run(algorithm, x, layer, out, layer.unit if in_fp8 else None)
-        return lambda: by_torch(shape.kind, rows, layer, out if shape.kind == "add" else None)
+            return lambda: matmul.run(algorithm, x, layer, out, static_scale if in_fp8 else None)
+        return lambda: torch_matmul(shape.kind, rows, layer, out if shape.kind == "add" else None)
 
-    algorithms = product.algorithms()
+    algorithms = matmul.algorithms()
     if not in_fp8:
-        algorithms.insert(0, b"")  # torch has no such product
+        algorithms.insert(0, b"")  # torch cannot compute GELU in fp8
     if not algorithms:
         return b""
     runs = [run_of(algorithm) for algorithm in algorithms]
@@ -112,7 +113,7 @@ def _fastest(product: Matmul, shape: MatmulShape, layer: Linear, by_torch: Calla
 
 
 def _ms(run: Run, enough_ms: float) -> float:
-    """Milliseconds of one run, from as many as take `enough_ms`."""
+    """Milliseconds per run, averaged over as many as take `enough_ms`."""
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     count = 1
     while True:

@@ -1,4 +1,6 @@
-"""CUDA sources compiled for the current GPU and launched, through NVIDIA's own bindings, which torch brings.
+"""Compiles and launches CUDA sources through NVIDIA's low-level bindings.
+
+Torch installs those itself; cuda-core would shorten this file, but add a dependency to every torch worker.
 
 https://docs.nvidia.com/cuda/nvrtc/ and https://nvidia.github.io/cuda-python/cuda-bindings/
 """
@@ -8,59 +10,59 @@ from typing import Any
 
 import torch
 
-Argument = tuple[Any, Any]  #: a value and its C type from ctypes; None for what knows it itself
+Argument = tuple[Any, Any]  #: a value and its ctypes type; None for bindings' own types
 
 
 class Kernel:
     """One function of a compiled source on the current device.
 
-    Raises ImportError without the bindings, RuntimeError where the compiler or the driver refuses.
+    Raises ImportError without the bindings, RuntimeError if the compiler or the driver fails.
     """
 
     def __init__(self, source: bytes, name: str, *, defines: Mapping[str, int], shared_bytes: int) -> None:
-        """`shared_bytes` of shared memory are asked for at each launch."""
+        """Each launch gets `shared_bytes` of dynamic shared memory."""
         from cuda.bindings import driver
 
         self._driver = driver
         self._shared_bytes = shared_bytes
-        self._module = _checked(driver.cuModuleLoadData(compiled(source, defines)))
-        self._function = _checked(driver.cuModuleGetFunction(self._module, name.encode()))
+        self._module = _check(driver.cuModuleLoadData(compile_cubin(source, defines)))
+        self._function = _check(driver.cuModuleGetFunction(self._module, name.encode()))
         attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-        _checked(driver.cuFuncSetAttribute(self._function, attribute, shared_bytes))
+        _check(driver.cuFuncSetAttribute(self._function, attribute, shared_bytes))
 
     def launch(self, grid: tuple[int, int], threads: int, arguments: Sequence[Argument]) -> None:
-        """Send it to torch's current stream; may be captured into a graph."""
+        """Launch on torch's current stream; can be captured into a graph."""
         values, types = zip(*arguments, strict=True)
         stream = torch.cuda.current_stream().cuda_stream
-        _checked(
+        _check(
             self._driver.cuLaunchKernel(
                 self._function, *grid, 1, threads, 1, 1, self._shared_bytes, stream, (values, types), 0
             )
         )
 
 
-def compiled(source: bytes, defines: Mapping[str, int]) -> bytes:
-    """Machine code for compute capability 9.0. Raises RuntimeError with the compiler's own words."""
+def compile_cubin(source: bytes, defines: Mapping[str, int]) -> bytes:
+    """Machine code for compute capability 9.0. Raises RuntimeError with the compiler's log."""
     from cuda.bindings import nvrtc
 
-    program = _checked(nvrtc.nvrtcCreateProgram(source, b"kernel.cu", 0, [], []))
+    program = _check(nvrtc.nvrtcCreateProgram(source, b"kernel.cu", 0, [], []))
     options = [b"--gpu-architecture=sm_90a", b"--std=c++17"]
     options += [f"-D{name}={value}".encode() for name, value in defines.items()]
     (failed,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
     if failed:
-        words = bytes(_checked(nvrtc.nvrtcGetProgramLogSize(program)))
-        _checked(nvrtc.nvrtcGetProgramLog(program, words))
-        raise RuntimeError(f"a CUDA source does not compile: {words.decode(errors='replace'):.500}")
-    code = bytes(_checked(nvrtc.nvrtcGetCUBINSize(program)))
-    _checked(nvrtc.nvrtcGetCUBIN(program, code))
-    _checked(nvrtc.nvrtcDestroyProgram(program))
+        text = bytes(_check(nvrtc.nvrtcGetProgramLogSize(program)))
+        _check(nvrtc.nvrtcGetProgramLog(program, text))
+        raise RuntimeError(f"a CUDA source does not compile: {text.decode(errors='replace'):.500}")
+    code = bytes(_check(nvrtc.nvrtcGetCUBINSize(program)))
+    _check(nvrtc.nvrtcGetCUBIN(program, code))
+    _check(nvrtc.nvrtcDestroyProgram(program))
     return code
 
 
-def rows_map(rows: torch.Tensor, *, columns: int, num_rows: int) -> Any:
-    """What the copy engine knows of 16-bit `rows` (T, width): it copies `num_rows` x `columns` of 128 bytes.
+def tensor_map(rows: torch.Tensor, *, columns: int, num_rows: int) -> Any:
+    """Describes 16-bit `rows` (T, width) to the copy engine, which copies boxes of `num_rows` x `columns`.
 
-    They arrive swizzled by 128 bytes; rows behind the last one arrive as zero.
+    A box row is 128 bytes, swizzled over 128 bytes; rows beyond the last one arrive as zeros.
     """
     from cuda.bindings import driver
 
@@ -69,7 +71,7 @@ def rows_map(rows: torch.Tensor, *, columns: int, num_rows: int) -> Any:
     else:
         kind = driver.CUtensorMapDataType.CU_TENSOR_MAP_DATA_TYPE_FLOAT16
     long, short = driver.cuuint64_t, driver.cuuint32_t
-    return _checked(
+    return _check(
         driver.cuTensorMapEncodeTiled(
             kind,
             2,
@@ -86,9 +88,9 @@ def rows_map(rows: torch.Tensor, *, columns: int, num_rows: int) -> Any:
     )
 
 
-def _checked(answer: tuple[Any, ...]) -> Any:
-    """What a call gives besides its error code."""
+def _check(answer: tuple[Any, ...]) -> Any:
+    """The results of a call without its status. Raises RuntimeError if it failed."""
     failed, *rest = answer
     if failed:
-        raise RuntimeError(f"CUDA's driver or compiler answers {failed!s}")
+        raise RuntimeError(f"CUDA's driver or compiler failed with {failed!s}")
     return rest[0] if rest else None

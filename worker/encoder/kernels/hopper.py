@@ -1,4 +1,4 @@
-"""Attention on Hopper's own instructions, for the layers whose every token sees its whole text."""
+"""Attention on Hopper's own instructions, for layers in which every token sees its whole text."""
 
 import ctypes
 import math
@@ -8,27 +8,27 @@ import structlog
 import torch
 import triton
 
-from worker.encoder.kernels import segments as text_kernels
-from worker.encoder.kernels.cuda_module import Kernel, rows_map
-from worker.encoder.network import AttentionWeights, Flat, Network, Tensor
+from worker.encoder.kernels import segments as segment_kernels
+from worker.encoder.kernels.cuda_module import Kernel, tensor_map
+from worker.encoder.network import AttentionSpec, Flat, Network, Tensor
 
 CAPABILITY = (9, 0)
 HEAD_DIM = 64
 _SOURCE = Path(__file__).with_name("hopper_attention.cu")
-_KEYS, _NARROW_ROWS = 64, 16  # rows that one copy brings
-_PARTS = 5  # of shared memory: a tile's queries, and the keys and values of two blocks
-_MOST_TILES = 65_535  # of a grid's second dimension
+_KEYS, _NARROW_ROWS = 64, 16  # rows of one bulk copy
+_PARTS = 5  # of shared memory: a tile's queries, keys and values of two blocks
+_MAX_TILES = 65_535  # the limit of a grid's second dimension
 
 log = structlog.stdlib.get_logger(__name__)
 
 
 class HopperAttention:
-    """Compiled for one network's heads and 16-bit type; takes half a second.
+    """Compiled for one network's heads and 16-bit dtype, which takes half a second.
 
-    Raises as `Kernel` does.
+    Raises what `Kernel` raises.
     """
 
-    def __init__(self, attention: AttentionWeights, dtype: torch.dtype) -> None:
+    def __init__(self, attention: AttentionSpec, dtype: torch.dtype) -> None:
         self._heads, self._kv_heads, self._dtype = attention.heads, attention.kv_heads, dtype
         self._kernel = Kernel(
             _SOURCE.read_bytes(),
@@ -41,20 +41,20 @@ class HopperAttention:
             shared_bytes=_PARTS * _KEYS * HEAD_DIM * dtype.itemsize,
         )
 
-    def takes(self, qkv: Tensor, flat: Flat, attention: AttentionWeights) -> bool:
-        """True if it computes this layer of this batch; heads and types other than its own it does not."""
+    def takes(self, qkv: Tensor, flat: Flat, attention: AttentionSpec) -> bool:
+        """True if it can compute this layer for this batch: heads and dtype are those it was compiled for."""
         shape = attention.heads, attention.kv_heads, qkv.dtype
         return (
             flat.spans is not None
-            and len(flat.spans) <= _MOST_TILES
+            and len(flat.spans) <= _MAX_TILES
             and shape == (self._heads, self._kv_heads, self._dtype)
             and _is_plain(attention)
         )
 
-    def attend(self, qkv: Tensor, flat: Flat, attention: AttentionWeights) -> Tensor:
-        """Softmax attention within each text, as `Kernels.attend` has it."""
+    def attend(self, qkv: Tensor, flat: Flat, attention: AttentionSpec) -> Tensor:
+        """Softmax attention within each text; see `Ops.attend`."""
         out = qkv.new_empty(len(qkv), self._heads * HEAD_DIM)
-        wide, narrow = (rows_map(qkv, columns=HEAD_DIM, num_rows=rows) for rows in (_KEYS, _NARROW_ROWS))
+        wide, narrow = (tensor_map(qkv, columns=HEAD_DIM, num_rows=rows) for rows in (_KEYS, _NARROW_ROWS))
         tensors = (out, flat.spans, flat.start, flat.end)
         self._kernel.launch(
             (self._heads, len(flat.spans)),
@@ -70,31 +70,31 @@ class HopperAttention:
 
 
 def hopper_attention(network: Network) -> HopperAttention | None:
-    """Attention for the network's plain layers; None if it has none, or GPU or software do not do."""
+    """Attention for the network's plain layers; None if it has none or GPU or software lack support."""
     weight = network.embeddings.words
     plain = next((layer.attention for layer in network.layers if _is_plain(layer.attention)), None)
     dtype = torch.bfloat16 if network.layers[0].qkv.quantised else network.layers[0].qkv.weight.dtype
     if plain is None or dtype.itemsize != 2 or torch.cuda.get_device_capability(weight.device) != CAPABILITY:
         return None
     try:
-        found = HopperAttention(plain, dtype)
+        compiled = HopperAttention(plain, dtype)
     except (ImportError, OSError, RuntimeError) as error:
         log.warning("attention_chosen", by="triton", reason=str(error))
         return None
     log.info("attention_chosen", by="hopper", heads=plain.heads, kv_heads=plain.kv_heads)
-    return found
+    return compiled
 
 
 def spans_of(flat: Flat) -> Tensor:
-    """What `attend` knows of each of the batch's tiles, int32 (tiles, 4)."""
+    """First row, first key, end of keys and rows of each tile, int32 (tiles, 4)."""
     num_tiles = len(flat.tiles) - 1
     spans = flat.ids.new_empty(num_tiles, 4)
     grid = (triton.cdiv(num_tiles, 128),)
-    text_kernels.span[grid](flat.tiles, flat.start, flat.end, spans, num_tiles, BLOCK=128)
+    segment_kernels.write_spans[grid](flat.tiles, flat.start, flat.end, spans, num_tiles, BLOCK=128)
     return spans
 
 
-def _is_plain(attention: AttentionWeights) -> bool:
-    """True if nothing is added to scores and no key of a text is left out."""
+def _is_plain(attention: AttentionSpec) -> bool:
+    """True if scores have no bias and no key of a text is masked."""
     only_scaled = attention.bias is None and attention.scale > 0
     return attention.head_dim == HEAD_DIM and only_scaled and not attention.causal and attention.window == 0

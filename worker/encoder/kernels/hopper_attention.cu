@@ -1,34 +1,34 @@
-// Attention over flat tiles for GPUs of compute capability 9.0: a warpgroup computes one tile of one head.
+// Attention over flat tiles for compute capability 9.0: one warpgroup computes one tile of one head.
 //
-// Compiled at load with -DHEADS, -DKV_HEADS and -DBF16 (0 or 1); heads have 64 units. Five blocks share a
-// multiprocessor: while one waits for its scores, others turn theirs into weights. What the instructions ask of their
-// operands is in the PTX manual under wgmma, cp.async.bulk.tensor and mbarrier.
+// Compiled at load with -DHEADS, -DKV_HEADS and -DBF16 (0 or 1); a head has 64 dimensions. Five blocks share
+// a multiprocessor: while one waits for its scores, others turn theirs into weights. The PTX manual describes the
+// instructions and their operands under wgmma, cp.async.bulk.tensor and mbarrier.
 // https://docs.nvidia.com/cuda/parallel-thread-execution/
 
 typedef unsigned int u32;
 typedef unsigned long long u64;
 
 #define DIM 64
-#define KEYS 64   // of a block
-#define STAGES 2  // blocks in shared memory
+#define KEYS 64   // per block
+#define STAGES 2  // blocks of keys and values in shared memory
 #define ROW_BYTES (DIM * 2)
-#define PART_BYTES (KEYS * ROW_BYTES)  // the keys of a block, or its values, or a tile's queries
+#define PART_BYTES (KEYS * ROW_BYTES)  // the keys of a block, its values, or a tile's queries
 #define ROW_WIDTH ((HEADS + 2 * KV_HEADS) * DIM)
-#define LATE 8.0f  // powers of two that a row's scores may rise before its sums are scaled down
+#define RESCALE 8.0f  // powers of two by which a row's maximum may grow before its sums are rescaled
 #define MINUS_INFINITY __int_as_float(0xff800000)
 
 struct alignas(64) TensorMap { char opaque[128]; };
 
-// Rows [first, first + rows) and the keys [low, high) that any of them sees; 256 more in `rows`: that all of them see.
+// Rows [first, first + rows) and the keys [low, high) that any of them sees; 256 is added to `rows` if all rows see all.
 struct alignas(16) Span { int first, low, high, rows; };
 
-// What a thread holds of the tile's 64 queries: parts of rows `lane / 4` and 8 further of its warp's 16.
+// A thread's part of the tile's 64 queries: of its warp's 16 rows, parts of row lane / 4 and of the row 8 below.
 struct Rows {
-    float out[DIM / 2];  // sums of values, not yet divided
-    float top[2];        // what scores are taken relative to, in powers of two
-    float total[2];      // this thread's part of the sums of weights
-    float factor[2];     // what `out` is to be scaled by if `late`
-    bool late;
+    float out[DIM / 2];  // weighted sums of values, not yet divided
+    float top[2];        // the maximum that scores are relative to, in powers of two
+    float total[2];      // this thread's part of the sum of weights
+    float factor[2];     // scales `out` if `rescale`
+    bool rescale;
     int start[2], width[2];
 };
 
@@ -53,7 +53,7 @@ __device__ __forceinline__ void barrier_wait(u32 bar, u32 parity) {
         "@done bra over;\nbra again;\nover:\n}\n" ::"r"(bar), "r"(parity) : "memory");
 }
 
-// As many rows of a head as the map says, from `row` on; rows behind the last one are zero.
+// Copies as many rows of a head as the map says, from `row` on; rows beyond the last one arrive as zeros.
 __device__ __forceinline__ void copy_rows(u32 to, const TensorMap* map, int column, int row, u32 bar) {
     asm volatile(
         "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];"
@@ -80,7 +80,7 @@ __device__ __forceinline__ u32 pack(float low, float high) {
     return out;
 }
 
-// Rows of 128 bytes as the copy leaves them and a product reads them: swizzled, 8 rows one behind the other a group.
+// Rows of 128 bytes as the copy writes and wgmma reads them: swizzled, in groups of 8 consecutive rows.
 __device__ __forceinline__ u64 descriptor(u32 address) {
     return (u64)((address & 0x3FFFF) >> 4) | (u64)1 << 16 | (u64)(8 * ROW_BYTES >> 4) << 32 | (u64)1 << 62;
 }
@@ -97,7 +97,7 @@ __device__ __forceinline__ u64 descriptor(u32 address) {
 #define FLOATS_32(a) FLOATS_24(a), FLOATS(a, 24)
 #define WGMMA(n, names, tail) "wgmma.mma_async.sync.aligned.m64n" n "k16." TYPES " {" names "}, " tail ";\n"
 
-// scores (64 x N) = or += 16 columns of queries times 16 columns of N keys, both in shared memory.
+// scores (64 x N) = or += 16 columns of the queries times 16 columns of N keys, both in shared memory.
 template <int N>
 __device__ __forceinline__ void multiply(float (&scores)[N / 2], u64 queries, u64 keys, int add) {
 #define SCORE(n, count, a, b, p) \
@@ -110,18 +110,18 @@ __device__ __forceinline__ void multiply(float (&scores)[N / 2], u64 queries, u6
 }
 
 // out (64 x DIM) += 16 columns of weights, in registers, times 16 rows of values, in shared memory.
-__device__ __forceinline__ void add_product(float (&out)[DIM / 2], const u32* weights, u64 values) {
+__device__ __forceinline__ void add_weighted_values(float (&out)[DIM / 2], const u32* weights, u64 values) {
     asm volatile(WGMMA("64", NAMES_32, "{%32,%33,%34,%35}, %36, 1, 1, 1, 1")
                  : FLOATS_32(out) : "r"(weights[0]), "r"(weights[1]), "r"(weights[2]), "r"(weights[3]), "l"(values));
 }
 
-__device__ __forceinline__ void products_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+__device__ __forceinline__ void wgmma_begin() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 
-__device__ __forceinline__ void products_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+__device__ __forceinline__ void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
 
-__device__ __forceinline__ void products_wait() { asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory"); }
+__device__ __forceinline__ void wgmma_wait() { asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory"); }
 
-// Nothing that the compiler does with these registers passes this line: it does not know what a product under way uses.
+// Keeps the compiler from moving accesses of these registers past this line: it does not know that wgmma uses them.
 template <int COUNT>
 __device__ __forceinline__ void hold(float (&registers)[COUNT]) {
 #pragma unroll
@@ -134,18 +134,18 @@ __device__ __forceinline__ void hold(u32 (&registers)[COUNT]) {
     for (int i = 0; i < COUNT; ++i) asm volatile("" : "+r"(registers[i])::"memory");
 }
 
-// Of this thread's columns of a block, how many lie before column `end`: 2 in each 8, from `first` on.
+// The number of this thread's columns of a block (2 in each 8, from `first` on) that precede column `end`.
 __device__ __forceinline__ int columns_before(int end, int first) {
     const int clamped = min(max(end, 0), KEYS);
     return 2 * (clamped >> 3) + min(max((clamped & 7) - first, 0), 2);
 }
 
-// A bit for each of them that lies in [start, end).
+// A bit for each of this thread's columns in [start, end).
 __device__ __forceinline__ u32 columns_inside(int start, int end, int first) {
     return (1u << columns_before(end, first)) - (1u << columns_before(start, first));
 }
 
-// Keys of other texts weigh nothing: `inside` has a bit for each column of each of the two rows.
+// Masks keys of other texts: `inside` has a bit per column for each of the two rows.
 template <int N>
 __device__ __forceinline__ void mask(float (&scores)[N / 2], const u32 (&inside)[2]) {
 #pragma unroll
@@ -153,7 +153,7 @@ __device__ __forceinline__ void mask(float (&scores)[N / 2], const u32 (&inside)
         if (!(inside[i / 2 % 2] >> (i / 4 * 2 + i % 2) & 1)) scores[i] = MINUS_INFINITY;
 }
 
-// The same where all rows see the first `keys` keys, more than N - 16.
+// The same if all rows see the first `keys` keys, where keys > N - 16.
 template <int N>
 __device__ __forceinline__ void mask_tail(float (&scores)[N / 2], int keys) {
     const int left = keys - 2 * (threadIdx.x & 3);
@@ -162,14 +162,14 @@ __device__ __forceinline__ void mask_tail(float (&scores)[N / 2], int keys) {
         if (8 * (i / 4) + i % 2 >= left) scores[i] = MINUS_INFINITY;
 }
 
-// Scores become weights, in place. Sums are scaled down only when a row's scores rise by more than 2^LATE: seldom after
-// the first block. A row that does not keeps its numbers to the bit, whatever the rows beside it do.
+// Turns scores into weights, in place. A row's sums are rescaled only if its maximum grows by more than RESCALE, which is
+// rare after the first block; other rows keep their numbers bit for bit, whatever their neighbours do.
 template <int N>
 __device__ __forceinline__ void weigh(float (&scores)[N / 2], Rows& rows, float scale) {
     float top[2];
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-        float pairs[N / 8];  // a tree: a chain would wait for itself
+        float pairs[N / 8];  // a tree: a chain of maxima would be serial
 #pragma unroll
         for (int i = 0; i < N / 8; ++i) pairs[i] = fmaxf(scores[4 * i + 2 * r], scores[4 * i + 2 * r + 1]);
 #pragma unroll
@@ -180,13 +180,13 @@ __device__ __forceinline__ void weigh(float (&scores)[N / 2], Rows& rows, float 
     for (int r = 0; r < 2; ++r) top[r] = fmaxf(top[r], __shfl_xor_sync(0xffffffff, top[r], 1));
 #pragma unroll
     for (int r = 0; r < 2; ++r) top[r] = fmaxf(top[r], __shfl_xor_sync(0xffffffff, top[r], 2)) * scale;
-    const bool moves[2] = {top[0] > rows.top[0] + LATE, top[1] > rows.top[1] + LATE};
-    rows.late = __any_sync(0xffffffff, moves[0] || moves[1]);
-    if (rows.late) {
+    const bool grows[2] = {top[0] > rows.top[0] + RESCALE, top[1] > rows.top[1] + RESCALE};
+    rows.rescale = __any_sync(0xffffffff, grows[0] || grows[1]);
+    if (rows.rescale) {
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
-            rows.factor[r] = moves[r] ? exp2_fast(rows.top[r] - top[r]) : 1.0f;
-            rows.top[r] = moves[r] ? top[r] : rows.top[r];
+            rows.factor[r] = grows[r] ? exp2_fast(rows.top[r] - top[r]) : 1.0f;
+            rows.top[r] = grows[r] ? top[r] : rows.top[r];
             rows.total[r] *= rows.factor[r];
         }
     }
@@ -203,17 +203,17 @@ __device__ __forceinline__ void weigh(float (&scores)[N / 2], Rows& rows, float 
     }
 }
 
-// The first N keys of a block, which is that of key `key` on; there are `keys` from there to the tile's last.
+// Processes the first N keys of the block that starts at key `key`; `keys` are left up to the tile's last.
 template <int N>
 __device__ __forceinline__ void attend_block(
     Rows& rows, u32 queries, u32 block, int keys, bool one_text, int key, float scale) {
     float scores[N / 2];
 #pragma unroll
     for (int i = 0; i < N / 2; ++i) scores[i] = 0.0f;
-    products_begin();
+    wgmma_begin();
 #pragma unroll
     for (int i = 0; i < DIM / 16; ++i) multiply<N>(scores, descriptor(queries) + 2 * i, descriptor(block) + 2 * i, i > 0);
-    products_commit();
+    wgmma_commit();
     u32 inside[2];
     if (!one_text) {
 #pragma unroll
@@ -222,12 +222,12 @@ __device__ __forceinline__ void attend_block(
             inside[r] = columns_inside(start, start + rows.width[r], 2 * (threadIdx.x & 3));
         }
     }
-    products_wait();
+    wgmma_wait();
     hold(scores);
     if (!one_text) mask<N>(scores, inside);
     else if (keys < KEYS) mask_tail<N>(scores, keys);
     weigh<N>(scores, rows, scale);
-    if (rows.late) {
+    if (rows.rescale) {
 #pragma unroll
         for (int i = 0; i < DIM / 2; ++i) rows.out[i] *= rows.factor[i / 2 % 2];
     }
@@ -236,17 +236,17 @@ __device__ __forceinline__ void attend_block(
     for (int i = 0; i < N / 4; ++i) weights[i] = pack(scores[2 * i], scores[2 * i + 1]);
     hold(rows.out);
     hold(weights);
-    products_begin();
+    wgmma_begin();
 #pragma unroll
     for (int i = 0; i < N / 16; ++i)
-        add_product(rows.out, weights + 4 * i, descriptor(block + PART_BYTES + i * 16 * ROW_BYTES));
-    products_commit();
-    products_wait();
+        add_weighted_values(rows.out, weights + 4 * i, descriptor(block + PART_BYTES + i * 16 * ROW_BYTES));
+    wgmma_commit();
+    wgmma_wait();
     hold(rows.out);
 }
 
-// Sends for a block's keys and values: one thread. `wide` copies 64 rows, `narrow` 16.
-__device__ __forceinline__ void send_block(
+// One thread starts copying a block's keys and values. `wide` copies 64 rows, `narrow` 16.
+__device__ __forceinline__ void copy_block(
     const TensorMap* wide, const TensorMap* narrow, u32 to, u32 bar, int column, int row, int keys) {
     const int strips = keys >= KEYS ? 1 : (keys + 15) / 16, rows = keys >= KEYS ? KEYS : 16;
     const TensorMap* map = keys >= KEYS ? wide : narrow;
@@ -258,7 +258,7 @@ __device__ __forceinline__ void send_block(
     }
 }
 
-// Each row's sums divided; 16 bits a number.
+// Divides each row's sums and writes them in 16 bits.
 __device__ __forceinline__ void store(const Rows& rows, unsigned short* out, int row, int last, int head) {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
@@ -274,35 +274,35 @@ __device__ __forceinline__ void store(const Rows& rows, unsigned short* out, int
     }
 }
 
-// out (T, HEADS * DIM) = softmax(q k' * scale / log2(e)) v within each text, of qkv (T, ROW_WIDTH), which both maps show.
+// out (T, HEADS * DIM) = softmax(q k' * scale / log2(e)) v within each text; both maps describe qkv (T, ROW_WIDTH).
 extern "C" __global__ void __launch_bounds__(128, 5)
 attend(const __grid_constant__ TensorMap wide, const __grid_constant__ TensorMap narrow, unsigned short* __restrict__ out,
        const Span* __restrict__ spans, const int* __restrict__ text_start, const int* __restrict__ text_end, float scale) {
-    extern __shared__ __align__(1024) char memory[];  // queries, then the stages, keys before values
-    __shared__ u64 barriers[2 * STAGES + 1];          // blocks that came; that were read; the queries
+    extern __shared__ __align__(1024) char memory[];  // queries, then the stages, each keys before values
+    __shared__ u64 barriers[2 * STAGES + 1];          // block arrived, per stage; block read, per stage; queries arrived
     const Span span = spans[blockIdx.y];
     if (span.rows == 0) return;
     const int head = blockIdx.x, lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
     const u32 queries = shared_address(memory), stages = queries + PART_BYTES;
-    const u32 came = shared_address(barriers), read = came + 8 * STAGES, begun = came + 16 * STAGES;
+    const u32 arrived = shared_address(barriers), read = arrived + 8 * STAGES, queries_arrived = arrived + 16 * STAGES;
     const int num_keys = span.high - span.low, blocks = (num_keys + KEYS - 1) / KEYS;
-    auto send = [&](int block) {
+    auto load = [&](int block) {
         const int stage = block % STAGES, column = (HEADS + head / (HEADS / KV_HEADS)) * DIM;
-        send_block(&wide, &narrow, stages + stage * 2 * PART_BYTES, came + 8 * stage, column, span.low + block * KEYS,
+        copy_block(&wide, &narrow, stages + stage * 2 * PART_BYTES, arrived + 8 * stage, column, span.low + block * KEYS,
                    num_keys - block * KEYS);
     };
     if (threadIdx.x == 0) {
         for (int i = 0; i < STAGES; ++i) {
-            barrier_init(came + 8 * i, 1);
+            barrier_init(arrived + 8 * i, 1);
             barrier_init(read + 8 * i, 4);
         }
-        barrier_init(begun, 1);
+        barrier_init(queries_arrived, 1);
         asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
         asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-        barrier_expect(begun, PART_BYTES);
-        copy_rows(queries, &wide, head * DIM, span.first, begun);
+        barrier_expect(queries_arrived, PART_BYTES);
+        copy_rows(queries, &wide, head * DIM, span.first, queries_arrived);
 #pragma unroll 1
-        for (int block = 0; block < min(STAGES, blocks); ++block) send(block);
+        for (int block = 0; block < min(STAGES, blocks); ++block) load(block);
     }
     const bool one_text = span.rows >= 256;
     const int row = span.first + 16 * warp + lane / 4, last = span.first + (span.rows & 255) - 1;
@@ -314,28 +314,28 @@ attend(const __grid_constant__ TensorMap wide, const __grid_constant__ TensorMap
             rows.start[r] = text_start[own];
             rows.width[r] = text_end[own] - rows.start[r];
         }
-        rows.top[r] = -1.0e30f;  // finite, so that a row that sees nothing yet gives no NaN
+        rows.top[r] = -1.0e30f;  // finite, so that a row that has seen no key gives no NaN
         rows.total[r] = 0.0f;
     }
 #pragma unroll
     for (int i = 0; i < DIM / 2; ++i) rows.out[i] = 0.0f;
     __syncthreads();
-    barrier_wait(begun, 0);
+    barrier_wait(queries_arrived, 0);
 #pragma unroll 1
     for (int block = 0; block < blocks; ++block) {
         const int stage = block % STAGES, keys = num_keys - block * KEYS, key = span.low + block * KEYS;
         const u32 here = stages + stage * 2 * PART_BYTES;
-        barrier_wait(came + 8 * stage, block / STAGES & 1);
+        barrier_wait(arrived + 8 * stage, block / STAGES & 1);
         if (keys > 48) attend_block<64>(rows, queries, here, keys, one_text, key, scale);
         else if (keys > 32) attend_block<48>(rows, queries, here, keys, one_text, key, scale);
         else if (keys > 16) attend_block<32>(rows, queries, here, keys, one_text, key, scale);
         else attend_block<16>(rows, queries, here, keys, one_text, key, scale);
         if (block + STAGES < blocks) {
-            // Once all four warps have read the block, one thread sends for the one that takes its place.
+            // Once all four warps have read the block, one thread loads the next one into its place.
             if (lane == 0) barrier_arrive(read + 8 * stage);
             if (threadIdx.x == 0) {
                 barrier_wait(read + 8 * stage, block / STAGES & 1);
-                send(block + STAGES);
+                load(block + STAGES);
             }
             __syncwarp();
         }

@@ -1,6 +1,7 @@
-"""Kernels that read each row once: embedding, add and norm, activation, each able to quantise to fp8.
+"""Kernels that read each row once: embedding, add and norm, activation; each can quantise its output to fp8.
 
-FP8 says how: 0 not at all, 1 with a scale a row, which is written to `scale`, 2 times the one number there.
+FP8 selects how: 0 not at all, 1 with a scale per row, which is written to `scale`, 2 with a static scale,
+whose inverse is read from `scale`.
 """
 # ruff: noqa: PLR0917
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
@@ -8,7 +9,11 @@ FP8 says how: 0 not at all, 1 with a scale a row, which is written to `scale`, 2
 import triton
 import triton.language as tl
 
-LARGEST = tl.constexpr(65504.0)  #: of float16
+from worker.models.number_formats import FP8_MAX, FP16_MAX
+
+# Triton reads globals only as constexpr.
+_FP8_MAX = tl.constexpr(FP8_MAX)
+_FP16_MAX = tl.constexpr(FP16_MAX)
 
 
 @triton.jit
@@ -16,7 +21,7 @@ def _normalised(
     x, valid, columns, weight, bias,
     WIDTH: tl.constexpr, EPS: tl.constexpr, RMS: tl.constexpr, HAS_BIAS: tl.constexpr,
 ):  # fmt: skip
-    """LayerNorm, or RMSNorm, of fp32 rows x (R, BLOCK) with zeros beyond WIDTH."""
+    """LayerNorm or RMSNorm of fp32 rows x (R, BLOCK), zero beyond WIDTH."""
     centred = x if RMS else tl.where(valid, x - tl.sum(x, 1)[:, None] / WIDTH, 0.0)
     variance = tl.sum(centred * centred, 1) / WIDTH
     y = centred * tl.rsqrt(variance + EPS)[:, None]
@@ -28,13 +33,13 @@ def _normalised(
 
 @triton.jit
 def _store_fp8(y, valid, rows, at, quantised, scale, FP8: tl.constexpr):
-    """e4m3, so that a row depends on nothing but itself; what is too large saturates."""
+    """Write y as e4m3; a row depends on nothing but itself, and too large values saturate."""
     if FP8 == 1:
-        row_scale = tl.maximum(tl.max(tl.abs(tl.where(valid, y, 0.0)), 1), 1.0e-12) / 448.0
+        row_scale = tl.maximum(tl.max(tl.abs(tl.where(valid, y, 0.0)), 1), 1.0e-12) / _FP8_MAX
         tl.store(scale + rows, row_scale)
         y = y / row_scale[:, None]
     else:
-        y = tl.minimum(tl.maximum(y * tl.load(scale), -448.0), 448.0)
+        y = tl.minimum(tl.maximum(y * tl.load(scale), -_FP8_MAX), _FP8_MAX)
     tl.store(quantised + at, y.to(tl.float8e4nv), mask=valid)
 
 
@@ -52,7 +57,7 @@ def embed_norm(
     token = tl.load(ids + rows).to(tl.int64)
     x = tl.load(words + token[:, None] * WIDTH + columns[None, :], mask=valid, other=0.0).to(tl.float32)
     if NUM_POSITIONS > 0:
-        # Padding behind the last text counts on without end.
+        # Positions of padding after the last text grow without limit.
         position = tl.minimum(rows - tl.load(text_start + rows) + POSITION_OFFSET, NUM_POSITIONS - 1)
         at_position = positions + position[:, None] * WIDTH + columns[None, :]
         x += tl.load(at_position, mask=valid, other=0.0).to(tl.float32)
@@ -66,28 +71,28 @@ def embed_norm(
 
 @triton.jit
 def add_norm(
-    x, stream, addend, weight, bias, out, quantised, scale,
-    HAS_STREAM: tl.constexpr, KEEP_SUM: tl.constexpr, HAS_ADDEND: tl.constexpr,
+    x, residual, addend, weight, bias, out, quantised, scale,
+    HAS_RESIDUAL: tl.constexpr, KEEP_SUM: tl.constexpr, HAS_ADDEND: tl.constexpr,
     WIDTH: tl.constexpr, EPS: tl.constexpr, RMS: tl.constexpr, HAS_BIAS: tl.constexpr, FP8: tl.constexpr,
     ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """out = norm(x + stream + addend), fp32 inside; addend (WIDTH,) is the same for every row.
+    """out = norm(x + residual + addend), computed in fp32; addend (WIDTH,) is the same for every row.
 
-    KEEP_SUM writes the sum over the stream. What overflowed a 16-bit product counts as the largest number:
-    without infinities no NaN arises that attention could carry into other texts of the batch.
+    KEEP_SUM overwrites the residual with the sum. Infinities from an overflowing 16-bit matmul are clamped to
+    the largest fp16 number: otherwise attention could carry a NaN into other texts of the batch.
     """
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     columns = tl.arange(0, BLOCK)
     valid = (columns < WIDTH)[None, :]
     at = rows[:, None].to(tl.int64) * WIDTH + columns[None, :]
     y = tl.load(x + at, mask=valid, other=0.0).to(tl.float32)
-    y = tl.minimum(tl.maximum(y, -LARGEST), LARGEST)
-    if HAS_STREAM:
-        y += tl.load(stream + at, mask=valid, other=0.0).to(tl.float32)
+    y = tl.minimum(tl.maximum(y, -_FP16_MAX), _FP16_MAX)
+    if HAS_RESIDUAL:
+        y += tl.load(residual + at, mask=valid, other=0.0).to(tl.float32)
     if HAS_ADDEND:
         y += tl.load(addend + columns, mask=columns < WIDTH, other=0.0).to(tl.float32)[None, :]
     if KEEP_SUM:
-        tl.store(stream + at, y.to(stream.dtype.element_ty), mask=valid)
+        tl.store(residual + at, y.to(residual.dtype.element_ty), mask=valid)
     y = _normalised(y, valid, columns, weight, bias, WIDTH, EPS, RMS, HAS_BIAS)
     tl.store(out + at, y.to(out.dtype.element_ty), mask=valid)
     if FP8:
@@ -96,7 +101,7 @@ def add_norm(
 
 @triton.jit
 def _gelu(x, TANH: tl.constexpr):
-    """x * Phi(x) as x * sigmoid(odd polynomial): the tanh form, or a fit to erf, off by 2.6e-5 at most."""
+    """x * Phi(x) as x * sigmoid(odd polynomial): the tanh form, or a fit to erf, off by at most 2.6e-5."""
     square = tl.minimum(x * x, 30.0)
     if TANH:
         exponent = x * (1.5957691216057308 + 0.07135481282553248 * square)
@@ -111,7 +116,7 @@ def activate(
     ACTIVATION: tl.constexpr, GATED: tl.constexpr, FP8: tl.constexpr,
     WIDTH: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """act(x), or act(x[:, :WIDTH]) * x[:, WIDTH:] if GATED; out may be x where it is not gated."""
+    """act(x), or act(x[:, :WIDTH]) * x[:, WIDTH:] if GATED; without GATED, out may be x."""
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     columns = tl.arange(0, BLOCK)
     valid = (columns < WIDTH)[None, :]

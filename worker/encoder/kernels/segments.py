@@ -1,6 +1,6 @@
-"""Kernels that walk over texts: whose each token is, pooling, unit length.
+"""Kernels over the texts of a batch: token bounds, tiles, pooling, unit length.
 
-A program takes every num_programs-th text and stops at the first without tokens: none follows it.
+A program handles every num_programs-th text and stops at the first empty one: only empty ones follow.
 """
 # ruff: noqa: PLR0917
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
@@ -10,36 +10,36 @@ import triton.language as tl
 
 
 @triton.jit
-def place(offsets, text_start, text_end, num_texts, num_tokens, BLOCK: tl.constexpr):
-    """Write where the text of each token starts and ends; padding behind the last text is empty there."""
+def segment(offsets, text_start, text_end, num_texts, num_tokens, BLOCK: tl.constexpr):
+    """Write where the text of each token starts and ends; for padding after the last text, start == end."""
     text = tl.program_id(0)
     while text <= num_texts:
         low = tl.load(offsets + text)
         high = tl.load(offsets + tl.minimum(text + 1, num_texts))
-        reach = high
+        limit = high
         if low == high:
-            # Of all that find no text, the one next to the last text writes the padding.
-            beside_text = (text == 0) | (tl.load(offsets + tl.maximum(text - 1, 0)) < low)
-            reach = tl.where(beside_text, num_tokens, low)
+            # Of the programs that find an empty text, the one right after the last text writes the padding.
+            after_text = (text == 0) | (tl.load(offsets + tl.maximum(text - 1, 0)) < low)
+            limit = tl.where(after_text, num_tokens, low)
             text = num_texts
-        for token in range(low, reach, BLOCK):
+        for token in range(low, limit, BLOCK):
             tokens = token + tl.arange(0, BLOCK)
-            tl.store(text_start + tokens, tl.zeros([BLOCK], tl.int32) + low, mask=tokens < reach)
-            tl.store(text_end + tokens, tl.zeros([BLOCK], tl.int32) + high, mask=tokens < reach)
+            tl.store(text_start + tokens, tl.zeros([BLOCK], tl.int32) + low, mask=tokens < limit)
+            tl.store(text_end + tokens, tl.zeros([BLOCK], tl.int32) + high, mask=tokens < limit)
         text += tl.num_programs(0)
 
 
 @triton.jit
-def cut_segments(
+def cut_tiles(
     offsets, tiles, num_texts, num_tokens, num_tiles,
     LONG: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Write where each tile of at most ROWS tokens starts, and num_tokens behind the last one.
+    """Write where each tile of at most ROWS tokens starts, then num_tokens up to the end of `tiles`.
 
-    A text of LONG tokens or more begins a tile; others, and the padding, go on in the tile there is. One
-    program: where a tile starts depends on all texts before.
+    A text of LONG tokens or more begins a tile; shorter ones, and the padding, continue the current tile. A
+    single program: where a tile starts depends on all preceding texts.
     """
-    anchor = 0  # where the latest long text begins, from which tiles are counted
+    anchor = 0  # start of the latest long text, from which tiles are counted
     before = 0  # tiles that end before it
     texts_end = tl.load(offsets + num_texts)
     first = 0
@@ -49,7 +49,7 @@ def cut_segments(
         low = tl.load(offsets + tl.minimum(text, num_texts))
         high = tl.load(offsets + tl.minimum(text + 1, num_texts))
         previous = tl.load(offsets + tl.minimum(tl.maximum(text - 1, 0), num_texts))
-        # The padding counts as one more short text, behind the last.
+        # The padding counts as one more short text after the last.
         padding = (low == texts_end) & ((text == 0) | (previous < low)) & (text <= num_texts)
         long = high - low >= LONG
         begun = tl.maximum(tl.associative_scan(tl.where(long, low, 0), 0, _larger), anchor)
@@ -57,14 +57,14 @@ def cut_segments(
         begun_before = tl.maximum(tl.associative_scan(begun_before, 0, _larger), anchor)
         ended = tl.where(long, (low - begun_before + ROWS - 1) // ROWS, 0)
         index = before + tl.cumsum(ended, 0)
-        # Of the tiles counted from `begun`, those that start in this text.
+        # The tiles, counted from `begun`, that start in this text.
         skipped = (low - begun + ROWS - 1) // ROWS
-        reach = tl.where(padding, num_tokens, high)
-        count = (reach - begun + ROWS - 1) // ROWS - skipped
+        limit = tl.where(padding, num_tokens, high)
+        count = (limit - begun + ROWS - 1) // ROWS - skipped
         for more in range(0, tl.max(count, 0)):
-            at = skipped + more
-            tl.store(tiles + index + at, begun + at * ROWS, mask=more < count)
-        reached = tl.max(reach, 0)
+            tile = skipped + more
+            tl.store(tiles + index + tile, begun + tile * ROWS, mask=more < count)
+        reached = tl.max(limit, 0)
         anchor = tl.max(begun, 0)
         before += tl.sum(ended, 0)
         first += BLOCK
@@ -80,23 +80,23 @@ def _larger(left, right):
 
 
 @triton.jit
-def span(tiles, text_start, text_end, spans, num_tiles, BLOCK: tl.constexpr):
-    """Write of each tile (first row, first key, key behind the last, rows); no rows: there is no such tile.
+def write_spans(tiles, text_start, text_end, spans, num_tiles, BLOCK: tl.constexpr):
+    """Write (first row, first key, end of keys, rows) of each tile; a tile without rows is unused.
 
-    The rows are 256 more if they are of one text, and so all see the same keys.
+    256 is added to the number of rows if all are of one text, and so see the same keys.
     """
     tile = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    there = tile < num_tiles
-    first = tl.load(tiles + tile, mask=there, other=0)
-    rows = tl.load(tiles + tile + 1, mask=there, other=0) - first
+    valid = tile < num_tiles
+    first = tl.load(tiles + tile, mask=valid, other=0)
+    rows = tl.load(tiles + tile + 1, mask=valid, other=0) - first
     last = first + rows - 1
     low = tl.load(text_start + first, mask=rows > 0, other=0)
     high = tl.load(text_end + last, mask=rows > 0, other=0)
     one_text = (tl.load(text_start + last, mask=rows > 0, other=0) == low) & (low < high)
-    tl.store(spans + tile * 4, first, mask=there)
-    tl.store(spans + tile * 4 + 1, low, mask=there)
-    tl.store(spans + tile * 4 + 2, high, mask=there)
-    tl.store(spans + tile * 4 + 3, tl.where(one_text, rows + 256, rows), mask=there)
+    tl.store(spans + tile * 4, first, mask=valid)
+    tl.store(spans + tile * 4 + 1, low, mask=valid)
+    tl.store(spans + tile * 4 + 2, high, mask=valid)
+    tl.store(spans + tile * 4 + 3, tl.where(one_text, rows + 256, rows), mask=valid)
 
 
 @triton.jit
@@ -110,7 +110,7 @@ def pool(
     high = tl.load(offsets + text + 1)
     columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     while low < high:
-        # Chunks count from the text's own start, so that its sum has one order wherever it lies.
+        # Chunks count from the text's own start: its sum has the same order wherever it lies.
         acc = tl.full([ROWS, BLOCK], float("-inf") if MODE == "max" else 0.0, tl.float32)
         for row in range(low, high, ROWS):
             rows = row + tl.arange(0, ROWS)

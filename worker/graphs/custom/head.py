@@ -1,4 +1,4 @@
-"""The graph behind somebody else's: from its hidden states, or its vectors, to ours."""
+"""The graph appended to a custom ONNX model: from its hidden states or vectors to ours."""
 
 from collections.abc import Sequence
 
@@ -12,9 +12,9 @@ from worker.models.model import Model
 def custom_head(model: Model, shape: Sequence[int], *, element_type: int, pooled: bool) -> Graph:
     """From `states` (B, S, hidden), or (B, size) if `pooled`, to `vectors` float32 (B, dim).
 
-    `shape` and `element_type`, a number of ONNX's, are what was seen. Hidden states come with `slots` int32
-    (B, S), the token in a slot among all B * S, behind a text's end its last token again, and `lengths` int32
-    (B,).
+    `shape` and `element_type` (ONNX's number) are those of the model's output. Hidden states come with
+    `slots` int32 (B, S), the index of each slot's token among all B * S (after a text's end, its last token),
+    and `lengths` int32 (B,).
     """
     from onnx import TensorProto, helper
 

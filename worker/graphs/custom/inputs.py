@@ -1,4 +1,4 @@
-"""A batch as the padded inputs of a foreign graph, and as those of the head behind it."""
+"""Turns a batch into the padded inputs of a custom graph, and of the head appended to it."""
 
 from itertools import pairwise
 from typing import Any
@@ -15,7 +15,7 @@ Indices = npt.NDArray[np.intp]
 
 
 def cut_batches(lengths: npt.NDArray[np.int32], graph: GraphFile, *, max_slots: int) -> list[Indices]:
-    """Indices of the texts of each portion; where the graph has no mask, all of one length."""
+    """Indices of the texts of each portion, all of one length if the graph has no mask."""
     costs = lengths if graph.num_tokens is None else np.full_like(lengths, graph.num_tokens)
     parts = flat_portions(costs, max_slots)
     if not graph.masked:
@@ -29,10 +29,10 @@ def cut_batches(lengths: npt.NDArray[np.int32], graph: GraphFile, *, max_slots: 
 def custom_padded_inputs(
     tokens: Tokens, texts: Indices, graph: GraphFile, *, position_offset: int, padding_id: int
 ) -> Inputs:
-    """The graph's inputs by name, each (B, S) in the type it asks for.
+    """The graph's inputs by name, each (B, S) in the dtype it asks for.
 
-    S is the longest of the texts and B their number, unless the graph was exported with fixed ones; rows
-    beyond the texts repeat the first.
+    B is the number of texts and S the longest, unless the graph has fixed dimensions; surplus rows repeat the
+    first text.
     """
     num_texts = graph.num_texts or len(texts)
     rows = np.concatenate((texts, np.repeat(texts[:1], num_texts - len(texts))))
@@ -61,6 +61,6 @@ def _as(value: npt.NDArray[Any], wanted: GraphInput) -> npt.NDArray[Any]:
 
 
 def _runs(lengths: npt.NDArray[np.int32]) -> list[tuple[int, int]]:
-    """Where a stretch of equal lengths begins and ends."""
+    """Start and end of each run of equal lengths."""
     edges = [0, *(np.flatnonzero(np.diff(lengths)) + 1).tolist(), len(lengths)]
     return list(pairwise(edges))

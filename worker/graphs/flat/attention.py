@@ -8,20 +8,20 @@ from worker.graphs.builder import MICROSOFT, Nodes
 from worker.graphs.flat.heads import Heads
 from worker.graphs.flat.linear import FlatLinears
 from worker.graphs.flat.pooling import slot_mask
-from worker.graphs.flat.scores import WALL, FlatScoreBiases
+from worker.graphs.flat.scores import MASKED_SCORE, FlatScoreBiases
 from worker.models.architecture import Architecture
 from worker.models.weights import Weights
 
 
 class FlatAttention(Protocol):
-    """Writes a layer's attention up to its output layer: (T, hidden) to (T, heads * head_dim)."""
+    """Writes a layer's attention without its output projection: (T, hidden) to (T, heads * head_dim)."""
 
     def attend(self, x: str, layer: int) -> str:
         """Softmax attention within each text."""
 
 
 class SlotAttention:
-    """Attention over texts of equally many slots, for CPUs: tokens are gathered into slots and back."""
+    """Attention for CPUs over texts of equally many slots: gathers tokens into slots and back."""
 
     def __init__(
         self,
@@ -55,26 +55,26 @@ class SlotAttention:
 
     def _mix(self, parts: list[str], bias: str) -> str:
         nodes, heads, kind = self._nodes, self._architecture.heads, "MultiHeadAttention"
-        # For texts in exactly their slots; without a bias it goes in blocks, and takes little memory.
+        # For texts that fill their slots; without a bias it works in blocks and needs little memory.
         own = nodes.branch(kind, *parts, *(["", "", bias] if bias else []), num_heads=heads, domain=MICROSOFT)
-        # Up to 256 slots this one is faster: it reads queries, keys and values where they lie.
+        # Up to 256 slots this one is faster: it reads queries, keys and values in place.
         inputs = *parts, self._added(bias)
         shared = nodes.branch("Attention", *inputs, q_num_heads=heads, kv_num_heads=heads)
         return nodes.op("If", "ragged", then_branch=shared, else_branch=own)
 
     def _added(self, bias: str) -> str:
-        """What ragged slots add to scores: bias, and a wall where they are empty; (B, heads or 1, S, S)."""
+        """What is added to ragged scores (B, heads or 1, S, S): the bias, and a mask of empty slots."""
         if bias not in self._added_to:
             nodes = self._nodes
             inside = nodes.op("Equal", slot_mask(nodes), nodes.constant(1, np.float32))
-            values = nodes.constant(0, np.float32), nodes.constant(WALL, np.float32)
+            values = nodes.constant(0, np.float32), nodes.constant(MASKED_SCORE, np.float32)
             row = nodes.op("Unsqueeze", nodes.op("Where", inside, *values), nodes.constant([1], np.int64))
             if bias:
                 whole = nodes.branch("Add", bias, row)
             else:
                 size, one = nodes.op("Shape", "slots", start=1, end=2), nodes.constant([1], np.int64)
                 whole = nodes.branch("Expand", row, nodes.op("Concat", one, one, size, one, axis=0))
-            # A long text would have to write S x S numbers that it never reads.
+            # Saves a long text writing S x S numbers that it never reads.
             unread = nodes.branch("Identity", row)
             self._added_to[bias] = nodes.op("If", "ragged", then_branch=whole, else_branch=unread)
         return self._added_to[bias]

@@ -1,12 +1,12 @@
-"""A network as an ONNX graph over flat tokens, ending at the finished vector.
+"""A network as an ONNX graph over flat tokens, up to the finished vector.
 
-Linear layers, norms and activations, which are nearly all the work, see the T tokens of a batch as they lie,
-without padding; only attention and pooling see B texts x S slots, all texts having as many. Inputs:
+Linear layers, norms and activations, nearly all of the work, see the T tokens of a batch without padding;
+only attention and pooling see B texts x S slots, the same number for every text. Inputs:
 
     ids, positions   int32 (T,)     token ids, and their rows of the position table
-    slots            int32 (B, S)   the token in a slot; behind a text's end, its last token again
-    places           int32 (T,)     where a token sits among the B * S slots
-    lengths          int32 (B,)     tokens of each text
+    slots            int32 (B, S)   the index of each slot's token; after a text's end, its last token
+    places           int32 (T,)     the index of each token's slot among the B * S
+    lengths          int32 (B,)     the number of tokens of each text
     ragged           bool ()        whether slots may be empty; if not, attention needs no mask
 
 Output: vectors float32 (B, dim).
@@ -19,8 +19,8 @@ import numpy as np
 from worker.graphs.builder import MICROSOFT, Graph, Nodes
 from worker.graphs.flat.attention import FlatAttention, SlotAttention
 from worker.graphs.flat.heads import Heads
-from worker.graphs.flat.linear import ByteLinears, ExactLinears, FlatLinears
-from worker.graphs.flat.norm import FlatNorms, PlainSums, Sums
+from worker.graphs.flat.linear import FlatLinears, FloatLinears, Int8Linears
+from worker.graphs.flat.norm import AddNorm, FlatNorms, PlainAddNorm
 from worker.graphs.flat.pooling import add_head
 from worker.graphs.flat.scores import FlatScoreBiases
 from worker.graphs.split_qkv import qkv_apart
@@ -30,13 +30,13 @@ from worker.models.weights import Weights
 
 
 def build_graph(model: Model, weights: Weights, *, precision: str = "fp32") -> Graph:
-    """The model's graph, its linear layers in `precision` (fp32 or int8); `weights` as of `read_weights`."""
+    """The model's graph, its linear layers in `precision` (fp32 or int8); `weights` from `read_weights`."""
     nodes, network = Nodes(), model.architecture
-    # The values keep their bias: bytes of attention would round otherwise without it, no better on average.
+    # Values keep their bias: without it int8 would round attention differently, and no better on average.
     weights = qkv_apart(network, weights, move_values=False)
-    linears: FlatLinears = ExactLinears(nodes, weights)
+    linears: FlatLinears = FloatLinears(nodes, weights)
     if precision == "int8":
-        linears = ByteLinears(nodes, network, weights, like="ids")
+        linears = Int8Linears(nodes, network, weights, like="ids")
     norms = FlatNorms(nodes, network, weights)
     attention = SlotAttention(
         nodes,
@@ -46,10 +46,10 @@ def build_graph(model: Model, weights: Weights, *, precision: str = "fp32") -> G
         heads=Heads(nodes, network, weights, norms, max_tokens=model.max_text_tokens),
         biases=FlatScoreBiases(nodes, network, weights, max_tokens=model.max_text_tokens),
     )
-    sums = PlainSums(nodes, network, norms, linears)
-    body = Body(nodes, network, weights, linears=linears, norms=norms, sums=sums, attention=attention)
+    add_norm = PlainAddNorm(nodes, network, norms, linears)
+    body = Body(nodes, network, weights, linears=linears, norms=norms, add_norm=add_norm, attention=attention)
     vectors = add_head(nodes, body.hidden_states(), model)
-    # The first opset with Attention.
+    # The first opset that has Attention.
     return nodes.finish(_inputs(), vectors, name="vectors", shape=["B", model.dim], opset=23)
 
 
@@ -68,7 +68,7 @@ def _inputs() -> list[Any]:
 
 
 class Body:
-    """Writes a network from its embeddings to its last layer; everything between is (T, hidden)."""
+    """Writes a network from its embeddings to its last layer; all intermediate values are (T, hidden)."""
 
     def __init__(
         self,
@@ -78,17 +78,17 @@ class Body:
         *,
         linears: FlatLinears,
         norms: FlatNorms,
-        sums: Sums,
+        add_norm: AddNorm,
         attention: FlatAttention,
         biased_activation: bool = False,
     ) -> None:
-        """With `biased_activation` one operator adds a bias and activates, where there is one."""
+        """With `biased_activation`, one operator adds the bias and activates if the runtime has one."""
         self._nodes = nodes
         self._architecture = architecture
         self._weights = weights
         self._linears = linears
         self._norms = norms
-        self._sums = sums
+        self._add_norm = add_norm
         self._attention = attention
         self._biased_activation = biased_activation
         self._halves = nodes.constant([architecture.intermediate] * 2, np.int64)
@@ -96,23 +96,23 @@ class Body:
     def hidden_states(self) -> str:
         """The last layer's output for every token."""
         network = self._architecture
-        stream = x = self._embeddings()
+        residual = x = self._embeddings()
         if not network.embedding_norm:
-            x = self._norms.norm(stream, "layers.0.attention_norm")
+            x = self._norms.norm(residual, "layers.0.attention_norm")
         for layer in range(network.layers):
             name = f"layers.{layer}"
             after_attention, after_output = f"{name}.attention_norm", f"{name}.output_norm"
             if not network.post_norm:
-                # The norm before a branch is the one after the sum before it.
+                # The norm before a branch is the one after the preceding sum.
                 last = layer == network.layers - 1
                 after_attention = after_output
                 after_output = "final_norm" if last else f"layers.{layer + 1}.attention_norm"
-            mixed = self._attention.attend(x, layer)
-            x, total = self._sums.add(mixed, f"{name}.out", stream, after_attention)
-            stream = x if network.post_norm else total
-            lifted = self._activation(x, f"{name}.up")
-            x, total = self._sums.add(lifted, f"{name}.down", stream, after_output)
-            stream = x if network.post_norm else total
+            attended = self._attention.attend(x, layer)
+            x, total = self._add_norm.write(attended, f"{name}.out", residual, after_attention)
+            residual = x if network.post_norm else total
+            inner = self._activation(x, f"{name}.up")
+            x, total = self._add_norm.write(inner, f"{name}.down", residual, after_output)
+            residual = x if network.post_norm else total
         return x
 
     def _tensor(self, name: str) -> str:

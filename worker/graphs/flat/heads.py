@@ -1,4 +1,4 @@
-"""Queries, keys and values of flat tokens in an ONNX graph: split, normed, turned, and shared by groups."""
+"""Queries, keys and values of flat tokens in an ONNX graph: head norms, rotary positions, grouped heads."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from worker.models.weights import Weights
 
 
 class Heads:
-    """Writes what lies between the fused product and attention; all is (T, heads * head_dim)."""
+    """Writes the steps between the QKV projections and attention; all values are (T, heads * head_dim)."""
 
     def __init__(
         self, nodes: Nodes, architecture: Architecture, weights: Weights, norms: FlatNorms, *, max_tokens: int
@@ -26,27 +26,30 @@ class Heads:
         self._positions = ""
 
     def ready(self, q: str, k: str, v: str, layer: int) -> tuple[str, str, str]:
-        """Queries, keys and values normed and turned, each with as many heads as there are queries."""
+        """Queries, keys and values after head norms and rotation, all with the number of query heads."""
         network = self._architecture
         if network.head_norm:
-            q, k = self._normed(q, f"layers.{layer}.q_norm"), self._normed(k, f"layers.{layer}.k_norm")
+            q, k = (
+                self._normalised(q, f"layers.{layer}.q_norm"),
+                self._normalised(k, f"layers.{layer}.k_norm"),
+            )
         if network.ropes:
-            q, k = self._turned(q, network.ropes[layer]), self._turned(k, network.ropes[layer])
-        return q, self._shared(k), self._shared(v)
+            q, k = self._rotated(q, network.ropes[layer]), self._rotated(k, network.ropes[layer])
+        return q, self._repeated(k), self._repeated(v)
 
-    def _normed(self, x: str, name: str) -> str:
+    def _normalised(self, x: str, name: str) -> str:
         nodes = self._nodes
         by_head = nodes.op("Reshape", x, nodes.constant([-1, self._architecture.head_dim], np.int64))
-        normed = self._norms.norm(by_head, name, rms=True)
-        return nodes.op("Reshape", normed, nodes.op("Shape", x))
+        normalised = self._norms.norm(by_head, name, rms=True)
+        return nodes.op("Reshape", normalised, nodes.op("Shape", x))
 
-    def _turned(self, x: str, rope: Rope) -> str:
+    def _rotated(self, x: str, rope: Rope) -> str:
         nodes = self._nodes
         second = nodes.constant([1], np.int64)
         if not self._positions:
             places = nodes.op("Cast", "positions", to=7)
             self._positions = nodes.op("Unsqueeze", places, second)
-        # To the operator every token is a text of its own, with a position of its own.
+        # To the operator, every token is a text of its own with its own position.
         rows = nodes.op("Unsqueeze", x, second)
         inputs = rows, self._positions, *self._table(rope)
         return nodes.op("Squeeze", nodes.op("RotaryEmbedding", *inputs, domain=MICROSOFT), second)
@@ -62,7 +65,7 @@ class Heads:
             ]
         return self._tables[rope]
 
-    def _shared(self, x: str) -> str:
+    def _repeated(self, x: str) -> str:
         network, nodes = self._architecture, self._nodes
         if network.kv_heads == network.heads:
             return x

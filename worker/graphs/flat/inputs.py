@@ -1,4 +1,4 @@
-"""A batch cut into portions, each as the inputs of the graph in worker/graphs/flat/graph.py."""
+"""Splits a batch into portions, each the inputs of the graph in worker/graphs/flat/graph.py."""
 
 from typing import Any
 
@@ -14,10 +14,10 @@ _MAX_SHARED_SLOTS = 256
 
 
 def num_slots(lengths: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
-    """How many slots attention sees a text in, by its length alone: int32 (n,).
+    """The number of slots of each text in attention, int32 (n,); it depends on the text's length alone.
 
-    The order in which attention sums depends on the number of slots. If that came from the longest text of a
-    portion, a text's vector would depend on its company, and int8 would make much of it.
+    The order of attention's sums depends on the number of slots. If the longest text of a portion decided it,
+    a text's vector would depend on its batch-mates, and int8 would amplify the difference.
     """
     rounded = -(-lengths // _SLOT_STEP) * _SLOT_STEP
     return np.where(lengths <= _MAX_SHARED_SLOTS, rounded, lengths).astype(np.int32)
@@ -26,8 +26,8 @@ def num_slots(lengths: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
 def flat_portions(lengths: npt.NDArray[np.int32], max_slots: int) -> list[npt.NDArray[np.intp]]:
     """Indices of the texts of each portion, longest texts first.
 
-    Texts of a portion have the same number of slots, at most `max_slots` together; a text of more slots than
-    others may share is alone.
+    Texts of a portion have the same number of slots, at most `max_slots` in total; a text with more than 256
+    slots is alone.
     """
     slots = num_slots(lengths)
     order = np.argsort(-slots, kind="stable")
@@ -50,7 +50,7 @@ def graph_inputs(tokens: Tokens, texts: npt.NDArray[np.intp], position_offset: i
     slot = np.arange(size, dtype=np.int32)
     slots = part.offsets[:-1, None] + np.minimum(slot, lengths[:, None] - 1)
     row_starts = np.arange(len(part), dtype=np.int32) * size
-    # Token t stands as far behind its row's start as behind its text's.
+    # A token is as far from its row's start as from its text's.
     places = np.arange(len(part.ids), dtype=np.int32) + np.repeat(row_starts - part.offsets[:-1], lengths)
     return {
         "ids": part.ids,
@@ -63,7 +63,7 @@ def graph_inputs(tokens: Tokens, texts: npt.NDArray[np.intp], position_offset: i
 
 
 def take_texts(tokens: Tokens, texts: npt.NDArray[np.intp]) -> Tokens:
-    """These texts of a batch, as a batch."""
+    """The given texts of a batch, as a batch."""
     lengths = tokens.lengths[texts]
     offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
     shift = np.repeat(tokens.offsets[texts] - offsets[:-1], lengths)

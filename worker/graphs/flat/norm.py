@@ -1,4 +1,4 @@
-"""FlatNorms of an ONNX graph, by themselves and behind a sum."""
+"""Norms of a flat ONNX graph, alone and after a residual sum."""
 
 from typing import Protocol
 
@@ -9,7 +9,7 @@ from worker.models.weights import Weights
 
 
 class FlatNorms:
-    """Writes the norms of an architecture: LayerNorm with a bias or without, or RMSNorm."""
+    """Writes the norms of an architecture: LayerNorm with or without a bias, or RMSNorm."""
 
     def __init__(self, nodes: Nodes, architecture: Architecture, weights: Weights) -> None:
         self._nodes = nodes
@@ -17,7 +17,7 @@ class FlatNorms:
         self._weights = weights
 
     def norm(self, x: str, name: str, *, rms: bool = False) -> str:
-        """The norm `name` over the last axis; as RMSNorm even in a network of other norms if `rms`."""
+        """Write the norm `name` over the last axis; with `rms`, as RMSNorm in any network."""
         kind, epsilon = "LayerNormalization", self._architecture.norm_eps
         if rms or self._architecture.norm == "rms":
             kind = "SimplifiedLayerNormalization"
@@ -29,18 +29,18 @@ class FlatNorms:
         return [self._nodes.tensor(part, self._weights[part]) for part in parts]
 
 
-class Sums(Protocol):
-    """Writes the end of a branch."""
+class AddNorm(Protocol):
+    """Writes the end of a branch: its last linear layer, the residual sum and the norm."""
 
-    def add(self, x: str, name: str, stream: str, norm: str) -> tuple[str, str]:
-        """The layer `name` applied to x, plus the stream; that sum normed, and the sum itself.
+    def write(self, x: str, name: str, residual: str, norm: str) -> tuple[str, str]:
+        """norm(sum) and the sum itself, where sum = layer `name` of x + residual.
 
         The sum may be "" in a network that never reads it.
         """
 
 
-class PlainSums:
-    """Add, then norm: on CPUs six times as fast as ONNX Runtime's fused operator (1.32)."""
+class PlainAddNorm:
+    """Add, then norm: on CPUs six times as fast as the fused operator of ONNX Runtime 1.32."""
 
     def __init__(
         self, nodes: Nodes, architecture: Architecture, norms: FlatNorms, linears: FlatLinears
@@ -50,14 +50,14 @@ class PlainSums:
         self._norms = norms
         self._linears = linears
 
-    def add(self, x: str, name: str, stream: str, norm: str) -> tuple[str, str]:
-        """See `Sums`."""
+    def write(self, x: str, name: str, residual: str, norm: str) -> tuple[str, str]:
+        """See `AddNorm`."""
         branch = self._linears.linear(x, name, bias=name.rpartition(".")[2] in self._biased)
-        total = self._nodes.op("Add", branch, stream)
+        total = self._nodes.op("Add", branch, residual)
         return self._norms.norm(total, norm), total
 
 
-class FusedSums:
+class FusedAddNorm:
     """Bias, sum and norm in one kernel, for GPUs."""
 
     def __init__(
@@ -74,13 +74,13 @@ class FusedSums:
         self._norms = norms
         self._linears = linears
 
-    def add(self, x: str, name: str, stream: str, norm: str) -> tuple[str, str]:
-        """See `Sums`."""
+    def write(self, x: str, name: str, residual: str, norm: str) -> tuple[str, str]:
+        """See `AddNorm`."""
         nodes, bias = self._nodes, ""
         if name.rpartition(".")[2] in self._architecture.biased:
             bias = nodes.tensor(f"{name}.bias", self._weights[f"{name}.bias"])
-        product = self._linears.linear(x, name, bias=False)
-        inputs = [product, stream, *self._norms.tensors(norm)]
+        branch = self._linears.linear(x, name, bias=False)
+        inputs = [branch, residual, *self._norms.tensors(norm)]
         kind = "SkipSimplifiedLayerNormalization"
         if self._architecture.norm == "layer":
             kind = "SkipLayerNormalization"
@@ -88,11 +88,11 @@ class FusedSums:
         inputs += [bias] if bias else []
         epsilon = self._architecture.norm_eps
         if self._architecture.post_norm:
-            normed = nodes.op(kind, *inputs, domain=MICROSOFT, epsilon=epsilon)
-            return normed, ""
-        # Between the two lie mean and deviation, for training.
+            normalised = nodes.op(kind, *inputs, domain=MICROSOFT, epsilon=epsilon)
+            return normalised, ""
+        # The outputs in between are mean and deviation, for training.
         unread = (1, 2)
-        normed, _, _, total = nodes.ops(
+        normalised, _, _, total = nodes.ops(
             kind, *inputs, num_outputs=4, unread=unread, domain=MICROSOFT, epsilon=epsilon
         )
-        return normed, total
+        return normalised, total

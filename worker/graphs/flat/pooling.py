@@ -1,8 +1,8 @@
-"""The end of an ONNX graph: from token vectors to the embedding."""
+"""Pooling, dense layers and normalisation at the end of a flat ONNX graph."""
 
 import numpy as np
 
-from worker.graphs.builder import Nodes
+from worker.graphs.builder import MICROSOFT, Nodes
 from worker.models.dense import Dense, dense_weights
 from worker.models.head import Pooling
 from worker.models.model import Model
@@ -11,7 +11,7 @@ from worker.models.model import Model
 def add_head(nodes: Nodes, hidden_states: str, model: Model) -> str:
     """Pool, project and normalise the token vectors (T, hidden); the result is (B, dim).
 
-    Uses the graph's inputs `slots` and `lengths`.
+    Reads the graph's inputs `slots` and `lengths`.
     """
     pooled = [_pool(nodes, hidden_states, pooling) for pooling in model.head.poolings]
     vectors = pooled[0] if len(pooled) == 1 else nodes.op("Concat", *pooled, axis=1)
@@ -57,7 +57,7 @@ def _dense(nodes: Nodes, vectors: str, dense: Dense, index: int) -> str:
         case "identity":
             return linear
         case "gelu":
-            return nodes.op("Gelu", linear, domain="com.microsoft")
+            return nodes.op("Gelu", linear, domain=MICROSOFT)
         case "silu":
             return nodes.op("Mul", linear, nodes.op("Sigmoid", linear))
         case "relu":
@@ -67,7 +67,7 @@ def _dense(nodes: Nodes, vectors: str, dense: Dense, index: int) -> str:
 
 
 def normalize(nodes: Nodes, vectors: str) -> str:
-    """The vectors (B, dim) at unit length."""
+    """The vectors (B, dim) scaled to unit length."""
     norm = nodes.op("ReduceL2", vectors, nodes.constant([1], np.int64), keepdims=1)
-    # As torch: a vector of zeros stays one.
+    # As in torch, a zero vector stays zero.
     return nodes.op("Div", vectors, nodes.op("Max", norm, nodes.constant(1e-12, np.float32)))

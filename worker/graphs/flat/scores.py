@@ -1,4 +1,4 @@
-"""What is added to attention's scores in an ONNX graph: learned biases, and walls around windows."""
+"""What is added to attention scores in a flat ONNX graph: learned biases, or masks of windows."""
 
 import numpy as np
 
@@ -7,11 +7,11 @@ from worker.models.architecture import Architecture
 from worker.models.relative_bias import bias_by_distance
 from worker.models.weights import Weights
 
-WALL = -1e4  # its exponential is 0 in float32 and float16, and it is finite in both
+MASKED_SCORE = -1e4  # finite in float16, and its exponential is 0
 
 
 class FlatScoreBiases:
-    """Writes the bias of each layer's scores, one for all texts: (1, heads or 1, S, S), S slots a text."""
+    """Writes the bias of each layer's scores, the same for all texts: (1, heads or 1, S, S)."""
 
     def __init__(
         self, nodes: Nodes, architecture: Architecture, weights: Weights, *, max_tokens: int
@@ -24,7 +24,7 @@ class FlatScoreBiases:
         self._written: dict[int, str] = {}
 
     def of_layer(self, layer: int) -> str:
-        """The value's name, or "" for a layer whose scores stay as they are."""
+        """The name of the value, or "" for a layer without a bias."""
         window = self._architecture.windows[layer] if self._architecture.windows else 0
         if window not in self._written:
             self._written[window] = self._write(window)
@@ -38,22 +38,22 @@ class FlatScoreBiases:
         if self._architecture.causal:
             outside.append(nodes.op("Greater", self._distances(), zero))
         if window:
-            reach = nodes.constant(window, np.int64)
-            outside.append(nodes.op("Greater", nodes.op("Abs", self._distances()), reach))
+            limit = nodes.constant(window, np.int64)
+            outside.append(nodes.op("Greater", nodes.op("Abs", self._distances()), limit))
         if not outside:
             return ""
-        walled = outside[0] if len(outside) == 1 else nodes.op("Or", *outside)
+        masked = outside[0] if len(outside) == 1 else nodes.op("Or", *outside)
         dtype = self._weights["embeddings.word"].dtype.type
-        values = nodes.constant(WALL, dtype), nodes.constant(0, dtype)
-        return nodes.op("Unsqueeze", nodes.op("Where", walled, *values), nodes.constant([0, 1], np.int64))
+        values = nodes.constant(MASKED_SCORE, dtype), nodes.constant(0, dtype)
+        return nodes.op("Unsqueeze", nodes.op("Where", masked, *values), nodes.constant([0, 1], np.int64))
 
     def _by_distance(self) -> str:
-        nodes, reach = self._nodes, self._max_tokens - 1
+        nodes, max_distance = self._nodes, self._max_tokens - 1
         buckets = self._weights["relative_bias"]
-        table = bias_by_distance(buckets.astype(np.float32), reach).astype(buckets.dtype)
-        # There may be a few slots more than the longest text has tokens; nobody reads what they see.
-        ends = nodes.constant(0, np.int64), nodes.constant(2 * reach, np.int64)
-        shifted = nodes.op("Add", self._distances(), nodes.constant(reach, np.int64))
+        table = bias_by_distance(buckets.astype(np.float32), max_distance).astype(buckets.dtype)
+        # There may be a few more slots than the longest text has tokens; nothing reads their scores.
+        ends = nodes.constant(0, np.int64), nodes.constant(2 * max_distance, np.int64)
+        shifted = nodes.op("Add", self._distances(), nodes.constant(max_distance, np.int64))
         column = nodes.op("Clip", shifted, *ends)
         biases = nodes.op("Gather", nodes.tensor("bias_by_distance", table), column, axis=1)
         return nodes.op("Unsqueeze", biases, nodes.constant([0], np.int64))

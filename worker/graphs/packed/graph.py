@@ -1,11 +1,11 @@
-"""The graph for GPUs: the fused operators of ONNX Runtime's CUDA provider, and attention without padding.
+"""A network as an ONNX graph for ONNX Runtime's CUDA provider: fused operators, attention without padding.
 
-Inputs, beside `ids`, `positions`, `slots` and `lengths` of worker/graphs/flat/graph.py:
+Inputs, besides `ids`, `positions`, `slots` and `lengths` of worker/graphs/flat/graph.py:
 
-    token_offset   int32 (B, S)     where each token sits among the B * S slots, then the empty slots
-    cumulative     int32 (B + 1,)   where each text begins among the T tokens, and T
+    token_offset   int32 (B, S)     the slot of each token among the B * S, then the empty slots
+    cumulative     int32 (B + 1,)   the index of each text's first token, then T
 
-Output: vectors float32 (B, dim). Tensors are in the precision asked for; pooling and what follows is float32.
+Output: vectors float32 (B, dim). Tensors are in the requested precision; pooling and what follows in float32.
 """
 
 from collections.abc import Mapping
@@ -17,13 +17,14 @@ from producer.errors import BackendError
 from worker.graphs.builder import MICROSOFT, Graph, Nodes
 from worker.graphs.flat.graph import Body
 from worker.graphs.flat.heads import Heads
-from worker.graphs.flat.linear import ExactLinears, FlatLinears
-from worker.graphs.flat.norm import FlatNorms, FusedSums
+from worker.graphs.flat.linear import FlatLinears, FloatLinears
+from worker.graphs.flat.norm import FlatNorms, FusedAddNorm
 from worker.graphs.flat.pooling import add_head
 from worker.graphs.flat.scores import FlatScoreBiases
 from worker.graphs.split_qkv import qkv_apart
 from worker.models.architecture import Architecture
 from worker.models.model import Model
+from worker.models.number_formats import FP16_MAX
 from worker.models.weights import Weights
 
 _SHAPES: dict[str, list[str]] = {
@@ -40,18 +41,18 @@ _FLOAT = 1  # TensorProto.FLOAT
 def build_packed_graph(model: Model, weights: Weights, *, precision: str) -> Graph:
     """The model's graph in fp16 or fp32.
 
-    Raises BackendError for attention that the provider has no kernel for, and for weights beyond fp16.
+    Raises BackendError for attention without a kernel in the provider, and for weights that overflow fp16.
     """
     from onnx import TensorProto, helper
 
     network, nodes = model.architecture, Nodes()
     if network.causal or any(network.windows):
         raise BackendError(
-            "ONNX Runtime has no packed attention that is causal or has windows; take a torch profile"
+            "ONNX Runtime has no packed attention that is causal or has windows; choose a torch profile"
         )
     parts = qkv_apart(network, weights, move_values=True)
     narrow = _in_fp16(parts) if precision == "fp16" else parts
-    norms, linears = FlatNorms(nodes, network, narrow), ExactLinears(nodes, narrow)
+    norms, linears = FlatNorms(nodes, network, narrow), FloatLinears(nodes, narrow)
     attention = PackedAttention(
         nodes,
         network,
@@ -60,14 +61,14 @@ def build_packed_graph(model: Model, weights: Weights, *, precision: str) -> Gra
         heads=Heads(nodes, network, narrow, norms, max_tokens=model.max_text_tokens),
         biases=FlatScoreBiases(nodes, network, narrow, max_tokens=model.max_text_tokens),
     )
-    sums = FusedSums(nodes, network, narrow, norms, linears)
+    add_norm = FusedAddNorm(nodes, network, narrow, norms, linears)
     body = Body(
         nodes,
         network,
         narrow,
         linears=linears,
         norms=norms,
-        sums=sums,
+        add_norm=add_norm,
         attention=attention,
         biased_activation=True,
     )
@@ -77,9 +78,9 @@ def build_packed_graph(model: Model, weights: Weights, *, precision: str) -> Gra
 
 
 class PackedAttention:
-    """Attention over the tokens as they lie; see `Attention`.
+    """Attention over flat tokens; see `FlatAttention`.
 
-    Three products instead of one, and no bias, are what the operator can read where they lie.
+    Queries, keys and values come from three matmuls without biases: the operator reads them in place.
     """
 
     def __init__(
@@ -100,7 +101,7 @@ class PackedAttention:
         self._biases = biases
 
     def attend(self, x: str, layer: int) -> str:
-        """See `Attention`."""
+        """See `FlatAttention`."""
         q, k, v = (self._part(x, f"layers.{layer}.{part}") for part in "qkv")
         parts = self._heads.ready(q, k, v, layer)
         inputs = [*parts, "", "token_offset", "cumulative", self._biases.of_layer(layer)]
@@ -112,8 +113,7 @@ class PackedAttention:
 
 
 def _in_fp16(weights: Weights) -> Mapping[str, Any]:
-    largest = float(np.finfo(np.float16).max)
     for name, array in weights.items():
-        if np.abs(array).max() > largest:
+        if np.abs(array).max() > FP16_MAX:
             raise BackendError(f"tensor {name} overflows fp16; choose an fp32 profile")
     return {name: array.astype(np.float16) for name, array in weights.items()}

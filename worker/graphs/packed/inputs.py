@@ -1,4 +1,4 @@
-"""A batch cut into shelves, each as the inputs of the graph in worker/graphs/packed/graph.py."""
+"""Splits a batch into shelves, each the inputs of the graph in worker/graphs/packed/graph.py."""
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +11,7 @@ from worker.graphs.positions import token_positions
 def shelves(lengths: npt.NDArray[np.int32], max_slots: int) -> list[npt.NDArray[np.intp]]:
     """Indices of the texts of each shelf, longest texts first.
 
-    A shelf's longest text x its number of texts stays within `max_slots`, unless one text alone is longer.
+    A shelf's longest text times its number of texts stays within `max_slots`, unless a single text is longer.
     """
     order = np.argsort(-lengths, kind="stable")
     cuts, start = [], 0
@@ -22,12 +22,12 @@ def shelves(lengths: npt.NDArray[np.int32], max_slots: int) -> list[npt.NDArray[
 
 
 def packed_inputs(tokens: Tokens, texts: npt.NDArray[np.intp], position_offset: int) -> Inputs:
-    """The graph's inputs for some texts of a batch."""
+    """The graph's inputs for the given texts of a batch."""
     part = take_texts(tokens, texts)
     lengths = part.lengths
     slot = np.arange(lengths.max(), dtype=np.int32)
     used = slot < lengths[:, None]
-    # Row by row both kinds of slots come out in order.
+    # Both kinds of slots are listed row by row.
     order = np.concatenate((np.flatnonzero(used), np.flatnonzero(~used))).astype(np.int32)
     return {
         "ids": part.ids,

@@ -1,13 +1,12 @@
-"""A network as an ONNX graph of plain operators over padded texts, ending at the finished vector.
+"""A network as an ONNX graph of standard operators over padded texts, up to the finished vector.
 
-For engines that take standard operators only, every type written out ("strongly typed"). Inputs:
+For engines that take only standard operators, with every dtype explicit ("strongly typed"). Inputs:
 
-    ids, positions   int32 (B, S)   token ids, their rows of the position table; behind a text any valid ones
-    lengths          int32 (B,)     tokens of each text, at least 1
+    ids, positions   int32 (B, S)   token ids, and their rows of the position table; any valid ones as padding
+    lengths          int32 (B,)     the number of tokens of each text, at least 1
 
-Output: vectors float32 (B, dim). Products and attention are in the precision asked for; norms, pooling, dense
-layers and the unit length are always in float32, and so is the stream that branches are added to where no
-norm keeps it small.
+Output: vectors float32 (B, dim). Linear layers and attention compute in the requested precision; norms,
+pooling and dense layers in float32. The residual is float32 where no norm keeps it small.
 """
 
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from worker.models.weights import Weights
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PaddedGraph:
-    """The graph, and the name of the value that enters each linear layer, by the layer's name."""
+    """The graph, and by layer name the value that each linear layer reads."""
 
     graph: Graph
     linear_inputs: dict[str, str]
@@ -37,7 +36,7 @@ def build_padded_graph(
 ) -> PaddedGraph:
     """The model's graph in fp32, fp16 or fp8; fp8 needs the `scales` of `calibrate`.
 
-    Raises BackendError for a precision that is none, and for weights or scales that do not do.
+    Raises BackendError for an unknown precision, a missing scale, and weights that overflow fp16.
     """
     nodes = Nodes()
     linears = PaddedLinears(nodes, weights, precision=precision, scales=scales or {})
@@ -56,7 +55,7 @@ def _inputs() -> list[Any]:
 
 
 def _plain(graph: Graph) -> Graph:
-    """The same graph in the standard operators of opset 20, the first with Gelu and 8-bit floats."""
+    """The same graph with the standard operators alone, of opset 20, the first with Gelu and 8-bit floats."""
     import onnx
 
     model = onnx.load_from_string(graph.proto)
@@ -66,7 +65,7 @@ def _plain(graph: Graph) -> Graph:
 
 
 class _Network:
-    """Writes one network's nodes; everything between its methods is (B, S, hidden)."""
+    """Writes one network's nodes; all values between its methods are (B, S, hidden)."""
 
     def __init__(
         self, nodes: Nodes, model: Model, weights: Weights, linears: PaddedLinears, mask: Mask
@@ -89,10 +88,10 @@ class _Network:
         return self._norms.write(x, "final_norm")
 
     def _embeddings(self) -> str:
-        """In the products' type behind a norm that follows, else in float32 for the stream."""
+        """In the matmuls' dtype for a post-norm network, else in float32 for the residual."""
         network, linears = self._architecture, self._linears
         words, types = self._weights["embeddings.word"], self._weights.get("embeddings.token_type")
-        # All tokens are of type 0, so that its row can be added once and for all.
+        # All tokens are of type 0: its row is added to the table.
         if types is not None and network.positions == "rotary":
             words = words + types[0]
         x = self._nodes.op("Gather", linears.tensor("embeddings.word", words), "ids")
@@ -108,35 +107,35 @@ class _Network:
         return linears.narrow(x) if network.post_norm else x
 
     def _post_norm_layer(self, x: str, layer: int) -> str:
-        """Each branch is added and the sum normed: the stream stays small, and in the products' type."""
+        """Post-norm: the residual is a norm's output, small enough for the matmuls' dtype."""
         name, linears = f"layers.{layer}", self._linears
         branch = linears.write(self._attention.write(x, layer), f"{name}.out")
-        x = self._normed_sum(branch, x, f"{name}.attention_norm")
-        return self._normed_sum(self._feed_forward(x, name), x, f"{name}.output_norm")
+        x = self._add_norm(branch, x, f"{name}.attention_norm")
+        return self._add_norm(self._feed_forward(x, name), x, f"{name}.output_norm")
 
-    def _normed_sum(self, branch: str, x: str, norm: str) -> str:
+    def _add_norm(self, branch: str, x: str, norm: str) -> str:
         total = self._linears.wide(self._nodes.op("Add", branch, x))
         return self._linears.narrow(self._norms.write(total, norm))
 
     def _layer(self, x: str, layer: int) -> str:
-        """Each branch sees the normed stream and is added to the bare one."""
+        """Pre-norm: each branch reads the normalised residual and is added to the residual itself."""
         name, linears, nodes = f"layers.{layer}", self._linears, self._nodes
         # An embedding norm serves as the norm before the first branch.
         first = layer == 0 and self._architecture.embedding_norm
-        normed = linears.narrow(x if first else self._norms.write(x, f"{name}.attention_norm"))
-        branch = linears.write(self._attention.write(normed, layer), f"{name}.out")
+        normalised = linears.narrow(x if first else self._norms.write(x, f"{name}.attention_norm"))
+        branch = linears.write(self._attention.write(normalised, layer), f"{name}.out")
         x = nodes.op("Add", linears.wide(branch), x)
-        normed = linears.narrow(self._norms.write(x, f"{name}.output_norm"))
-        return nodes.op("Add", linears.wide(self._feed_forward(normed, name)), x)
+        normalised = linears.narrow(self._norms.write(x, f"{name}.output_norm"))
+        return nodes.op("Add", linears.wide(self._feed_forward(normalised, name)), x)
 
     def _feed_forward(self, x: str, name: str) -> str:
-        lifted = self._linears.write(x, f"{name}.up")
+        inner = self._linears.write(x, f"{name}.up")
         if self._architecture.gated:
             size = self._architecture.intermediate
-            activated, factor = self._nodes.split(lifted, [size, size], axis=-1)
+            activated, factor = self._nodes.split(inner, [size, size], axis=-1)
             inner = self._nodes.op("Mul", self._activated(activated), factor)
         else:
-            inner = self._activated(lifted)
+            inner = self._activated(inner)
         return self._linears.write(inner, f"{name}.down")
 
     def _activated(self, x: str) -> str:

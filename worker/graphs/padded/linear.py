@@ -1,4 +1,4 @@
-"""How the linear layers of a padded graph are written in each precision."""
+"""Linear layers of a padded ONNX graph, in fp32, fp16 or fp8."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,21 +8,20 @@ import numpy.typing as npt
 
 from producer.errors import BackendError
 from worker.graphs.builder import Nodes
+from worker.models.number_formats import FP8_MAX
 from worker.models.weights import Weights
 
-#: Linear layer -> the largest magnitude that enters it, which becomes the largest 8-bit float.
+#: Linear layer -> the largest magnitude of its input, which is mapped to the largest fp8 number.
 Scales = Mapping[str, float]
-FP8_MAX = 448.0  # of E4M3
 _PRECISIONS = ("fp32", "fp16", "fp8")
 _ONNX_TYPES: dict[str, int] = {"float32": 1, "float16": 10}
 
 
 class PaddedLinears:
-    """Writes linear layers, and the casts between what they compute in and float32.
+    """Writes linear layers, and the casts between their dtype and float32.
 
-    With fp8, weights get a scale for each output and inputs one for the layer, fixed beforehand, so that no
-    vector depends on its batch-mates; everything else is float16. `inputs` names the value that enters each
-    layer.
+    With fp8, weights have a scale per output channel and inputs one calibrated scale per layer, so that no
+    vector depends on its batch-mates; everything else is float16. `inputs` holds the value each layer reads.
     """
 
     def __init__(self, nodes: Nodes, weights: Weights, *, precision: str, scales: Scales) -> None:
@@ -40,37 +39,37 @@ class PaddedLinears:
         self.inputs[name] = x
         weight = self._weights[f"{name}.weight"].T
         if self._fp8:
-            product = self._nodes.op("MatMul", self._rounded(x, name), self._quantised(name, weight))
+            matmul = self._nodes.op("MatMul", self._fake_quantised(x, name), self._quantised(name, weight))
         else:
-            product = self._nodes.op("MatMul", x, self.tensor(f"{name}.weight", weight))
+            matmul = self._nodes.op("MatMul", x, self.tensor(f"{name}.weight", weight))
         if f"{name}.bias" not in self._weights:
-            return product
-        return self._nodes.op("Add", product, self.tensor(f"{name}.bias", self._weights[f"{name}.bias"]))
+            return matmul
+        return self._nodes.op("Add", matmul, self.tensor(f"{name}.bias", self._weights[f"{name}.bias"]))
 
     def wide(self, x: str) -> str:
-        """The value in float32."""
+        """Cast a value to float32."""
         return x if self._dtype is np.float32 else self._nodes.op("Cast", x, to=_ONNX_TYPES["float32"])
 
     def narrow(self, x: str) -> str:
-        """The float32 value in the type that products are in."""
+        """Cast a float32 value to the dtype of the matmuls."""
         return x if self._dtype is np.float32 else self._nodes.op("Cast", x, to=_ONNX_TYPES["float16"])
 
     def tensor(self, name: str, value: npt.NDArray[Any]) -> str:
-        """A large tensor in the type that products are in. Raises BackendError if float16 cannot hold it."""
+        """Add a large tensor in the dtype of the matmuls. Raises BackendError if float16 cannot hold it."""
         with np.errstate(over="ignore"):
             cast = np.ascontiguousarray(value, dtype=self._dtype)
         if not np.isfinite(cast).all():
-            raise BackendError(f"{name} has values that float16 cannot hold; take another precision")
+            raise BackendError(f"{name} has values that float16 cannot hold; choose another precision")
         return self._nodes.tensor(name, cast)
 
     def constant(self, value: float) -> str:
-        """A number in the type that products are in."""
+        """Add a number in the dtype of the matmuls."""
         return self._nodes.constant(value, self._dtype)
 
-    def _rounded(self, x: str, name: str) -> str:
+    def _fake_quantised(self, x: str, name: str) -> str:
         if name not in self._scales:
             raise BackendError(f"fp8 has no scale for what enters {name}; calibrate the model again")
-        # A layer that only ever saw zeros gets a scale that is not one.
+        # Keeps the scale of a layer that only saw zeros positive.
         scale = self._nodes.constant(max(self._scales[name] / FP8_MAX, 2.0**-24), self._dtype)
         zero = self._nodes.constant(np.zeros((), _float8()), _float8())
         return self._nodes.op(

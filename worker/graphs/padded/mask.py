@@ -1,4 +1,4 @@
-"""Which slots of a padded batch hold a token of their own."""
+"""The mask of a padded batch: which slots hold a token."""
 
 import numpy as np
 
@@ -6,9 +6,9 @@ from worker.graphs.builder import Nodes
 
 
 class Mask:
-    """Values made from the graph's inputs `ids` and `lengths`, each written once.
+    """Values derived from the graph's inputs `ids` and `lengths`, each written once.
 
-    `slots` int32 (S,), counted from 0; `lengths` int32 (B, 1); `inside` bool (B, S).
+    `slots` int32 (S,), counting from 0; `lengths` int32 (B, 1); `inside` bool (B, S).
     """
 
     def __init__(self, nodes: Nodes) -> None:

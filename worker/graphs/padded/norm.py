@@ -8,7 +8,7 @@ from worker.models.weights import Weights
 
 
 class PaddedNorms:
-    """Writes layer norms, or RMS norms where the network has those, over the last axis."""
+    """Writes LayerNorm or RMSNorm, as the network has it, over the last axis."""
 
     def __init__(self, nodes: Nodes, architecture: Architecture, weights: Weights) -> None:
         self._nodes = nodes
@@ -20,13 +20,13 @@ class PaddedNorms:
         if self._architecture.norm == "rms":
             return self.rms(x, name)
         weight = self._weights[f"{name}.weight"]
-        # Not every parser takes a norm without a bias.
+        # Not every parser accepts a norm without a bias.
         bias = self._weights.get(f"{name}.bias", np.zeros_like(weight))
         tensors = self._nodes.tensor(f"{name}.weight", weight), self._nodes.tensor(f"{name}.bias", bias)
         return self._nodes.op("LayerNormalization", x, *tensors, axis=-1, epsilon=self._architecture.norm_eps)
 
     def rms(self, x: str, name: str) -> str:
-        """x by the root of its mean square, times a weight; both float32."""
+        """RMSNorm of x; both float32."""
         nodes = self._nodes
         mean = nodes.op("ReduceMean", nodes.op("Mul", x, x), nodes.constant([-1], np.int64))
         epsilon = nodes.constant(self._architecture.norm_eps, np.float32)

@@ -1,4 +1,4 @@
-"""The end of a padded graph, from token vectors to the embedding; all of it in float32."""
+"""Pooling, dense layers and normalisation at the end of a padded graph, in float32."""
 
 import numpy as np
 
@@ -60,5 +60,5 @@ def _dense(nodes: Nodes, vectors: str, dense: Dense, index: int) -> str:
 
 def _normalize(nodes: Nodes, vectors: str) -> str:
     norm = nodes.op("ReduceL2", vectors, nodes.constant([1], np.int64), keepdims=1)
-    # As torch: a vector of zeros stays one.
+    # As in torch, a zero vector stays zero.
     return nodes.op("Div", vectors, nodes.op("Max", norm, nodes.constant(1e-12, np.float32)))

@@ -1,4 +1,4 @@
-"""What is added to the scores of attention in a padded graph: which keys a query sees, and how far off."""
+"""What is added to attention scores in a padded graph: masks and relative biases."""
 
 import numpy as np
 
@@ -9,12 +9,12 @@ from worker.models.architecture import Architecture
 from worker.models.relative_bias import bias_by_distance
 from worker.models.weights import Weights
 
-# Far enough below any score for its exponential to be 0; twice that and a score are within float16.
-_UNSEEN = -30_000.0
+# So far below any score that its exponential is 0; float16 holds twice that plus a score.
+_MASKED = -30_000.0
 
 
 class PaddedScoreBiases:
-    """Writes each bias once, in the type that products are in."""
+    """Writes each bias once, in the dtype of the matmuls."""
 
     def __init__(
         self, nodes: Nodes, architecture: Architecture, weights: Weights, linears: PaddedLinears, mask: Mask
@@ -29,7 +29,7 @@ class PaddedScoreBiases:
             self._everywhere.append(self._relative(weights))
 
     def of_layer(self, layer: int) -> list[str]:
-        """What to add to the scores (B, heads, S, S), one after the other."""
+        """The values to add to the scores (B, heads, S, S), one after the other."""
         windows = self._architecture.windows
         window = windows[layer] if windows else 0
         if window not in self._by_window:
@@ -38,13 +38,13 @@ class PaddedScoreBiases:
         return self._by_window[window]
 
     def _padding(self) -> str:
-        """(B, 1, 1, S): low where a slot has no token."""
+        """The mask (B, 1, 1, S) of slots without a token."""
         nodes = self._nodes
         inside = nodes.op("Unsqueeze", self._mask.inside, nodes.constant([1, 2], np.int64))
-        return self._low_unless(inside)
+        return self._mask_unless(inside)
 
     def _far(self, window: int) -> str:
-        """(1, 1, S, S): low where a key is behind its query, or further away than the window."""
+        """The mask (1, 1, S, S) of keys that follow their query, if causal, or lie outside the window."""
         nodes = self._nodes
         distance, seen = self._distance(), ""
         if self._architecture.causal:
@@ -52,23 +52,23 @@ class PaddedScoreBiases:
         if window:
             near = nodes.op("LessOrEqual", nodes.op("Abs", distance), nodes.constant(window, np.int32))
             seen = nodes.op("And", seen, near) if seen else near
-        return self._low_unless(nodes.op("Unsqueeze", seen, nodes.constant([0, 1], np.int64)))
+        return self._mask_unless(nodes.op("Unsqueeze", seen, nodes.constant([0, 1], np.int64)))
 
     def _relative(self, weights: Weights) -> str:
-        """(1, heads, S, S) from the distance of two slots."""
-        nodes, reach = self._nodes, self._architecture.max_tokens - 1
-        values = bias_by_distance(weights["relative_bias"], reach)
+        """The bias (1, heads, S, S) by the distance of two slots."""
+        nodes, max_distance = self._nodes, self._architecture.max_tokens - 1
+        values = bias_by_distance(weights["relative_bias"], max_distance)
         table = self._linears.tensor("bias_by_distance", values)
-        column = nodes.op("Add", self._distance(), nodes.constant(reach, np.int32))
+        column = nodes.op("Add", self._distance(), nodes.constant(max_distance, np.int32))
         return nodes.op("Unsqueeze", nodes.op("Gather", table, column, axis=1), nodes.constant([0], np.int64))
 
     def _distance(self) -> str:
-        """int32 (S, S): the key's slot less the query's."""
+        """int32 (S, S): the key's slot minus the query's."""
         nodes = self._nodes
         rows = nodes.op("Unsqueeze", self._mask.slots, nodes.constant([1], np.int64))
         return nodes.op("Sub", self._mask.slots, rows)
 
-    def _low_unless(self, seen: str) -> str:
+    def _mask_unless(self, seen: str) -> str:
         nodes = self._nodes
-        zero, low = nodes.constant(0, np.float32), nodes.constant(_UNSEEN, np.float32)
-        return self._linears.narrow(nodes.op("Where", seen, zero, low))
+        zero, masked = nodes.constant(0, np.float32), nodes.constant(_MASKED, np.float32)
+        return self._linears.narrow(nodes.op("Where", seen, zero, masked))
