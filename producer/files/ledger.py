@@ -1,12 +1,12 @@
 """How far an unfinished output is: kept beside its parts, so that the same command goes on from there."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from producer.atomic import replace_file
 from producer.files.totals import Totals
 
 LEDGER_SUFFIX = ".progress"
@@ -26,15 +26,7 @@ class Ledger:
 
     def save(self, path: Path) -> None:
         """Put it there whole; an older one stays until then. Raises OSError."""
-        draft = path.with_name(path.name + ".new")
-        try:
-            with draft.open("w") as file:
-                json.dump({"version": _VERSION, **asdict(self)}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
+        replace_file(path, json.dumps({"version": _VERSION, **asdict(self)}).encode())
 
 
 def load_ledger(path: Path) -> Ledger | None:

@@ -6,14 +6,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from producer.atomic import replace_file
 from producer.errors import BackendError
 from selection.machine.facts import Plan
 from worker.engines.spec import EngineSpec
-from worker.storage.atomic import replace_file
 
 _FORMAT = "embedmill-plan"
 _AGAIN = "remove it and run `worker build-engines`"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptPlan:
@@ -23,11 +22,9 @@ class KeptPlan:
     spec: EngineSpec
     seconds: float = 0.0
 
-
 def plan_path(folder: Path, spec: EngineSpec) -> Path:
     """Where the plan lies below the cache's folder of plans; its description has the suffix .json."""
     return folder / spec.plan.profile_id[:16] / f"{spec.key}.plan"
-
 
 def write_plan(path: Path, spec: EngineSpec, content: bytes) -> None:
     """Keep a plan and, once it is whole, its description. Raises BackendError if the cache cannot hold it."""
@@ -41,7 +38,6 @@ def write_plan(path: Path, spec: EngineSpec, content: bytes) -> None:
             f"the plan of {len(content) / 2**20:.0f} MiB cannot be kept in {path.parent} ({error.strerror}); "
             "free space there or set EMBEDMILL_CACHE_PATH to a folder that can be written"
         ) from error
-
 
 def read_plan(path: Path, spec: EngineSpec) -> memoryview:
     """TensorRT's bytes of the plan. Raises BackendError if the file is damaged or not this plan."""
@@ -60,14 +56,12 @@ def read_plan(path: Path, spec: EngineSpec) -> memoryview:
         raise BackendError(f"the plan {path} is damaged or not whole; {_AGAIN}")
     return plan
 
-
 def _head(line: bytes) -> dict[str, Any] | None:
     try:
         found = json.loads(line)
     except ValueError:
         return None
     return found if isinstance(found, dict) and found.get("format") == _FORMAT else None
-
 
 def _described(plan: Plan) -> dict[str, Any]:
     """As `selection` reads it."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import structlog
 
-from worker.storage.atomic import replace_file
+from producer.atomic import replace_file
 
 log = structlog.stdlib.get_logger(__name__)
 

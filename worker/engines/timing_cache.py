@@ -5,8 +5,8 @@ from typing import Any
 
 import structlog
 
+from producer.atomic import replace_file
 from worker.engines.spec import EngineSpec
-from worker.storage.atomic import replace_file
 
 log = structlog.stdlib.get_logger(__name__)
 
