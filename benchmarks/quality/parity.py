@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks.quality.keep_16bit import embedded
 from benchmarks.support.texts import texts
 from producer.contract import Truncate
-from worker.backends import load_backend
+from worker.backends import LoadOptions, load_backend
 from worker.contract import FloatArray
 from worker.models.model import read_model
 from worker.startup.make_golden import embed
@@ -49,7 +49,7 @@ def main() -> None:
     for way in arguments.ways.split(","):
         name, precision, device = [*way.split(":"), "cpu"][:3]
         started_s = time.perf_counter()
-        found = embedded(load_backend(name, model, device=device, precision=precision), tokens)
+        found = embedded(load_backend(name, model, LoadOptions(device=device, precision=precision)), tokens)
         cosines = cosines_of(found, expected)
         print(
             f"{way}: worst cosine {cosines.min():.7f}, mean {cosines.mean():.7f}, largest "

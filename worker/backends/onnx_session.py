@@ -52,7 +52,7 @@ def open_session(graph: Graph, provider: str) -> Any:
 def refuse_fallback(session: Any, provider: str) -> None:
     """BackendError if ONNX Runtime took another provider, which it does where libraries are missing."""
     if session.get_providers()[0] != provider:
-        raise BackendError(f"onnxruntime chose {session.get_providers()[0]} in place of {provider}")
+        raise BackendError(f"onnxruntime chose {session.get_providers()[0]} instead of {provider}")
     astray = misplaced(session, provider)
     if astray:
         raise BackendError(f"onnxruntime leaves {', '.join(astray)} to another provider than {provider}")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from producer.errors import SettingsError
 from worker.cache.entries import Entry
-from worker.storage.in_use import unused
+from worker.storage.model_lock import unused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,11 +10,11 @@ from selection.choice import EXIT_NONE_RUNNABLE, EXIT_UNKNOWN
 from selection.machine.facts import Capability, Gpu
 from selection.manifests.manifest import PRECISIONS
 from worker.engines.builder import Progress
-from worker.engines.plan_file import KeptPlan
+from worker.engines.plan_file import CachedPlan
 from worker.engines.spec import engine_spec
 from worker.engines.store import ensure_plan
 from worker.settings import Settings
-from worker.startup.loader import Loadable, read_loadable
+from worker.startup.loader import ModelBundle, read_bundle
 from worker.startup.survey import Survey, survey
 
 
@@ -32,7 +32,7 @@ class BuildOutcome:
     """What became of one plan: it is kept, or there is a reason why not."""
 
     profile: Profile
-    plan: KeptPlan | None
+    plan: CachedPlan | None
     failure: str = ""
 
     @property
@@ -59,10 +59,10 @@ def build_engines(
     """
     seen = survey(settings.model_copy(update={"build_engines": "missing", "policy": "rules"}))
     targets = _elsewhere(seen, settings, capabilities) if capabilities else _here(seen)
-    loadable = read_loadable(seen.manifest, settings)
+    bundle = read_bundle(seen.manifest, settings)
     for target in targets:
         try:
-            plan = _build(target, loadable, seen, settings, on_start(target.profile))
+            plan = _build(target, bundle, seen, settings, on_start(target.profile))
         except BackendError as error:
             yield BuildOutcome(profile=target.profile, plan=None, failure=str(error))
         else:
@@ -132,17 +132,17 @@ def _capability(text: str) -> Capability:
 
 
 def _build(
-    target: Target, loadable: Loadable, seen: Survey, settings: Settings, progress: Progress
-) -> KeptPlan:
+    target: Target, bundle: ModelBundle, seen: Survey, settings: Settings, progress: Progress
+) -> CachedPlan:
     if target.gpu is not None and target.gpu.uuid:
         os.environ["CUDA_VISIBLE_DEVICES"] = target.gpu.uuid
     spec = engine_spec(
         target.profile,
-        loadable.model,
-        loadable.fingerprint,
+        bundle.model,
+        bundle.fingerprint,
         seen.facts,
         gpu=target.gpu,
         capability=target.capability,
         max_batch_tokens=settings.max_batch_tokens,
     )
-    return ensure_plan(settings.plans_path, spec, loadable.model, loadable.tokenizer, progress=progress)
+    return ensure_plan(settings.plans_path, spec, bundle.model, bundle.tokenizer, progress=progress)

@@ -30,7 +30,7 @@ def _age_s(_context: click.Context, _parameter: click.Parameter, value: str | No
 
 @click.group("cache")
 def cache() -> None:
-    """Look after the cache: models, golden vectors, verdicts, measurements, plans and products."""
+    """Manage the cache of models and everything that was computed for them."""
 
 
 @cache.command("list")

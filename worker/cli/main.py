@@ -76,7 +76,7 @@ def check(**options: Any) -> None:
             golden = "no golden vectors" if seen.golden_cosine is None else f"{seen.golden_cosine:.7f}"
             click.echo(
                 f"ok: {booted.profile.name} gives {booted.backend.dim} dimensions; worst cosine to the "
-                f"golden vectors: {golden}, alone to in company: {seen.company_cosine:.7f}"
+                f"golden vectors: {golden}, in a full batch to alone: {seen.batch_cosine:.7f}"
             )
         finally:
             booted.backend.close()
@@ -148,9 +148,9 @@ def measure(layout: str, **options: Any) -> None:
     """Time every runnable profile on this machine, and keep it for EMBEDMILL_POLICY=measured."""
     settings = settings_from(options)
     with errors_as_exit_codes():
-        from worker.startup.measurement import as_json, measured, table
+        from worker.startup.measurement import as_json, measure_profiles, table
 
-        click.echo((as_json if layout == "json" else table)(measured(settings)))
+        click.echo((as_json if layout == "json" else table)(measure_profiles(settings)))
 
 
 @main.command("build-engines")

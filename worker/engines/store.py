@@ -12,7 +12,7 @@ from producer.errors import BackendError
 from worker.engines.builder import Progress, build_plan
 from worker.engines.calibration import calibrate
 from worker.engines.library import open_library
-from worker.engines.plan_file import KeptPlan, plan_path, read_plan, write_plan
+from worker.engines.plan_file import CachedPlan, plan_path, read_plan, write_plan
 from worker.engines.spec import EngineSpec
 from worker.engines.timing_cache import timing_cache_path
 from worker.graphs.builder import Graph
@@ -26,7 +26,7 @@ from worker.tokenization.tokenizer import Tokenizer
 log = structlog.stdlib.get_logger(__name__)
 
 
-def find_plan(folder: Path, spec: EngineSpec) -> KeptPlan:
+def find_plan(folder: Path, spec: EngineSpec) -> CachedPlan:
     """The plan in the cache below `folder`. Raises BackendError if none agrees in everything."""
     path = plan_path(folder, spec)
     if not _is_kept(path):
@@ -34,12 +34,12 @@ def find_plan(folder: Path, spec: EngineSpec) -> KeptPlan:
             "no plan in the cache agrees with these model files, this token budget and this Embedmill; run "
             "`worker build-engines`"
         )
-    return KeptPlan(path=path, spec=spec)
+    return CachedPlan(path=path, spec=spec)
 
 
 def ensure_plan(
     folder: Path, spec: EngineSpec, model: Model, tokenizer: Tokenizer, *, progress: Progress | None = None
-) -> KeptPlan:
+) -> CachedPlan:
     """The plan in the cache below `folder`, built if it is not there whole; one process builds, others wait.
 
     Raises BackendError if it cannot be built or kept, ModelError if the weights do not fit the network.
@@ -49,7 +49,7 @@ def ensure_plan(
         if _is_whole(path, spec):
             if progress is not None:
                 progress(1.0)
-            return KeptPlan(path=path, spec=spec)
+            return CachedPlan(path=path, spec=spec)
         log.info("plan_build", path=str(path), library=spec.plan.library, version=spec.plan.version)
         started_s = time.perf_counter()
         library = open_library(spec.plan.library)
@@ -61,7 +61,7 @@ def ensure_plan(
             progress(1.0)
         seconds = time.perf_counter() - started_s
         log.info("plan_built", path=str(path), mib=round(len(plan) / 2**20), seconds=round(seconds, 1))
-        return KeptPlan(path=path, spec=spec, seconds=seconds)
+        return CachedPlan(path=path, spec=spec, seconds=seconds)
 
 
 def _is_kept(path: Path) -> bool:
@@ -73,7 +73,7 @@ def _is_whole(path: Path, spec: EngineSpec) -> bool:
     if not _is_kept(path):
         return False
     try:
-        read_plan(path, spec)
+        read_plan(path, spec.key)
     except BackendError as error:
         log.warning("plan_rebuild", reason=str(error))
         return False

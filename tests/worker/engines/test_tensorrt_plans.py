@@ -95,7 +95,7 @@ def test_a_plan_that_was_written_is_read_and_seen_by_selection(tmp_path: Path) -
     with pytest.raises(BackendError, match=r"no plan in the cache agrees .* `worker build-engines`"):
         find_plan(tmp_path / "plans", spec)
     write_plan(path, spec, b"what TensorRT gave")
-    assert bytes(read_plan(path, spec)) == b"what TensorRT gave"
+    assert bytes(read_plan(path, spec.key)) == b"what TensorRT gave"
     assert find_plan(tmp_path / "plans", spec).path == path
     plans = probe({"EMBEDMILL_CACHE_PATH": str(tmp_path), "NIM_CPU_ONLY": "1"}).plans
     assert plans == (spec.plan,)
@@ -116,13 +116,16 @@ def test_a_plan_of_another_model_is_not_taken(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (lambda whole: whole[:-1], "is damaged or not whole"),
-        (lambda whole: whole[:40], "is no plan of ours"),
-        (lambda whole: whole.replace(b"TensorRT", b"tensorRT"), "is damaged or not whole"),
-        (lambda whole: b"ftrt" + bytes(2000), "is no plan of ours"),
-        (lambda whole: b"[1]\n" + whole, "is no plan of ours"),
-        (lambda whole: b"", "is no plan of ours"),
-        (lambda whole: whole.replace(spec_for().key.encode(), b"0" * 64), "built for something else"),
+        (lambda whole: whole[:-1], "is damaged or incomplete"),
+        (lambda whole: whole[:40], "is not an Embedmill plan"),
+        (lambda whole: whole.replace(b"TensorRT", b"tensorRT"), "is damaged or incomplete"),
+        (lambda whole: b"ftrt" + bytes(2000), "is not an Embedmill plan"),
+        (lambda whole: b"[1]\n" + whole, "is not an Embedmill plan"),
+        (lambda whole: b"", "is not an Embedmill plan"),
+        (
+            lambda whole: whole.replace(spec_for().key.encode(), b"0" * 64),
+            "is not the plan that its name says",
+        ),
     ],
 )
 def test_a_broken_plan_ends_in_one_sentence(tmp_path: Path, content: object, says: str) -> None:
@@ -132,7 +135,7 @@ def test_a_broken_plan_ends_in_one_sentence(tmp_path: Path, content: object, say
     write_plan(path, spec, b"what TensorRT gave")
     path.write_bytes(content(path.read_bytes()))  # type: ignore[operator]
     with pytest.raises(BackendError, match=f"{says}.*`worker build-engines`") as failed:
-        read_plan(path, spec)
+        read_plan(path, spec.key)
     assert "\n" not in str(failed.value)
 
 
@@ -141,7 +144,7 @@ def test_a_cache_that_cannot_be_written_ends_in_one_sentence(tmp_path: Path) -> 
     spec = spec_for()
     blocked = tmp_path / "plans"
     blocked.write_text("no folder")
-    with pytest.raises(BackendError, match=r"cannot be kept in .*set EMBEDMILL_CACHE_PATH"):
+    with pytest.raises(BackendError, match=r"cannot be written to .*set EMBEDMILL_CACHE_PATH"):
         write_plan(plan_path(blocked, spec), spec, b"plan")
     with pytest.raises(BackendError, match=r"no plan can be built in .*set EMBEDMILL_CACHE_PATH"):
         only_builder(plan_path(blocked, spec)).__enter__()
@@ -159,7 +162,7 @@ def test_a_write_that_breaks_off_leaves_no_plan(tmp_path: Path) -> None:
     ran = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False
     )
-    assert "BackendError: the plan of 0 MiB cannot be kept in" in ran.stderr
+    assert "BackendError: the plan of 0 MiB cannot be written to" in ran.stderr
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
