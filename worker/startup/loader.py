@@ -12,7 +12,7 @@ from worker.contract import Backend
 from worker.engines.plan_file import CachedPlan
 from worker.engines.spec import engine_spec
 from worker.engines.store import ensure_plan, find_plan
-from worker.models.custom_files import find_files
+from worker.models.custom_files import find_custom_files
 from worker.models.custom_model import read_custom_model
 from worker.models.model import Model, read_model
 from worker.models.source import locate
@@ -35,7 +35,7 @@ def read_bundle(manifest: Manifest, settings: Settings) -> ModelBundle:
     """Find and read the model. Raises ModelError."""
     card = manifest.model
     if settings.custom_model is not None:
-        model = read_custom_model(find_files(settings.custom_model))
+        model = read_custom_model(find_custom_files(settings.custom_model))
     else:
         sources = (f"dir:{settings.model_dir}",) if settings.model_dir is not None else card.sources
         directory = locate(sources, cache=settings.cache_path / "hub", offline=settings.offline)
