@@ -20,7 +20,7 @@ from producer.contract import Truncate
 from worker.backends import LoadOptions, load_backend
 from worker.contract import FloatArray
 from worker.models.model import read_model
-from worker.startup.make_golden import embed
+from worker.startup.make_golden import reference_vectors
 from worker.tokenization.tokenizer import Tokenizer
 
 WAYS = "onnx:fp32,torch:fp32,torch:bf16"
@@ -44,7 +44,7 @@ def main() -> None:
     lengths = tokens.lengths
     print(f"{len(tokens)} texts, {lengths.min()} to {lengths.max()} tokens, median {np.median(lengths):.0f}")
     started_s = time.perf_counter()
-    expected = embed(arguments.directory, sample)
+    expected = reference_vectors(arguments.directory, sample)
     print(f"sentence-transformers: {time.perf_counter() - started_s:.0f} s", flush=True)
     for way in arguments.ways.split(","):
         name, precision, device = [*way.split(":"), "cpu"][:3]

@@ -61,9 +61,9 @@ def prune(older_than_s: float | None, keep_models: tuple[str, ...], dry_run: boo
         raise click.UsageError("say what may go by --older-than, --keep-model or both")
     settings = settings_from({})
     with errors_as_exit_codes():
-        from worker.cache.prune import prune as remove
+        from worker.cache.prune import remove_entries
 
-        pruned = remove(
+        pruned = remove_entries(
             settings.cache_path,
             cache_entries(settings.cache_path),
             older_than_s=older_than_s or 0.0,
@@ -103,9 +103,9 @@ def download_to_cache(models: tuple[str, ...], profiles: tuple[str, ...], every:
     """Fetch models into the cache and read them, so that a run needs no network."""
     settings = settings_from({})
     with errors_as_exit_codes():
-        from worker.cache.download import download, wanted
+        from worker.cache.download import download, requested_manifests
 
-        for manifest in wanted(settings, models=models, profiles=profiles, every=every):
+        for manifest in requested_manifests(settings, models=models, profiles=profiles, every=every):
             click.echo(download(manifest, settings))
 
 

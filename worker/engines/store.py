@@ -1,4 +1,4 @@
-"""The plan of a profile: found in the cache, or built and kept there."""
+"""Finds a profile's TensorRT plan in the cache, or builds it there."""
 
 import time
 from collections.abc import Iterator
@@ -27,12 +27,12 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 def find_plan(folder: Path, spec: EngineSpec) -> CachedPlan:
-    """The plan in the cache below `folder`. Raises BackendError if none agrees in everything."""
+    """The plan in the cache below `folder`. Raises BackendError if none matches the specification."""
     path = plan_path(folder, spec)
-    if not _is_kept(path):
+    if not _exists(path):
         raise BackendError(
-            "no plan in the cache agrees with these model files, this token budget and this Embedmill; run "
-            "`worker build-engines`"
+            "no plan in the cache matches these model files, this token budget and this version of "
+            "Embedmill; run `worker build-engines`"
         )
     return CachedPlan(path=path, spec=spec)
 
@@ -40,13 +40,13 @@ def find_plan(folder: Path, spec: EngineSpec) -> CachedPlan:
 def ensure_plan(
     folder: Path, spec: EngineSpec, model: Model, tokenizer: Tokenizer, *, progress: Progress | None = None
 ) -> CachedPlan:
-    """The plan in the cache below `folder`, built if it is not there whole; one process builds, others wait.
+    """The plan in the cache below `folder`, built if absent or damaged; one process builds, others wait.
 
-    Raises BackendError if it cannot be built or kept, ModelError if the weights do not fit the network.
+    Raises BackendError if it cannot be built or written, ModelError if the weights do not fit the network.
     """
     path = plan_path(folder, spec)
-    with only_builder(path):
-        if _is_whole(path, spec):
+    with build_lock(path):
+        if _is_intact(path, spec):
             if progress is not None:
                 progress(1.0)
             return CachedPlan(path=path, spec=spec)
@@ -64,13 +64,13 @@ def ensure_plan(
         return CachedPlan(path=path, spec=spec, seconds=seconds)
 
 
-def _is_kept(path: Path) -> bool:
+def _exists(path: Path) -> bool:
     return path.is_file() and path.with_suffix(".json").is_file()
 
 
-def _is_whole(path: Path, spec: EngineSpec) -> bool:
-    """Whether the plan need not be built; the log says of a damaged one that it is."""
-    if not _is_kept(path):
+def _is_intact(path: Path, spec: EngineSpec) -> bool:
+    """Whether the plan need not be built; a damaged one is logged."""
+    if not _exists(path):
         return False
     try:
         read_plan(path, spec.key)
@@ -90,17 +90,17 @@ def _graph(spec: EngineSpec, model: Model, tokenizer: Tokenizer) -> Graph:
 
 
 @contextmanager
-def only_builder(path: Path) -> Iterator[None]:
-    """Hold the lock beside the plan; wait, with a line in the log, while another process builds it.
+def build_lock(path: Path) -> Iterator[None]:
+    """Hold the lock beside the plan, waiting while another process builds it, which is logged.
 
-    The lock goes with the process that held it. Raises BackendError if the folder cannot be written.
+    Raises BackendError if the folder cannot be written.
     """
     try:
-        lock = locked(path.with_suffix(".lock"), waiting="plan_wait", reason="another process builds it")
+        lock = locked(path.with_suffix(".lock"), waiting="plan_wait", reason="another process is building it")
     except OSError as error:
         raise BackendError(
-            f"no plan can be built in {path.parent} ({error.strerror}); set EMBEDMILL_CACHE_PATH to a folder "
-            "that can be written"
+            f"no plan can be built in {path.parent} ({error.strerror}); set EMBEDMILL_CACHE_PATH to a "
+            "writable folder"
         ) from error
     with lock:
         yield

@@ -31,7 +31,7 @@ from worker.settings import Settings
 from worker.startup.length_mix import length_mix
 from worker.startup.loader import load_profile, read_bundle
 from worker.startup.survey import survey
-from worker.startup.verification import CosineBounds, cosine_bounds, verify
+from worker.startup.verification import CosineBounds, cosine_bounds, verify_backend
 from worker.startup.verification_record import golden_for
 from worker.telemetry.logs import configure_logs
 
@@ -93,7 +93,7 @@ def measure_here(settings: Settings, facts: Facts, *, profile_id: str) -> Measur
     try:
         # Whether it is close enough to fp32 is for `choose` to decide.
         bounds = CosineBounds(batch=cosine_bounds(profile).batch)
-        verified = verify(backend, bundle.tokenizer, golden, bounds)
+        verified = verify_backend(backend, bundle.tokenizer, golden, bounds)
         batches = _batches(backend, bundle.model, settings)
         round_s = _round_s(backend, batches)
         memory_bytes = _memory_bytes(gpu, free_before_bytes)

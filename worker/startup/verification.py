@@ -52,7 +52,9 @@ def cosine_bounds(profile: Profile) -> CosineBounds:
     )
 
 
-def verify(backend: Backend, tokenizer: Tokenizer, golden: Golden | None, bounds: CosineBounds) -> Verified:
+def verify_backend(
+    backend: Backend, tokenizer: Tokenizer, golden: Golden | None, bounds: CosineBounds
+) -> Verified:
     """Embed known texts one by one and in one full batch, and compare.
 
     Raises BackendError if a vector is not finite or a cosine is below its bound.

@@ -13,7 +13,7 @@ from worker.settings import Settings
 from worker.startup.golden import Golden, cached_golden, make_golden, read_golden
 from worker.startup.loader import ModelBundle
 from worker.startup.survey import Survey
-from worker.startup.verification import Verified, cosine_bounds, run_full_batch, verify
+from worker.startup.verification import Verified, cosine_bounds, run_full_batch, verify_backend
 from worker.storage.records import RecordOwner, read_record, write_record
 
 # Libraries between a text and its vector, besides the inference libraries, which are facts.
@@ -40,7 +40,7 @@ def ensure_verified(
         run_full_batch(backend, bundle.tokenizer, golden, cosine_bounds(profile))
         return replace(record.verified, cached=True)
     golden = golden_for(profile, bundle, seen.manifest, settings)
-    verified = verify(backend, bundle.tokenizer, golden, cosine_bounds(profile))
+    verified = verify_backend(backend, bundle.tokenizer, golden, cosine_bounds(profile))
     owner = RecordOwner(model=seen.manifest.model.name, profile=profile.name)
     write_record(path, _VerificationRecord(verified=verified, owner=owner))
     return verified

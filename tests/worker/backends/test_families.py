@@ -11,7 +11,7 @@ import pytest
 from worker.backends import LoadOptions, load_backend
 from worker.contract import Tokens
 from worker.models.model import read_model
-from worker.startup.make_golden import embed as embed_with_peer
+from worker.startup.make_golden import reference_vectors as embed_with_peer
 
 pytestmark = [
     pytest.mark.peers,

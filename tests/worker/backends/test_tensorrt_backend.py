@@ -175,7 +175,7 @@ def test_a_truncated_plan_never_reaches_the_library(stage: Stage) -> None:
 def test_a_plan_with_other_ends_is_not_run(stage: Stage) -> None:
     """Its output would be read where it is not."""
     stage.engine.output_dim = 32
-    with pytest.raises(BackendError, match="does not have the inputs, output and shapes of ours"):
+    with pytest.raises(BackendError, match="does not have the expected inputs, output and shapes"):
         stage.load()
 
 

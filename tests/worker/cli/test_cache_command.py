@@ -80,7 +80,7 @@ def test_a_downloaded_model_needs_no_network(cache: Path, tiny: Path) -> None:
     """Neither where we are told to be offline, nor where the hub does not answer."""
     with hub(tiny, name=MODEL) as url:
         done = worker("download-to-cache", "--model", MODEL, cache=cache, HF_ENDPOINT=url)
-    assert (done.returncode, f"{MODEL}: " in done.stdout, "whole, in" in done.stdout) == (0, True, True)
+    assert (done.returncode, f"{MODEL}: " in done.stdout, "complete, in" in done.stdout) == (0, True, True)
     nowhere = "http://127.0.0.1:9"
     for environment in ({"EMBEDMILL_OFFLINE": "1"}, {"HF_ENDPOINT": nowhere}):
         done = worker("check", "--model", MODEL, cache=cache, **environment)

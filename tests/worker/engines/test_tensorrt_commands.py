@@ -143,7 +143,7 @@ def test_by_default_nothing_is_built_at_boot(model: Path, tmp_path: Path) -> Non
     verdict = choose(facts, manifest).verdict(profile.id)
     assert verdict.standing is Standing.BUILDABLE
     assert "`worker build-engines`" in verdict.reason
-    with pytest.raises(BackendError, match="no plan in the cache agrees with these model files"):
+    with pytest.raises(BackendError, match="no plan in the cache matches these model files"):
         load_profile(profile, read_bundle(manifest, settings), settings, facts=facts, gpu=facts.gpus[0])
     with pytest.raises(ProfileError, match="sm89-fp16-tensorrt") as failed:
         boot(settings.model_copy(update={"model_profile": "sm89-fp16-tensorrt"}))

