@@ -76,7 +76,7 @@ def check(**options: Any) -> None:
             golden = "no golden vectors" if seen.golden_cosine is None else f"{seen.golden_cosine:.7f}"
             click.echo(
                 f"ok: {booted.profile.name} gives {booted.backend.dim} dimensions; worst cosine to the "
-                f"golden vectors: {golden}, in a full batch to alone: {seen.batch_cosine:.7f}"
+                f"golden vectors: {golden}, in a full batch to the text alone: {seen.batch_cosine:.7f}"
             )
         finally:
             booted.backend.close()
