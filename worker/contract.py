@@ -1,4 +1,4 @@
-"""What a backend is: flat tokens in, pooled normalised vectors out, two batches in flight."""
+"""The contract of backends: flat tokens in, pooled and normalised vectors out, two batches in flight."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,13 +8,14 @@ import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.intp]
 
 
 @dataclass(frozen=True, eq=False)
 class Tokens:
     """Many texts as one array: `ids` int32 (T,), `offsets` int32 (n + 1,).
 
-    Text i is ids[offsets[i]:offsets[i + 1]]. Every text has at least one token; special tokens are included.
+    Text i is ids[offsets[i]:offsets[i + 1]]: at least one token, special tokens included.
     """
 
     ids: npt.NDArray[np.int32]
@@ -25,20 +26,20 @@ class Tokens:
 
     @cached_property
     def lengths(self) -> npt.NDArray[np.int32]:
-        """Tokens of each text, int32 (n,)."""
+        """Number of tokens of each text, int32 (n,)."""
         return np.diff(self.offsets)
 
 
 class Handle(Protocol):
-    """A batch that was launched; opaque to everybody but its backend."""
+    """A launched batch; opaque to all but its backend."""
 
 
 class Backend(Protocol):
-    """One loaded network on one device. Called from one thread only, after construction.
+    """One loaded network on one device, called from one thread only once it is constructed.
 
-    `padded` tells what a batch costs: longest x count if True, the sum of lengths if False. A batch never
-    costs more than `max_batch_tokens` nor has more than `max_batch_texts` texts or a text longer than
-    `max_text_tokens`.
+    `padded` determines the cost of a batch: longest text x number of texts if true, else the sum of lengths.
+    A batch costs at most `max_batch_tokens` and has at most `max_batch_texts` texts, each of at most
+    `max_text_tokens` tokens.
     """
 
     dim: int
@@ -48,19 +49,16 @@ class Backend(Protocol):
     max_text_tokens: int
 
     def launch(self, tokens: Tokens) -> Handle:
-        """Start the batch and return at once where the device allows it.
+        """Start the batch, and return at once if the device allows it.
 
-        Raises BackendOutOfMemory, BackendDead or BackendError; so may `collect`.
+        Raises BackendOutOfMemory, BackendDead or BackendError, as may `collect`.
         """
 
     def collect(self, handle: Handle) -> FloatArray:
         """The batch's vectors, float32 (n, dim), unit length unless the model does not normalise.
 
-        Handles are collected in the order of their launch, each once.
+        Handles are collected in the order of their launch, each exactly once.
         """
 
     def close(self) -> None:
-        """Free the device; calling it twice is fine."""
-
-
-Indices = npt.NDArray[np.intp]
+        """Free the device; does nothing the second time."""

@@ -1,4 +1,4 @@
-"""The worker's settings: environment in, one frozen object out; contradictions are refused here."""
+"""The worker's settings, read from the environment into one frozen object; contradictions are refused."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ def _named(field: str, *nim: str) -> AliasChoices:
 
 
 def _model_name(known: dict[str, Any]) -> str:
-    """Where no model is named: the usual one, or the name of the custom one's directory."""
+    """The default model, or a custom model's name: that of its directory."""
     custom: Path | None = known.get("custom_model")
     if custom is None:
         return "all-MiniLM-L6-v2"
@@ -26,13 +26,13 @@ def _model_name(known: dict[str, Any]) -> str:
 
 
 class Settings(BaseSettings):
-    """What a worker is told; every field is read from `EMBEDMILL_<FIELD>` or the NIM name beside it."""
+    """The settings of a worker; each field is read from `EMBEDMILL_<FIELD>` or the NIM name beside it."""
 
     model_config = SettingsConfigDict(
         frozen=True, populate_by_name=True, extra="forbid", hide_input_in_errors=True
     )
 
-    # Before the model, which is named after it.
+    # Before `model`, whose default is made from it.
     custom_model: Path | None = Field(
         default=None,
         validation_alias=_named("custom_model", "NIM_CUSTOM_MODEL"),
@@ -260,30 +260,30 @@ class Settings(BaseSettings):
         if self.model_profile and self.tags_selector:
             raise ValueError(
                 "EMBEDMILL_MODEL_PROFILE and EMBEDMILL_TAGS_SELECTOR are both set; "
-                "a profile is pinned by one of them, unset the other"
+                "only one of them can pin a profile, unset the other"
             )
         others = {"MODEL_DIR": self.model_dir, "MANIFEST_PATH": self.manifest_path}
         for name, value in others.items():
             if self.custom_model is not None and value is not None:
                 raise ValueError(
-                    f"EMBEDMILL_CUSTOM_MODEL and EMBEDMILL_{name} are both set; a custom model is its own "
-                    "directory and makes its own profiles, unset one of them"
+                    f"EMBEDMILL_CUSTOM_MODEL and EMBEDMILL_{name} are both set; a custom model has its own "
+                    "directory and profiles, unset one of them"
                 )
         return self
 
     @property
     def name(self) -> str:
-        """The name producers ask for, after which the queue is named."""
+        """The model name that producers use, from which the queue's name is made."""
         return self.served_model_name or self.model
 
     @property
     def plans_path(self) -> Path:
-        """The folder of the cache that holds TensorRT plans; `selection.machine.probe` looks there too."""
+        """The cache's folder of TensorRT plans, which `selection.machine.probe` reads too."""
         return self.cache_path / "plans"
 
     @property
     def profile_source(self) -> str:
-        """What to blame for a profile that does not exist: the option or the variable that pinned it."""
+        """The option or variable that pinned the profile, for error messages."""
         if self._pinned_by_option:
             return "--profile"
         ours = "EMBEDMILL_MODEL_PROFILE"
@@ -291,9 +291,9 @@ class Settings(BaseSettings):
 
 
 def read_settings(**overrides: object) -> Settings:
-    """Settings from the environment, with the overrides that are not None before it.
+    """Settings from the environment; overrides that are not None take precedence.
 
-    Raises SettingsError with a line for each setting that cannot be.
+    Raises SettingsError, which names each invalid setting.
     """
     given = {name: value for name, value in overrides.items() if value is not None}
     try:

@@ -19,7 +19,7 @@ import triton
 from torch.nn.attention.varlen import varlen_attn
 
 from benchmarks.kernels.encoder_cases import batches, model_of, network, num_flops, random_weights
-from worker.backends import torch_backend
+from worker.backends import LoadOptions, torch_backend
 from worker.contract import Tokens
 from worker.encoder.encoder import build_encoder
 from worker.encoder.kernels.matmul import Matmuls
@@ -63,14 +63,13 @@ class TiledOps(TritonOps):
 
 def load(case: Case, weights: Weights) -> torch_backend.TorchBackend:
     """The case's backend."""
-    return torch_backend.load(
-        model_of(network(case.shape)),
-        weights,
+    options = LoadOptions(
         device="cuda",
         precision=case.precision,
         max_batch_tokens=case.max_batch_tokens,
         cache=case.cache,
     )
+    return torch_backend.build_torch_backend(model_of(network(case.shape)), weights, options)
 
 
 def device_us(case: Case, weights: Weights, attention: str) -> float:

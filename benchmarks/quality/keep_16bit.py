@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.support.texts import texts
 from producer.contract import Truncate
-from worker.backends import load_backend
+from worker.backends import LoadOptions, load_backend
 from worker.backends.token_batches import take
 from worker.batching.packing import Budget, pack
 from worker.contract import Backend, FloatArray, Tokens
@@ -89,10 +89,10 @@ def trials(num_layers: int, measure: Measure, min_cosine: float) -> Iterator[Tri
 
 def measurer(model: Model, tokens: Tokens) -> Measure:
     """A function that measures a set of kept layers on the tokens, fp8 against fp32."""
-    expected = embedded(load_backend("torch", model, device="cpu", precision="fp32"), tokens)
+    expected = embedded(load_backend("torch", model, LoadOptions(device="cpu", precision="fp32")), tokens)
 
     def measure(kept: tuple[str, ...]) -> Trial:
-        backend = load_backend("torch", model, device="cpu", precision="fp8", keep_16bit=kept)
+        backend = load_backend("torch", model, LoadOptions(device="cpu", precision="fp8", keep_16bit=kept))
         found = embedded(backend, tokens)
         norms = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
         cosines = (found * expected).sum(axis=1) / norms

@@ -17,10 +17,10 @@ import numpy as np
 from benchmarks.quality.keep_16bit import embedded
 from benchmarks.support.texts import texts
 from producer.contract import Truncate
-from worker.backends import load_backend
+from worker.backends import LoadOptions, load_backend
 from worker.contract import FloatArray
 from worker.models.model import read_model
-from worker.startup.make_golden import embed
+from worker.startup.make_golden import reference_vectors
 from worker.tokenization.tokenizer import Tokenizer
 
 WAYS = "onnx:fp32,torch:fp32,torch:bf16"
@@ -44,12 +44,12 @@ def main() -> None:
     lengths = tokens.lengths
     print(f"{len(tokens)} texts, {lengths.min()} to {lengths.max()} tokens, median {np.median(lengths):.0f}")
     started_s = time.perf_counter()
-    expected = embed(arguments.directory, sample)
+    expected = reference_vectors(arguments.directory, sample)
     print(f"sentence-transformers: {time.perf_counter() - started_s:.0f} s", flush=True)
     for way in arguments.ways.split(","):
         name, precision, device = [*way.split(":"), "cpu"][:3]
         started_s = time.perf_counter()
-        found = embedded(load_backend(name, model, device=device, precision=precision), tokens)
+        found = embedded(load_backend(name, model, LoadOptions(device=device, precision=precision)), tokens)
         cosines = cosines_of(found, expected)
         print(
             f"{way}: worst cosine {cosines.min():.7f}, mean {cosines.mean():.7f}, largest "

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from producer.files.part_file import PartFile
+from producer.atomic import replace_file
 from producer.files.totals import Totals
 
 LEDGER_SUFFIX = ".progress"
@@ -25,15 +25,8 @@ class Ledger:
     description: Mapping[str, Any]
 
     def save(self, path: Path) -> None:
-        """Replace the file at `path`, whole or not at all. Raises OSError, or FileError as `PartFile`."""
-        part = PartFile(path)
-        try:
-            part.truncate(0)
-            part.stream.write(json.dumps({"version": _VERSION, **asdict(self)}).encode())
-            part.sync()
-            part.publish()
-        finally:
-            part.discard()
+        """Replace the file at `path`, whole or not at all. Raises OSError."""
+        replace_file(path, json.dumps({"version": _VERSION, **asdict(self)}).encode())
 
 
 def load_ledger(path: Path) -> Ledger | None:

@@ -1,4 +1,4 @@
-"""How many CPUs this process may really use."""
+"""Counts the CPUs that this process may use."""
 
 import os
 from pathlib import Path
@@ -7,9 +7,9 @@ _CPU_MAX = Path("/sys/fs/cgroup/cpu.max")
 
 
 def usable_cpus(cpu_max: Path = _CPU_MAX) -> int:
-    """CPUs of the affinity mask, bounded by the cgroup's quota; at least 1.
+    """The number of CPUs in the affinity mask, limited by the cgroup's quota; at least 1.
 
-    In a container os.cpu_count() is the host's, and a thread for each of those would be throttled.
+    In a container, os.cpu_count() is the host's; with a thread for each of those, all would be throttled.
     """
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:

@@ -1,4 +1,4 @@
-"""A backend without a network: its vectors can be computed by hand, and it fails on request."""
+"""A backend without a network, for tests: vectors that can be computed by hand, failures on request."""
 
 import os
 import signal
@@ -9,6 +9,7 @@ from typing import cast
 import numpy as np
 
 from producer.errors import BackendError, BackendOutOfMemory
+from worker.backends.options import LoadOptions
 from worker.backends.validation import check_batch
 from worker.contract import FloatArray, Handle, Tokens
 from worker.models.model import Model
@@ -19,9 +20,9 @@ _MAX_BATCH_TOKENS = 65_536
 class FakeBackend:
     """Token i of a text (from 1) adds i to element `id % dim` of its vector, which then gets unit length.
 
-    A batch that holds a token of `failures` raises that error when it is collected, one with more than
-    `memory_tokens` tokens BackendOutOfMemory. One with a token of `deadly` kills the process as a driver or
-    the out-of-memory killer would. Collecting takes `delay_s`.
+    Collecting takes `delay_s`. It raises the error of a token in `failures`, and BackendOutOfMemory for a
+    batch of more than `memory_tokens` tokens. A token in `deadly` kills the process, as a driver or the
+    out-of-memory killer would.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class FakeBackend:
     def launch(self, tokens: Tokens) -> Handle:
         """See `Backend`."""
         if self._closed:
-            raise BackendError("the backend was closed; load it again")
+            raise BackendError("the backend is closed; load it again")
         check_batch(tokens, self, vocab_size=np.iinfo(np.int32).max)
         return tokens
 
@@ -74,17 +75,17 @@ class FakeBackend:
         self._closed = True
 
 
-def load_fake(model: Model, *, max_batch_tokens: int | None = None) -> FakeBackend:
-    """The fake in place of a model: its dimensions and limits, no weights."""
+def load_fake(model: Model, options: LoadOptions) -> FakeBackend:
+    """A fake with the model's dimensions and limits."""
     return FakeBackend(
         dim=model.dim,
-        max_batch_tokens=max(max_batch_tokens or _MAX_BATCH_TOKENS, model.max_text_tokens),
+        max_batch_tokens=max(options.max_batch_tokens or _MAX_BATCH_TOKENS, model.max_text_tokens),
         max_text_tokens=model.max_text_tokens,
     )
 
 
 def fake_vectors(tokens: Tokens, dim: int) -> FloatArray:
-    """What the fake answers, float32 (n, dim)."""
+    """The vectors that a FakeBackend computes, float32 (n, dim)."""
     texts = np.repeat(np.arange(len(tokens)), tokens.lengths)
     weights = np.arange(1, len(tokens.ids) + 1) - tokens.offsets[texts]
     cells = texts * dim + tokens.ids % dim

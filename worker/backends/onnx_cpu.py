@@ -1,8 +1,8 @@
-"""ONNX Runtime on the CPU: one session, as many batches' portions at a time as there are threads.
+"""ONNX Runtime on the CPU: one session, in which each thread computes a portion of a batch.
 
-A core does best on a few hundred tokens at once, which stay in its cache, and an operator spread over cores
-waits for the slowest at each of a hundred steps. So a batch is cut into portions of texts of like length, and
-each portion runs on one thread from end to end.
+A core is fastest with a few hundred tokens at a time, which stay in its cache, and an operator spread over
+cores waits for the slowest at each of a hundred steps. So a batch is cut into portions of texts of similar
+length, and each portion runs on one thread from end to end.
 """
 
 from contextlib import nullcontext
@@ -16,6 +16,7 @@ from producer.errors import BackendError
 from worker.backends.cpu_threads import usable_cpus
 from worker.backends.onnx_errors import onnx_errors
 from worker.backends.onnx_session import CPU, open_session
+from worker.backends.options import LoadOptions
 from worker.backends.portion_pool import Launched, PortionPool
 from worker.backends.validation import check_batch
 from worker.contract import Backend, FloatArray, Handle, Tokens
@@ -26,35 +27,29 @@ from worker.models.model import Model
 from worker.models.weights import read_weights
 
 _PRECISIONS = {"cpu": ("fp32", "int8"), "cuda": ("fp16", "fp32")}
-# Best of 128 to 8192 for texts of 20, 177 and 256 tokens. Where products of bytes are fast, what lies between
-# them must stay in a core's own cache: 256 takes less time on a CPU with AMX, and as much elsewhere.
+# The fastest of 128 to 8192 for texts of 20, 177 and 256 tokens. Where int8 matmuls are fast, the tensors
+# between them must stay in a core's own cache: 256 is faster on a CPU with AMX, and no slower elsewhere.
 _PORTION_SLOTS = {"fp32": 512, "int8": 256}
 _LARGE_SLOTS = 1024
 _TOKENS_PER_THREAD = 4096  # several portions, so that threads end a batch at about the same time
 
 
-def load_onnx(
-    model: Model,
-    *,
-    device: str = "cpu",
-    precision: str = "fp32",
-    max_batch_tokens: int | None = None,
-    num_threads: int | None = None,
-) -> Backend:
-    """The model on ONNX Runtime; on the CPU `num_threads` (None: all it may use) compute at once.
+def load_onnx(model: Model, options: LoadOptions) -> Backend:
+    """The model on ONNX Runtime; on the CPU, `num_threads` threads compute at once (None: every usable CPU).
 
-    Raises BackendError if ONNX Runtime cannot do what is asked or would do it somewhere else, ModelError if
-    the weights do not fit the network.
+    Raises BackendError if ONNX Runtime cannot follow the options, or would run on another device;
+    ModelError if the weights do not fit the network.
     """
+    device, precision = options.device, options.precision
     if precision not in _PRECISIONS.get(device, ()):
         known = "; ".join(f"{name} with {' or '.join(kinds)}" for name, kinds in _PRECISIONS.items())
-        raise BackendError(f"the onnx backend does {known}, not {device} with {precision}")
+        raise BackendError(f"the onnx backend supports {known}, not {device} with {precision}")
     weights = read_weights(model.transformer, model.architecture)
     if device == "cuda":
         from worker.backends.onnx_cuda import load_cuda
 
-        return load_cuda(model, weights, precision=precision, max_batch_tokens=max_batch_tokens)
-    threads = num_threads or usable_cpus()
+        return load_cuda(model, weights, options)
+    threads = options.num_threads or usable_cpus()
     graph = build_graph(model, weights, precision=precision)
     return OnnxCpuBackend(
         open_session(graph, CPU),
@@ -62,7 +57,7 @@ def load_onnx(
         model,
         num_threads=threads,
         portion_slots=_PORTION_SLOTS[precision],
-        max_batch_tokens=max_batch_tokens or _TOKENS_PER_THREAD * threads,
+        max_batch_tokens=options.max_batch_tokens or _TOKENS_PER_THREAD * threads,
     )
 
 
@@ -86,9 +81,9 @@ class OnnxCpuBackend:
         self.max_batch_tokens = max(max_batch_tokens, model.max_text_tokens)
         self.max_batch_texts = self.max_batch_tokens
         self._session = session
-        self._graph = graph  # the session reads its tensors where they lie
+        self._graph = graph  # keeps the tensors alive, which the session does not copy
         self._architecture = model.architecture
-        self._walled = model.architecture.causal or any(model.architecture.windows)
+        self._masked = model.architecture.causal or any(model.architecture.windows)
         self._portion_slots = portion_slots
         self._large = Lock()
         self._pool = PortionPool(self._run, num_threads=num_threads)
@@ -97,7 +92,7 @@ class OnnxCpuBackend:
     def launch(self, tokens: Tokens) -> Handle:
         """See `Backend`."""
         if self._closed:
-            raise BackendError("the backend was closed; load it again")
+            raise BackendError("the backend is closed; load it again")
         check_batch(tokens, self, vocab_size=self._architecture.vocab_size)
         return self._pool.launch(tokens, flat_portions(tokens.lengths, self._portion_slots))
 
@@ -113,8 +108,8 @@ class OnnxCpuBackend:
     def _run(self, tokens: Tokens, texts: npt.NDArray[np.intp]) -> FloatArray:
         inputs = graph_inputs(tokens, texts, self._architecture.position_offset)
         num_slots = inputs["slots"].shape[1]
-        # Attention with walls holds every score: gigabytes for such a text, so never two at once.
-        turn = self._large if self._walled and num_slots > _LARGE_SLOTS else nullcontext()
-        with turn, onnx_errors("compute a batch"):
+        # Masked attention stores every score, gigabytes for such a text: one of them at a time.
+        exclusive = self._large if self._masked and num_slots > _LARGE_SLOTS else nullcontext()
+        with exclusive, onnx_errors("compute a batch"):
             found: FloatArray = self._session.run(["vectors"], inputs)[0]
         return found

@@ -1,4 +1,4 @@
-"""ONNX Runtime on a CUDA GPU: one session, batches one behind the other on a thread of their own."""
+"""ONNX Runtime on a CUDA GPU: one session, which runs batches one after another on its own thread."""
 
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, cast
@@ -9,6 +9,7 @@ import numpy.typing as npt
 from producer.errors import BackendError
 from worker.backends.onnx_errors import onnx_errors
 from worker.backends.onnx_session import CUDA, open_session
+from worker.backends.options import LoadOptions
 from worker.backends.validation import check_batch
 from worker.contract import Backend, FloatArray, Handle, Tokens
 from worker.graphs.builder import Graph
@@ -18,25 +19,25 @@ from worker.graphs.packed.inputs import packed_inputs, shelves
 from worker.models.model import Model
 from worker.models.weights import Weights
 
-# On an H100 MiniLM's rate is 1.4 times that of batches of 16,384, BERT-large's 1.1 times.
+# On an H100, 1.4 times the throughput of batches of 16,384 for MiniLM, 1.1 times for BERT-large.
 _BATCH_TOKENS = 65_536
-_SLOTS_PER_TOKEN = 2  # pooling sees slots: a long text among short ones would blow them up
+_SLOTS_PER_TOKEN = 2  # pooling runs over slots, which one long text among short ones would multiply
 
 
-def load_cuda(model: Model, weights: Weights, *, precision: str, max_batch_tokens: int | None) -> Backend:
+def load_cuda(model: Model, weights: Weights, options: LoadOptions) -> Backend:
     """The model on the first GPU that this process sees, in fp16 or fp32.
 
-    Raises BackendError where ONNX Runtime has no CUDA provider or no kernel for the network's attention.
+    Raises BackendError if ONNX Runtime has no CUDA provider, or no kernel for the network's attention.
     """
-    graph = build_packed_graph(model, weights, precision=precision)
+    graph = build_packed_graph(model, weights, precision=options.precision)
     session = open_session(graph, CUDA)
     return OnnxCudaBackend(
-        session, graph, model, device="cuda", max_batch_tokens=max_batch_tokens or _BATCH_TOKENS
+        session, graph, model, device="cuda", max_batch_tokens=options.max_batch_tokens or _BATCH_TOKENS
     )
 
 
 class OnnxCudaBackend:
-    """See `Backend`. `device` is ONNX Runtime's name of the memory that inputs are copied to."""
+    """See `Backend`. `device` is ONNX Runtime's name for the memory that inputs are copied to."""
 
     padded = False
 
@@ -48,7 +49,7 @@ class OnnxCudaBackend:
         self.max_batch_tokens = max(max_batch_tokens, model.max_text_tokens)
         self.max_batch_texts = self.max_batch_tokens
         self._session = session
-        self._graph = graph  # the session reads its tensors where they lie
+        self._graph = graph  # keeps the tensors alive, which the session does not copy
         self._architecture = model.architecture
         self._device = device
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="onnx-cuda")
@@ -57,9 +58,9 @@ class OnnxCudaBackend:
     def launch(self, tokens: Tokens) -> Handle:
         """See `Backend`."""
         if self._closed:
-            raise BackendError("the backend was closed; load it again")
+            raise BackendError("the backend is closed; load it again")
         check_batch(tokens, self, vocab_size=self._architecture.vocab_size)
-        # Made here, while the thread waits for the batch before.
+        # Prepared here, while the thread runs the previous batch.
         offset, parts = self._architecture.position_offset, []
         for texts in shelves(tokens.lengths, _SLOTS_PER_TOKEN * self.max_batch_tokens):
             parts.append((texts, packed_inputs(tokens, texts, offset)))
@@ -83,7 +84,7 @@ class OnnxCudaBackend:
         return vectors
 
     def _bound(self, inputs: Inputs) -> FloatArray:
-        """Inputs copied to the device once, the vectors back once."""
+        """Copy the inputs to the device once, and the vectors back once."""
         from onnxruntime import OrtValue
 
         binding = self._session.io_binding()

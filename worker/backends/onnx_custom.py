@@ -1,7 +1,7 @@
-"""Somebody else's ONNX graph on ONNX Runtime, padded; a graph of ours behind it ends at the vector.
+"""A custom ONNX graph on ONNX Runtime, padded, followed by a graph of ours that pools and normalises.
 
-Two sessions rather than one merged graph: nothing of theirs is rewritten, and what passes between them stays
-on the device.
+Two sessions rather than one merged graph: the custom graph is not rewritten, and the tensors between the two
+stay on the device.
 """
 
 from typing import Any, cast
@@ -13,6 +13,7 @@ from producer.errors import BackendError
 from worker.backends.cpu_threads import usable_cpus
 from worker.backends.onnx_errors import onnx_errors
 from worker.backends.onnx_session import open_session
+from worker.backends.options import LoadOptions
 from worker.backends.portion_pool import Launched, PortionPool
 from worker.backends.validation import check_batch
 from worker.contract import Backend, FloatArray, Handle, Tokens
@@ -25,27 +26,22 @@ from worker.models.onnx.graph_file import GraphFile, load_proto
 from worker.models.onnx.stored_tensors import check_tensors
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-_PORTION_SLOTS = 512  # on CPUs, as in onnx_backend
+_PORTION_SLOTS = 512  # on CPUs, as in onnx_cpu
 _PORTIONS_PER_THREAD = 8
 _CUDA_BATCH_TOKENS = 16_384
 
 
-def load_custom_onnx(
-    model: Model,
-    *,
-    device: str,
-    max_batch_tokens: int | None = None,
-    num_threads: int | None = None,
-) -> Backend:
-    """The model's graph on `device`, run once on two short texts.
+def load_custom_onnx(model: Model, options: LoadOptions) -> Backend:
+    """The model's own graph, run once on a text of one token.
 
-    Raises ModelError if its tensors are not whole or hold NaN, BackendError if it does not load or run here.
+    Raises ModelError if its tensors are incomplete or hold NaN, BackendError if it does not load or run here.
     """
+    device = options.device
     graph = model.graph
     if graph is None:
-        raise BackendError("the model has no graph of its own; take another backend")
+        raise BackendError("the model has no graph of its own; choose another backend")
     check_tensors(graph.path, load_proto(graph.path))
-    threads = 1 if device == "cuda" else num_threads or usable_cpus()
+    threads = 1 if device == "cuda" else options.num_threads or usable_cpus()
     own_budget = _CUDA_BATCH_TOKENS if device == "cuda" else _PORTION_SLOTS * _PORTIONS_PER_THREAD * threads
     return _CustomOnnxBackend(
         model,
@@ -53,7 +49,7 @@ def load_custom_onnx(
         _open(graph, _PROVIDERS[device]),
         device=device,
         num_threads=threads,
-        max_batch_tokens=max(max_batch_tokens or own_budget, model.max_text_tokens),
+        max_batch_tokens=max(options.max_batch_tokens or own_budget, model.max_text_tokens),
     )
 
 
@@ -66,7 +62,7 @@ def _open(graph: GraphFile, provider: str) -> Any:
     with onnx_errors(f"load {graph.path.name}"):
         session = onnxruntime.InferenceSession(str(graph.path), options, providers=[provider])
     if session.get_providers()[0] != provider:
-        raise BackendError(f"onnxruntime chose {session.get_providers()[0]} in place of {provider}")
+        raise BackendError(f"onnxruntime chose {session.get_providers()[0]} instead of {provider}")
     return session
 
 
@@ -96,13 +92,13 @@ class _CustomOnnxBackend:
         self._pool = PortionPool(self._run, num_threads=num_threads)
         self._closed = False
         self._padding_id = padding_id(model)
-        self._head = self._seen_head()  # the session reads its tensors where they lie
+        self._head = self._build_head()  # keeps the tensors alive, which the session does not copy
         self._head_session = open_session(self._head, _PROVIDERS[device])
         self.dim = int(self._head_session.get_outputs()[0].shape[1])
 
     def launch(self, tokens: Tokens) -> Handle:
         if self._closed:
-            raise BackendError("the backend was closed; load it again")
+            raise BackendError("the backend is closed; load it again")
         check_batch(tokens, self, vocab_size=self._model.architecture.vocab_size)
         return self._pool.launch(
             tokens, cut_batches(tokens.lengths, self._graph, max_slots=self._portion_slots)
@@ -115,8 +111,8 @@ class _CustomOnnxBackend:
         self._closed = True
         self._pool.close()
 
-    def _seen_head(self) -> Graph:
-        """The head for what the graph gives for a text of one token. Raises BackendError if there is none."""
+    def _build_head(self) -> Graph:
+        """The head that fits the graph's output for a text of one token. Raises BackendError if none does."""
         one = Tokens(np.array([self._padding_id], np.int32), np.array([0, 1], np.int32))
         states = self._states(one, np.array([0], dtype=np.intp))
         shape, num_texts = states.shape(), self._graph.num_texts or 1
@@ -130,7 +126,7 @@ class _CustomOnnxBackend:
         return custom_head(self._model, shape, element_type=kind, pooled=self._graph.pooled)
 
     def _states(self, tokens: Tokens, texts: npt.NDArray[np.intp]) -> Any:
-        """What their graph gives, as a value on the device: (B, S, hidden) or (B, size)."""
+        """The custom graph's output, as a value on the device: (B, S, hidden) or (B, size)."""
         binding = self._session.io_binding()
         inputs = custom_padded_inputs(
             tokens,

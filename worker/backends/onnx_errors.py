@@ -1,4 +1,4 @@
-"""The one place where ONNX Runtime's errors become ours."""
+"""Translates ONNX Runtime's errors into the project's."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ def onnx_errors(action: str) -> Iterator[None]:
     """Raise BackendOutOfMemory, BackendDead or BackendError for what ONNX Runtime raises in the block."""
     from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
-    # They have no common ancestor but Exception.
+    # Their only common base class is Exception.
     kinds = (
         runtime.EPFail,
         runtime.Fail,
@@ -20,7 +20,7 @@ def onnx_errors(action: str) -> Iterator[None]:
         runtime.InvalidProtobuf,
         runtime.NotImplemented,
         runtime.RuntimeException,
-        RuntimeError,  # of a run with bound inputs
+        RuntimeError,  # raised by runs with bound inputs
     )
     try:
         yield
@@ -28,12 +28,12 @@ def onnx_errors(action: str) -> Iterator[None]:
         raise BackendOutOfMemory(f"no memory left to {action}; send less at once") from error
     except kinds as error:
         text = str(error)
-        # cuBLAS and cuDNN find no memory for their own: "the resource allocation failed", ALLOC_FAILED.
+        # cuBLAS and cuDNN say "the resource allocation failed" or ALLOC_FAILED.
         if any(
             sign in text for sign in ("allocate memory", "out of memory", "allocation failed", "ALLOC_FAILED")
         ):
             raise BackendOutOfMemory(f"no memory left to {action}; send less at once") from error
         if "CUDA failure" in text or "CUDA error" in text:
-            # An error of the device stays with the process.
+            # After an error of the device, every later call fails in this process.
             raise BackendDead(f"the GPU failed to {action}: {text:.200}; restart the worker") from error
         raise BackendError(f"onnxruntime cannot {action}: {error!s:.200}") from error

@@ -1,4 +1,4 @@
-"""An ONNX Runtime session on the provider that was asked for, and on no other."""
+"""Opens ONNX Runtime sessions on the requested execution provider, and refuses a fallback to another."""
 
 from typing import Any
 
@@ -11,27 +11,27 @@ CUDA = "CUDAExecutionProvider"
 
 _OPTIONS: dict[str, dict[str, str]] = {
     CPU: {},
-    # The provider makes a stream of its own. Its arena grows by what is asked for, not by doubling, so that
-    # several processes fit on a GPU; TF32 would cost fp32 its promise.
+    # The provider makes its own stream. Its arena grows by what is requested, not by doubling, so that
+    # several processes fit on a GPU. TF32 would not be exact enough for fp32 profiles.
     CUDA: {"arena_extend_strategy": "kSameAsRequested", "use_tf32": "0"},
 }
-# Where nearly all the work is: they may not be left to the CPU.
+# Operators with nearly all of the work, which must not be left to the CPU.
 _HEAVY = {"Gemm", "PackedMultiHeadAttention", "SkipLayerNormalization", "SkipSimplifiedLayerNormalization"}
 
 
 def open_session(graph: Graph, provider: str) -> Any:
-    """A session on the graph with its tensors; BackendError if it, or its work, is on another provider."""
+    """A session on the graph and its tensors. Raises BackendError if other providers would do its work."""
     import onnxruntime
 
-    there = onnxruntime.get_available_providers()
-    if provider not in there:
+    available = onnxruntime.get_available_providers()
+    if provider not in available:
         cure = "; install embedmill[gpu]" if provider == CUDA else ""
-        raise BackendError(f"this onnxruntime has no {provider}, only {', '.join(there)}{cure}")
+        raise BackendError(f"this onnxruntime has no {provider}, only {', '.join(available)}{cure}")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    # The graph is written with the fused operators we want; more fusing would undo some of it.
+    # The graph already has the fused operators we want; more fusing would undo some of them.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.enable_mem_pattern = False  # it would keep a plan for every shape ever seen
+    options.enable_mem_pattern = False  # it would keep a memory plan for every shape
     options.log_severity_level = 3
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     options.add_external_initializers(
@@ -39,7 +39,7 @@ def open_session(graph: Graph, provider: str) -> Any:
         [onnxruntime.OrtValue.ortvalue_from_numpy(tensor) for tensor in graph.tensors.values()],
     )
     if provider == CUDA:
-        # CUDA's libraries may have come as wheels, where the loader does not look.
+        # CUDA's libraries may be installed as wheels, which the loader does not search.
         onnxruntime.preload_dlls()
     with onnx_errors("load the network"):
         session = onnxruntime.InferenceSession(
@@ -50,18 +50,18 @@ def open_session(graph: Graph, provider: str) -> Any:
 
 
 def refuse_fallback(session: Any, provider: str) -> None:
-    """BackendError if ONNX Runtime took another provider, which it does where libraries are missing."""
+    """Raise BackendError if ONNX Runtime chose another provider, as it does if libraries are missing."""
     if session.get_providers()[0] != provider:
-        raise BackendError(f"onnxruntime chose {session.get_providers()[0]} in place of {provider}")
-    astray = misplaced(session, provider)
-    if astray:
-        raise BackendError(f"onnxruntime leaves {', '.join(astray)} to another provider than {provider}")
+        raise BackendError(f"onnxruntime chose {session.get_providers()[0]} instead of {provider}")
+    elsewhere = misplaced(session, provider)
+    if elsewhere:
+        raise BackendError(f"onnxruntime leaves {', '.join(elsewhere)} to another provider than {provider}")
 
 
 def misplaced(session: Any, provider: str) -> list[str]:
-    """Kinds of heavy operators that do not run on the provider, sorted."""
+    """The heavy operators that do not run on the provider, sorted."""
     if not hasattr(session, "get_provider_graph_assignment_info"):
-        return []  # before onnxruntime 1.24 nobody tells
+        return []  # unknown before onnxruntime 1.24
     return sorted(
         {
             node.op_type

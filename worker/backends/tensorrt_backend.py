@@ -8,13 +8,14 @@ import numpy.typing as npt
 import structlog
 
 from producer.errors import BackendError
+from worker.backends.options import LoadOptions
 from worker.backends.validation import check_batch
 from worker.contract import Backend, FloatArray, Handle, Tokens
 from worker.engines.buckets import Portion, bucket_portions
 from worker.engines.cuda_driver import Bytes, Cuda, open_cuda
 from worker.engines.engine import TensorrtEngine
 from worker.engines.library import open_library
-from worker.engines.plan_file import KeptPlan, read_plan
+from worker.engines.plan_file import read_plan
 from worker.engines.shapes import Shape
 from worker.graphs.padded.inputs import padded_inputs
 from worker.models.model import Model
@@ -24,13 +25,18 @@ log = structlog.stdlib.get_logger(__name__)
 _IN_FLIGHT = 2
 
 
-def load_tensorrt(model: Model, plan: KeptPlan, *, library: Any = None, cuda: Cuda | None = None) -> Backend:
-    """The plan on the first GPU that this process sees, every bucket run once and captured.
+def load_tensorrt(
+    model: Model, options: LoadOptions, *, library: Any = None, cuda: Cuda | None = None
+) -> Backend:
+    """The options' plan on the first GPU that this process sees, with every bucket run once and captured.
 
-    Its limits are those it was built with. `library` and `cuda` stand in for TensorRT and the driver. Raises
-    BackendError if the plan is damaged, or was built for another GPU, library or version.
+    Its limits are those it was built with. `library` and `cuda` replace TensorRT and the driver in tests.
+    Raises BackendError if there is no plan, or it is damaged or built for another GPU, library or version.
     """
-    content = read_plan(plan.path, plan.spec)
+    plan = options.plan
+    if plan is None:
+        raise BackendError("the tensorrt backend needs a plan, and got none; run `worker build-engines`")
+    content = read_plan(plan.path, plan.spec.key)
     library = library or open_library(plan.spec.plan.library)
     device = cuda or open_cuda()
     try:
@@ -50,7 +56,7 @@ def load_tensorrt(model: Model, plan: KeptPlan, *, library: Any = None, cuda: Cu
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class _Staging:
-    """Host memory of one batch in flight, and the event after which the batch is done with it."""
+    """Host memory of one batch in flight, and the event after which it can be used again."""
 
     inputs: Bytes
     output: Bytes
@@ -78,7 +84,7 @@ class TensorrtBackend:
         self._shapes = shapes
         self._engine: TensorrtEngine | None = engine
         self._cuda = cuda
-        # A batch's buckets together have at most three times its slots: see `bucket_portions`.
+        # The buckets of a batch have at most three times its slots in all: see `bucket_portions`.
         in_bytes = 4 * 3 * (3 * self.max_batch_tokens)
         out_bytes = 4 * self.dim * self.max_batch_texts
         self._free = [
@@ -101,7 +107,7 @@ class TensorrtBackend:
             cut = bucket_portions(tokens.lengths, self._shapes)
             self._send(engine, tokens, cut, staging)
         except BaseException:
-            self._cuda.synchronize()  # nothing may still read what the next batch overwrites
+            self._cuda.synchronize()  # the next batch overwrites memory that copies may still be reading
             self._free.append(staging)
             raise
         return _Launched(num_texts=len(tokens), portions=cut, staging=staging)
@@ -126,7 +132,7 @@ class TensorrtBackend:
             self._cuda.close()
 
     def _send(self, engine: TensorrtEngine, tokens: Tokens, cut: list[Portion], staging: _Staging) -> None:
-        """Copy in, run and copy out, a portion after the other; the stream keeps the order."""
+        """Copy in, run and copy out each portion in turn; the stream keeps the order."""
         read, written = 0, 0
         for portion in cut:
             arrays = padded_inputs(

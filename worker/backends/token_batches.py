@@ -1,11 +1,9 @@
-"""Known texts as batches: one by one, and as many as a batch may hold."""
+"""Makes batches of known texts: of a single text, and as full as a backend allows."""
 
 import numpy as np
 import numpy.typing as npt
 
-from worker.contract import Backend, FloatArray, Tokens
-
-Indices = npt.NDArray[np.intp]
+from worker.contract import Backend, FloatArray, Indices, Tokens
 
 
 def embed_one_by_one(backend: Backend, tokens: Tokens) -> FloatArray:
@@ -15,7 +13,7 @@ def embed_one_by_one(backend: Backend, tokens: Tokens) -> FloatArray:
 
 
 def full_batch(lengths: npt.NDArray[np.int32], backend: Backend) -> Indices:
-    """Which texts make up the fullest batch: all again and again, the longest first, up to the limits."""
+    """The texts of the fullest batch: all of them repeatedly, the longest first, up to the limits."""
     order = np.argsort(-lengths, kind="stable")
     num_rounds = 1 + backend.max_batch_tokens // int(lengths.sum())
     many = np.tile(order, num_rounds)
@@ -28,7 +26,7 @@ def full_batch(lengths: npt.NDArray[np.int32], backend: Backend) -> Indices:
 
 
 def take(tokens: Tokens, texts: Indices) -> Tokens:
-    """Some of the texts, in the order given, any of them more than once."""
+    """The texts with these indices, in this order; an index may occur more than once."""
     starts, ends = tokens.offsets[:-1][texts].tolist(), tokens.offsets[1:][texts].tolist()
     ids = np.concatenate([tokens.ids[start:end] for start, end in zip(starts, ends, strict=True)])
     offsets = np.concatenate(([0], np.cumsum(tokens.lengths[texts]))).astype(np.int32)

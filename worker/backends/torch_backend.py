@@ -1,13 +1,12 @@
-"""PyTorch as a backend: our own unpadded encoder, on a CUDA GPU from captured graphs, on the CPU as it is."""
+"""PyTorch as a backend: our own unpadded encoder, run from captured graphs on a GPU, eagerly on the CPU."""
 
-from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from producer.errors import BackendError
+from worker.backends.options import LoadOptions
 from worker.backends.validation import check_batch
 from worker.contract import FloatArray, Tokens
 from worker.encoder.encoder import Encoder, build_encoder
@@ -15,21 +14,21 @@ from worker.encoder.forward import Ops
 from worker.encoder.torch_errors import torch_errors
 from worker.encoder.torch_ops import TorchOps
 from worker.models.model import Model
-from worker.models.weights import Weights
+from worker.models.weights import Weights, read_weights
 
-GPU_BATCH_TOKENS = 67_584  #: fills an H100's 132 processors evenly
-CPU_BATCH_TOKENS = 4_096
+_GPU_BATCH_TOKENS = 67_584  # fills the 132 multiprocessors of an H100 evenly
+_CPU_BATCH_TOKENS = 4_096
 _SMALL_HIDDEN = 768
 
 
 class Pipeline(Protocol):
-    """How batches pass through one device."""
+    """How batches pass through one device, each started and then finished, in order."""
 
     max_tokens: int
     max_texts: int
 
     def start(self, tokens: Tokens) -> Any:
-        """Send a batch on its way."""
+        """Start a batch."""
 
     def finish(self, ticket: Any) -> FloatArray:
         """Wait for what `start` returned."""
@@ -39,7 +38,7 @@ class Pipeline(Protocol):
 
 
 class TorchBackend:
-    """The contract's backend over a pipeline; unpadded."""
+    """See `Backend`: unpadded, over a pipeline."""
 
     padded = False
 
@@ -53,7 +52,7 @@ class TorchBackend:
         self._open = True
 
     def launch(self, tokens: Tokens) -> Any:
-        """Start the batch. Raises BackendError if it breaks the limits; see the contract for others."""
+        """See `Backend`."""
         if not self._open:
             raise BackendError("the torch backend is closed; load another one")
         check_batch(tokens, self, vocab_size=self._vocab_size)
@@ -61,7 +60,7 @@ class TorchBackend:
             return self._pipeline.start(tokens)
 
     def collect(self, handle: Any) -> FloatArray:
-        """The batch's vectors, float32 (n, dim)."""
+        """See `Backend`."""
         with torch_errors():
             return self._pipeline.finish(handle)
 
@@ -74,7 +73,7 @@ class TorchBackend:
 
 
 class HostPipeline:
-    """The CPU computes where it is called; nothing is in flight."""
+    """Computes each batch on the calling thread when it is started."""
 
     def __init__(self, encoder: Encoder, max_tokens: int) -> None:
         self.max_tokens = max_tokens
@@ -92,51 +91,49 @@ class HostPipeline:
         return ticket
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Nothing to free."""
 
 
 def gpu_batch_tokens(hidden: int) -> int:
-    """Tokens a batch where nobody says: small networks gain 1 to 2 % by twice as many, others nothing."""
-    return 2 * GPU_BATCH_TOKENS if hidden <= _SMALL_HIDDEN else GPU_BATCH_TOKENS
+    """Default tokens per batch on a GPU: small networks gain 1 to 2 % from twice as many, others nothing."""
+    return 2 * _GPU_BATCH_TOKENS if hidden <= _SMALL_HIDDEN else _GPU_BATCH_TOKENS
 
 
-def load(
-    model: Model,
-    weights: Weights,
-    *,
-    device: str = "cpu",
-    precision: str = "fp32",
-    max_batch_tokens: int | None = None,
-    keep_16bit: Iterable[str] = (),
-    cache: Path | None = None,
-) -> TorchBackend:
-    """The model on `device` ("cpu", "cuda" or "cuda:<i>"), ready: nothing is compiled or captured later.
+def load_torch(model: Model, options: LoadOptions) -> TorchBackend:
+    """The model with its own weights; see `build_torch_backend`. Raises ModelError if they do not fit."""
+    return build_torch_backend(model, read_weights(model.transformer, model.architecture), options)
 
-    `precision` is fp32, fp16, bf16 or fp8; with fp8 `keep_16bit` names layers that stay bf16. The budget
-    `max_batch_tokens` may come out smaller on a GPU with little memory. With a folder `cache` the fastest
-    products are looked for, and kept there. Raises BackendError if the device, the precision or the memory
-    does not do; BackendDead if the device is lost.
+
+def build_torch_backend(model: Model, weights: Weights, options: LoadOptions) -> TorchBackend:
+    """The network with these weights, ready to serve: nothing is compiled or captured later.
+
+    The device may also be "cuda:<i>"; `precision` is fp32, fp16, bf16 or fp8. The budget may come out smaller
+    than `max_batch_tokens` on a GPU with little memory. With a folder `cache` the fastest matmul algorithms
+    are searched for and remembered there. Raises BackendError if the device is absent, its memory too small
+    or the precision not supported there; BackendDead if the device is lost.
     """
+    precision = options.precision
     with torch_errors():
-        place = torch.device(device)
+        place = torch.device(options.device)
         on_gpu = place.type == "cuda"
-        ops = _gpu_ops(model, place, precision, cache) if on_gpu else TorchOps()
+        ops = _gpu_ops(model, place, options) if on_gpu else TorchOps()
         encoder = build_encoder(
             model,
             weights,
             ops=ops,
             device=place,
             precision=precision,
-            keep_16bit=keep_16bit,
-            tanh_gelu=on_gpu and precision != "fp32",  # a part of the product there
+            keep_16bit=options.keep_16bit,
+            tanh_gelu=on_gpu and precision != "fp32",  # fused into the matmul there
         )
-        default = gpu_batch_tokens(model.architecture.hidden) if on_gpu else CPU_BATCH_TOKENS
-        budget = max(max_batch_tokens or default, model.max_text_tokens)
+        default = gpu_batch_tokens(model.architecture.hidden) if on_gpu else _CPU_BATCH_TOKENS
+        budget = max(options.max_batch_tokens or default, model.max_text_tokens)
         pipeline = _gpu_pipeline(encoder, model, budget) if on_gpu else HostPipeline(encoder, budget)
     return TorchBackend(pipeline, model)
 
 
-def _gpu_ops(model: Model, place: torch.device, precision: str, cache: Path | None) -> Ops:
+def _gpu_ops(model: Model, place: torch.device, options: LoadOptions) -> Ops:
+    precision, cache = options.precision, options.cache
     if (place.index or 0) >= torch.cuda.device_count():
         raise BackendError(f"PyTorch finds no GPU {place}; install a CUDA build, or choose another device")
     from worker.encoder.kernels.matmul import Matmuls
@@ -145,15 +142,15 @@ def _gpu_ops(model: Model, place: torch.device, precision: str, cache: Path | No
     capability = torch.cuda.get_device_capability(place)
     if capability < ((8, 9) if precision == "fp8" else (8, 0)):
         raise BackendError(
-            f"{precision} needs a newer GPU than one of compute capability {capability[0]}.{capability[1]}; "
+            f"{precision} needs a newer GPU than compute capability {capability[0]}.{capability[1]}; "
             "choose another profile"
         )
     if model.architecture.head_dim not in HEAD_DIMS:
         raise BackendError(
-            f"the model has heads of {model.architecture.head_dim} units, our kernels do {HEAD_DIMS}; "
+            f"the model has heads of {model.architecture.head_dim} units, our kernels support {HEAD_DIMS}; "
             "choose an onnx profile"
         )
-    return TritonOps(Matmuls(cache and cache / "autotune"))
+    return TritonOps(Matmuls(cache and cache / "matmul"))
 
 
 def _gpu_pipeline(encoder: Encoder, model: Model, budget: int) -> Pipeline:

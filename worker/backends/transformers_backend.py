@@ -1,4 +1,4 @@
-"""Networks of families we have no code for, through the library transformers: padded, on a CPU or a GPU."""
+"""Networks of families without an implementation of ours, run by transformers: padded, on CPU or GPU."""
 
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ import numpy.typing as npt
 import torch
 
 from producer.errors import BackendError
+from worker.backends.options import LoadOptions
 from worker.backends.transformers_network import load_network
 from worker.backends.validation import check_batch
 from worker.contract import FloatArray, Tokens
@@ -18,8 +19,9 @@ from worker.encoder.padded_pooling import Padded, pooled
 from worker.encoder.torch_errors import torch_errors
 from worker.models.model import Model
 
-GPU_BATCH_TOKENS = 16_384  #: slots, padding included
-CPU_BATCH_TOKENS = 4_096
+# Default budgets, padding included.
+_GPU_BATCH_SLOTS = 16_384
+_CPU_BATCH_SLOTS = 4_096
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,7 +31,7 @@ class _Launched:
 
 
 class TransformersBackend:
-    """The contract's backend over a network of transformers and our own head; padded."""
+    """See `Backend`: a network of transformers with our own pooling head."""
 
     padded = True
 
@@ -45,11 +47,11 @@ class TransformersBackend:
         self._denses = denses
         self._network = network
         self._device = network.device
-        # Some networks count positions by what is no padding.
+        # Some networks count positions by which ids are not padding.
         self._padding_id = _padding_id(network.config.pad_token_id, self._vocab_size)
 
     def launch(self, tokens: Tokens) -> Any:
-        """Start the batch. Raises BackendError if it breaks the limits; see the contract for others."""
+        """See `Backend`."""
         if self._network is None:
             raise BackendError("the transformers backend is closed; load another one")
         check_batch(tokens, self, vocab_size=self._vocab_size)
@@ -64,7 +66,7 @@ class TransformersBackend:
             return _Launched(arrived, done)
 
     def collect(self, handle: Any) -> FloatArray:
-        """The batch's vectors, float32 (n, dim)."""
+        """See `Backend`."""
         with torch_errors():
             if handle.done is not None:
                 handle.done.synchronize()
@@ -72,7 +74,7 @@ class TransformersBackend:
             return vectors
 
     def close(self) -> None:
-        """Free the device; calling it twice is fine."""
+        """See `Backend`."""
         if self._network is not None:
             self._network, self._denses = None, ()
             if self._device.type == "cuda":
@@ -97,25 +99,24 @@ class TransformersBackend:
         return host if self._device.type == "cpu" else host.pin_memory().to(self._device, non_blocking=True)
 
 
-def load_transformers(
-    model: Model, *, device: str = "cpu", precision: str = "fp32", max_batch_tokens: int | None = None
-) -> TransformersBackend:
-    """The model on `device` ("cpu", "cuda" or "cuda:<i>") in fp32, fp16 or bf16, ready to serve.
+def load_transformers(model: Model, options: LoadOptions) -> TransformersBackend:
+    """The model in fp32, fp16 or bf16, ready to serve; the device may also be "cuda:<i>".
 
-    Raises BackendError if the device, the precision, the memory or transformers does not do.
+    Raises BackendError if the device is absent, its memory too small, the precision not one of these, or if
+    transformers cannot load the network.
     """
     with torch_errors():
-        place = torch.device(device)
+        place = torch.device(options.device)
         if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
             raise BackendError(
                 f"PyTorch finds no GPU {place}; install a CUDA build, or choose another device"
             )
-        default = CPU_BATCH_TOKENS if place.type == "cpu" else GPU_BATCH_TOKENS
+        default = _CPU_BATCH_SLOTS if place.type == "cpu" else _GPU_BATCH_SLOTS
         return TransformersBackend(
-            load_network(model, place, precision),
+            load_network(model, place, options.precision),
             dense_layers(model.head, place),
             model,
-            max_batch_tokens=max(max_batch_tokens or default, model.max_text_tokens),
+            max_batch_tokens=max(options.max_batch_tokens or default, model.max_text_tokens),
         )
 
 

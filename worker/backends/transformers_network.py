@@ -1,4 +1,4 @@
-"""A network loaded by transformers: from safetensors, with no code but the library's, complete."""
+"""Loads a network with transformers: from safetensors, with the library's own code only, and complete."""
 
 from typing import Any
 
@@ -10,24 +10,24 @@ from worker.encoder.network import Tensor
 from worker.models.model import Model
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-_UNUSED = "pooler."  # of other tasks; many checkpoints lack it
+_UNUSED = "pooler."  # for other tasks; absent from many checkpoints
 
 
 def load_network(model: Model, device: torch.device, precision: str) -> Any:
     """The network in `precision` (fp32, fp16 or bf16) on `device`, in evaluation mode.
 
-    Raises BackendError for what transformers cannot load or what would not give one vector a token.
+    Raises BackendError if transformers cannot load it, or it would not give one vector per token.
     """
     if precision not in _DTYPES:
         raise BackendError(
-            f"transformers runs no precision {precision!r:.40} here; choose from {', '.join(_DTYPES)}"
+            f"the transformers backend has no precision {precision!r:.40}; choose from {', '.join(_DTYPES)}"
         )
     network = _from_directory(model, _DTYPES[precision])
-    network.config.use_cache = False  # of decoders: nothing is generated
-    _refuse_token_types(model)
-    _refuse_short_table(model, network)
+    network.config.use_cache = False  # decoders: nothing is generated
+    _check_token_types(model)
+    _check_positions(model, network)
     network = network.eval().to(device)
-    _refuse_other_output(model, network, device)
+    _check_output(model, network, device)
     return network
 
 
@@ -39,11 +39,11 @@ def _from_directory(model: Model, dtype: torch.dtype) -> Any:
     local = {"local_files_only": True, "trust_remote_code": False}
     try:
         config = transformers.AutoConfig.from_pretrained(model.transformer, **local)
-        # Of T5's two halves only the encoder makes embeddings.
-        halved = type(config) in transformers.MODEL_FOR_TEXT_ENCODING_MAPPING
-        kind = transformers.AutoModelForTextEncoding if halved else transformers.AutoModel
-        if config.is_encoder_decoder and not halved:
-            raise ValueError("it is an encoder and a decoder, and its encoder has no class of its own")
+        # Of an encoder-decoder such as T5, only the encoder makes embeddings.
+        encoder_only = type(config) in transformers.MODEL_FOR_TEXT_ENCODING_MAPPING
+        kind = transformers.AutoModelForTextEncoding if encoder_only else transformers.AutoModel
+        if config.is_encoder_decoder and not encoder_only:
+            raise ValueError("it is an encoder-decoder, and transformers has no class for its encoder alone")
         network, report = kind.from_pretrained(
             model.transformer,
             config=config,
@@ -71,33 +71,33 @@ def _from_directory(model: Model, dtype: torch.dtype) -> Any:
     return network
 
 
-def _refuse_token_types(model: Model) -> None:
-    """XLNet's tokenizer, for one, marks a token with a type; only ids reach a backend."""
+def _check_token_types(model: Model) -> None:
+    """Backends get ids only, but some tokenizers, such as XLNet's, give tokens other types than 0."""
     path = model.transformer / "tokenizer.json"
     if path.is_file() and any(Tokenizer.from_file(str(path)).encode("a text").type_ids):
         raise BackendError("the model's tokenizer gives tokens types other than 0; that is not supported")
 
 
-def _refuse_short_table(model: Model, network: Any) -> None:
-    """Some families count positions from behind a padding row, which config.json does not show."""
+def _check_positions(model: Model, network: Any) -> None:
+    """Some families start positions after a padding row, which config.json does not show."""
     for name, table in network.named_modules():
         if name.endswith("position_embeddings") and getattr(table, "padding_idx", None) is not None:
             room = table.num_embeddings - table.padding_idx - 1
             if room < model.max_text_tokens:
                 raise BackendError(
                     f"the network has positions for {room} tokens, the model's files promise "
-                    f"{model.max_text_tokens}; write max_seq_length into sentence_bert_config.json"
+                    f"{model.max_text_tokens}; set max_seq_length in sentence_bert_config.json"
                 )
 
 
-def _refuse_other_output(model: Model, network: Any, device: torch.device) -> None:
+def _check_output(model: Model, network: Any, device: torch.device) -> None:
     ids = torch.zeros(1, 2, dtype=torch.int64, device=device)
     with torch.inference_mode():
         try:
             states: Tensor = network(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
         except (AttributeError, TypeError, ValueError) as error:
             raise BackendError(
-                f"a network of model_type {network.config.model_type!r:.60} gives no vectors of tokens; "
+                f"a network of model_type {network.config.model_type!r:.60} gives no token vectors; "
                 "it cannot be served"
             ) from error
     expected = (1, 2, model.network.hidden)

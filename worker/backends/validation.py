@@ -1,4 +1,4 @@
-"""What a backend refuses before it computes: batches that are not what the contract says."""
+"""Checks a batch against the contract before a backend computes it."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from worker.contract import Backend, Tokens
 
 
 def check_batch(tokens: Tokens, backend: Backend, *, vocab_size: int) -> None:
-    """Raises BackendError unless the arrays are whole, within the backend's limits and the vocabulary."""
+    """Raise BackendError unless the batch is well formed, within the backend's limits and the vocabulary."""
     ids, offsets = tokens.ids, tokens.offsets
     if ids.ndim != 1 or offsets.ndim != 1 or ids.dtype != np.int32 or offsets.dtype != np.int32:
         raise BackendError(
@@ -15,12 +15,12 @@ def check_batch(tokens: Tokens, backend: Backend, *, vocab_size: int) -> None:
             f"{offsets.dtype} {offsets.shape}"
         )
     if len(offsets) < 2 or offsets[0] != 0 or offsets[-1] != len(ids):
-        raise BackendError(f"a batch's offsets must lead from 0 to its number of tokens, {len(ids)}")
+        raise BackendError(f"a batch's offsets must run from 0 to its number of tokens, {len(ids)}")
     lengths = tokens.lengths
     if lengths.min() < 1 or lengths.max() > backend.max_text_tokens:
         raise BackendError(
             f"a batch has texts of {lengths.min()} to {lengths.max()} tokens, 1 to "
-            f"{backend.max_text_tokens} are possible; cut them before"
+            f"{backend.max_text_tokens} are allowed; truncate them first"
         )
     if len(ids) > backend.max_batch_tokens or len(lengths) > backend.max_batch_texts:
         raise BackendError(

@@ -1,4 +1,4 @@
-"""Models into the cache before anybody needs them, whole, so that a host without network can serve them."""
+"""Downloads models into the cache ahead of time, so that a host without network access can serve them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,20 +22,20 @@ log = structlog.stdlib.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Downloaded:
-    """A model that is whole, where it lies, and its bytes."""
+    """A complete model in the cache: its name, folder and size."""
 
     name: str
     directory: Path
     num_bytes: int
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.num_bytes / 2**20:.1f} MiB, whole, in {self.directory}"
+        return f"{self.name}: {self.num_bytes / 2**20:.1f} MiB, complete, in {self.directory}"
 
 
-def wanted(
+def requested_manifests(
     settings: Settings, *, models: Sequence[str], profiles: Sequence[str], every: bool
 ) -> tuple[Manifest, ...]:
-    """The manifests of what was asked for; the settings' own model if nothing was.
+    """The manifests of the requested models and profiles; of the settings' model if none is requested.
 
     Raises ProfileError for a profile that no model has, SettingsError for a manifest that cannot be read.
     """
@@ -51,30 +51,30 @@ def wanted(
 
 
 def download(manifest: Manifest, settings: Settings) -> Downloaded:
-    """Fetch a model unless it lies in the cache already, and read it; a damaged one is fetched again.
+    """Download a model unless it is in the cache already, and read it; a damaged one is downloaded again.
 
     Raises ModelError.
     """
     card = manifest.model
-    # What is packed up for another host must lie in the cache, not in a package of this one.
+    # From the hub where possible: a cache that is moved to another host cannot refer to packages of this one.
     sources = [source for source in card.sources if source.startswith("hf:")] or card.sources
     hub = settings.cache_path / "hub"
     directory = locate(sources, cache=hub, offline=settings.offline)
     try:
-        model = _whole(directory, manifest)
+        model = _read_complete(directory, manifest)
     except ModelError as error:
         if settings.offline or sources is card.sources:
             raise
         log.warning("download_again", model=card.name, reason=str(error))
         directory = locate(sources, cache=hub, offline=False, again=True)
-        model = _whole(directory, manifest)
+        model = _read_complete(directory, manifest)
     files = (path for path in model.directory.rglob("*") if path.is_file())
     return Downloaded(
         name=card.name, directory=directory, num_bytes=sum(each.stat().st_size for each in files)
     )
 
 
-def _whole(directory: Path, manifest: Manifest) -> Model:
+def _read_complete(directory: Path, manifest: Manifest) -> Model:
     model = read_model(directory, sha256=manifest.model.weights_sha256)
     for path in weight_files(model.transformer):
         SafetensorsFile(path)
@@ -86,14 +86,14 @@ def _has_source(manifest: Manifest) -> bool:
     return any(source.startswith("hf:") for source in manifest.model.sources)
 
 
-def _with_profile(wanted_profile: str, known: Iterable[Manifest]) -> Manifest:
-    """The model whose profile has this id, or `id (name)` as it is printed."""
-    wanted_id = wanted_profile.strip().partition(" ")[0]
+def _with_profile(requested: str, known: Iterable[Manifest]) -> Manifest:
+    """The model with the profile of this id, which may be followed by its name as printed, `id (name)`."""
+    profile_id = requested.strip().partition(" ")[0]
     for manifest in known:
-        if any(profile.id == wanted_id for profile in manifest.profiles):
+        if any(profile.id == profile_id for profile in manifest.profiles):
             return manifest
     raise ProfileError(
-        f"Not all of the provided profiles are supported. Unknown profiles provided: {wanted_profile!r:.90}; "
-        "give ids that `worker list-profiles` shows, and --model for a model without a manifest",
+        f"Not all of the provided profiles are supported. Unknown profiles provided: {requested!r:.90}; "
+        "use an id that `worker list-profiles` shows, or --model for a model without a manifest",
         exit_code=EXIT_UNKNOWN,
     )

@@ -1,4 +1,4 @@
-"""Removing from the cache what is old or of no model that is kept; never what a live worker uses."""
+"""Removes old entries and those of unwanted models from the cache, but none that a live worker uses."""
 
 import shutil
 from collections.abc import Collection, Sequence
@@ -8,18 +8,18 @@ from pathlib import Path
 
 from producer.errors import SettingsError
 from worker.cache.entries import Entry
-from worker.storage.in_use import unused
+from worker.storage.model_lock import unused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pruned:
-    """What was removed, or would be, and what was left because a live worker uses its model."""
+    """Entries that were removed (or would be), and those kept because a live worker uses their model."""
 
     removed: tuple[Entry, ...]
     in_use: tuple[Entry, ...]
 
 
-def prune(
+def remove_entries(
     cache: Path,
     entries: Sequence[Entry],
     *,
@@ -27,10 +27,10 @@ def prune(
     keep_models: Collection[str] = (),
     dry_run: bool = False,
 ) -> Pruned:
-    """Remove the entries that are at least so old and of none of those models.
+    """Remove the entries that are at least that old and do not belong to `keep_models`.
 
-    An entry that names no model goes only while no worker uses any. Raises SettingsError if a file cannot be
-    removed.
+    Keeps entries of models that live workers use, and while there are any, those that name no model. Raises
+    SettingsError if a file cannot be removed.
     """
     kept = {name.lower() for name in keep_models}
     chosen = [each for each in entries if each.age_s >= older_than_s and not _called(each.model, kept)]

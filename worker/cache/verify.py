@@ -1,22 +1,22 @@
-"""Whether what lies in the cache is what was put there."""
+"""Integrity checks of the cache: is every entry what was written there?"""
 
 import hashlib
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from producer.errors import ModelError
+from producer.errors import BackendError, ModelError
 from worker.cache.entries import Entry, hub_files
+from worker.engines.plan_file import read_plan
 from worker.models.safetensors_reader import SafetensorsFile
 from worker.startup.golden import read_golden
-from worker.storage.json_file import read_cached
+from worker.storage.records import read_record
 
 _BLOCK_BYTES = 1 << 20
-_MAX_HEAD_BYTES = 1024
 
 
 def faults(entry: Entry) -> list[str]:
-    """A sentence for each thing that is wrong with the entry; none if it is whole."""
+    """A sentence for each fault of the entry, with its cure; empty for an intact one."""
     match entry.kind:
         case "model":
             return list(_model_faults(entry.path))
@@ -28,17 +28,19 @@ def faults(entry: Entry) -> list[str]:
             except ModelError as error:
                 return [str(error)]
             return []
-    return [] if read_cached(entry.path) is not None else [f"{entry.path} is not readable JSON; remove it"]
+    if read_record(entry.path, dict[str, Any]) is None:
+        return [f"{entry.path} is not a JSON object; remove it"]
+    return []
 
 
 def _model_faults(folder: Path) -> Iterator[str]:
-    """By the names that the hub gave the files, which are hashes of them; files of other names are opened."""
+    """The hub names files by their hashes; files with other names are opened instead."""
     for link in sorted(folder.glob("snapshots/**/*")):
         if link.is_symlink() and not link.exists():
-            yield f"{link} leads nowhere; download the model again"
+            yield f"{link} is a broken link; download the model again"
     for path in hub_files(folder):
         if path.suffix == ".incomplete":
-            yield f"{path} is of a download that broke off; do it again, or remove it"
+            yield f"{path} is from an interrupted download; download the model again, or remove the file"
         elif path.parent.name == "blobs" and _hash(path) not in (None, path.name):
             yield f"{path} is damaged: its hash is not its name; remove it and download the model again"
         elif path.suffix == ".safetensors":
@@ -49,7 +51,7 @@ def _model_faults(folder: Path) -> Iterator[str]:
 
 
 def _hash(path: Path) -> str | None:
-    """SHA-256 of a large file, git's own of a small one; None if the name is neither's."""
+    """SHA-256 for large files, git's blob hash for small ones; None if the name is neither."""
     if len(path.name) == 64:
         digest = hashlib.sha256()
     elif len(path.name) == 40:
@@ -63,25 +65,9 @@ def _hash(path: Path) -> str | None:
 
 
 def _plan_faults(plan: Path) -> Iterator[str]:
-    """A plan begins with a line of JSON that has its key and the hash of all that follows."""
-    again = "remove it and run `worker build-engines`"
-    if read_cached(plan.with_suffix(".json")) is None:
-        yield f"{plan} has no description that can be read; {again}"
+    if read_record(plan.with_suffix(".json"), dict[str, Any]) is None:
+        yield f"{plan} has no readable description; remove it and run `worker build-engines`"
     try:
-        head, _, content = plan.read_bytes().partition(b"\n")
-    except OSError as error:
-        yield f"{plan} cannot be read ({error.strerror}); {again}"
-        return
-    stated = _object(head[:_MAX_HEAD_BYTES])
-    if stated.get("key") != plan.stem:
-        yield f"{plan} is not the plan that its name says; {again}"
-    elif hashlib.sha256(content).hexdigest() != stated.get("sha256"):
-        yield f"{plan} is damaged or not whole; {again}"
-
-
-def _object(line: bytes) -> Mapping[str, object]:
-    try:
-        found = json.loads(line)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+        read_plan(plan, plan.stem)
+    except BackendError as error:
+        yield str(error)

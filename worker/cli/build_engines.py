@@ -18,11 +18,11 @@ from worker.cli.entry import settings_from
 from worker.cli.options import model_options
 from worker.cli.progress import bar_for_each
 from worker.engines.builder import Progress
-from worker.engines.plan_file import KeptPlan
+from worker.engines.plan_file import CachedPlan
 from worker.engines.spec import engine_spec
 from worker.engines.store import ensure_plan
 from worker.settings import Settings
-from worker.startup.loader import Loadable, read_loadable
+from worker.startup.loader import ModelBundle, read_bundle
 from worker.startup.survey import Survey, survey
 
 
@@ -61,7 +61,7 @@ class BuildOutcome:
     """The result for one profile: a plan in the cache, or the reason why there is none."""
 
     profile: Profile
-    plan: KeptPlan | None
+    plan: CachedPlan | None
     failure: str = ""
 
     @property
@@ -88,10 +88,10 @@ def build_engines(
     """
     seen = survey(settings.model_copy(update={"build_engines": "missing", "policy": "rules"}))
     targets = _elsewhere(seen, settings, capabilities) if capabilities else _here(seen)
-    loadable = read_loadable(seen.manifest, settings)
+    bundle = read_bundle(seen.manifest, settings)
     for target in targets:
         try:
-            plan = _build(target, loadable, seen, settings, on_start(target.profile))
+            plan = _build(target, bundle, seen, settings, on_start(target.profile))
         except BackendError as error:
             yield BuildOutcome(profile=target.profile, plan=None, failure=str(error))
         else:
@@ -161,17 +161,17 @@ def _capability(text: str) -> Capability:
 
 
 def _build(
-    target: BuildTarget, loadable: Loadable, seen: Survey, settings: Settings, progress: Progress
-) -> KeptPlan:
+    target: BuildTarget, bundle: ModelBundle, seen: Survey, settings: Settings, progress: Progress
+) -> CachedPlan:
     if target.gpu is not None and target.gpu.uuid:
         os.environ["CUDA_VISIBLE_DEVICES"] = target.gpu.uuid
     spec = engine_spec(
         target.profile,
-        loadable.model,
-        loadable.fingerprint,
+        bundle.model,
+        bundle.fingerprint,
         seen.facts,
         gpu=target.gpu,
         capability=target.capability,
         max_batch_tokens=settings.max_batch_tokens,
     )
-    return ensure_plan(settings.plans_path, spec, loadable.model, loadable.tokenizer, progress=progress)
+    return ensure_plan(settings.plans_path, spec, bundle.model, bundle.tokenizer, progress=progress)

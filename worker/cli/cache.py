@@ -67,9 +67,9 @@ def cache_prune_command(older_than_s: float | None, keep_models: tuple[str, ...]
     if older_than_s is None and not keep_models:
         raise click.UsageError("name the entries to remove with --older-than, --keep-model or both")
     settings = settings_from({})
-    from worker.cache.prune import prune
+    from worker.cache.prune import remove_entries
 
-    pruned = prune(
+    pruned = remove_entries(
         settings.cache_path,
         cache_entries(settings.cache_path),
         older_than_s=older_than_s or 0.0,

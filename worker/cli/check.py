@@ -28,7 +28,7 @@ def check_command(**options: Any) -> None:
         )
         click.echo(
             f"ok: profile {booted.profile.name}, {booted.backend.dim} dimensions; {golden}; "
-            f"worst cosine of a text alone to itself in a batch {verified.company_cosine:.7f}"
+            f"worst cosine of a text alone to itself in a batch {verified.batch_cosine:.7f}"
         )
     finally:
         booted.backend.close()

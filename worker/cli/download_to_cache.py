@@ -22,7 +22,7 @@ def download_to_cache_command(models: tuple[str, ...], profiles: tuple[str, ...]
     Models go into the cache, and are loaded once to check them.
     """
     settings = settings_from({})
-    from worker.cache.download import download, wanted
+    from worker.cache.download import download, requested_manifests
 
-    for manifest in wanted(settings, models=models, profiles=profiles, every=every):
+    for manifest in requested_manifests(settings, models=models, profiles=profiles, every=every):
         click.echo(download(manifest, settings))

@@ -21,6 +21,6 @@ def measure_command(layout: str, **options: Any) -> None:
     The results are kept; with EMBEDMILL_POLICY=measured the fastest profile is selected.
     """
     settings = settings_from(options)
-    from worker.startup.measurement import as_json, measured, table
+    from worker.startup.measurement import as_json, measure_profiles, table
 
-    click.echo((as_json if layout == "json" else table)(measured(settings)))
+    click.echo((as_json if layout == "json" else table)(measure_profiles(settings)))

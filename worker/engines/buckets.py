@@ -1,4 +1,4 @@
-"""A padded batch cut into portions, each of which fills a bucket of the engine."""
+"""Cuts a padded batch into portions, each for one bucket of the engine."""
 
 from dataclasses import dataclass
 
@@ -10,17 +10,17 @@ from worker.engines.shapes import Bucket, Shape
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Portion:
-    """The texts of a batch that run together, by index, and the bucket they run in."""
+    """Texts of a batch that run together, by index, and the bucket they run in."""
 
     texts: npt.NDArray[np.intp]
     bucket: Bucket
 
 
 def bucket_portions(lengths: npt.NDArray[np.int32], shapes: tuple[Shape, ...]) -> list[Portion]:
-    """Portions of the longest texts first, each in the smallest bucket that fits.
+    """Portions with the longest texts first, each in the smallest bucket that fits.
 
-    A batch whose longest text x its number of texts is within the budget, and whose number of texts is within
-    the first shape's, takes buckets of at most three times the budget's slots, mostly much less.
+    For a batch within the budget (longest text x number of texts, and the first shape's number of texts), the
+    buckets have at most three times the budget's slots in all, mostly far fewer.
     """
     order = np.argsort(-lengths, kind="stable")
     cut: list[Portion] = []

@@ -1,4 +1,4 @@
-"""From a graph to a TensorRT plan, through the Python interface that both libraries share."""
+"""Builds a TensorRT plan from a graph, through the Python API that both libraries share."""
 
 import signal
 import threading
@@ -8,54 +8,54 @@ from pathlib import Path
 from typing import Any
 
 from producer.errors import BackendError
-from worker.engines.library import complaint, listener, started
+from worker.engines.library import create, error_logger, first_error
 from worker.engines.shapes import Shape
 from worker.engines.spec import EngineSpec
-from worker.engines.timing_cache import keep_timing_cache, use_timing_cache
+from worker.engines.timing_cache import load_timing_cache, save_timing_cache
 from worker.graphs.builder import Graph
 from worker.graphs.inline import inlined
 
-#: Told the share of the build that is done, 0 to 1; raises to end it.
+#: Called with the fraction of the build that is done, 0 to 1; raises to end the build.
 Progress = Callable[[float], None]
 
 
 def build_plan(
     graph: Graph, spec: EngineSpec, library: Any, *, timing_cache: Path, progress: Progress | None = None
 ) -> bytes:
-    """The serialised plan of a graph whose inputs are those of worker/graphs/padded/graph.py.
+    """The serialised plan of a graph with the inputs of worker/graphs/padded/graph.py.
 
-    `library` is the module; the plan is for GPUs of the spec's capability. With `tensorrt` such a GPU must be
-    the current one, `tensorrt_rtx` needs none. Raises BackendError with what TensorRT complained of.
+    `library` is the module; the plan is for GPUs of the spec's capability. `tensorrt` needs such a GPU as the
+    current one, `tensorrt_rtx` needs none. Raises BackendError with TensorRT's own reason.
     """
-    heard = listener(library)
-    builder = started(library, "Builder", heard)
+    logger = error_logger(library)
+    builder = create(library, "Builder", logger)
     network = builder.create_network(_strongly_typed(library))
     config = builder.create_builder_config()
-    parser = library.OnnxParser(network, heard)  # keeps the weights until the plan is built
+    parser = library.OnnxParser(network, logger)  # keeps the weights alive until the plan is built
     if not _parsed(parser, graph):
         errors = "; ".join(str(parser.get_error(index)) for index in range(parser.num_errors))
-        told = " ".join(errors.split())
-        raise BackendError(f"{spec.plan.library} does not take the graph: {told:.300}")
+        reason = " ".join(errors.split())
+        raise BackendError(f"{spec.plan.library} does not accept the graph: {reason:.300}")
     for shape in spec.shapes:
         config.add_optimization_profile(_optimization_profile(builder, shape))
-    _aim(config, spec, library)
-    watcher = _watcher(library, progress or _ignore)  # lives as long as the build
+    _set_target(config, spec, library)
+    watcher = _watcher(library, progress or _ignore)  # must live as long as the build
     config.progress_monitor = watcher
-    if spec.plan.library == "tensorrt":  # for RTX it is an empty gesture, and deprecated
-        use_timing_cache(config, timing_cache)
-    with _interrupts_to(watcher):
+    if spec.plan.library == "tensorrt":  # without effect and deprecated for RTX
+        load_timing_cache(config, timing_cache)
+    with _interrupts_end(watcher):
         plan = builder.build_serialized_network(network, config)
     if watcher.interrupt is not None:
         raise watcher.interrupt
     if plan is None:
-        raise BackendError(f"{spec.plan.library} could not build the plan: {complaint(heard)}")
+        raise BackendError(f"{spec.plan.library} could not build the plan: {first_error(logger)}")
     if spec.plan.library == "tensorrt":
-        keep_timing_cache(config, timing_cache)
+        save_timing_cache(config, timing_cache)
     return bytes(plan)
 
 
 def _parsed(parser: Any, graph: Graph) -> bool:
-    """False if the parser complains; older ones take nothing but whole graphs, of at most 2 GiB."""
+    """False if the parser reports errors; older parsers only take the graph with its weights, up to 2 GiB."""
     if not hasattr(parser, "load_initializer"):
         return bool(parser.parse(inlined(graph)))
     return bool(
@@ -69,7 +69,7 @@ def _parsed(parser: Any, graph: Graph) -> bool:
 
 
 def _strongly_typed(library: Any) -> int:
-    """TensorRT 10 has to be asked for it; 11 knows nothing else, and may drop the flag."""
+    """The flag for TensorRT 10; version 11 has no other mode, and may drop the flag."""
     flag = getattr(library.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     return 0 if flag is None else 1 << int(flag)
 
@@ -83,8 +83,8 @@ def _optimization_profile(builder: Any, shape: Shape) -> Any:
     return profile
 
 
-def _aim(config: Any, spec: EngineSpec, library: Any) -> None:
-    """Say for which GPUs the plan is."""
+def _set_target(config: Any, spec: EngineSpec, library: Any) -> None:
+    """Set the GPUs that the plan is for."""
     plan = spec.plan
     if plan.library == "tensorrt_rtx":
         name = "SM{}{}".format(*plan.capability)
@@ -92,26 +92,26 @@ def _aim(config: Any, spec: EngineSpec, library: Any) -> None:
         config.num_compute_capabilities = 1
         if target is None or not config.set_compute_capability(target, 0):
             raise BackendError(
-                f"{plan.library} {plan.version} does not build for compute capability "
-                "{}.{}; take another backend there".format(*plan.capability)
+                f"{plan.library} {plan.version} cannot build for compute capability "
+                "{}.{}; choose another backend there".format(*plan.capability)
             )
     elif plan.level == "same-capability":
         level = getattr(library.HardwareCompatibilityLevel, "SAME_COMPUTE_CAPABILITY", None)
         if level is None:
             raise BackendError(
-                f"{plan.library} {plan.version} builds for one GPU model only; install a newer one, or take "
-                "a profile that names the GPU"
+                f"{plan.library} {plan.version} builds for one GPU model only; install a newer version, or "
+                "choose a profile that names the GPU"
             )
         config.hardware_compatibility_level = level
 
 
-def _ignore(share: float) -> None:
-    """For builds that nobody watches: they can be interrupted all the same."""
+def _ignore(fraction: float) -> None:
+    """For builds without progress, which can be interrupted all the same."""
 
 
 @contextmanager
-def _interrupts_to(watcher: Any) -> Iterator[None]:
-    """Ctrl-C ends the build at its next step: raised inside one of TensorRT's calls, it would be lost."""
+def _interrupts_end(watcher: Any) -> Iterator[None]:
+    """Let Ctrl-C end the build at its next step: raised inside TensorRT, it would be lost."""
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or before is not signal.default_int_handler:
         yield
@@ -128,14 +128,14 @@ def _interrupts_to(watcher: Any) -> Iterator[None]:
 
 
 def _watcher(library: Any, progress: Progress) -> Any:
-    """Turns TensorRT's nested phases into one share: the outermost phase's steps, and the steps within."""
+    """Turns TensorRT's nested phases into one fraction, and ends the build on an exception."""
 
     class Watcher(library.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.interrupt: BaseException | None = None
-            self._phases: dict[str, tuple[str | None, int, int]] = {}  # name: parent, steps, done
-            self._told = 0.0
+            self._phases: dict[str, tuple[str | None, int, int]] = {}  # name -> parent, steps, done
+            self._reported = 0.0
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
             self._note(phase_name, (parent_phase, num_steps, 0))
@@ -149,24 +149,24 @@ def _watcher(library: Any, progress: Progress) -> Any:
             return self.interrupt is None
 
         def _note(self, phase_name: str, phase: tuple[str | None, int, int] | None) -> None:
-            # Called from TensorRT, which an exception must not cross.
+            # TensorRT calls this, and exceptions must not pass through it.
             try:
                 if phase is None:
                     self._phases.pop(phase_name, None)
                 else:
                     self._phases[phase_name] = phase
-                    # A phase may start anew, or say how many steps it has when it has some behind it.
-                    self._told = max(self._told, min(1.0, self._share(phase_name)))
-                    progress(self._told)
+                    # A phase may start again, or state its number of steps after it has done some.
+                    self._reported = max(self._reported, min(1.0, self._fraction(phase_name)))
+                    progress(self._reported)
             except BaseException as error:
                 self.interrupt = error
 
-        def _share(self, phase_name: str) -> float:
+        def _fraction(self, phase_name: str) -> float:
             parent, num_steps, done = self._phases[phase_name]
-            share = done / max(num_steps, 1)
+            fraction = done / max(num_steps, 1)
             while parent in self._phases:
                 parent, num_steps, done = self._phases[parent]
-                share = (done + share) / max(num_steps, 1)
-            return share
+                fraction = (done + fraction) / max(num_steps, 1)
+            return fraction
 
     return Watcher()

@@ -1,4 +1,4 @@
-"""How large the values are that enter each linear layer: what fp8 scales are made of."""
+"""Calibration for fp8: the largest value that enters each linear layer, from which scales are made."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from worker.models.weights import Weights
 
 
 def calibrate(model: Model, weights: Weights, tokens: Tokens) -> Scales:
-    """The largest magnitude that entered each linear layer over the texts, one at a time, in fp32 on the CPU.
+    """The largest magnitude to enter each linear layer, over texts embedded one by one in fp32 on the CPU.
 
     Raises BackendError without ONNX Runtime.
     """
@@ -40,7 +40,7 @@ def calibrate(model: Model, weights: Weights, tokens: Tokens) -> Scales:
 
 
 def _alone(tokens: Tokens, index: int, position_offset: int) -> dict[str, np.ndarray]:
-    """Without company there is no padding whose values could be counted."""
+    """A batch of one text, without padding whose values would count."""
     text = np.array([index], dtype=np.intp)
     length = int(tokens.lengths[index])
     return padded_inputs(tokens, text, position_offset, num_texts=1, num_tokens=length)

@@ -1,4 +1,4 @@
-"""A plan as an engine: one execution context a bucket, each captured as a CUDA graph before it serves."""
+"""Runs a plan: one execution context per bucket, captured as a CUDA graph before it serves."""
 
 from pathlib import Path
 from typing import Any
@@ -7,21 +7,21 @@ import structlog
 
 from producer.errors import BackendError, BackendOutOfMemory
 from worker.engines.cuda_driver import Cuda
-from worker.engines.library import complaint, listener, started
+from worker.engines.library import create, error_logger, first_error
 from worker.engines.runtime_cache import RuntimeCache
 from worker.engines.shapes import Bucket, Shape
 
 log = structlog.stdlib.get_logger(__name__)
 
-INPUTS = {"ids": 2, "positions": 2, "lengths": 1}  #: name -> number of axes, all int32
+INPUTS = {"ids": 2, "positions": 2, "lengths": 1}  #: name -> number of dimensions, all int32
 OUTPUT = "vectors"
 
 
 class TensorrtEngine:
-    """Runs batches of exactly a bucket's size, from and to buffers that stay where they are.
+    """Runs batches of exactly a bucket's size, from and to fixed buffers.
 
-    `inputs` and `output` are addresses on the GPU with room for the largest bucket. Whatever is compiled,
-    allocated or captured is so when this is made.
+    `inputs` and `output` are GPU addresses with room for the largest bucket. Everything is compiled,
+    allocated and captured by the constructor.
     """
 
     def __init__(
@@ -36,8 +36,8 @@ class TensorrtEngine:
     ) -> None:
         self._library = library
         self._cuda = cuda
-        self._heard = listener(library)
-        self._runtime = started(library, "Runtime", self._heard)
+        self._logger = error_logger(library)
+        self._runtime = create(library, "Runtime", self._logger)
         self._engine = self._deserialised(plan)
         self._check(shapes, dim)
         self._kernels = RuntimeCache(runtime_cache)
@@ -57,12 +57,12 @@ class TensorrtEngine:
             for bucket in shape.buckets:
                 self._prepare(bucket, index)
         cuda.synchronize()
-        self._kernels.keep()
-        self._heard.complaints.clear()  # what it said and got over
+        self._kernels.save()
+        self._logger.errors.clear()  # those that it recovered from
         log.info("plan_ready", buckets=len(self._contexts), graphs=len(self._graphs))
 
     def run(self, bucket: Bucket) -> None:
-        """Send a batch of that size through the stream. Raises BackendError if TensorRT refuses."""
+        """Enqueue a batch of that size on the stream. Raises BackendError if TensorRT refuses."""
         graph = self._graphs.get(bucket)
         if graph is not None:
             self._cuda.launch(graph)
@@ -70,7 +70,7 @@ class TensorrtEngine:
             self._enqueue(self._contexts[bucket])
 
     def close(self) -> None:
-        """Let go of what TensorRT holds, innermost first; the memory is the driver's to free."""
+        """Free TensorRT's objects, innermost first; closing the driver frees the memory."""
         self._graphs.clear()
         self._contexts.clear()
         self._kernels.close()
@@ -79,17 +79,17 @@ class TensorrtEngine:
     def _deserialised(self, plan: memoryview) -> Any:
         engine = self._runtime.deserialize_cuda_engine(plan)
         if engine is None:
-            said = complaint(self._heard)
-            if "out of memory" in said.lower() or "outofmemory" in said.lower():
-                raise BackendOutOfMemory(f"the GPU has no room for the plan: {said}")
+            error = first_error(self._logger)
+            if "out of memory" in error.lower() or "outofmemory" in error.lower():
+                raise BackendOutOfMemory(f"the GPU does not have enough memory for the plan: {error}")
             raise BackendError(
-                f"{self._library.__name__} does not load the plan: {said}; remove it and run "
+                f"{self._library.__name__} does not load the plan: {error}; remove it and run "
                 "`worker build-engines` on this machine"
             )
         return engine
 
     def _check(self, shapes: tuple[Shape, ...], dim: int) -> None:
-        """The plan is the one we built: a stranger's would be read from and written to blindly."""
+        """Refuse a plan with other tensors or shapes: its buffers would have the wrong sizes."""
         engine, library = self._engine, self._library
         names = {engine.get_tensor_name(index) for index in range(engine.num_io_tensors)}
         expected = [library.DataType.INT32] * len(INPUTS) + [library.DataType.FLOAT]
@@ -105,19 +105,19 @@ class TensorrtEngine:
         )
         if not fits:
             raise BackendError(
-                "the plan does not have the inputs, output and shapes of ours; remove it and run "
+                "the plan does not have the expected inputs, output and shapes; remove it and run "
                 "`worker build-engines`"
             )
 
     def _runtime_config(self) -> Any:
-        """TensorRT for RTX compiles kernels where they run: all of them at load, for every bucket."""
+        """For TensorRT for RTX: compile the kernels of every bucket at load, not when they first run."""
         if self._library.__name__ != "tensorrt_rtx":
             return None
         config = self._engine.create_runtime_config()
         strategy = self._library.DynamicShapesKernelSpecializationStrategy.EAGER
         config.dynamic_shapes_kernel_specialization_strategy = strategy
         config.set_execution_context_allocation_strategy(self._user_managed)
-        self._kernels.join(config)
+        self._kernels.attach(config)
         return config
 
     @property
@@ -125,24 +125,24 @@ class TensorrtEngine:
         return self._library.ExecutionContextAllocationStrategy.USER_MANAGED
 
     def _prepare(self, bucket: Bucket, profile_index: int) -> None:
-        """A context of its own, for a graph holds on to the state of the context it was captured from."""
+        """Make a context for the bucket: a captured graph depends on the state of its context."""
         context = self._engine.create_execution_context(self._config or self._user_managed)
         if context is None:
-            raise BackendError(f"TensorRT has no context for {bucket}: {complaint(self._heard)}")
+            raise BackendError(f"TensorRT has no context for {bucket}: {first_error(self._logger)}")
         stream = self._cuda.stream
-        # Batches follow one another on one stream, so all contexts can share their scratch memory.
+        # Batches run one after another on one stream, so all contexts can share scratch memory.
         context.set_device_memory(self._scratch, self._scratch_bytes)
-        whole = (bucket.num_texts, bucket.num_tokens)
+        full = (bucket.num_texts, bucket.num_tokens)
         done = [
             context.set_optimization_profile_async(profile_index, stream),
-            *(context.set_input_shape(name, whole[:axes]) for name, axes in INPUTS.items()),
+            *(context.set_input_shape(name, full[:num_dims]) for name, num_dims in INPUTS.items()),
             *(context.set_tensor_address(name, self.inputs[name]) for name in INPUTS),
             context.set_tensor_address(OUTPUT, self.output),
         ]
         if not all(done):
-            raise BackendError(f"TensorRT refuses {bucket}: {complaint(self._heard)}")
+            raise BackendError(f"TensorRT refuses {bucket}: {first_error(self._logger)}")
         self._contexts[bucket] = context
-        # The first run settles what depends on shapes, and compiles; only the second can be captured.
+        # The first run resolves shapes and compiles; only the second can be captured.
         self._enqueue(context)
         self._cuda.synchronize()
         capturable = getattr(context, "is_stream_capturable", None)
@@ -155,4 +155,4 @@ class TensorrtEngine:
 
     def _enqueue(self, context: Any) -> None:
         if not context.execute_async_v3(self._cuda.stream):
-            raise BackendError(f"TensorRT cannot compute a batch: {complaint(self._heard)}")
+            raise BackendError(f"TensorRT cannot compute a batch: {first_error(self._logger)}")

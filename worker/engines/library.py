@@ -1,4 +1,4 @@
-"""The one door to TensorRT: `tensorrt` and `tensorrt_rtx` under one interface, imported when asked for."""
+"""Imports TensorRT, `tensorrt` or `tensorrt_rtx` by name, and turns its complaints into our errors."""
 
 import importlib
 import logging
@@ -11,7 +11,7 @@ from producer.errors import BackendError
 
 log = structlog.stdlib.get_logger(__name__)
 
-LIBRARIES = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}  #: module -> the extra that brings it
+LIBRARIES = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}  #: module -> the extra that installs it
 
 
 def open_library(name: str) -> Any:
@@ -22,13 +22,13 @@ def open_library(name: str) -> Any:
         raise BackendError(
             f"{name} cannot be imported ({error!s:.120}); install embedmill[{LIBRARIES[name]}]"
         ) from error
-    # Its loader raises plain errors for shared libraries that are missing or of another CUDA.
+    # The module raises plain errors for shared libraries that are missing or built for another CUDA.
     except (OSError, RuntimeError) as error:
         raise BackendError(f"{name} is installed but does not load: {error!s:.200}") from error
 
 
-def listener(library: Any) -> Any:
-    """A logger for the library: its errors are kept as `complaints`, all but chatter goes to our log."""
+def error_logger(library: Any) -> Any:
+    """A logger for the library: keeps its last `errors`, and passes all but verbose messages to our log."""
     severity = library.ILogger.Severity
     levels = {
         severity.INTERNAL_ERROR: logging.ERROR,
@@ -37,34 +37,34 @@ def listener(library: Any) -> Any:
         severity.INFO: logging.DEBUG,
     }
 
-    class Listener(library.ILogger):  # type: ignore[misc]
+    class ErrorLogger(library.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
-            self.complaints: deque[str] = deque(maxlen=8)
+            self.errors: deque[str] = deque(maxlen=8)
 
         def log(self, severity: Any, message: str) -> None:
             level = levels.get(severity)
             if level is None:
                 return
             if level == logging.ERROR:
-                self.complaints.append(message)
+                self.errors.append(message)
             log.log(min(level, logging.INFO), "tensorrt", library=library.__name__, message=message)
 
-    return Listener()
+    return ErrorLogger()
 
 
-def started(library: Any, name: str, heard: Any) -> Any:
-    """The library's Builder or Runtime. Raises BackendError where there is no GPU or driver for it."""
+def create(library: Any, name: str, logger: Any) -> Any:
+    """The library's Builder or Runtime. Raises BackendError if there is no GPU or driver for it."""
     try:
-        made = getattr(library, name)(heard)
-    except TypeError:  # what the binding makes of a null pointer
-        made = None
-    if made is None:
-        raise BackendError(f"{library.__name__} does not start here: {complaint(heard)}")
-    return made
+        created = getattr(library, name)(logger)
+    except TypeError:  # the binding's way to report a null pointer
+        created = None
+    if created is None:
+        raise BackendError(f"{library.__name__} does not start here: {first_error(logger)}")
+    return created
 
 
-def complaint(heard: Any) -> str:
-    """What the library last complained of, in one line for a sentence of ours."""
-    said = " ".join(heard.complaints[0].split()) if heard.complaints else "it gave no reason"
-    return f"{said:.300}"
+def first_error(logger: Any) -> str:
+    """The first error that the library logged, on one line, to end a sentence with."""
+    text = " ".join(logger.errors[0].split()) if logger.errors else "it gave no reason"
+    return f"{text:.300}"

@@ -1,22 +1,30 @@
-"""A plan on disk: one line of JSON that says what it is, then TensorRT's bytes; whole or absent."""
+"""A TensorRT plan on disk: a header line of JSON that says what it is, then TensorRT's bytes."""
 
 import hashlib
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from producer.atomic import replace_file
 from producer.errors import BackendError
 from selection.machine.facts import Plan
 from worker.engines.spec import EngineSpec
-from worker.storage.atomic import replace_file
 
 _FORMAT = "embedmill-plan"
+_MAX_HEADER_BYTES = 1024
 _AGAIN = "remove it and run `worker build-engines`"
 
 
+class _Header(msgspec.Struct, frozen=True, kw_only=True):
+    format: str
+    key: str
+    sha256: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeptPlan:
+class CachedPlan:
     """A plan in the cache. `seconds` is how long it took to build, 0 for one that was there."""
 
     path: Path
@@ -30,45 +38,48 @@ def plan_path(folder: Path, spec: EngineSpec) -> Path:
 
 
 def write_plan(path: Path, spec: EngineSpec, content: bytes) -> None:
-    """Keep a plan and, once it is whole, its description. Raises BackendError if the cache cannot hold it."""
-    head = {"format": _FORMAT, "key": spec.key, "sha256": hashlib.sha256(content).hexdigest()}
+    """Write a plan and, once it is complete, its description.
+
+    Raises BackendError if the cache cannot hold them.
+    """
+    header = _Header(format=_FORMAT, key=spec.key, sha256=hashlib.sha256(content).hexdigest())
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, json.dumps(head).encode() + b"\n", content)
-        replace_file(path.with_suffix(".json"), json.dumps(_described(spec.plan)).encode())
+        replace_file(path, msgspec.json.encode(header) + b"\n", content)
+        replace_file(path.with_suffix(".json"), msgspec.json.encode(_description(spec.plan)))
     except OSError as error:
         raise BackendError(
-            f"the plan of {len(content) / 2**20:.0f} MiB cannot be kept in {path.parent} ({error.strerror}); "
-            "free space there or set EMBEDMILL_CACHE_PATH to a folder that can be written"
+            f"the plan of {len(content) / 2**20:.0f} MiB cannot be written to {path.parent} "
+            f"({error.strerror}); free space there, or set EMBEDMILL_CACHE_PATH to a writable folder"
         ) from error
 
 
-def read_plan(path: Path, spec: EngineSpec) -> memoryview:
-    """TensorRT's bytes of the plan. Raises BackendError if the file is damaged or not this plan."""
+def read_plan(path: Path, key: str) -> memoryview:
+    """TensorRT's bytes of the plan with that key. Raises BackendError if the file is damaged or another."""
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise BackendError(f"the plan {path} cannot be read ({error.strerror}); {_AGAIN}") from error
-    end = content.find(b"\n", 0, 1024)
-    head = _head(content[: max(end, 0)])
-    if head is None:
-        raise BackendError(f"{path} is no plan of ours; {_AGAIN}")
-    if head.get("key") != spec.key:
-        raise BackendError(f"the plan {path} was built for something else than its name says; {_AGAIN}")
+        raise BackendError(f"{path} cannot be read ({error.strerror}); {_AGAIN}") from error
+    end = content.find(b"\n", 0, _MAX_HEADER_BYTES)
+    header = _header(content[: max(end, 0)])
+    if header is None:
+        raise BackendError(f"{path} is not an Embedmill plan; {_AGAIN}")
+    if header.key != key:
+        raise BackendError(f"{path} is not the plan that its name says; {_AGAIN}")
     plan = memoryview(content)[end + 1 :]
-    if hashlib.sha256(plan).hexdigest() != head.get("sha256"):
-        raise BackendError(f"the plan {path} is damaged or not whole; {_AGAIN}")
+    if hashlib.sha256(plan).hexdigest() != header.sha256:
+        raise BackendError(f"{path} is damaged or incomplete; {_AGAIN}")
     return plan
 
 
-def _head(line: bytes) -> dict[str, Any] | None:
+def _header(line: bytes) -> _Header | None:
     try:
-        found = json.loads(line)
-    except ValueError:
+        header = msgspec.json.decode(line, type=_Header)
+    except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) and found.get("format") == _FORMAT else None
+    return header if header.format == _FORMAT else None
 
 
-def _described(plan: Plan) -> dict[str, Any]:
-    """As `selection` reads it."""
+def _description(plan: Plan) -> dict[str, Any]:
+    """In the form that `selection` reads."""
     return asdict(plan) | {"capability": "{}.{}".format(*plan.capability)}

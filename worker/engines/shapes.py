@@ -1,9 +1,9 @@
-"""Which batches an engine computes: a ladder of lengths, and for each the numbers of texts that are run."""
+"""The batch shapes of an engine: a ladder of lengths, and numbers of texts for each."""
 
 from dataclasses import dataclass
 from itertools import chain
 
-#: Lengths that are padded to: few enough to build, near enough that about a sixth is padding.
+#: Lengths to pad to: few enough to build, close enough that about a sixth is padding.
 _LADDER = tuple(chain((32,), *((2**power, 3 * 2 ** (power - 1)) for power in range(6, 17))))
 _NUM_HALVINGS = 4
 
@@ -17,20 +17,20 @@ class Bucket:
 
     @property
     def num_slots(self) -> int:
-        """What it costs."""
+        """Tokens of the batch, padding included."""
         return self.num_texts * self.num_tokens
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What TensorRT calls an optimization profile: 1 to `max_texts` texts padded to `num_tokens`."""
+    """One TensorRT optimization profile: 1 to `max_texts` texts, padded to `num_tokens`."""
 
     num_tokens: int
     max_texts: int
 
     @property
     def buckets(self) -> tuple[Bucket, ...]:
-        """The batches of it that are run, smallest first: full, a half, a quarter and so on."""
+        """The batch sizes that are run, smallest first: full, half, a quarter and so on."""
         counts = {max(1, self.max_texts >> halving) for halving in range(_NUM_HALVINGS + 1)}
         return tuple(Bucket(count, self.num_tokens) for count in sorted(counts))
 
@@ -38,7 +38,7 @@ class Shape:
 def shapes_for(max_text_tokens: int, max_batch_tokens: int) -> tuple[Shape, ...]:
     """The shapes of a model whose longest text has `max_text_tokens`, shortest first.
 
-    A batch of any of them has at most `max_batch_tokens` slots, or is one text.
+    A full batch of each has at most `max_batch_tokens` slots, or is a single text.
     """
     lengths = [length for length in _LADDER if length < max_text_tokens]
     return tuple(Shape(length, max(1, max_batch_tokens // length)) for length in (*lengths, max_text_tokens))

@@ -1,4 +1,4 @@
-"""What one TensorRT plan is: everything that must agree before it may be loaded, and the key made of it."""
+"""The specification of a TensorRT plan: everything that must match before it is loaded, and its key."""
 
 import hashlib
 import json
@@ -11,13 +11,13 @@ from selection.runtimes import library_for, missing_library
 from worker.engines.shapes import Shape, shapes_for
 from worker.models.model import Model
 
-MAX_BATCH_TOKENS = 16_384  #: slots of a full batch, where nothing else is asked
-_RECIPE = 1  # grows whenever the same model would give another graph or another way to build it
+MAX_BATCH_TOKENS = 16_384  #: default budget of a batch, padding included
+_RECIPE = 1  # increased whenever the same model would give another graph or build
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSpec:
-    """`plan` is what selection compares; `fingerprint` changes with any file of the model."""
+    """`plan` is what selection compares; `fingerprint` changes with any of the model's files."""
 
     plan: Plan
     fingerprint: str
@@ -27,7 +27,7 @@ class EngineSpec:
 
     @property
     def key(self) -> str:
-        """64 hex digits that differ wherever anything here differs."""
+        """64 hex digits that change with every field."""
         canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -42,13 +42,13 @@ def engine_spec(
     capability: Capability | None = None,
     max_batch_tokens: int | None = None,
 ) -> EngineSpec:
-    """The plan that the profile needs on that GPU, or ahead of time for GPUs of a `capability`.
+    """The plan that the profile needs on `gpu`, or, ahead of time, on GPUs of a `capability`.
 
-    Raises BackendError if no installed library builds for it, or nothing says for which GPU.
+    Raises BackendError if no installed library can build it, or no GPU is named.
     """
     capability = capability or (gpu.capability if gpu else None) or _capability_of(profile)
     if capability is None:
-        raise BackendError(f"{profile.name} names no GPU; say for which compute capability to build")
+        raise BackendError(f"{profile.name} names no GPU; name the compute capability to build for")
     target = gpu or Gpu(index=0, name="", capability=capability)
     library = library_for(profile, facts, gpu=target)
     if library is None:
@@ -56,7 +56,7 @@ def engine_spec(
         raise BackendError(
             f"no plan can be built for {profile.name}: {obstacle.reason if obstacle else 'no TensorRT'}"
         )
-    # TensorRT for RTX finishes its plans on the GPU that runs them, so they are never for one model only.
+    # TensorRT for RTX finishes its plans on the GPU that runs them, so they fit every GPU model.
     one_model = profile.requires.names_gpu and library.name == "tensorrt"
     return EngineSpec(
         plan=Plan(

@@ -1,4 +1,4 @@
-"""The plan of a profile: found in the cache, or built and kept there."""
+"""Finds a profile's TensorRT plan in the cache, or builds it there."""
 
 import time
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from producer.errors import BackendError
 from worker.engines.builder import Progress, build_plan
 from worker.engines.calibration import calibrate
 from worker.engines.library import open_library
-from worker.engines.plan_file import KeptPlan, plan_path, read_plan, write_plan
+from worker.engines.plan_file import CachedPlan, plan_path, read_plan, write_plan
 from worker.engines.spec import EngineSpec
 from worker.engines.timing_cache import timing_cache_path
 from worker.graphs.builder import Graph
@@ -26,30 +26,30 @@ from worker.tokenization.tokenizer import Tokenizer
 log = structlog.stdlib.get_logger(__name__)
 
 
-def find_plan(folder: Path, spec: EngineSpec) -> KeptPlan:
-    """The plan in the cache below `folder`. Raises BackendError if none agrees in everything."""
+def find_plan(folder: Path, spec: EngineSpec) -> CachedPlan:
+    """The plan in the cache below `folder`. Raises BackendError if none matches the specification."""
     path = plan_path(folder, spec)
-    if not _is_kept(path):
+    if not _exists(path):
         raise BackendError(
-            "no plan in the cache agrees with these model files, this token budget and this Embedmill; run "
-            "`worker build-engines`"
+            "no plan in the cache matches these model files, this token budget and this version of "
+            "Embedmill; run `worker build-engines`"
         )
-    return KeptPlan(path=path, spec=spec)
+    return CachedPlan(path=path, spec=spec)
 
 
 def ensure_plan(
     folder: Path, spec: EngineSpec, model: Model, tokenizer: Tokenizer, *, progress: Progress | None = None
-) -> KeptPlan:
-    """The plan in the cache below `folder`, built if it is not there whole; one process builds, others wait.
+) -> CachedPlan:
+    """The plan in the cache below `folder`, built if absent or damaged; one process builds, others wait.
 
-    Raises BackendError if it cannot be built or kept, ModelError if the weights do not fit the network.
+    Raises BackendError if it cannot be built or written, ModelError if the weights do not fit the network.
     """
     path = plan_path(folder, spec)
-    with only_builder(path):
-        if _is_whole(path, spec):
+    with build_lock(path):
+        if _is_intact(path, spec):
             if progress is not None:
                 progress(1.0)
-            return KeptPlan(path=path, spec=spec)
+            return CachedPlan(path=path, spec=spec)
         log.info("plan_build", path=str(path), library=spec.plan.library, version=spec.plan.version)
         started_s = time.perf_counter()
         library = open_library(spec.plan.library)
@@ -61,19 +61,19 @@ def ensure_plan(
             progress(1.0)
         seconds = time.perf_counter() - started_s
         log.info("plan_built", path=str(path), mib=round(len(plan) / 2**20), seconds=round(seconds, 1))
-        return KeptPlan(path=path, spec=spec, seconds=seconds)
+        return CachedPlan(path=path, spec=spec, seconds=seconds)
 
 
-def _is_kept(path: Path) -> bool:
+def _exists(path: Path) -> bool:
     return path.is_file() and path.with_suffix(".json").is_file()
 
 
-def _is_whole(path: Path, spec: EngineSpec) -> bool:
-    """Whether the plan need not be built; the log says of a damaged one that it is."""
-    if not _is_kept(path):
+def _is_intact(path: Path, spec: EngineSpec) -> bool:
+    """Whether the plan need not be built; a damaged one is logged."""
+    if not _exists(path):
         return False
     try:
-        read_plan(path, spec)
+        read_plan(path, spec.key)
     except BackendError as error:
         log.warning("plan_rebuild", reason=str(error))
         return False
@@ -90,17 +90,17 @@ def _graph(spec: EngineSpec, model: Model, tokenizer: Tokenizer) -> Graph:
 
 
 @contextmanager
-def only_builder(path: Path) -> Iterator[None]:
-    """Hold the lock beside the plan; wait, with a line in the log, while another process builds it.
+def build_lock(path: Path) -> Iterator[None]:
+    """Hold the lock beside the plan, waiting while another process builds it, which is logged.
 
-    The lock goes with the process that held it. Raises BackendError if the folder cannot be written.
+    Raises BackendError if the folder cannot be written.
     """
     try:
-        lock = locked(path.with_suffix(".lock"), waiting="plan_wait", reason="another process builds it")
+        lock = locked(path.with_suffix(".lock"), waiting="plan_wait", reason="another process is building it")
     except OSError as error:
         raise BackendError(
-            f"no plan can be built in {path.parent} ({error.strerror}); set EMBEDMILL_CACHE_PATH to a folder "
-            "that can be written"
+            f"no plan can be built in {path.parent} ({error.strerror}); set EMBEDMILL_CACHE_PATH to a "
+            "writable folder"
         ) from error
     with lock:
         yield

@@ -1,38 +1,38 @@
-"""What each kernel took when it was tried, kept beside the plans: the next like build is quick."""
+"""TensorRT's timing cache: kernel timings of earlier builds, which make similar builds quick."""
 
 from pathlib import Path
 from typing import Any
 
 import structlog
 
+from producer.atomic import replace_file
 from worker.engines.spec import EngineSpec
-from worker.storage.atomic import replace_file
 
 log = structlog.stdlib.get_logger(__name__)
 
 
 def timing_cache_path(folder: Path, spec: EngineSpec) -> Path:
-    """One file a library version and GPU model: on any other, TensorRT refuses it."""
+    """One file per library version and GPU model, as TensorRT refuses those of others."""
     plan = spec.plan
     where = plan.gpu_name or "{}.{}".format(*plan.capability)
     return folder / "timing" / f"{plan.library}-{plan.version}-{where.replace(' ', '_')}.cache"
 
 
-def use_timing_cache(config: Any, path: Path) -> None:
-    """Give the builder what earlier builds measured, or an empty cache."""
+def load_timing_cache(config: Any, path: Path) -> None:
+    """Give the builder the timings of earlier builds, or an empty cache."""
     try:
         known = path.read_bytes()
     except OSError:
         known = b""
     cache = config.create_timing_cache(known)
-    # A cache of another GPU or driver is refused, and one that is damaged is none.
+    # TensorRT refuses a cache of another GPU or driver, and returns None for a damaged one.
     if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
-        log.info("timing_cache_unused", path=str(path), reason="it is of another GPU or driver, or damaged")
+        log.info("timing_cache_ignored", path=str(path), reason="from another GPU or driver, or damaged")
         config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
 
 
-def keep_timing_cache(config: Any, path: Path) -> None:
-    """Write what was measured; where nothing can be written the log says so."""
+def save_timing_cache(config: Any, path: Path) -> None:
+    """Write the builder's timings; a cache that cannot be written is logged."""
     cache = config.get_timing_cache()
     if cache is None:
         return

@@ -27,11 +27,12 @@ class Architecture:
 
     `kind` is the family that names its tensors. `position_offset` is the row of the position table that the
     first token takes; `max_positions` is the table's number of rows. `relative_buckets` is 0 without a
-    relative position bias. `activation` "gelu" is the exact one (erf), "gelu_tanh" its approximation; `gated`
-    multiplies it with a second half of the same layer. Norms follow the sums if `post_norm`, else they stand
-    before the branches and one ends the network. `biased` are the linear layers with a bias. `ropes` and
-    `windows` have an entry a layer where positions are rotary: a window is how many tokens away a key may
-    be, 0 any number. `causal`: no key behind the query. `head_norm`: an RMS norm on each query and key head.
+    relative position bias. Activation "gelu" is exact (erf), "gelu_tanh" its approximation; `gated`
+    multiplies it with the layer's second half. Norms follow the residual sums if `post_norm`; otherwise they
+    precede the branches, and one more ends the network. `biased` names the linear layers with a bias. `ropes`
+    and `windows` have one entry per layer if positions are rotary; a window is how many tokens away a key may
+    be, 0 for no limit. `causal`: no attention to later tokens. `head_norm`: RMS norm of each query and key
+    head.
     """
 
     kind: str
@@ -62,14 +63,14 @@ class Architecture:
 
     @property
     def max_tokens(self) -> int:
-        """The longest text that has a position for each of its tokens."""
+        """The longest text for which there are positions."""
         return self.max_positions - self.position_offset
 
 
-def is_listed(config: Mapping[str, Any]) -> bool:
-    """False if the config.json names a family that we have no description of.
+def is_known_family(config: Mapping[str, Any]) -> bool:
+    """False if a config.json names a family that has no description here.
 
-    Whatever else is wrong with it, `read_architecture` says.
+    True for one that is wrong in other ways, which `read_architecture` reports.
     """
     kind = config.get("model_type")
     return not isinstance(kind, str) or "auto_map" in config or kind in _FAMILIES or kind in ROTARY_FAMILIES
@@ -78,12 +79,12 @@ def is_listed(config: Mapping[str, Any]) -> bool:
 def read_architecture(config: Mapping[str, Any]) -> Architecture:
     """The network that a parsed config.json describes.
 
-    Raises ModelError for a family we do not know, for remote code, and for options we do not compute.
+    Raises ModelError for an unknown family, for remote code, and for options that are not supported.
     """
     if "auto_map" in config:
         raise ModelError(
-            "the model wants to run its own code (config.json has auto_map); code that comes with weights "
-            "is never run, choose a model of a supported family: " + ", ".join([*_FAMILIES, *ROTARY_FAMILIES])
+            "the model needs code of its own (config.json has auto_map), and code that comes with weights "
+            "is never run; choose a model of a supported family: " + ", ".join([*_FAMILIES, *ROTARY_FAMILIES])
         )
     kind = config.get("model_type")
     if isinstance(kind, str) and kind in ROTARY_FAMILIES:
@@ -112,13 +113,13 @@ def _rotary(
         "intermediate_size",
     ):
         if _int(config, name) == 0:
-            raise ModelError(f"config.json has {name} 0; nothing would be left of the network")
+            raise ModelError(f"config.json has {name} 0; a positive number is expected")
     try:
         fields = read(config)
     except KeyError as error:
-        raise ModelError(f"config.json lacks {error}; take the one that came with the weights") from error
+        raise ModelError(f"config.json lacks {error}; use the one that came with the weights") from error
     except (TypeError, ValueError) as error:
-        raise ModelError(f"config.json has a value of the wrong kind: {error!s:.120}") from error
+        raise ModelError(f"config.json has a value of the wrong type: {error!s:.120}") from error
     return Architecture(kind=kind, **fields | {"activation": _activation(fields["activation"])})
 
 
@@ -127,7 +128,7 @@ def _bert(config: Mapping[str, Any]) -> Architecture:
 
 
 def _roberta(config: Mapping[str, Any]) -> Architecture:
-    # The position table keeps a row for padding, and counting starts behind it.
+    # The position table has a row for padding, and positions start after it.
     return _encoder(config, "roberta", position_offset=_int(config, "pad_token_id", 1) + 1)
 
 
@@ -195,7 +196,7 @@ _FAMILIES: dict[str, Callable[[Mapping[str, Any]], Architecture]] = {
 
 def _int(config: Mapping[str, Any], name: str, default: int | None = None) -> int:
     value = config.get(name, default)
-    # Zero is a padding id; a size of zero shows itself in the tensors' shapes.
+    # Zero is a valid padding id; a size of zero is found by the tensors' shapes.
     if type(value) is not int or value < 0:
         raise ModelError(f"config.json has {name} {value!r:.60}; a whole number is expected")
     return value
@@ -210,7 +211,9 @@ def _epsilon(config: Mapping[str, Any]) -> float:
 
 def _head_dim(hidden: int, heads: int) -> int:
     if heads == 0 or hidden % heads:
-        raise ModelError(f"config.json splits {hidden} hidden units over {heads} heads; it does not divide")
+        raise ModelError(
+            f"config.json splits {hidden} hidden units over {heads} heads, which does not divide evenly"
+        )
     return hidden // heads
 
 

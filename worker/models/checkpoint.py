@@ -1,4 +1,4 @@
-"""Which safetensors files hold a network's weights, and their common hash."""
+"""Finds the safetensors files that hold a network's weights, and hashes them."""
 
 import hashlib
 from pathlib import Path
@@ -8,16 +8,16 @@ from worker.models.config_file import read_object
 
 
 def weight_files(directory: Path) -> list[Path]:
-    """The safetensors files of a directory, in the order of their names.
+    """The safetensors files of a directory, sorted by name.
 
-    Raises ModelError if there is none, saying so if there is only a pickled checkpoint.
+    Raises ModelError if one is missing, and names the cure if there is only a pickled checkpoint.
     """
     index = directory / "model.safetensors.index.json"
     if index.is_file():
         shards = read_object(index).get("weight_map")
         if not isinstance(shards, dict) or not shards:
             raise ModelError(f"{index.name} lists no shards; download the model again")
-        # Only the last part counts: an index may not reach outside its directory.
+        # Names only: an index must not lead outside its directory.
         paths = sorted({directory / Path(str(shard)).name for shard in shards.values()})
     else:
         paths = [directory / "model.safetensors"]
@@ -28,7 +28,7 @@ def weight_files(directory: Path) -> list[Path]:
 
 
 def weights_sha256(directory: Path) -> str:
-    """Hex digest over the bytes of all weight files in order: that of the file itself if there is one."""
+    """SHA-256 over all weight files in order, as hex digits; for a single file, that file's own."""
     digest = hashlib.sha256()
     for path in weight_files(directory):
         with path.open("rb") as file:
@@ -42,6 +42,6 @@ def _missing(path: Path) -> str:
     if pickled:
         return (
             f"{path.parent} has {pickled[0]} but no {path.name}; pickled weights can run code and are "
-            "never opened: convert them with save_pretrained(safe_serialization=True) where you trust them"
+            "never opened; if you trust them, convert them with save_pretrained(safe_serialization=True)"
         )
-    return f"{path.name} is missing from {path.parent}; the model is not whole, download it again"
+    return f"{path.name} is missing from {path.parent}; the model is incomplete, download it again"

@@ -1,4 +1,4 @@
-"""JSON objects that describe a model."""
+"""Reads the JSON files that describe a model."""
 
 import json
 from pathlib import Path
@@ -8,16 +8,16 @@ from producer.errors import ModelError
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file of a model's directory. Raises ModelError if missing or not an object."""
+    """The JSON object in a file of a model's directory. Raises ModelError if there is none."""
     try:
         found = json.loads(path.read_bytes())
     except OSError as error:
         raise ModelError(
-            f"{path.name} cannot be read from {path.parent} ({error.strerror}); the model is not whole, "
+            f"{path.name} cannot be read from {path.parent} ({error.strerror}); the model is incomplete, "
             "download it again"
         ) from error
     except ValueError as error:
         raise ModelError(f"{path} is not valid JSON; download the model again") from error
     if not isinstance(found, dict):
-        raise ModelError(f"{path} holds a {type(found).__name__} where an object is expected")
+        raise ModelError(f"{path} holds a {type(found).__name__}, not an object; download the model again")
     return found

@@ -1,4 +1,4 @@
-"""A custom model's directory as a `Model`: what its graph leaves open is read from the files beside it."""
+"""Reads a custom model: an ONNX graph, and from the files beside it what the graph does not say."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,20 +9,20 @@ import structlog
 from producer.errors import ModelError
 from worker.models.architecture import Architecture, read_architecture
 from worker.models.config_file import read_object
-from worker.models.custom_files import FoundFiles
+from worker.models.custom_files import CustomFiles
 from worker.models.head import PLAIN_HEAD, Head, read_head, read_pooling
 from worker.models.model import TRANSFORMER_SETTINGS, Model, first_of, read_model, stated_prompts
 from worker.models.onnx.graph_file import GraphFile, read_graph
 
 log = structlog.stdlib.get_logger(__name__)
 
-# Where a config.json says how its model is pooled; there is no standard key.
+# Keys under which a config.json may state the pooling; none is standard.
 _POOLING_KEYS = ("pooling_mode", "pooling", "pooling_strategy", "emb_pooler")
-_MAX_TEXT_TOKENS = 512  # where nothing says: the usual, and verification tries it
+_MAX_TEXT_TOKENS = 512  # if nothing is stated: the usual limit, which verification tries
 
 
-def read_custom_model(found: FoundFiles) -> Model:
-    """The model around an ONNX graph. Raises ModelError for what cannot be understood, with what was seen."""
+def read_custom_model(found: CustomFiles) -> Model:
+    """The model around an ONNX graph. Raises ModelError, with what was found, for what is not understood."""
     graph = read_graph(found.onnx)
     transformer = _tokenizer_directory(found)
     config = first_of(transformer, ("config.json",))
@@ -46,7 +46,7 @@ def read_custom_model(found: FoundFiles) -> Model:
 
 
 def reference_of(model: Model) -> Model | None:
-    """The same model by its safetensors, where they lie beside the graph and we know the network."""
+    """The same model by its safetensors, if they lie beside the graph and its network is known."""
     try:
         reference = read_model(model.directory)
     except ModelError as error:
@@ -56,23 +56,23 @@ def reference_of(model: Model) -> Model | None:
 
 
 def padding_id(model: Model) -> int:
-    """The token that fills a row behind its text: masked, but some graphs count positions by it."""
+    """The padding token's id: masked out, but some graphs derive positions from it."""
     return _count(first_of(model.transformer, ("config.json",)).get("pad_token_id")) or 0
 
 
-def _tokenizer_directory(found: FoundFiles) -> Path:
+def _tokenizer_directory(found: CustomFiles) -> Path:
     for directory in (found.directory, found.onnx.parent):
         if (directory / "tokenizer.json").is_file():
             return directory
     seen = ", ".join(sorted(path.name for path in found.directory.iterdir())[:8])
     raise ModelError(
-        f"{found.directory} has no tokenizer.json; save the tokenizer of the model there, as a fast one. "
+        f"{found.directory} has no tokenizer.json; save the model's tokenizer there as a fast tokenizer. "
         f"It has {seen}"
     )
 
 
 def _architecture(config: Mapping[str, Any], graph: GraphFile) -> Architecture:
-    """The network of config.json if we know it, else as much of one as the graph tells."""
+    """The network of config.json if its family is known, else as much of it as the graph says."""
     try:
         return read_architecture(config)
     except ModelError as error:
@@ -100,24 +100,24 @@ def _count(value: object) -> int | None:
 
 
 def _head(directory: Path, config: Mapping[str, Any], graph: GraphFile) -> Head:
-    """By modules.json, the Pooling module, config.json, else mean; a pooled graph needs `normalize` only."""
+    """As stated by modules.json, the Pooling module or config.json, else mean pooling."""
     if (directory / "modules.json").is_file():
         return read_head(directory)[1]
     stated = first_of(directory, ("1_Pooling/config.json",))
     source = "1_Pooling/config.json"
     if not stated:
         value = next((config[key] for key in _POOLING_KEYS if isinstance(config.get(key), str)), None)
-        stated, source = ({"pooling_mode": value}, "config.json") if value else ({}, "nothing: assumed")
+        stated, source = ({"pooling_mode": value}, "config.json") if value else ({}, "none, assumed")
     poolings, include_prompt = read_pooling(stated) if stated else (PLAIN_HEAD.poolings, True)
     if not graph.pooled:
-        log.info("custom_pooling", pooling="+".join(poolings), normalize=False, told_by=source)
+        log.info("custom_pooling", pooling="+".join(poolings), normalize=False, source=source)
     return Head(poolings=poolings, include_prompt=include_prompt, denses=(), normalize=False)
 
 
 def _max_text_tokens(
     settings: Mapping[str, Any], transformer: Path, architecture: Architecture, graph: GraphFile
 ) -> int:
-    """The least of what the files state."""
+    """The smallest limit that the files state."""
     limits = [architecture.max_tokens, settings.get("max_seq_length"), graph.num_tokens]
     if (transformer / "tokenizer_config.json").is_file():
         limits.append(read_object(transformer / "tokenizer_config.json").get("model_max_length"))

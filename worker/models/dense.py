@@ -1,4 +1,4 @@
-"""A linear layer behind the pooling, as sentence-transformers writes it."""
+"""A sentence-transformers Dense module: a linear layer after pooling."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +33,7 @@ class Dense:
 
 
 def read_dense(directory: Path) -> Dense:
-    """The layer described in `directory`; its weights are left on disk. Raises ModelError."""
+    """The layer described in `directory`; its weights are not read. Raises ModelError."""
     config = read_object(directory / "config.json")
     source = config.get("module_input_name", "sentence_embedding")
     if source != "sentence_embedding" or config.get("module_output_name") not in (None, source):
@@ -48,7 +48,7 @@ def read_dense(directory: Path) -> Dense:
         )
     sizes = config.get("in_features"), config.get("out_features")
     if not all(type(size) is int and size > 0 for size in sizes):
-        raise ModelError(f"{directory.name} has in_features, out_features {sizes!r:.80}; sizes are expected")
+        raise ModelError(f"{directory.name} has in_features, out_features {sizes!r:.80}; expected are sizes")
     weight_files(directory)
     return Dense(
         in_features=config["in_features"],

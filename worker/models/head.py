@@ -1,4 +1,4 @@
-"""What turns a network's token vectors into the embedding: pooling, dense layers, normalisation."""
+"""The head that turns token vectors into the embedding: pooling, dense layers, normalisation."""
 
 import json
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ _POOLINGS: dict[str, Pooling] = {
     "lasttoken": "lasttoken",
     "mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
 }
-# In the order in which sentence-transformers joins them.
+# In the order in which sentence-transformers concatenates them.
 _LEGACY_POOLINGS = {
     "pooling_mode_cls_token": "cls",
     "pooling_mode_max_tokens": "max",
@@ -31,9 +31,9 @@ _LEGACY_POOLINGS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """Poolings whose results are joined, then the dense layers in turn, then unit length if `normalize`.
+    """Poolings, concatenated; then the dense layers in turn; then unit length if `normalize`.
 
-    `include_prompt` False means that a prompt's tokens are attended to but not pooled.
+    Without `include_prompt` a prompt's tokens are attended to, but not pooled.
     """
 
     poolings: tuple[Pooling, ...]
@@ -42,14 +42,14 @@ class Head:
     normalize: bool
 
 
-# What sentence-transformers puts behind a directory that only transformers knows.
+# What sentence-transformers adds to a plain transformers directory.
 PLAIN_HEAD = Head(poolings=("mean",), include_prompt=True, denses=(), normalize=False)
 
 
 def read_head(directory: Path) -> tuple[Path, Head]:
-    """Where the transformer lies in a model's directory, and what follows it.
+    """The transformer's folder in a model's directory, and the head.
 
-    Raises ModelError for a module that is unknown or in an unusual place.
+    Raises ModelError for an unknown module or an unusual order of modules.
     """
     listing = directory / "modules.json"
     if not listing.is_file():
@@ -60,8 +60,8 @@ def read_head(directory: Path) -> tuple[Path, Head]:
     usual = ["Transformer", "Pooling", *["Dense"] * num_denses]
     if kinds not in (usual, [*usual, "Normalize"]):
         raise ModelError(
-            f"modules.json lists {', '.join(kinds)}; supported are Transformer, Pooling, then Dense as "
-            "often as wanted, then Normalize or not"
+            f"modules.json lists {', '.join(kinds)}; supported are Transformer, Pooling, any "
+            "number of Dense, and optionally Normalize, in this order"
         )
     poolings, include_prompt = read_pooling(read_object(modules[1][1] / "config.json"))
     return modules[0][1], Head(
@@ -73,7 +73,7 @@ def read_head(directory: Path) -> tuple[Path, Head]:
 
 
 def read_pooling(config: Mapping[str, Any]) -> tuple[tuple[Pooling, ...], bool]:
-    """The poolings of a Pooling module's config, in both spellings, and include_prompt. Raises ModelError."""
+    """The poolings of a Pooling module's config (old or new keys), and include_prompt. Raises ModelError."""
     modes = config.get("pooling_mode")
     if modes is None:
         modes = [mode for key, mode in _LEGACY_POOLINGS.items() if config.get(key)] or ["mean"]
@@ -86,16 +86,16 @@ def read_pooling(config: Mapping[str, Any]) -> tuple[tuple[Pooling, ...], bool]:
 
 
 def _read_modules(listing: Path) -> list[tuple[str, Path]]:
-    """Last part of each module's type, and its directory. Raises ModelError for one that is not theirs."""
+    """The class name and directory of each module. Raises ModelError for modules of other packages."""
     try:
         rows = [(str(row["type"]), str(row["path"])) for row in json.loads(listing.read_bytes())]
     except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{listing} is no list of modules; download the model again") from error
+        raise ModelError(f"{listing} is not a list of modules; download the model again") from error
     modules = []
     for kind, path in rows:
         if Path(path).is_absolute() or ".." in Path(path).parts:
             raise ModelError(f"modules.json places a module at {path!r:.80}, outside the model's directory")
         if not kind.startswith("sentence_transformers."):
-            raise ModelError(f"modules.json names {kind!r:.80}, code of the model's own; it is never run")
+            raise ModelError(f"modules.json names {kind!r:.80}, the model's own code; it is never run")
         modules.append((kind.rpartition(".")[2], listing.parent / path))
     return modules

@@ -1,4 +1,4 @@
-"""A model as its directory describes it: network, head, limits, prompts, identity."""
+"""Reads a model's description from its directory: network, head, limits, prompts, identity."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from producer.errors import BackendError, ModelError
-from worker.models.architecture import Architecture, is_listed, read_architecture
+from worker.models.architecture import Architecture, is_known_family, read_architecture
 from worker.models.checkpoint import weight_files, weights_sha256
 from worker.models.config_file import read_object
 from worker.models.head import Head, read_head
 from worker.models.onnx.graph_file import GraphFile
-from worker.models.unknown_family import Unlisted, read_unlisted
+from worker.models.unknown_family import UnknownFamily, read_unknown_family
 
-# Names under which sentence-transformers has kept the transformer's own settings.
+# Files in which sentence-transformers keeps the transformer's settings.
 TRANSFORMER_SETTINGS = (
     "sentence_bert_config.json",
     "sentence_roberta_config.json",
@@ -22,23 +22,23 @@ TRANSFORMER_SETTINGS = (
     "sentence_xlm-roberta_config.json",
 )
 
-_LONGEST_TEXT = 1 << 20  # what is above is no limit that anybody meant
+_LONGEST_TEXT = 1 << 20  # a higher limit is a placeholder for none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
     """Everything about a model but its weights.
 
-    `transformer` is where config.json, tokenizer and weights lie. `network` is Unlisted if only transformers
-    has code for its family: then one backend can run it. `prompts` are by the model's own names;
-    `default_prompt` is one of them or None. `matryoshka_dims` is empty if the files state none. `graph` is
-    somebody else's, which is run in place of weights; then `network` is only as far as it can be told.
+    `transformer` is the folder of config.json, tokenizer and weights. `network` is an UnknownFamily if only
+    the transformers backend can run it. `prompts` are by the model's own names; `default_prompt` is one of
+    these names or None. `matryoshka_dims` is empty if the files state none. A custom model has a `graph`,
+    which runs in place of the weights; then `network` holds only what the files say of it.
     """
 
     directory: Path
     transformer: Path
     revision: str
-    network: Architecture | Unlisted
+    network: Architecture | UnknownFamily
     head: Head
     max_text_tokens: int
     do_lower_case: bool
@@ -50,10 +50,10 @@ class Model:
 
     @property
     def architecture(self) -> Architecture:
-        """The network as our own backends build it. Raises BackendError if it is of no family of ours."""
-        if isinstance(self.network, Unlisted):
+        """The network as our own backends build it. Raises BackendError for an unknown family."""
+        if isinstance(self.network, UnknownFamily):
             raise BackendError(
-                f"there is no network of ours for model_type {self.network.kind!r:.60}; "
+                f"only transformers supports model_type {self.network.kind!r:.60}; "
                 "choose a profile of the transformers backend"
             )
         return self.network
@@ -74,22 +74,22 @@ class Model:
 def read_model(directory: Path, *, revision: str | None = None, sha256: str | None = None) -> Model:
     """The model in a sentence-transformers (or plain transformers) directory.
 
-    Without `revision` it is the first 12 hex digits of the weights' SHA-256. With `sha256` the weights must
-    have it. Raises ModelError if a file is missing, broken or unknown, if the weights are pickled or not the
-    expected ones, or if the model wants remote code.
+    `revision` defaults to the first 12 hex digits of the weights' SHA-256, which must be `sha256` if given.
+    Raises ModelError if a file is missing, broken or not understood, if the weights are pickled or not the
+    expected ones, or if the model needs remote code.
     """
     if not directory.is_dir():
-        raise ModelError(f"{directory} is no directory; give one that holds a model")
+        raise ModelError(f"{directory} is not a directory; name one that holds a model")
     transformer, head = read_head(directory)
     config = read_object(transformer / "config.json")
-    network = read_architecture(config) if is_listed(config) else read_unlisted(config)
+    network = read_architecture(config) if is_known_family(config) else read_unknown_family(config)
     weight_files(transformer)
     if revision is None or sha256 is not None:
         found = weights_sha256(transformer)
         if sha256 not in (None, found):
             raise ModelError(
                 f"the weights in {transformer} have the SHA-256 {found}, expected {sha256}; "
-                "they are damaged or of another revision, download them again"
+                "they are damaged or from another revision, download them again"
             )
         revision = revision or found[:12]
     settings = first_of(transformer, TRANSFORMER_SETTINGS)
@@ -109,12 +109,12 @@ def read_model(directory: Path, *, revision: str | None = None, sha256: str | No
     )
     _check_sizes(model)
     if not head.include_prompt and any(model.prompts.values()):
-        raise ModelError("the model leaves its prompts out of the pooling; that is not supported")
+        raise ModelError("the model excludes its prompts from pooling; that is not supported")
     return model
 
 
 def first_of(directory: Path, names: tuple[str, ...]) -> dict[str, Any]:
-    """The object in the first of the optional files that exists, else nothing. Raises ModelError."""
+    """The JSON object of the first of these files that exists, else an empty one. Raises ModelError."""
     for name in names:
         if (directory / name).is_file():
             return read_object(directory / name)
@@ -122,18 +122,18 @@ def first_of(directory: Path, names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _max_text_tokens(settings: Mapping[str, Any], transformer: Path, num_positions: int | None) -> int:
-    """Its own setting as in sentence-transformers, else the tokenizer's; never more than positions."""
+    """As sentence-transformers: the model's own setting, else the tokenizer's; at most the positions."""
     limit = settings.get("max_seq_length")
     if limit is None:
         limit = first_of(transformer, ("tokenizer_config.json",)).get("model_max_length")
     if limit is None:
         limit = num_positions
-    # An unlimited tokenizer says 1e30, which JSON may give as a float.
+    # A tokenizer without a limit says 1e30, which JSON may give as a float.
     if isinstance(limit, bool) or not isinstance(limit, int | float) or limit < 1:
         raise ModelError(f"the model's longest text is {limit!r:.60}; a number of tokens is expected")
     if num_positions is None and limit > _LONGEST_TEXT:
         raise ModelError(
-            "the model sets no limit to a text's length; write max_seq_length into sentence_bert_config.json"
+            "the model does not limit the length of texts; set max_seq_length in sentence_bert_config.json"
         )
     return int(limit if num_positions is None else min(limit, num_positions))
 
@@ -144,12 +144,12 @@ def stated_prompts(config: Mapping[str, Any]) -> dict[str, str]:
     if not isinstance(prompts, dict) or not all(
         text is None or isinstance(text, str) for text in prompts.values()
     ):
-        raise ModelError("config_sentence_transformers.json has prompts that are no strings by name")
+        raise ModelError("config_sentence_transformers.json has prompts that do not map names to strings")
     return {name: text or "" for name, text in prompts.items()}
 
 
 def _matryoshka_dims(config: Mapping[str, Any]) -> tuple[int, ...]:
-    """There is no standard key; this is the one that models on the hub carry and vLLM reads."""
+    """From the key that models on the hub use and vLLM reads; none is standard."""
     dims = config.get("matryoshka_dimensions") or ()
     if not isinstance(dims, list | tuple) or not all(type(dim) is int and dim > 0 for dim in dims):
         raise ModelError(f"config.json has matryoshka_dimensions {dims!r:.60}; a list of sizes is expected")

@@ -1,4 +1,4 @@
-"""MPNet's learned bias by distance, written out for every distance there can be."""
+"""MPNet's learned bias by distance, expanded from buckets to every possible distance."""
 
 import math
 
@@ -8,15 +8,15 @@ import numpy.typing as npt
 _MAX_DISTANCE = 128  # hard-coded in transformers
 
 
-def bias_by_distance(buckets: npt.NDArray[np.float32], reach: int) -> npt.NDArray[np.float32]:
-    """float32 (heads, 2 * reach + 1): the bias for key minus query position from -reach to reach.
+def bias_by_distance(buckets: npt.NDArray[np.float32], bound: int) -> npt.NDArray[np.float32]:
+    """float32 (heads, 2 * bound + 1): the bias for key minus query position from -bound to bound.
 
-    `buckets` is (num_buckets, heads): half for keys at or before the query, half for keys behind it; in each
-    half the near distances have their own bucket and the far ones share logarithmic ones.
+    `buckets` is (num_buckets, heads): half for keys at or before the query, half for keys after it. In each
+    half, near distances have a bucket each, and far ones share logarithmic buckets.
     """
     half = len(buckets) // 2
     near = half // 2
-    distance = np.arange(-reach, reach + 1)
+    distance = np.arange(-bound, bound + 1)
     far = np.maximum(np.abs(distance), 1).astype(np.float32)
     log_bucket = near + (
         np.log(far / np.float32(near)) / np.float32(math.log(_MAX_DISTANCE / near)) * (half - near)

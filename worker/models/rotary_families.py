@@ -1,4 +1,4 @@
-"""Families with rotary positions: fields of an Architecture from their config.json."""
+"""Families with rotary positions: an Architecture's fields from each family's config.json."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -72,7 +72,7 @@ def _bidirectional_llama(config: Mapping[str, Any]) -> ConfigFields:
 
 
 def _mistral(config: Mapping[str, Any]) -> ConfigFields:
-    # A token sees itself and the ones before it, `sliding_window` in all.
+    # A token attends to itself and the tokens before it, `sliding_window` in all.
     window = (config.get("sliding_window") or 1) - 1
     return _decoder(config) | {"windows": (window,) * config["num_hidden_layers"]}
 
@@ -113,7 +113,7 @@ def _sizes(config: Mapping[str, Any]) -> ConfigFields:
     }
 
 
-#: model_type -> the name of its tensors' naming, and its reader
+#: model_type -> the key of its tensor names, and the reader of its config.json
 ROTARY_FAMILIES: dict[str, tuple[str, Callable[[Mapping[str, Any]], ConfigFields]]] = {
     "nomic_bert": ("nomic_bert", _nomic),
     "gte": ("gte", _gte),

@@ -1,6 +1,6 @@
-"""Tensors of a safetensors file as NumPy views of the mapped file: nothing is read before it is used.
+"""Reads a safetensors file as NumPy views of the mapped file: a tensor is read only when it is used.
 
-The safetensors library's NumPy side has no bfloat16, hence our own reading of a format of one JSON header.
+The safetensors library has no bfloat16 for NumPy, and copies where this returns views.
 """
 
 import json
@@ -19,7 +19,7 @@ _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
 
 class SafetensorsFile:
-    """One mapped file; `names` lists its tensors. Raises ModelError if it is not whole."""
+    """One mapped file; `names` lists its tensors. Raises ModelError if it is damaged or incomplete."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -27,7 +27,7 @@ class SafetensorsFile:
             self._bytes: npt.NDArray[np.uint8] = np.memmap(path, dtype=np.uint8, mode="r")
             self._start, self._header = _read_header(self._bytes)
         except (OSError, ValueError) as error:
-            raise ModelError(f"{path.name} is no whole safetensors file; download it again") from error
+            raise ModelError(f"{path.name} is not a complete safetensors file; download it again") from error
 
     @property
     def names(self) -> list[str]:
@@ -39,7 +39,7 @@ class SafetensorsFile:
         return tuple(self._header[name]["shape"])
 
     def read(self, name: str) -> npt.NDArray[np.float32]:
-        """A tensor as float32: a view of the file where it is stored so, else a copy. Raises ModelError."""
+        """A tensor as float32: a view of the file if it is stored so, else a copy. Raises ModelError."""
         entry = self._header[name]
         dtype = entry["dtype"]
         if dtype not in _DTYPES:
@@ -53,7 +53,7 @@ class SafetensorsFile:
             found = (stored.astype(np.uint32) << 16).view(np.float32)
         else:
             found = np.require(stored, dtype=np.float32, requirements=["A", "C"])
-        # One in a row of the token table shows only when that token comes, long after verification.
+        # In a row of the token table it would show only when that token comes, long after verification.
         if found.size and np.isnan(found.min()):
             raise ModelError(
                 f"tensor {name} of {self._path.name} holds NaN; the weights are damaged, download them again"
@@ -62,13 +62,13 @@ class SafetensorsFile:
 
 
 def _read_header(data: npt.NDArray[np.uint8]) -> tuple[int, Mapping[str, Any]]:
-    """Where the tensors begin, and the header; ValueError if either does not fit the file."""
+    """The offset of the first tensor, and the header. Raises ValueError if either does not fit the file."""
     start = 8 + int.from_bytes(data[:8].tobytes(), "little")
     if len(data) < 8 or start > min(len(data), _MAX_HEADER_BYTES):
         raise ValueError("the header is longer than the file")
     header = json.loads(data[8:start].tobytes())
     if not isinstance(header, dict):
-        raise ValueError("the header is no map")
+        raise ValueError("the header is not a map")
     header.pop("__metadata__", None)
     for name, entry in header.items():
         if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():

@@ -1,4 +1,4 @@
-"""Where a model's directory comes from: a path, an installed package, or the Hugging Face hub."""
+"""Finds a model's directory: a path, an installed package, or a download from the Hugging Face hub."""
 
 import errno
 import importlib.util
@@ -7,20 +7,18 @@ from pathlib import Path
 
 from producer.errors import ModelError
 
-# Nothing that can run: no pickles (.bin, .pt), no Python.
+# No files that can run code: no pickles (.bin, .pt), no Python.
 _FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
-
-
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def locate(sources: Sequence[str], *, cache: Path | None, offline: bool, again: bool = False) -> Path:
-    """The directory of the first source that has one.
+    """The directory of the first source that provides one.
 
     A source is "dir:<path>" or a bare path, "package:<import name>/<path inside>", or
     "hf:<org>/<name>[@<revision>]", which is downloaded into `cache` (None: the hub library's own) unless it
-    lies there already or `offline`; with `again` also if it lies there. Raises ModelError with one sentence
-    for each source that failed.
+    is there already or `offline` is set; `again` downloads it in any case. Raises ModelError with one
+    sentence for each source that failed.
     """
     if not sources:
         raise ModelError("the model has no source; name a directory, a package or a Hugging Face model")
@@ -52,7 +50,7 @@ def _directory(path: str) -> Path:
 
 def _package(place: str) -> Path:
     name, _, inside = place.partition("/")
-    # The spec of a top-level package is found without running the package.
+    # Finding the spec of a top-level package does not run the package.
     spec = importlib.util.find_spec(name) if name.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
         raise ModelError(f"the package {name} is not installed; install it with pip")
@@ -80,32 +78,34 @@ def _hub(place: str, *, cache: Path | None, offline: bool, again: bool) -> Path:
             allow_patterns=_FILES,
         )
     except LocalEntryNotFoundError as error:
-        why = "we are offline" if offline else "the hub cannot be reached"
-        raise ModelError(f"not in the cache, and {why}; download it where there is network") from error
+        why = "downloads are turned off (EMBEDMILL_OFFLINE)" if offline else "the hub cannot be reached"
+        raise ModelError(f"not in the cache, and {why}; download it on a host with network access") from error
     except HfHubHTTPError as error:
         raise ModelError(
-            f"the hub refused it ({type(error).__name__}); check name, revision and token"
+            f"the hub refused the download ({type(error).__name__}); check its name, revision and your token"
         ) from error
-    # Of whichever HTTP library the hub's own uses: connections that break, on the way or from the start.
+    # The base error of the HTTP library that huggingface_hub uses: connections that fail or break.
     except HfHubHTTPError.__bases__[0] as error:
         raise ModelError(
-            f"the download broke off ({type(error).__name__}); do it again, it goes on where it ended"
+            f"the download was interrupted ({type(error).__name__}); run it again to resume it"
         ) from error
     except OSError as error:
-        raise ModelError(_unwritten(error, cache)) from error
+        raise ModelError(_write_failure(error, cache)) from error
     except ValueError as error:
-        raise ModelError(f"the hub refused it ({type(error).__name__}); check name and revision") from error
+        raise ModelError(
+            f"the hub refused the download ({type(error).__name__}); check its name and revision"
+        ) from error
     return Path(found)
 
 
-def _unwritten(error: OSError, cache: Path | None) -> str:
-    """Why a download could not be kept."""
+def _write_failure(error: OSError, cache: Path | None) -> str:
+    """Why a download could not be written, and the cure."""
     where = cache or "the hub's cache"
     if error.errno in _DISK_FULL:
-        return f"the disk of {where} is full, or a file there may not grow so long; free space and try again"
+        return f"the disk of {where} is full, or limits the size of files; free space and try again"
     if error.errno is not None:
         return (
-            f"{where} cannot be written ({error.strerror}); set EMBEDMILL_CACHE_PATH to a folder that can be "
-            "written, or download on another host and mount the cache here"
+            f"{where} cannot be written ({error.strerror}); set EMBEDMILL_CACHE_PATH to a writable folder or "
+            "download on another host and mount the cache here"
         )
-    return "the download was not whole; do it again"
+    return "the download was incomplete; run it again"

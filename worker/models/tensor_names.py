@@ -1,4 +1,4 @@
-"""What each family of networks calls its tensors."""
+"""The names of each family's tensors in its checkpoints."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorNames:
-    """A family's naming: `whole` for what exists once, `parts` for a layer's, below `<stem>.<index>.`.
+    """A family's names: `whole` for tensors that exist once, `parts` for a layer's, below `<stem>.<index>.`.
 
-    Keys are our names without their leaf (weight or bias). A part with several names is stacked from them.
-    `prefix` stands before all names in the checkpoints of models with a task's head. With `factor_first` a
-    gated layer is stored with the half that is not activated first.
+    Keys are our names without the leaf (weight or bias). A part with several names is stacked from them.
+    `prefix` precedes all names in checkpoints of models with a task head. With `factor_first`, a gated
+    layer is stored with the half first that is not activated.
     """
 
     prefix: str
@@ -20,7 +20,7 @@ class TensorNames:
     factor_first: bool = False
 
     def sources(self, name: str) -> tuple[str, ...]:
-        """The family's names of the tensors that make up ours."""
+        """The family's names of the tensors that ours is made of."""
         if name.startswith("layers."):
             _, index, part, leaf = name.split(".")
             return tuple(f"{self.stem}.{index}.{source}.{leaf}" for source in self.parts[part])

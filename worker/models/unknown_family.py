@@ -1,4 +1,4 @@
-"""A network of a family we have no description of: what its config.json must say all the same."""
+"""Networks of families without a description here: the sizes that their config.json must state."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,14 +6,14 @@ from typing import Any
 
 from producer.errors import ModelError
 
-# Families spell their sizes differently.
+# The keys differ between families.
 _HIDDEN = ("hidden_size", "d_model", "dim", "n_embd")
 _POSITIONS = ("max_position_embeddings", "n_positions")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Unlisted:
-    """Sizes of a network that only transformers knows; `max_tokens` is None if positions set no limit."""
+class UnknownFamily:
+    """Sizes of a network that only transformers can run; `max_tokens` is None if positions are unlimited."""
 
     kind: str
     vocab_size: int
@@ -21,12 +21,12 @@ class Unlisted:
     max_tokens: int | None
 
 
-def read_unlisted(config: Mapping[str, Any]) -> Unlisted:
+def read_unknown_family(config: Mapping[str, Any]) -> UnknownFamily:
     """The sizes in a parsed config.json. Raises ModelError if one is missing."""
     max_tokens = _first(config, _POSITIONS)
     if "relative_attention_num_buckets" in config and "max_position_embeddings" not in config:
         max_tokens = None  # T5 writes n_positions but has no table of that length
-    return Unlisted(
+    return UnknownFamily(
         kind=str(config.get("model_type")),
         vocab_size=_needed(config, ("vocab_size",)),
         hidden=_needed(config, _HIDDEN),
@@ -39,7 +39,7 @@ def _needed(config: Mapping[str, Any], names: tuple[str, ...]) -> int:
     if found is None:
         raise ModelError(
             f"config.json of model_type {config.get('model_type')!r:.60} has no {' or '.join(names)}; "
-            "only networks for text can be served"
+            "only text models can be served"
         )
     return found
 

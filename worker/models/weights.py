@@ -1,4 +1,4 @@
-"""A network's tensors under one naming, whatever its family calls them.
+"""Reads a network's tensors, under the same names for every family.
 
     embeddings.word (vocab, hidden)      embeddings.position (max_positions, hidden)
     embeddings.token_type (types, hidden)     embeddings.norm.weight / .bias (hidden,)
@@ -10,7 +10,8 @@
     layers.<i>.down.weight (hidden, intermediate) / .bias            layers.<i>.output_norm.weight / .bias
 
 A linear layer's weight is (out, in), as stored: y = x @ weight.T + bias. A layer's two norms follow its two
-sums, or stand before its two branches if the network is not `post_norm`. What a network lacks is not there.
+residual sums, or precede its two branches if the network is not `post_norm`. Tensors that a network does not
+have are absent.
 """
 
 from collections.abc import Mapping
@@ -27,7 +28,7 @@ from worker.models.tensor_names import TENSOR_NAMES
 
 Weights = Mapping[str, npt.NDArray[np.float32]]
 
-# Heads of other tasks, the pooler that no sentence embedding uses, and buffers of old checkpoints.
+# Heads of other tasks, the pooler, which sentence embeddings do not use, and buffers of old checkpoints.
 _IGNORED = (
     "pooler.",
     "cls.",
@@ -44,9 +45,9 @@ _IGNORED_BUFFER = ".rotary_emb.inv_freq"
 
 
 def read_weights(directory: Path, architecture: Architecture) -> Weights:
-    """All tensors of the network in `directory` as float32, complete and of the right shapes.
+    """All tensors of the network in `directory` as float32, complete and with the right shapes.
 
-    Raises ModelError naming the tensor that is missing, left over, or of another shape.
+    Raises ModelError naming a tensor that is missing, unexpected, or of another shape.
     """
     names = TENSOR_NAMES[architecture.kind]
     stored = _index(directory, names.prefix)
@@ -67,7 +68,7 @@ def read_weights(directory: Path, architecture: Architecture) -> Weights:
 
 
 def tensor_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
-    """Every tensor of the network by our name, with its shape."""
+    """The shape of every tensor of the network, by our name."""
     hidden = architecture.hidden
     shapes: dict[str, tuple[int, ...]] = {"embeddings.word": (architecture.vocab_size, hidden)}
     if architecture.positions == "absolute":
@@ -81,7 +82,7 @@ def tensor_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
         norms.append("final_norm")
     for layer in range(architecture.layers):
         shapes |= _layer_shapes(architecture, f"layers.{layer}")
-        # An embedding norm serves as the norm before the first branch.
+        # The embedding norm also serves as the norm before the first branch.
         if architecture.post_norm or layer > 0 or not architecture.embedding_norm:
             norms.append(f"layers.{layer}.attention_norm")
         norms.append(f"layers.{layer}.output_norm")
@@ -93,7 +94,7 @@ def tensor_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
 
 
 def _layer_shapes(architecture: Architecture, layer: str) -> dict[str, tuple[int, ...]]:
-    """The tensors of one layer but its norms."""
+    """The tensors of one layer, without its norms."""
     hidden, intermediate = architecture.hidden, architecture.intermediate
     attended = architecture.heads * architecture.head_dim
     linear = {
@@ -133,14 +134,14 @@ def _assemble(
 
 
 def _index(directory: Path, prefix: str) -> dict[str, tuple[SafetensorsFile, str]]:
-    """The family's name of each stored tensor -> where it lies, and its name there."""
+    """The family's name of each stored tensor -> its file, and its name there."""
     found: dict[str, tuple[SafetensorsFile, str]] = {}
     for path in weight_files(directory):
         file = SafetensorsFile(path)
         for name in file.names:
             renamed = name.removeprefix(prefix)
             if renamed.startswith("LayerNorm") or ".LayerNorm." in renamed:
-                # Checkpoints from TensorFlow's days.
+                # Checkpoints converted from TensorFlow.
                 renamed = renamed.replace(".gamma", ".weight").replace(".beta", ".bias")
             found[renamed] = (file, name)
     return found

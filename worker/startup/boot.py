@@ -1,23 +1,24 @@
-"""From settings to a profile that is loaded and proven: probe, choose, load, verify."""
+"""Boot: probe the machine once, choose a profile, load it and verify it."""
 
+import os
 import time
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import structlog
 
 from producer.errors import BackendError, ModelError, ProfileError
-from selection import Profile, with_failure
+from selection import Profile, probe, with_failure
 from worker.contract import Backend
 from worker.models.model import Model
 from worker.settings import Settings
-from worker.startup.loader import Loadable, load_profile, read_loadable
-from worker.startup.measurement import measured
-from worker.startup.survey import Survey, measurements_path, survey
+from worker.startup.loader import ModelBundle, load_profile, read_bundle
+from worker.startup.measurement import measure_profiles
+from worker.startup.survey import Probe, Survey, machine_facts, measurements_path, survey
 from worker.startup.verification import Verified
-from worker.startup.verification_record import prove
-from worker.storage.in_use import Hold
-from worker.storage.lock import locked
+from worker.startup.verification_record import ensure_verified
+from worker.storage.lock import FileLock, locked
+from worker.storage.model_lock import ModelLock
 from worker.tokenization.tokenizer import Tokenizer
 
 __all__ = ["Booted", "Survey", "boot", "survey"]
@@ -27,7 +28,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Booted:
-    """A profile that serves: everything loaded and verified, and its part of the cache held.
+    """A profile ready to serve: loaded and verified, with its model's part of the cache locked.
 
     `fingerprint` is that of the model's files.
     """
@@ -39,26 +40,28 @@ class Booted:
     tokenizer: Tokenizer
     backend: Backend
     verified: Verified
-    hold: Hold
+    model_lock: ModelLock
 
 
-def boot(settings: Settings) -> Booted:
-    """Load the first candidate that verifies, saying in the log what was found, taken and dropped.
+def boot(settings: Settings, *, probe: Probe = probe) -> Booted:
+    """Load the first candidate profile that verifies; the log says what was found, chosen and dropped.
 
-    Raises ProfileError with the process's exit code if none serves or the pinned one does not; ModelError.
+    `probe` is called once, and once more after waiting for another worker to measure. Raises ProfileError
+    with the process's exit code if no profile can serve, or the pinned one cannot; ModelError.
     """
-    seen = _surveyed(settings)
+    seen = _survey_measured(settings, probe)
     choice = seen.choice
     for line in choice.log_lines():
         log.info(line)
     if choice.selected is None:
         raise ProfileError(choice.error or "", exit_code=choice.exit_code or 1)
-    hold = Hold(settings.cache_path, seen.manifest.model.name)
-    loadable = read_loadable(seen.manifest, settings)
-    while choice.selected is not None:
-        profile = choice.selected
+    model_lock = ModelLock(settings.cache_path, seen.manifest.model.name)
+    bundle = read_bundle(seen.manifest, settings)
+    for profile in choice.candidates:
+        if profile not in choice.candidates:
+            continue  # loaded exactly like one that has failed
         try:
-            backend, verified = _load(profile, loadable, replace(seen, choice=choice), settings)
+            backend, verified = _load(profile, bundle, replace(seen, choice=choice), settings)
         except (BackendError, ModelError) as error:
             log.error("profile_failed", name=profile.name, reason=str(error))
             choice = with_failure(choice, profile.id, str(error))
@@ -66,28 +69,31 @@ def boot(settings: Settings) -> Booted:
         return Booted(
             survey=replace(seen, choice=choice),
             profile=profile,
-            model=loadable.model,
-            fingerprint=loadable.fingerprint,
-            tokenizer=loadable.tokenizer,
+            model=bundle.model,
+            fingerprint=bundle.fingerprint,
+            tokenizer=bundle.tokenizer,
             backend=backend,
             verified=verified,
-            hold=hold,
+            model_lock=model_lock,
         )
     raise ProfileError(choice.error or "", exit_code=choice.exit_code or 1)
 
 
-def _surveyed(settings: Settings) -> Survey:
-    """The choice; under policy `measured` with a measurement of every runnable profile that can have one."""
-    seen = survey(settings)
+def _survey_measured(settings: Settings, probe: Probe) -> Survey:
+    """The choice; under policy `measured`, with measurements of all runnable profiles that can have one."""
+    facts = machine_facts(settings, probe=probe)
+    seen = survey(settings, facts=facts)
     if not _unmeasured(seen, settings):
         return seen
-    with _only_measurer(settings):
-        seen = survey(settings)  # another worker of this host may have measured meanwhile
+    with _measuring_lock(settings) as lock:
+        if lock is not None and lock.waited:
+            facts = machine_facts(settings, probe=probe)  # the other worker's models have come and gone
+        seen = survey(settings, facts=facts)  # with what another worker of this host has measured
         if missing := _unmeasured(seen, settings):
             names = ", ".join(profile.name for profile in missing)
-            log.info("measuring", reason="policy measured has no measurement of them", profiles=names)
-            measured(settings, profiles=missing)
-            seen = survey(settings)
+            log.info("measuring", reason="policy measured has no measurements of these", profiles=names)
+            measure_profiles(settings, facts=facts, profiles=missing)
+            seen = survey(settings, facts=facts)
     return seen
 
 
@@ -97,23 +103,28 @@ def _unmeasured(seen: Survey, settings: Settings) -> list[Profile]:
     return [profile for profile in seen.choice.candidates if profile.id not in seen.measurements]
 
 
-def _only_measurer(settings: Settings) -> AbstractContextManager[object]:
-    """Workers that measured side by side would measure each other."""
+def _measuring_lock(settings: Settings) -> FileLock | nullcontext[None]:
+    """Lets one worker measure at a time: side by side they would slow each other down."""
     path = measurements_path(settings) / "measuring.lock"
     try:
-        return locked(path, waiting="measuring_wait", reason="another worker measures")
+        return locked(path, waiting="measuring_wait", reason="another worker is measuring")
     except OSError as error:
         log.warning("measuring_not_locked", reason=error.strerror)
         return nullcontext()
 
 
-def _load(profile: Profile, loadable: Loadable, seen: Survey, settings: Settings) -> tuple[Backend, Verified]:
+def _load(
+    profile: Profile, bundle: ModelBundle, seen: Survey, settings: Settings
+) -> tuple[Backend, Verified]:
     gpu = seen.choice.verdict(profile.id).gpu
+    if gpu is not None and gpu.uuid:
+        # By UUID, because the driver and CUDA number GPUs in different orders.
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu.uuid
     started_s = time.perf_counter()
-    backend = load_profile(profile, loadable, settings, facts=seen.facts, gpu=gpu)
+    backend = load_profile(profile, bundle, settings, facts=seen.facts, gpu=gpu)
     loaded_s = time.perf_counter()
     try:
-        verified = prove(backend, profile, loadable, seen, settings)
+        verified = ensure_verified(backend, profile, bundle, seen, settings)
     except BaseException:
         backend.close()
         raise
@@ -121,7 +132,7 @@ def _load(profile: Profile, loadable: Loadable, seen: Survey, settings: Settings
         "profile_verified",
         name=profile.name,
         golden_cosine="none" if verified.golden_cosine is None else f"{verified.golden_cosine:.7f}",
-        company_cosine=round(verified.company_cosine, 7),
+        batch_cosine=round(verified.batch_cosine, 7),
         cached=str(verified.cached).lower(),
         load_s=round(loaded_s - started_s, 2),
         verify_s=round(time.perf_counter() - loaded_s, 2),

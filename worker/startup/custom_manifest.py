@@ -1,4 +1,4 @@
-"""The profiles of a custom model: one for each kind of device, under ids over its graph."""
+"""Makes the manifest of a custom model: a profile for each kind of device, with ids from its graph."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,19 +6,19 @@ from types import MappingProxyType
 
 from selection import Manifest, Profile
 from selection.manifests.manifest import ModelCard, profile_tags, with_id
-from worker.models.custom_files import find_files
+from worker.models.custom_files import find_custom_files
 from worker.models.onnx.graph_file import GraphFile, read_graph
 
-# To the vectors of safetensors beside it. Somebody else's bytes only have to be the same model.
+# To the vectors of the safetensors beside it. The bounds only make sure that it is the same model.
 _MIN_COSINE = {"fp32": 0.99999, "fp16": 0.9999, "bf16": 0.999, "int8": 0.95}
 
 
 def custom_manifest(place: Path, *, model: str) -> Manifest:
-    """A manifest made from a custom model's graph, under the name `model`.
+    """The manifest of a custom model, under the name `model`.
 
     Raises ModelError for a graph that is not understood.
     """
-    found = find_files(place)
+    found = find_custom_files(place)
     graph = read_graph(found.onnx)
     card = ModelCard(name=model, sources=(f"dir:{found.directory}",), weights_sha256=graph.sha256)
     profiles = tuple(with_id(_profile(graph, device), card) for device in ("cuda", "cpu"))
@@ -33,6 +33,6 @@ def _profile(graph: GraphFile, device: str) -> Profile:
         device=device,
         precision=graph.precision,
         min_cosine=_MIN_COSINE[graph.precision],
-        why=f"{graph.path.name}, a custom model's graph.",
+        why=f"{graph.path.name}, the graph of a custom model.",
     )
     return replace(profile, tags=MappingProxyType({**profile_tags(profile), "custom": "true"}))

@@ -1,71 +1,88 @@
-"""Golden vectors: what fp32 gives for known texts of all lengths; shipped, or made here once and kept."""
+"""Golden vectors: known texts and their vectors in fp32, shipped with a manifest or computed here once."""
 
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import structlog
 
 from producer.contract import Truncate
 from producer.errors import BackendError, ModelError
 from selection import Profile
-from worker.backends import load_backend
+from worker.backends import LoadOptions, load_backend
 from worker.backends.token_batches import embed_one_by_one
 from worker.contract import Backend, FloatArray
 from worker.models.custom_model import reference_of
 from worker.reference_texts import golden_texts
 from worker.settings import Settings
-from worker.startup.loader import Loadable
-from worker.storage.json_file import keep_cached, read_cached
+from worker.startup.loader import ModelBundle
+from worker.storage.records import RecordOwner, read_record, write_record
 
 log = structlog.stdlib.get_logger(__name__)
 
-# Which backends make vectors where none are shipped, on the CPU in fp32: the first that builds the network.
+# Backends that compute golden vectors where none are shipped: the first that can run the network.
 _REFERENCES = ("onnx", "torch", "transformers")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Golden:
-    """Texts and the vectors that fp32 gives for them, float32 (n, dim)."""
+    """Texts and their vectors in fp32, float32 (n, dim)."""
 
     texts: tuple[str, ...]
     vectors: FloatArray
 
 
+class _GoldenFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A golden file's JSON: `vectors` is base64 of little-endian float32 (n, dim)."""
+
+    texts: tuple[str, ...]
+    dim: int
+    vectors: bytes
+    owner: RecordOwner = RecordOwner()
+
+    @property
+    def golden(self) -> Golden:
+        """Raises ValueError if there is not one vector for each text."""
+        flat = np.frombuffer(self.vectors, dtype="<f4")
+        return Golden(self.texts, flat.reshape(len(self.texts), self.dim))
+
+
 def read_golden(path: Path) -> Golden:
-    """The golden file of a manifest. Raises ModelError if it is not one."""
+    """The golden vectors in a file. Raises ModelError if it holds none."""
     try:
-        return _from_fields(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, KeyError, ValueError, TypeError) as error:
-        raise ModelError(f"{path} is no golden file: {error}") from error
+        return msgspec.json.decode(path.read_bytes(), type=_GoldenFile).golden
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelError(f"{path} does not hold golden vectors: {error}") from error
 
 
-def kept_golden(loadable: Loadable, settings: Settings) -> Golden | None:
-    """What was made here before for exactly this model, or None."""
-    fields = read_cached(_path(loadable, settings))
+def cached_golden(bundle: ModelBundle, settings: Settings) -> Golden | None:
+    """The golden vectors that an earlier boot computed for exactly these model files, or None."""
+    record = read_record(_path(bundle, settings), _GoldenFile)
     try:
-        return None if fields is None else _from_fields(fields)
-    except (KeyError, ValueError, TypeError):
+        return None if record is None else record.golden
+    except ValueError:
         return None
 
 
-def make_golden(profile: Profile, loadable: Loadable, settings: Settings) -> Golden | None:
-    """Golden vectors from the fp32 reference on the CPU, kept for the next boot.
+def make_golden(profile: Profile, bundle: ModelBundle, settings: Settings) -> Golden | None:
+    """Compute golden vectors with the fp32 reference on the CPU, and cache them for the next boot.
 
-    None if the profile is that reference itself, computes no embedding, or no reference builds the network.
+    None if the profile is itself the reference, computes no embeddings, or no reference can run the network.
     """
     if profile.backend == "fake":
         return None
-    model, is_custom = loadable.model, loadable.model.graph is not None
+    model, is_custom = bundle.model, bundle.model.graph is not None
     if is_custom:
         reference = reference_of(model)
         if reference is None:
-            log.warning("golden_missing", reason="custom model without known weights: nothing is compared")
+            log.warning(
+                "golden_missing", reason="custom model without known weights: vectors are not compared"
+            )
             return None
         model = reference
     for name in _REFERENCES:
@@ -73,44 +90,44 @@ def make_golden(profile: Profile, loadable: Loadable, settings: Settings) -> Gol
             return None
         try:
             backend = load_backend(
-                name, model, device="cpu", precision="fp32", num_threads=settings.num_threads
+                name, model, LoadOptions(device="cpu", precision="fp32", num_threads=settings.num_threads)
             )
         except BackendError as error:
-            log.info("golden_reference_unfit", backend=name, reason=str(error))
+            log.info("golden_reference_unusable", backend=name, reason=str(error))
             continue
-        log.info("golden_made_once", backend=name, device="cpu", precision="fp32")
-        return _make(backend, loadable, settings)
-    log.warning("golden_missing", reason="no fp32 reference builds this network: nothing is compared")
+        log.info("golden_computed", backend=name, device="cpu", precision="fp32")
+        return _make(backend, bundle, settings)
+    log.warning("golden_missing", reason="no fp32 reference can run this network: vectors are not compared")
     return None
 
 
-def _make(backend: Backend, loadable: Loadable, settings: Settings) -> Golden:
-    texts = golden_texts(loadable.model.max_text_tokens)
+def _make(backend: Backend, bundle: ModelBundle, settings: Settings) -> Golden:
+    texts = golden_texts(bundle.model.max_text_tokens)
     try:
-        vectors = embed_one_by_one(backend, loadable.tokenizer.encode(texts, Truncate.END).tokens)
+        vectors = embed_one_by_one(backend, bundle.tokenizer.encode(texts, Truncate.END).tokens)
     finally:
         backend.close()
     if not np.isfinite(vectors).all():
-        raise ModelError("the model gives vectors that are not finite even in fp32; its weights are damaged")
-    owner = {"model": settings.model}
-    keep_cached(_path(loadable, settings), {"of": owner, "texts": texts, **golden_fields(vectors)})
+        raise ModelError("the model gives vectors that are not finite, even in fp32: its weights are damaged")
+    record = _GoldenFile(
+        texts=tuple(texts),
+        dim=vectors.shape[1],
+        vectors=vectors.astype("<f4").tobytes(),
+        owner=RecordOwner(model=settings.model),
+    )
+    write_record(_path(bundle, settings), record)
     return Golden(texts, vectors)
 
 
 def golden_fields(vectors: FloatArray) -> dict[str, Any]:
-    """Vectors as a golden file holds them: base64 of little-endian float32 (n, dim)."""
+    """The part of a golden file that holds vectors, float32 (n, dim)."""
     return {
         "dim": vectors.shape[1],
         "vectors": base64.b64encode(vectors.astype("<f4").tobytes()).decode(),
     }
 
 
-def _from_fields(fields: Mapping[str, Any]) -> Golden:
-    flat = np.frombuffer(base64.b64decode(fields["vectors"]), dtype="<f4")
-    return Golden(tuple(fields["texts"]), flat.reshape(len(fields["texts"]), int(fields["dim"])))
-
-
-def _path(loadable: Loadable, settings: Settings) -> Path:
-    texts = json.dumps(golden_texts(loadable.model.max_text_tokens)).encode()
-    name = hashlib.sha256(loadable.fingerprint.encode() + texts).hexdigest()[:32]
+def _path(bundle: ModelBundle, settings: Settings) -> Path:
+    texts = json.dumps(golden_texts(bundle.model.max_text_tokens)).encode()
+    name = hashlib.sha256(bundle.fingerprint.encode() + texts).hexdigest()[:32]
     return settings.cache_path / "golden" / f"{name}.json"

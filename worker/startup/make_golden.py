@@ -1,8 +1,8 @@
-"""Computes golden vectors with sentence-transformers in fp32.
+"""Computes golden vectors with sentence-transformers in fp32, to ship with a manifest.
 
     python -m worker.startup.make_golden DIR -o FILE
 
-A tool for whoever adds a model. It needs torch and sentence-transformers (extra `peers`); workers do not.
+For those who add a model. Needs torch and sentence-transformers (extra `peers`), which workers do not.
 """
 
 import json
@@ -20,23 +20,23 @@ from worker.reference_texts import golden_texts
 from worker.startup.golden import golden_fields
 
 
-def embed(directory: Path, texts: Sequence[str]) -> npt.NDArray[np.float32]:
-    """What sentence-transformers gives for the texts, one at a time, on the CPU: float32 (n, dim)."""
+def reference_vectors(directory: Path, texts: Sequence[str]) -> npt.NDArray[np.float32]:
+    """The texts' vectors by sentence-transformers in fp32, one at a time on the CPU: float32 (n, dim)."""
     import torch
     from sentence_transformers import SentenceTransformer
 
-    # Said aloud, because transformers otherwise computes in whatever type the checkpoint is stored.
+    # Explicit, because transformers would otherwise compute in the type of the checkpoint.
     reference = SentenceTransformer(str(directory), device="cpu", model_kwargs={"dtype": torch.float32})
-    # Alone, so that no rounding of a neighbour's padding gets in.
+    # One text per batch, so that padding does not change how vectors are rounded.
     vectors: npt.NDArray[np.float32] = reference.encode(list(texts), batch_size=1, show_progress_bar=False)
     return vectors
 
 
 def golden(directory: Path) -> dict[str, Any]:
-    """The golden file's content."""
+    """The content of the model's golden file."""
     model = read_model(directory)
     texts = golden_texts(model.max_text_tokens)
-    vectors = embed(directory, texts)
+    vectors = reference_vectors(directory, texts)
     made_with = ("sentence-transformers", "transformers", "torch", "tokenizers")
     return {
         "model": directory.resolve().name,
@@ -50,7 +50,7 @@ def golden(directory: Path) -> dict[str, Any]:
 @click.command()
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True)
-@click.option("--name", help="The model's name to write down, if the directory's name is another.")
+@click.option("--name", help="Name of the model, if it differs from the directory's.")
 def main(directory: Path, output: Path, name: str | None) -> None:
     """Write golden vectors of the model in DIRECTORY, made with sentence-transformers in fp32."""
     content = golden(directory) | ({"model": name} if name else {})

@@ -1,18 +1,22 @@
-"""Which profile is the fastest here: each measured in a process of its own, told as a table, and kept."""
+"""Measures how fast each profile is on this machine, and keeps what it finds for policy `measured`."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import structlog
 
 from producer.errors import ProfileError
-from selection import Measurement, Profile, store_measurement
+from selection import Facts, Measurement, Profile, store_measurement
+from selection.machine.facts import Gpu
 from worker.settings import Settings
-from worker.startup.survey import measurement_keys, measurements_path, survey
+from worker.startup.measurement_process import MeasurementAnswer, MeasurementRequest
+from worker.startup.survey import machine_facts, measurement_keys, measurements_path, survey
 from worker.telemetry.channel import watched_input
 
 log = structlog.stdlib.get_logger(__name__)
@@ -21,8 +25,8 @@ _LIMIT_S = 900
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
-    """One profile's measurement, or why there is none."""
+class MeasurementRow:
+    """One profile's measurement, or the reason why it failed."""
 
     profile: Profile
     measurement: Measurement | None
@@ -41,31 +45,35 @@ class Row:
         }
 
 
-def measured(settings: Settings, *, profiles: Sequence[Profile] | None = None) -> list[Row]:
-    """Measure these profiles, or every runnable one, one after the other, and keep what was found.
+def measure_profiles(
+    settings: Settings, *, facts: Facts | None = None, profiles: Sequence[Profile] | None = None
+) -> list[MeasurementRow]:
+    """Measure these profiles, or every runnable one, in turn, and store the measurements in the cache.
 
-    Where the cache cannot be written the log says so. Raises ProfileError if none is runnable.
+    `facts` are this machine's, probed if None. A cache that cannot be written is logged. Raises ProfileError
+    if no profile is runnable.
     """
-    seen = survey(settings.model_copy(update={"policy": "rules"}))
+    facts = machine_facts(settings) if facts is None else facts
+    seen = survey(settings.model_copy(update={"policy": "rules"}), facts=facts)
     wanted = seen.choice.candidates if profiles is None else profiles
     if not wanted:
         raise ProfileError(seen.choice.error or "", exit_code=seen.choice.exit_code or 1)
-    keys = measurement_keys(seen.choice, seen.facts, settings)
+    keys = measurement_keys(seen.choice, facts, settings)
     rows = []
     for profile in wanted:
-        row = _measure_apart(profile, settings)
+        row = _measure_in_process(profile, settings, facts, gpu=seen.choice.verdict(profile.id).gpu)
         if row.measurement is not None and profile.id in keys:
             try:
                 store_measurement(measurements_path(settings), keys[profile.id], row.measurement)
             except OSError as error:
-                log.warning("measurement_not_kept", name=profile.name, reason=error.strerror)
+                log.warning("measurement_not_stored", name=profile.name, reason=error.strerror)
         log.info("measured", name=profile.name, **row.fields)
         rows.append(row)
     return rows
 
 
-def table(rows: Sequence[Row]) -> str:
-    """The rows as text: the fastest first, then the failures with their reasons."""
+def table(rows: Sequence[MeasurementRow]) -> str:
+    """The rows as text: the fastest first, then the failures and their reasons."""
     head = ("profile", "texts/s", "tokens/s", "memory", "worst cosine", "mean cosine", "load")
     lines = [f"{head[0]:<28}" + "".join(f"{name:>14}" for name in head[1:])]
     numbers = [(row.profile, row.measurement) for row in rows if row.measurement is not None]
@@ -85,12 +93,12 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def as_json(rows: Sequence[Row]) -> str:
-    """The rows as one JSON list, in the order they were measured; see docs/selection.md."""
+def as_json(rows: Sequence[MeasurementRow]) -> str:
+    """The rows as one JSON list, in the order of measuring; see docs/selection.md."""
     return json.dumps([_fields(row) for row in rows], indent=1)
 
 
-def _fields(row: Row) -> dict[str, Any]:
+def _fields(row: MeasurementRow) -> dict[str, Any]:
     found = row.measurement
     return {
         "id": row.profile.id,
@@ -107,25 +115,31 @@ def _fields(row: Row) -> dict[str, Any]:
     }
 
 
-def _measure_apart(profile: Profile, settings: Settings) -> Row:
+def _measure_in_process(
+    profile: Profile, settings: Settings, facts: Facts, *, gpu: Gpu | None
+) -> MeasurementRow:
     pinned = settings.model_copy(update={"policy": "rules", "model_profile": profile.id, "tags_selector": ""})
+    request = MeasurementRequest(settings=pinned.model_dump(mode="json"), facts=facts)
+    # By UUID, because the driver and CUDA number GPUs in different orders.
+    device = {"CUDA_VISIBLE_DEVICES": gpu.uuid} if gpu is not None and gpu.uuid else {}
     try:
-        with watched_input(pinned.model_dump_json()) as stdin:
+        with watched_input(msgspec.json.encode(request).decode()) as stdin:
             done = subprocess.run(
                 [sys.executable, "-m", "worker.startup.measurement_process", profile.id],
                 stdin=stdin,
                 capture_output=True,
-                text=True,
+                env={**os.environ, **device},
                 timeout=_LIMIT_S,
                 check=False,
             )
     except subprocess.TimeoutExpired:
-        return Row(profile=profile, measurement=None, failure=f"it was not done after {_LIMIT_S} s")
+        return MeasurementRow(profile=profile, measurement=None, failure=f"not done after {_LIMIT_S} s")
     if done.returncode != 0:
-        said = (done.stderr.strip().splitlines() or ["and said nothing"])[-1]
-        failure = f"its process ended with status {done.returncode}: {said:.200}"
-        return Row(profile=profile, measurement=None, failure=failure)
-    content = json.loads(done.stdout)
-    if "error" in content:
-        return Row(profile=profile, measurement=None, failure=content["error"])
-    return Row(profile=profile, measurement=Measurement(**content))
+        last_line = (done.stderr.decode(errors="replace").strip().splitlines() or ["no output"])[-1]
+        failure = f"its process ended with status {done.returncode}: {last_line:.200}"
+        return MeasurementRow(profile=profile, measurement=None, failure=failure)
+    try:
+        answer = msgspec.json.decode(done.stdout, type=MeasurementAnswer)
+    except ValueError as error:
+        return MeasurementRow(profile=profile, measurement=None, failure=f"its output is not JSON: {error}")
+    return MeasurementRow(profile=profile, measurement=answer.measurement, failure=answer.failure)

@@ -1,25 +1,26 @@
-"""One profile measured in a process of its own.
+"""Measures one profile in a process of its own.
 
     python -m worker.startup.measurement_process PROFILE_ID
 
-The first line of standard input has the settings as JSON; the process ends when that input is closed.
-Memory is freed when the process ends, and a crash ends nothing but the measurement.
+The first line of standard input is the request as JSON, which brings the machine's facts: nothing is probed.
+The process ends when that input is closed. Its end frees all memory; a crash ends only the measurement.
 """
 
-import json
 import os
 import resource
 import statistics
 import sys
 import time
 from collections import deque
-from dataclasses import asdict
+from typing import Any
 
+import msgspec
 import numpy as np
 
 from producer.errors import EmbedmillError, ProfileError
-from selection import Measurement, probe
+from selection import Facts, Measurement
 from selection.machine.facts import Gpu
+from selection.machine.probe_gpus import find_gpus
 from worker.backends.token_batches import take
 from worker.batching.packing import Budget, pack
 from worker.batching.runner import MAX_IN_FLIGHT
@@ -27,51 +28,68 @@ from worker.contract import Backend, Handle, Tokens
 from worker.models.model import Model
 from worker.settings import Settings
 from worker.startup.length_mix import length_mix
-from worker.startup.loader import load_profile, read_loadable
+from worker.startup.loader import load_profile, read_bundle
 from worker.startup.survey import survey
-from worker.startup.verification import Owed, owed_by, verify
+from worker.startup.verification import CosineBounds, cosine_bounds, verify_backend
 from worker.startup.verification_record import golden_for
 from worker.telemetry.channel import end_with_parent
 from worker.telemetry.logs import configure_logs
 
-_NUM_BATCHES = 4  # about, in a round over them all
+_NUM_BATCHES = 4  # roughly, per round
 _MIN_ROUNDS, _MIN_S, _MAX_S = 3, 2.0, 60.0
 
 
+class MeasurementRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What the process reads from its standard input: settings that pin the profile, and the machine."""
+
+    settings: dict[str, Any]
+    facts: Facts
+
+
+class MeasurementAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What the process prints: the measurement, or the reason why there is none."""
+
+    measurement: Measurement | None = None
+    failure: str = ""
+
+
 def main() -> None:
-    """Print the measurement, or the error, as one JSON object."""
-    settings = Settings(**json.loads(sys.stdin.readline()))
+    """Measure as requested on standard input, and print the answer as one JSON object."""
+    request = msgspec.json.decode(sys.stdin.readline(), type=MeasurementRequest)
     end_with_parent(grace_s=0)  # a worker that is started anew needs the device
+    settings = Settings(**request.settings)
     configure_logs(settings.log_level, jsonl=settings.jsonl_logging)
     try:
-        content = asdict(measure_here(settings, sys.argv[1]))
+        measurement = measure_here(settings, request.facts, profile_id=sys.argv[1])
+        answer = MeasurementAnswer(measurement=measurement)
     except EmbedmillError as error:
-        content = {"error": str(error)}
-    json.dump(content, sys.stdout)
+        answer = MeasurementAnswer(failure=str(error))
+    sys.stdout.buffer.write(msgspec.json.encode(answer))
 
 
-def measure_here(settings: Settings, profile_id: str) -> Measurement:
+def measure_here(settings: Settings, facts: Facts, *, profile_id: str) -> Measurement:
     """Load the profile in this process, compare it with the golden vectors, and time it.
 
     Raises ProfileError, BackendError, ModelError or SettingsError.
     """
-    seen = survey(settings)
+    seen = survey(settings, facts=facts)
     profile = seen.choice.selected
     if profile is None or profile.id != profile_id:
         raise ProfileError(seen.choice.error or f"{profile_id} is not pinned", exit_code=1)
     gpu = seen.choice.verdict(profile_id).gpu
-    loadable = read_loadable(seen.manifest, settings)
-    golden = golden_for(profile, loadable, seen.manifest, settings)
+    bundle = read_bundle(seen.manifest, settings)
+    golden = golden_for(profile, bundle, seen.manifest, settings)
+    free_before_bytes = _free_bytes(gpu)
     started_s = time.perf_counter()
-    backend = load_profile(profile, loadable, settings, facts=seen.facts, gpu=gpu)
+    backend = load_profile(profile, bundle, settings, facts=facts, gpu=gpu)
     load_s = time.perf_counter() - started_s
     try:
-        # How near to fp32 is near enough is for `choose` to say.
-        owed = Owed(company=owed_by(profile).company)
-        seen_cosines = verify(backend, loadable.tokenizer, golden, owed)
-        batches = _batches(backend, loadable.model, settings)
+        # Whether it is close enough to fp32 is for `choose` to decide.
+        bounds = CosineBounds(batch=cosine_bounds(profile).batch)
+        verified = verify_backend(backend, bundle.tokenizer, golden, bounds)
+        batches = _batches(backend, bundle.model, settings)
         round_s = _round_s(backend, batches)
-        memory_bytes = _memory_bytes(gpu)
+        memory_bytes = _memory_bytes(gpu, free_before_bytes)
     finally:
         backend.close()
     return Measurement(
@@ -79,32 +97,32 @@ def measure_here(settings: Settings, profile_id: str) -> Measurement:
         tokens_per_s=sum(len(each.ids) for each in batches) / round_s,
         texts_per_s=sum(len(each) for each in batches) / round_s,
         memory_bytes=memory_bytes,
-        # Without golden vectors the profile is the fp32 reference itself.
-        worst_cosine=1.0 if seen_cosines.golden_cosine is None else seen_cosines.golden_cosine,
-        mean_cosine=1.0 if seen_cosines.mean_cosine is None else seen_cosines.mean_cosine,
+        # A profile without golden vectors is itself the fp32 reference.
+        worst_cosine=1.0 if verified.golden_cosine is None else verified.golden_cosine,
+        mean_cosine=1.0 if verified.mean_cosine is None else verified.mean_cosine,
         load_s=load_s,
     )
 
 
 def _batches(backend: Backend, model: Model, settings: Settings) -> list[Tokens]:
-    """Random tokens of the vocabulary in texts of the mix's lengths, packed as a full queue would be."""
+    """Random tokens in texts with the mix's lengths, packed into batches as from a full queue."""
     random = np.random.default_rng(0)
     mix = np.minimum(length_mix(settings).lengths, backend.max_text_tokens)
     num_texts = 1 + int(_NUM_BATCHES * backend.max_batch_tokens / mix.mean())
     lengths = random.choice(mix, num_texts)
     offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
     vocabulary = model.network.vocab_size
-    # Special tokens come first in the vocabularies we know, and some models treat padding differently.
+    # Not the first ids: vocabularies begin with special tokens, and some models treat padding differently.
     ids = random.integers(min(1000, vocabulary // 2), vocabulary, int(offsets[-1]), dtype=np.int32)
     texts = Tokens(ids, offsets)
     budget = Budget(
         max_tokens=backend.max_batch_tokens, max_texts=backend.max_batch_texts, padded=backend.padded
     )
-    batches, waiting = [], np.arange(num_texts)
-    while len(waiting):
-        picked = pack(lengths[waiting], budget=budget)
-        batches.append(take(texts, waiting[picked]))
-        waiting = np.delete(waiting, picked)
+    batches, pending = [], np.arange(num_texts)
+    while len(pending):
+        picked = pack(lengths[pending], budget=budget)
+        batches.append(take(texts, pending[picked]))
+        pending = np.delete(pending, picked)
     return batches
 
 
@@ -125,14 +143,20 @@ def _round_s(backend: Backend, batches: list[Tokens]) -> float:
     return statistics.median(rounds)
 
 
-def _memory_bytes(gpu: Gpu | None) -> int:
-    """What the GPU has lost since it was looked at, or the most this process had in memory."""
+def _memory_bytes(gpu: Gpu | None, free_before_bytes: int | None) -> int:
+    """GPU memory taken since `free_before_bytes`, 0 if unknown; on the CPU this process's peak."""
     if gpu is None:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    now = next((each for each in probe(os.environ).gpus if each.uuid == gpu.uuid), None)
-    if now is None or now.memory_free_bytes is None or gpu.memory_free_bytes is None:
+    free_now_bytes = _free_bytes(gpu)
+    if free_before_bytes is None or free_now_bytes is None:
         return 0
-    return max(0, gpu.memory_free_bytes - now.memory_free_bytes)
+    return max(0, free_before_bytes - free_now_bytes)
+
+
+def _free_bytes(gpu: Gpu | None) -> int | None:
+    """Free memory of the GPU at this moment, None if the driver does not say."""
+    visible = find_gpus(os.environ).visible if gpu is not None else ()
+    return next((each.memory_free_bytes for each in visible if gpu and each.uuid == gpu.uuid), None)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""What this machine is, what the model offers, and what would be chosen; nothing is loaded."""
+"""The survey before anything is loaded: the machine, the model's profiles, and the choice among them."""
 
 import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,9 @@ from worker.settings import Settings
 from worker.startup.custom_manifest import custom_manifest
 from worker.startup.length_mix import length_mix
 
+#: Tells what a machine is, given its environment variables.
+Probe = Callable[[Mapping[str, str]], Facts]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
@@ -37,15 +41,20 @@ class Survey:
     measurements: dict[str, Measurement]
 
 
-def survey(settings: Settings, *, facts_file: Path | None = None) -> Survey:
-    """Look at this machine, or at the one that a facts file describes, and choose.
+def machine_facts(settings: Settings, *, probe: Probe = probe) -> Facts:
+    """Probe this machine, without its GPUs if the settings say so."""
+    return probe({**os.environ, "NIM_CPU_ONLY": "1"} if settings.cpu_only else os.environ)
+
+
+def survey(settings: Settings, *, facts: Facts | None = None, facts_file: Path | None = None) -> Survey:
+    """Choose among the model's profiles for the given machine; this machine is probed if none is given.
 
     Raises SettingsError for a manifest, a facts file or a file of lengths that cannot be read, ModelError for
     a custom model that is not understood.
     """
-    environ = dict(os.environ) | ({"NIM_CPU_ONLY": "1"} if settings.cpu_only else {})
     try:
-        facts = probe(environ) if facts_file is None else load_facts(facts_file)
+        if facts is None:
+            facts = machine_facts(settings) if facts_file is None else load_facts(facts_file)
         manifest = _manifest(settings)
     except (ManifestError, FactsError) as error:
         raise SettingsError(str(error)) from error
@@ -59,7 +68,7 @@ def survey(settings: Settings, *, facts_file: Path | None = None) -> Survey:
 
 
 def measurement_keys(choice: Choice, facts: Facts, settings: Settings) -> dict[str, MeasurementKey]:
-    """Under which key the measurement of each runnable profile is kept, by profile id.
+    """The key of each runnable profile's measurement, by profile id.
 
     Raises SettingsError if the file of lengths cannot be read.
     """
@@ -72,7 +81,7 @@ def measurement_keys(choice: Choice, facts: Facts, settings: Settings) -> dict[s
 
 
 def measurements_path(settings: Settings) -> Path:
-    """The folder that keeps measurements."""
+    """The cache's folder of measurements."""
     return settings.cache_path / "measurements"
 
 

@@ -1,4 +1,4 @@
-"""A profile serves only after it gave the golden vectors on this very machine."""
+"""Verification: a profile serves only after it has reproduced golden vectors on this machine."""
 
 from dataclasses import dataclass
 
@@ -14,92 +14,109 @@ from worker.reference_texts import golden_texts
 from worker.startup.golden import Golden
 from worker.tokenization.tokenizer import Tokenizer
 
-# A text alone and the same text among others may differ by the rounding of 16 bit, or by what a profile of
-# fewer bits may differ from fp32: there a rounding decides which of two coarse values an element gets.
-_COMPANY_COSINE = 0.9999
+# A text alone and in a batch may differ by 16-bit rounding, or by as much as a profile with fewer bits may
+# differ from fp32: there a rounding decides which of two coarse values an element takes.
+_MIN_BATCH_COSINE = 0.9999
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
-    """What was seen: worst and mean cosine to the golden vectors, None without any, and alone to in company.
+    """Cosines that verification found.
 
-    `cached` is true if an earlier boot saw it and this one ran the full batch only.
+    `golden_cosine` is the worst and `mean_cosine` the mean to the golden vectors, None without any.
+    `batch_cosine` is the worst of a text in a full batch to the same text alone. `cached` is true if an
+    earlier boot found them and this one ran the full batch only.
     """
 
     golden_cosine: float | None
     mean_cosine: float | None
-    company_cosine: float
+    batch_cosine: float
     cached: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Owed:
-    """The least cosines: to the golden vectors the worst and the mean, and in company to alone."""
+class CosineBounds:
+    """The least cosines a profile may show: worst and mean to the golden vectors, and in a batch to alone."""
 
     worst: float = -1.0
     mean: float = -1.0
-    company: float = _COMPANY_COSINE
+    batch: float = _MIN_BATCH_COSINE
 
 
-def owed_by(profile: Profile) -> Owed:
-    """What the profile owes before it may serve."""
-    return Owed(
+def cosine_bounds(profile: Profile) -> CosineBounds:
+    """The bounds that a profile must keep before it may serve."""
+    return CosineBounds(
         worst=profile.min_cosine,
         mean=profile.min_mean_cosine or -1.0,
-        company=min(_COMPANY_COSINE, profile.min_cosine),
+        batch=min(_MIN_BATCH_COSINE, profile.min_cosine),
     )
 
 
-def verify(backend: Backend, tokenizer: Tokenizer, golden: Golden | None, owed: Owed) -> Verified:
-    """Embed known texts one by one and in one full batch; BackendError if a vector is not what it must be."""
+def verify_backend(
+    backend: Backend, tokenizer: Tokenizer, golden: Golden | None, bounds: CosineBounds
+) -> Verified:
+    """Embed known texts one by one and in one full batch, and compare.
+
+    Raises BackendError if a vector is not finite or a cosine is below its bound.
+    """
     texts = golden_texts(tokenizer.max_tokens) if golden is None else golden.texts
     tokens = tokenizer.encode(texts, Truncate.END).tokens
     alone = embed_one_by_one(backend, tokens)
-    _refuse_infinite(alone)
+    _check_finite(alone)
     picked = full_batch(tokens.lengths, backend)
     together = backend.collect(backend.launch(take(tokens, picked)))
-    _refuse_infinite(together)
-    company = float(_cosines(together, alone[picked]).min())
-    if company < owed.company:
+    _check_finite(together)
+    batch_cosine = float(_cosines(together, alone[picked]).min())
+    if batch_cosine < bounds.batch:
         raise BackendError(
-            f"a text's vector depends on its company: cosine {company:.6f} to itself alone, "
-            f"the profile owes {owed.company}"
+            f"a text's vector depends on the rest of its batch: its cosine to the same text alone is "
+            f"{batch_cosine:.6f}, the profile's minimum is {bounds.batch}"
         )
     if golden is None:
-        return Verified(golden_cosine=None, mean_cosine=None, company_cosine=company)
-    found = _golden_cosines(alone, golden.vectors, owed)
-    return Verified(golden_cosine=float(found.min()), mean_cosine=float(found.mean()), company_cosine=company)
+        return Verified(golden_cosine=None, mean_cosine=None, batch_cosine=batch_cosine)
+    found = _check_golden(alone, golden.vectors, bounds)
+    return Verified(
+        golden_cosine=float(found.min()), mean_cosine=float(found.mean()), batch_cosine=batch_cosine
+    )
 
 
-def run_full_batch(backend: Backend, tokenizer: Tokenizer, golden: Golden | None, owed: Owed) -> None:
-    """Embed one full batch of known texts; BackendError if a vector is not what it must be."""
+def run_full_batch(
+    backend: Backend, tokenizer: Tokenizer, golden: Golden | None, bounds: CosineBounds
+) -> None:
+    """Embed one full batch of known texts, and compare it with their golden vectors if there are any.
+
+    Raises BackendError if a vector is not finite or a cosine is below its bound.
+    """
     texts = golden_texts(tokenizer.max_tokens) if golden is None else golden.texts
     tokens = tokenizer.encode(texts, Truncate.END).tokens
     picked = full_batch(tokens.lengths, backend)
     together = backend.collect(backend.launch(take(tokens, picked)))
-    _refuse_infinite(together)
+    _check_finite(together)
     if golden is not None:
-        _golden_cosines(together, golden.vectors[picked], owed)
+        _check_golden(together, golden.vectors[picked], bounds)
 
 
-def _golden_cosines(vectors: FloatArray, golden: FloatArray, owed: Owed) -> npt.NDArray[np.float64]:
+def _check_golden(vectors: FloatArray, golden: FloatArray, bounds: CosineBounds) -> npt.NDArray[np.float64]:
+    """Each vector's cosine to its golden one. Raises BackendError below the bounds."""
     if golden.shape != vectors.shape:
         raise BackendError(
-            f"the vectors have {vectors.shape[1]} dimensions, the golden ones {golden.shape[1]}"
+            f"the vectors have {vectors.shape[1]} dimensions, the golden vectors {golden.shape[1]}"
         )
     found = _cosines(vectors, golden)
-    if found.min() < owed.worst:
+    if found.min() < bounds.worst:
         raise BackendError(
-            f"the worst golden vector has cosine {found.min():.6f}, the profile owes {owed.worst}"
+            f"the worst cosine to the golden vectors is {found.min():.6f}, the profile's minimum is "
+            f"{bounds.worst}"
         )
-    if found.mean() < owed.mean:
+    if found.mean() < bounds.mean:
         raise BackendError(
-            f"the golden vectors have a mean cosine of {found.mean():.6f}, the profile owes {owed.mean}"
+            f"the mean cosine to the golden vectors is {found.mean():.6f}, the profile's minimum is "
+            f"{bounds.mean}"
         )
     return found
 
 
-def _refuse_infinite(vectors: FloatArray) -> None:
+def _check_finite(vectors: FloatArray) -> None:
     if not np.isfinite(vectors).all():
         raise BackendError("the profile gives vectors that are not finite")
 

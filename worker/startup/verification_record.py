@@ -1,75 +1,72 @@
-"""The proof that a profile may serve here: compared in full once, remembered, and a full batch every time."""
+"""Verification records: a full comparison is done once and remembered; a full batch is run at every boot."""
 
 import hashlib
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
+
+import msgspec
 
 from selection import Manifest, Profile
 from worker.contract import Backend
 from worker.settings import Settings
-from worker.startup.golden import Golden, kept_golden, make_golden, read_golden
-from worker.startup.loader import Loadable
+from worker.startup.golden import Golden, cached_golden, make_golden, read_golden
+from worker.startup.loader import ModelBundle
 from worker.startup.survey import Survey
-from worker.startup.verification import Verified, owed_by, run_full_batch, verify
-from worker.storage.json_file import keep_cached, read_cached
+from worker.startup.verification import Verified, cosine_bounds, run_full_batch, verify_backend
+from worker.storage.records import RecordOwner, read_record, write_record
 
-# Besides the inference libraries, which are facts: what else lies between a text and its vector.
+# Libraries between a text and its vector, besides the inference libraries, which are facts.
 _LIBRARIES = ("embedmill", "numpy", "onnx", "tokenizers", "triton")
 
 
-def prove(
-    backend: Backend, profile: Profile, loadable: Loadable, seen: Survey, settings: Settings
+class _VerificationRecord(msgspec.Struct, frozen=True, kw_only=True):
+    verified: Verified
+    owner: RecordOwner
+
+
+def ensure_verified(
+    backend: Backend, profile: Profile, bundle: ModelBundle, seen: Survey, settings: Settings
 ) -> Verified:
-    """What the comparison with the golden vectors saw, now or at an earlier boot under the same conditions.
+    """Verify a loaded profile, or recall what an earlier boot found under the same conditions.
 
     Raises BackendError if a vector is not what it must be, ModelError for broken golden vectors.
     """
-    name = _key(profile, loadable, seen, settings)
+    name = _key(profile, bundle, seen, settings)
     path = settings.cache_path / "verified" / f"{name}.json"
-    known = _known(path) if settings.verify == "cached" else None
-    if known is not None:
-        golden = _golden_at_hand(loadable, seen.manifest, settings)
-        run_full_batch(backend, loadable.tokenizer, golden, owed_by(profile))
-        return known
-    golden = golden_for(profile, loadable, seen.manifest, settings)
-    verified = verify(backend, loadable.tokenizer, golden, owed_by(profile))
-    owner = {"model": seen.manifest.model.name, "profile": profile.name}
-    keep_cached(path, {"of": owner, **asdict(verified)})
+    record = read_record(path, _VerificationRecord) if settings.verify == "cached" else None
+    if record is not None:
+        golden = _golden_at_hand(bundle, seen.manifest, settings)
+        run_full_batch(backend, bundle.tokenizer, golden, cosine_bounds(profile))
+        return replace(record.verified, cached=True)
+    golden = golden_for(profile, bundle, seen.manifest, settings)
+    verified = verify_backend(backend, bundle.tokenizer, golden, cosine_bounds(profile))
+    owner = RecordOwner(model=seen.manifest.model.name, profile=profile.name)
+    write_record(path, _VerificationRecord(verified=verified, owner=owner))
     return verified
 
 
-def golden_for(profile: Profile, loadable: Loadable, manifest: Manifest, settings: Settings) -> Golden | None:
-    """The golden vectors a profile is compared with, made here if need be; None if there can be none.
+def golden_for(
+    profile: Profile, bundle: ModelBundle, manifest: Manifest, settings: Settings
+) -> Golden | None:
+    """The golden vectors a profile is compared with, computed if need be; None if there cannot be any.
 
     Raises ModelError.
     """
-    return _golden_at_hand(loadable, manifest, settings) or make_golden(profile, loadable, settings)
+    return _golden_at_hand(bundle, manifest, settings) or make_golden(profile, bundle, settings)
 
 
-def _golden_at_hand(loadable: Loadable, manifest: Manifest, settings: Settings) -> Golden | None:
+def _golden_at_hand(bundle: ModelBundle, manifest: Manifest, settings: Settings) -> Golden | None:
     shipped = manifest.model.golden
-    return read_golden(shipped) if shipped is not None else kept_golden(loadable, settings)
+    return read_golden(shipped) if shipped is not None else cached_golden(bundle, settings)
 
 
-def _known(path: Path) -> Verified | None:
-    fields = read_cached(path)
-    if fields is None:
-        return None
-    fields.pop("of", None)
-    try:
-        return replace(Verified(**fields), cached=True)
-    except TypeError:
-        return None
-
-
-def _key(profile: Profile, loadable: Loadable, seen: Survey, settings: Settings) -> str:
+def _key(profile: Profile, bundle: ModelBundle, seen: Survey, settings: Settings) -> str:
     """A digest of everything that could change the vectors or what they are compared with."""
     facts, gpu, shipped = seen.facts, seen.choice.verdict(profile.id).gpu, seen.manifest.model.golden
     parts = {
         "profile": profile.id,
-        "model": loadable.fingerprint,
+        "model": bundle.fingerprint,
         "golden": hashlib.sha256(read_golden(shipped).vectors.tobytes()).hexdigest() if shipped else "",
         "runtimes": sorted(f"{each.name} {each.version} {each.cuda}" for each in facts.runtimes),
         "libraries": [f"{name} {_version(name)}" for name in _LIBRARIES],

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from worker.startup.make_golden import embed
+from worker.startup.make_golden import reference_vectors
 
 
 def main(directory: Path) -> None:
@@ -19,7 +19,7 @@ def main(directory: Path) -> None:
     texts = [" ".join(random.choice(words, num)) for num in num_words]
     packed = np.frombuffer("\n".join(texts).encode(), dtype=np.uint8)
     np.savez_compressed(
-        Path(__file__).with_name("minilm_texts"), texts=packed, vectors=embed(directory, texts)
+        Path(__file__).with_name("minilm_texts"), texts=packed, vectors=reference_vectors(directory, texts)
     )
 
 

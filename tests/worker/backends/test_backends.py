@@ -13,7 +13,7 @@ from support.paths import GOLDEN, ROOT
 
 from producer.errors import BackendError
 from selection import probe
-from worker.backends import load_backend
+from worker.backends import LoadOptions, load_backend
 from worker.backends.fake import fake_vectors
 from worker.contract import Backend, Tokens
 from worker.models.model import Model, read_model
@@ -82,7 +82,7 @@ def make(kind: tuple[str, str, str], model: Model) -> Make:
     """Loads one more backend of the kind under test."""
     name, precision, device = kind
     return lambda: load_backend(
-        name, model, device=device, precision=precision, max_batch_tokens=4096, num_threads=2
+        name, model, LoadOptions(device=device, precision=precision, max_batch_tokens=4096, num_threads=2)
     )
 
 
@@ -231,19 +231,19 @@ def test_limits_are_stated(backend: Backend) -> None:
 
 def test_an_unknown_backend_is_refused(model: Model) -> None:
     """The names that exist are listed."""
-    with pytest.raises(BackendError, match="'openvino'; known are onnx"):
-        load_backend("openvino", model, device="cpu", precision="fp32")
+    with pytest.raises(BackendError, match="'openvino'; choose from onnx"):
+        load_backend("openvino", model, LoadOptions(device="cpu", precision="fp32"))
 
 
 def test_a_missing_library_names_its_extra() -> None:
     """Without onnxruntime the onnx backend says what to install."""
     program = (
         "import sys; sys.modules['onnxruntime'] = None\n"
-        "from pathlib import Path; from worker.backends import load_backend\n"
+        "from pathlib import Path; from worker.backends import LoadOptions, load_backend\n"
         "from worker.models.model import read_model\n"
         "from producer.errors import BackendError\n"
         f"model = read_model(Path({str(MINILM)!r}), revision='x')\n"
-        "try: load_backend('onnx', model, device='cpu', precision='fp32')\n"
+        "try: load_backend('onnx', model, LoadOptions(device='cpu', precision='fp32'))\n"
         "except BackendError as error: print(error)"
     )
     ran = subprocess.run(

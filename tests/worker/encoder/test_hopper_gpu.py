@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from support.random_networks import FAMILIES, flat, random_network, random_rows, worst_cosine
 
-from worker.backends import load_backend
+from worker.backends import LoadOptions, load_backend
 from worker.models.model import read_model
 
 pytestmark = [
@@ -153,11 +153,13 @@ def test_networks_with_heads_of_64_dimensions(
     def embedded(backend: Any, rows: list[list[int]]) -> Any:
         return backend.collect(backend.launch(flat(rows)))
 
-    reference = embedded(load_backend("torch", model, device="cpu", precision="fp32"), rows)
+    reference = embedded(load_backend("torch", model, LoadOptions(device="cpu", precision="fp32")), rows)
     for precision, bound in {"fp16": 0.9999, "bf16": 0.9999, "fp8": 0.99}.items():
         caplog.clear()
         with caplog.at_level(logging.INFO):
-            backend = load_backend("torch", model, device="cuda", precision=precision, max_batch_tokens=4096)
+            backend = load_backend(
+                "torch", model, LoadOptions(device="cuda", precision=precision, max_batch_tokens=4096)
+            )
         plain = not model.architecture.causal
         assert any("attention_chosen by=hopper" in line for line in caplog.messages) == plain
         together = embedded(backend, rows)

@@ -216,7 +216,7 @@ def test_fp8_is_refused_where_gpus_lack_it() -> None:
 
 def test_an_architecture_it_does_not_build_for_is_refused() -> None:
     """As the H100, in one sentence."""
-    with pytest.raises(BackendError, match=r"does not build for compute capability 9\.0; take another"):
+    with pytest.raises(BackendError, match=r"cannot build for compute capability 9\.0; choose another"):
         built((9, 0), "fp16")
 
 
@@ -253,6 +253,6 @@ def test_ctrl_c_ends_a_build() -> None:
 
 def test_a_graph_it_does_not_take_ends_in_one_sentence() -> None:
     """With what the parser complained of."""
-    with pytest.raises(BackendError, match="does not take the graph: ") as failed:
+    with pytest.raises(BackendError, match="does not accept the graph: ") as failed:
         build_plan(Graph(b"no graph", {}), spec((8, 9)), library, timing_cache=Path("unused"))
     assert "\n" not in str(failed.value)

@@ -23,7 +23,7 @@ from worker.models.tensor_names import TENSOR_NAMES
 from worker.models.weights import tensor_shapes
 from worker.settings import Settings
 from worker.startup.boot import boot
-from worker.startup.loader import load_profile, read_loadable
+from worker.startup.loader import load_profile, read_bundle
 from worker.startup.survey import Survey, survey
 from worker.supervisor.placement import worker_environments
 
@@ -143,8 +143,8 @@ def test_by_default_nothing_is_built_at_boot(model: Path, tmp_path: Path) -> Non
     verdict = choose(facts, manifest).verdict(profile.id)
     assert verdict.standing is Standing.BUILDABLE
     assert "`worker build-engines`" in verdict.reason
-    with pytest.raises(BackendError, match="no plan in the cache agrees with these model files"):
-        load_profile(profile, read_loadable(manifest, settings), settings, facts=facts, gpu=facts.gpus[0])
+    with pytest.raises(BackendError, match="no plan in the cache matches these model files"):
+        load_profile(profile, read_bundle(manifest, settings), settings, facts=facts, gpu=facts.gpus[0])
     with pytest.raises(ProfileError, match="sm89-fp16-tensorrt") as failed:
         boot(settings.model_copy(update={"model_profile": "sm89-fp16-tensorrt"}))
     assert failed.value.exit_code == 3
@@ -167,9 +167,9 @@ def test_missing_builds_at_boot_and_then_says_what_is_wrong(
     facts = rtx_4090(library.__version__)
     manifest = manifest_at(model, model="small/random")
     profile = next(each for each in manifest.profiles if each.name == "rtx-4090-fp16-tensorrt")
-    loadable = read_loadable(manifest, settings)
+    bundle = read_bundle(manifest, settings)
     with pytest.raises(BackendError, match=r"libcuda\.so\.1 does not load"):
-        load_profile(profile, loadable, settings, facts=facts, gpu=facts.gpus[0])
+        load_profile(profile, bundle, settings, facts=facts, gpu=facts.gpus[0])
     assert len(list(tmp_path.glob("plans/*/*.plan"))) == 1
 
 

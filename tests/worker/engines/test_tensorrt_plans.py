@@ -18,7 +18,7 @@ from selection.manifests.manifest import Profile
 from worker.engines.plan_file import plan_path, read_plan, write_plan
 from worker.engines.shapes import shapes_for
 from worker.engines.spec import EngineSpec, engine_spec
-from worker.engines.store import find_plan, only_builder
+from worker.engines.store import build_lock, find_plan
 
 MANIFEST = manifest_for("minilm")
 RTX_4090 = load_facts(MACHINES / "rtx-4090-tensorrt-rtx.json")
@@ -82,7 +82,7 @@ def test_ahead_of_time_the_profile_says_for_which_gpus() -> None:
     """Without a GPU here; one that names a model has to be told the capability."""
     nowhere = replace(RTX_4090, gpus=())
     assert spec_for(facts=nowhere).plan.capability == (8, 9)
-    with pytest.raises(BackendError, match="rtx-4090-fp16-tensorrt names no GPU; say for which"):
+    with pytest.raises(BackendError, match="rtx-4090-fp16-tensorrt names no GPU; name the compute"):
         spec_for("l4-fp16-tensorrt".replace("l4", "rtx-4090"), nowhere)
     with pytest.raises(BackendError, match=r"tensorrt_rtx .* does not support compute capability 9\.0"):
         spec_for("sm90-fp16-tensorrt", nowhere)
@@ -92,10 +92,10 @@ def test_a_plan_that_was_written_is_read_and_seen_by_selection(tmp_path: Path) -
     """Its description is what makes the profile runnable."""
     spec = spec_for()
     path = plan_path(tmp_path / "plans", spec)
-    with pytest.raises(BackendError, match=r"no plan in the cache agrees .* `worker build-engines`"):
+    with pytest.raises(BackendError, match=r"no plan in the cache matches .* `worker build-engines`"):
         find_plan(tmp_path / "plans", spec)
     write_plan(path, spec, b"what TensorRT gave")
-    assert bytes(read_plan(path, spec)) == b"what TensorRT gave"
+    assert bytes(read_plan(path, spec.key)) == b"what TensorRT gave"
     assert find_plan(tmp_path / "plans", spec).path == path
     plans = probe({"EMBEDMILL_CACHE_PATH": str(tmp_path), "NIM_CPU_ONLY": "1"}).plans
     assert plans == (spec.plan,)
@@ -109,20 +109,23 @@ def test_a_plan_of_another_model_is_not_taken(tmp_path: Path) -> None:
     """Though selection sees one for the profile."""
     spec = spec_for()
     write_plan(plan_path(tmp_path, spec), spec, b"plan")
-    with pytest.raises(BackendError, match="agrees with these model files"):
+    with pytest.raises(BackendError, match="matches these model files"):
         find_plan(tmp_path, replace(spec, fingerprint="other weights"))
 
 
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (lambda whole: whole[:-1], "is damaged or not whole"),
-        (lambda whole: whole[:40], "is no plan of ours"),
-        (lambda whole: whole.replace(b"TensorRT", b"tensorRT"), "is damaged or not whole"),
-        (lambda whole: b"ftrt" + bytes(2000), "is no plan of ours"),
-        (lambda whole: b"[1]\n" + whole, "is no plan of ours"),
-        (lambda whole: b"", "is no plan of ours"),
-        (lambda whole: whole.replace(spec_for().key.encode(), b"0" * 64), "built for something else"),
+        (lambda whole: whole[:-1], "is damaged or incomplete"),
+        (lambda whole: whole[:40], "is not an Embedmill plan"),
+        (lambda whole: whole.replace(b"TensorRT", b"tensorRT"), "is damaged or incomplete"),
+        (lambda whole: b"ftrt" + bytes(2000), "is not an Embedmill plan"),
+        (lambda whole: b"[1]\n" + whole, "is not an Embedmill plan"),
+        (lambda whole: b"", "is not an Embedmill plan"),
+        (
+            lambda whole: whole.replace(spec_for().key.encode(), b"0" * 64),
+            "is not the plan that its name says",
+        ),
     ],
 )
 def test_a_broken_plan_ends_in_one_sentence(tmp_path: Path, content: object, says: str) -> None:
@@ -132,7 +135,7 @@ def test_a_broken_plan_ends_in_one_sentence(tmp_path: Path, content: object, say
     write_plan(path, spec, b"what TensorRT gave")
     path.write_bytes(content(path.read_bytes()))  # type: ignore[operator]
     with pytest.raises(BackendError, match=f"{says}.*`worker build-engines`") as failed:
-        read_plan(path, spec)
+        read_plan(path, spec.key)
     assert "\n" not in str(failed.value)
 
 
@@ -141,10 +144,10 @@ def test_a_cache_that_cannot_be_written_ends_in_one_sentence(tmp_path: Path) -> 
     spec = spec_for()
     blocked = tmp_path / "plans"
     blocked.write_text("no folder")
-    with pytest.raises(BackendError, match=r"cannot be kept in .*set EMBEDMILL_CACHE_PATH"):
+    with pytest.raises(BackendError, match=r"cannot be written to .*set EMBEDMILL_CACHE_PATH"):
         write_plan(plan_path(blocked, spec), spec, b"plan")
     with pytest.raises(BackendError, match=r"no plan can be built in .*set EMBEDMILL_CACHE_PATH"):
-        only_builder(plan_path(blocked, spec)).__enter__()
+        build_lock(plan_path(blocked, spec)).__enter__()
 
 
 def test_a_write_that_breaks_off_leaves_no_plan(tmp_path: Path) -> None:
@@ -159,7 +162,7 @@ def test_a_write_that_breaks_off_leaves_no_plan(tmp_path: Path) -> None:
     ran = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False
     )
-    assert "BackendError: the plan of 0 MiB cannot be kept in" in ran.stderr
+    assert "BackendError: the plan of 0 MiB cannot be written to" in ran.stderr
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
@@ -167,9 +170,9 @@ def test_two_processes_build_a_plan_once(tmp_path: Path) -> None:
     """The second waits, says so, and finds it there."""
     code = (
         "import logging, sys, time; logging.basicConfig(level='INFO', stream=sys.stdout)\n"
-        "from pathlib import Path; from worker.engines.store import only_builder\n"
+        "from pathlib import Path; from worker.engines.store import build_lock\n"
         "path = Path(sys.argv[1])\n"
-        "with only_builder(path):\n"
+        "with build_lock(path):\n"
         "    print('there' if path.exists() else 'built', flush=True)\n"
         "    time.sleep(1.0)\n"
         "    path.touch()"
@@ -184,18 +187,18 @@ def test_two_processes_build_a_plan_once(tmp_path: Path) -> None:
     assert [process.returncode for process in both] == [0, 0]
     assert said[0].splitlines()[-1:] != said[1].splitlines()[-1:]
     waited = next(text for text in said if "there" in text)
-    assert "another process builds it" in waited
+    assert "another process is building it" in waited
 
 
 def test_a_dead_builder_does_not_block_the_next(tmp_path: Path) -> None:
     """Its lock goes with it."""
     path = tmp_path / "b.plan"
     code = (
-        "import os, sys; from pathlib import Path; from worker.engines.store import only_builder\n"
-        "with only_builder(Path(sys.argv[1])): os.kill(os.getpid(), 9)"
+        "import os, sys; from pathlib import Path; from worker.engines.store import build_lock\n"
+        "with build_lock(Path(sys.argv[1])): os.kill(os.getpid(), 9)"
     )
     subprocess.run([sys.executable, "-c", code, str(path)], check=False, timeout=30)
-    with only_builder(path):
+    with build_lock(path):
         assert path.with_suffix(".lock").is_file()
 
 

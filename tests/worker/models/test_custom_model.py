@@ -120,9 +120,7 @@ def test_pooling_is_told_by_the_files_beside_the_graph(
     if normalised:
         expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    assert ('custom_pooling pooling=mean normalize=false told_by="nothing: assumed' in caplog.text) == (
-        not files
-    )
+    assert ('custom_pooling pooling=mean normalize=false source="none, assumed' in caplog.text) == (not files)
 
 
 def test_it_is_a_profile_like_any_other(tmp_path: Path) -> None:
@@ -199,7 +197,7 @@ def _with_pixels(directory: Path) -> None:
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no tokenizer": (
         lambda at: (at / "tokenizer.json").unlink(),
-        "has no tokenizer.json; save the tokenizer",
+        "has no tokenizer.json; save the model's tokenizer",
     ),
     "broken tokenizer": (
         lambda at: (at / "tokenizer.json").write_text("{}"),
@@ -209,11 +207,11 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda at: (at / "config.json").write_text("{,"),
         "config.json is not valid JSON",
     ),
-    "truncated": (lambda at: _truncate(at / "model.onnx"), "model.onnx is no whole ONNX file"),
+    "truncated": (lambda at: _truncate(at / "model.onnx"), "model.onnx is not a complete ONNX file"),
     "no bytes": (lambda at: (at / "model.onnx").write_bytes(b""), "is an ONNX file without a graph"),
     "pointer": (
         lambda at: (at / "model.onnx").write_text("version https://git-lfs"),
-        "is no whole ONNX file",
+        "is not a complete ONNX file",
     ),
     "NaN": (_with_nan, "the tensor table of model.onnx holds NaN"),
     "external missing": (_without_weights, "keeps its weights in weights.data, which is missing"),
@@ -234,9 +232,9 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "empty": (
         lambda at: [path.unlink() for path in at.iterdir()],
-        "has no .onnx graph, nor has its folder onnx; it has nothing",
+        "nor its folder onnx has an .onnx graph; it has nothing",
     ),
-    "absent": (shutil.rmtree, "is no directory; give one that holds a graph and a tokenizer"),
+    "absent": (shutil.rmtree, "is not a directory; name one that holds a graph and a tokenizer"),
 }
 
 

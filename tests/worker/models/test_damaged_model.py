@@ -38,7 +38,11 @@ def _empty(at: Path) -> None:
 
 # What is done to a whole model, the sentence, and the status: 1 for files, 4 once all profiles have failed.
 DAMAGES: dict[str, tuple[Callable[[Path], object], str, int]] = {
-    "truncated weights": (_truncate, "model.safetensors is no whole safetensors file; download it again", 4),
+    "truncated weights": (
+        _truncate,
+        "model.safetensors is not a complete safetensors file; download it again",
+        4,
+    ),
     "NaN weights": (_nan_in_one_row, "embeddings.word_embeddings.weight of model.safetensors holds NaN", 4),
     "weights of another network": (
         lambda at: (at / "config.json").write_text(json.dumps({**CONFIG, "hidden_size": 16})),
@@ -57,16 +61,16 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, int]] = {
     ),
     "no tokenizer": (lambda at: (at / "tokenizer.json").unlink(), "has no tokenizer.json", 1),
     "config is no JSON": (lambda at: (at / "config.json").write_text("{,"), "is not valid JSON", 1),
-    "config is a list": (lambda at: (at / "config.json").write_text("[]"), "an object is expected", 1),
-    "modules are no JSON": (lambda at: (at / "modules.json").write_text("{"), "is no list of modules", 1),
+    "config is a list": (lambda at: (at / "config.json").write_text("[]"), "not an object", 1),
+    "modules are no JSON": (lambda at: (at / "modules.json").write_text("{"), "is not a list of modules", 1),
     "unknown network": (
         lambda at: (at / "config.json").write_text('{"model_type": "t5"}'),
-        "config.json of model_type 't5' has no vocab_size; only networks for text can be served",
+        "config.json of model_type 't5' has no vocab_size; only text models can be served",
         1,
     ),
     "remote code": (
         lambda at: (at / "config.json").write_text(json.dumps({**CONFIG, "auto_map": {}})),
-        "the model wants to run its own code",
+        "the model needs code of its own",
         1,
     ),
     "empty directory": (_empty, "config.json cannot be read from", 1),

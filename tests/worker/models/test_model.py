@@ -145,7 +145,7 @@ def test_dense_weights_are_checked(whole: Path) -> None:
     ("kinds", "said"),
     [
         (("Transformer", "Pooling", "LSTM"), "lists Transformer, Pooling, LSTM"),
-        (("Transformer", "Normalize", "Pooling"), "then Normalize or not"),
+        (("Transformer", "Normalize", "Pooling"), "optionally Normalize"),
         (("Transformer",), "lists Transformer;"),
         (("custom_st.Transformer", "Pooling"), "custom_st.*never run"),
         (("Transformer", "sentence_transformers.sparse_encoder.models.SpladePooling"), "SpladePooling"),
@@ -161,16 +161,16 @@ def test_unknown_modules_are_refused_by_name(whole: Path, kinds: tuple[str, ...]
 @pytest.mark.parametrize(
     ("name", "content", "said"),
     [
-        ("modules.json", {"a": 1}, "no list of modules"),
+        ("modules.json", {"a": 1}, "not a list of modules"),
         ("1_Pooling/config.json", {"pooling_mode": "weightedmean"}, "'weightedmean'"),
         ("1_Pooling/config.json", {"pooling_mode": 3}, "pools by 3"),
-        ("1_Pooling/config.json", {"include_prompt": False}, "prompts out of the pooling"),
+        ("1_Pooling/config.json", {"include_prompt": False}, "prompts from pooling"),
         ("2_Dense/config.json", {"in_features": 8, "out_features": 5, "activation_function": "os.x"}, "os.x"),
         ("2_Dense/config.json", {"in_features": 7, "out_features": 5}, "takes 7 values but gets 8"),
-        ("2_Dense/config.json", {"in_features": 8}, "sizes are expected"),
+        ("2_Dense/config.json", {"in_features": 8}, "expected are sizes"),
         ("2_Dense/config.json", {"module_input_name": "token_embeddings"}, "sentence embedding"),
         ("2_Dense/config.json", {"use_residual": True}, "use_residual"),
-        ("config.json", CONFIG | {"auto_map": {}}, "own code"),
+        ("config.json", CONFIG | {"auto_map": {}}, "code of its own"),
         ("config.json", [], "holds a list"),
         ("config.json", CONFIG | {"matryoshka_dimensions": "all"}, "matryoshka_dimensions"),
         ("sentence_bert_config.json", {"max_seq_length": "long"}, "'long'"),
@@ -218,5 +218,5 @@ def test_a_module_outside_the_directory_is_refused(whole: Path) -> None:
 
 def test_no_directory_is_no_model(tmp_path: Path) -> None:
     """A path that does not exist is said so."""
-    with pytest.raises(ModelError, match="is no directory"):
+    with pytest.raises(ModelError, match="is not a directory"):
         read_model(tmp_path / "absent")

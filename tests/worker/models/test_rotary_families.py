@@ -7,7 +7,7 @@ import pytest
 
 from producer.errors import ModelError
 from worker.models.architecture import read_architecture
-from worker.models.rope import Rope, Stretch
+from worker.models.rope import Rope, RopeScaling
 from worker.models.weights import tensor_shapes
 
 SIZES: dict[str, Any] = {
@@ -68,22 +68,22 @@ def test_tensors_that_a_family_lacks_are_not_asked_for() -> None:
     assert shapes["layers.0.up.weight"] == (320, 64)
 
 
-def test_a_stretch_slows_the_slow_frequencies_only() -> None:
+def test_scaling_lowers_the_low_frequencies_only() -> None:
     """Fast frequencies are kept, slow ones divided by the factor, and the order stays."""
     plain = Rope(theta=1e4).inverse_frequencies(64)
-    stretch = Stretch(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_positions=8192)
-    stretched = Rope(theta=1e4, stretch=stretch).inverse_frequencies(64)
-    np.testing.assert_array_equal(stretched[:8], plain[:8])
-    np.testing.assert_allclose(stretched[-1], plain[-1] / 8, rtol=1e-6)
-    assert (np.diff(stretched) < 0).all()
+    scaling = RopeScaling(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_positions=8192)
+    scaled = Rope(theta=1e4, scaling=scaling).inverse_frequencies(64)
+    np.testing.assert_array_equal(scaled[:8], plain[:8])
+    np.testing.assert_allclose(scaled[-1], plain[-1] / 8, rtol=1e-6)
+    assert (np.diff(scaled) < 0).all()
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "scales rotary positions by 'yarn'"),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rotary positions of type 'yarn'"),
         ({"partial_rotary_factor": 0.5}, "only a part of each head"),
-        ({"rope_scaling": {"rope_type": "llama3"}}, "without a usable 'factor'"),
+        ({"rope_scaling": {"rope_type": "llama3"}}, "without a valid 'factor'"),
         ({"attention_bias": True}, "biases"),
         ({"hidden_act": "elu"}, "activation 'elu'"),
         ({"num_hidden_layers": 0}, "num_hidden_layers 0"),

@@ -172,7 +172,7 @@ def test_a_cut_file_is_refused(tmp_path: Path, size: int) -> None:
     path = tmp_path / "model.safetensors"
     save_file(bert_tensors(), path)
     path.write_bytes(path.read_bytes()[:size])
-    with pytest.raises(ModelError, match="no whole safetensors file"):
+    with pytest.raises(ModelError, match="not a complete safetensors file"):
         read_weights(tmp_path, BERT)
 
 

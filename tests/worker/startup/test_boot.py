@@ -1,4 +1,4 @@
-"""Boot: nothing serves that was not proven here, and what failed is told."""
+"""Boot: nothing serves that was not verified here, and what failed is told."""
 
 import json
 import shutil
@@ -48,18 +48,18 @@ def test_the_fp32_profile_reproduces_its_golden_vectors() -> None:
     assert booted.profile.name == "cpu-fp32-onnx"
     assert booted.verified.golden_cosine is not None
     assert booted.verified.golden_cosine > 0.999999
-    assert booted.verified.company_cosine > 0.999999
+    assert booted.verified.batch_cosine > 0.999999
     booted.backend.close()
 
 
 @pytest.mark.skipif("avx512_vnni" not in probe({}).cpu.features, reason="needs a CPU with VNNI")
 def test_a_cpu_with_vnni_takes_int8_by_itself() -> None:
-    """It holds its cosine, and a text's vector does not depend on its company."""
+    """It holds its cosine, and a text's vector does not depend on the rest of its batch."""
     booted = boot(Settings(model="all-MiniLM-L6-v2"))
     assert booted.profile.name == "cpu-int8-onnx"
     assert booted.verified.golden_cosine is not None
     assert booted.profile.min_cosine < booted.verified.golden_cosine < 0.9999
-    assert booted.verified.company_cosine > 0.999999
+    assert booted.verified.batch_cosine > 0.999999
     booted.backend.close()
 
 
@@ -70,15 +70,17 @@ def test_a_profile_that_fails_is_told_and_the_next_one_taken(
     booted = boot(Settings(model="minilm", manifest_path=manifest(tmp_path, FP32, FP16)))
     booted.backend.close()
     assert booted.profile.name == "cpu-fp32-onnx"
-    assert 'profile_failed name=cpu-fp16-onnx reason="the onnx backend does cpu with fp32' in caplog.text
+    assert 'profile_failed name=cpu-fp16-onnx reason="the onnx backend supports cpu with fp32' in caplog.text
     failed = [one for one in booted.survey.choice.verdicts if one.profile.name == "cpu-fp16-onnx"]
-    assert "does cpu with fp32 or int8" in failed[0].reason
+    assert "supports cpu with fp32 or int8" in failed[0].reason
 
 
 def test_a_pinned_profile_is_never_replaced(tmp_path: Path) -> None:
     """The worker ends with the reason instead."""
     path = manifest(tmp_path, FP32, FP16)
-    with pytest.raises(ProfileError, match=r"pinned.*cpu-fp16-onnx.*does cpu with fp32 or int8") as failed:
+    with pytest.raises(
+        ProfileError, match=r"pinned.*cpu-fp16-onnx.*supports cpu with fp32 or int8"
+    ) as failed:
         boot(Settings(model="minilm", manifest_path=path, model_profile="cpu-fp16-onnx"))
     assert failed.value.exit_code != 0
 
@@ -91,7 +93,8 @@ def test_wrong_vectors_do_not_serve(tmp_path: Path) -> None:
     fields["texts"].reverse()
     golden.write_text(json.dumps(fields))
     with pytest.raises(
-        ProfileError, match=r"worst golden vector has cosine -?0\.\d+, the profile owes 0\.99999"
+        ProfileError,
+        match=r"worst cosine to the golden vectors is -?0\.\d+, the profile\'s minimum is 0\.99999",
     ):
         boot(Settings(model="minilm", manifest_path=path))
 

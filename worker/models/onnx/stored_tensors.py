@@ -1,4 +1,4 @@
-"""The tensors of an ONNX file: where they lie, and whether they are whole."""
+"""The tensors of an ONNX file: finds them, and checks that they are complete."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from producer.errors import ModelError
 
 
 def stored_tensors(graph: Any) -> Iterator[Any]:
-    """Every tensor that a graph and the graphs inside it bring along."""
+    """Every tensor stored in a graph and its subgraphs."""
     yield from graph.initializer
     for node in graph.node:
         for attribute in node.attribute:
@@ -21,12 +21,16 @@ def stored_tensors(graph: Any) -> Iterator[Any]:
 
 
 def external_files(path: Path, proto: Any) -> set[Path]:
-    """The files beside the graph that hold tensors. Raises ModelError for one outside its directory."""
-    return {path.parent / _location(tensor, path) for tensor in stored_tensors(proto.graph) if _apart(tensor)}
+    """The files that hold external tensors. Raises ModelError for one outside the graph's directory."""
+    return {
+        path.parent / _location(tensor, path)
+        for tensor in stored_tensors(proto.graph)
+        if _is_external(tensor)
+    }
 
 
 def check_tensors(path: Path, proto: Any) -> None:
-    """Raises ModelError for a tensor whose file is missing or too short, and for one that holds NaN."""
+    """Raise ModelError for a tensor whose file is missing or too short, or that holds NaN."""
     for file in sorted(external_files(path, proto)):
         if not file.is_file():
             raise ModelError(
@@ -34,12 +38,12 @@ def check_tensors(path: Path, proto: Any) -> None:
                 "copy it there"
             )
     for tensor in stored_tensors(proto.graph):
-        if _apart(tensor):
+        if _is_external(tensor):
             _check_size(tensor, path)
-        _refuse_nan(tensor, path)
+        _check_values(tensor, path)
 
 
-def _apart(tensor: Any) -> bool:
+def _is_external(tensor: Any) -> bool:
     from onnx import TensorProto
 
     return bool(tensor.data_location == TensorProto.EXTERNAL)
@@ -66,7 +70,7 @@ def _check_size(tensor: Any, path: Path) -> None:
         )
 
 
-def _refuse_nan(tensor: Any, path: Path) -> None:
+def _check_values(tensor: Any, path: Path) -> None:
     from onnx import TensorProto, numpy_helper
 
     floats = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
@@ -76,9 +80,9 @@ def _refuse_nan(tensor: Any, path: Path) -> None:
         values = numpy_helper.to_array(tensor, base_dir=str(path.parent))
     except (ValueError, TypeError) as error:
         raise ModelError(
-            f"the tensor {tensor.name:.60} of {path.name} has not the size it states; copy the file again"
+            f"the tensor {tensor.name:.60} of {path.name} does not have its stated size; copy the file again"
         ) from error
-    # Infinities are honest: masks are made of them.
+    # Infinities are legitimate: masks are made of them.
     if np.isnan(values).any():
         raise ModelError(
             f"the tensor {tensor.name:.60} of {path.name} holds NaN; the weights are damaged, export it again"
