@@ -132,9 +132,9 @@ def _batcher() -> Batcher:
 async def _through_batcher(prepared: PreparedTexts) -> Embedded:
     """As if the device took no time."""
     batcher = _batcher()
-    task = asyncio.create_task(batcher.embed(prepared.encoded.tokens, names=prepared.names))
+    task = asyncio.create_task(batcher.embed(prepared.encoded.tokens, position_of=prepared.names))
     await asyncio.sleep(0)
-    while (batch := batcher.take(block=False)) is not None:
+    while (batch := batcher.next_batch(block=False)) is not None:
         batcher.deliver(batch, _vectors(len(batch)))
     return await task
 

@@ -66,7 +66,7 @@ class Runner:
 
     def _loop(self) -> None:
         while True:
-            batch = self._batcher.take(block=not self._in_flight)
+            batch = self._batcher.next_batch(block=not self._in_flight)
             if batch is None and not self._in_flight:
                 return
             if batch is not None:

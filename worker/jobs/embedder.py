@@ -86,7 +86,7 @@ class Embedder:
         Texts of other jobs are computed for it, and its own for them, unless it is not `shared`.
         """
         names = prepared.names if shared else None
-        return await self._batcher.embed(prepared.encoded.tokens, names=names)
+        return await self._batcher.embed(prepared.encoded.tokens, position_of=names)
 
     async def drained(self) -> None:
         """Wait until the device has nothing of ours; see `Batcher.drained`."""
@@ -115,7 +115,7 @@ class Embedder:
                 truncated=np.flatnonzero(whole.truncated).astype(np.int32),
                 too_long=too_long,
                 failures=tuple(TextFailure(place, one.code, one.message) for place, one in failures),
-                num_repeated=prepared.num_texts - len(prepared.texts) + embedded.num_shared,
+                num_repeated=prepared.num_texts - len(prepared.texts) + embedded.num_coalesced,
                 num_hits=num_hits,
                 num_misses=0 if known is None else len(prepared.texts) - num_hits,
             ),
