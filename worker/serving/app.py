@@ -22,10 +22,9 @@ from worker.consumer.handback import new_owner
 from worker.consumer.heartbeat import Heartbeat
 from worker.consumer.leases import Leases
 from worker.consumer.reconcile import Reconciler
-from worker.jobs.embedder import Embedder
-from worker.jobs.handler import EmbedJobs, Mark
+from worker.jobs.handler import JobHandler, Mark
+from worker.jobs.pipeline import RequestPipeline, ServedModel
 from worker.jobs.prompts import read_prompts
-from worker.jobs.request_part import Serving
 from worker.serving.vector_cache import open_cache
 from worker.settings import Settings
 from worker.startup.boot import Booted
@@ -129,8 +128,8 @@ def _pipeline(
     on_job: Callable[[JobEvent], None],
     on_batch: Callable[[BatchEvent], None],
     on_death: Callable[[BaseException], None],
-) -> Iterator[EmbedJobs]:
-    """From a job's payload to its answer: tokenizer threads, cache, batcher, device thread."""
+) -> Iterator[JobHandler]:
+    """From a job's payload to its answer: tokenizer threads, cache, batcher, runner."""
     backend = booted.backend
     budget = Budget(
         max_tokens=backend.max_batch_tokens, max_texts=backend.max_batch_texts, padded=backend.padded
@@ -140,16 +139,16 @@ def _pipeline(
         if cache is not None:
             on_exit.callback(cache.close)
         batcher = Batcher(budget, dim=backend.dim)
-        embedding = Embedder(booted.tokenizer, batcher, cache=cache)
-        device = Runner(backend, batcher, on_batch=on_batch, on_death=on_death)
+        pipeline = RequestPipeline(serving(settings, booted), booted.tokenizer, cache=cache)
+        runner = Runner(backend, batcher, on_batch=on_batch, on_death=on_death)
         executor = on_exit.enter_context(
             ThreadPoolExecutor(max_workers=4, thread_name_prefix="embedmill-cpu")
         )
         try:
-            yield EmbedJobs(serving(settings, booted), embedding, executor=executor, mark=mark, on_job=on_job)
+            yield JobHandler(pipeline, batcher, executor=executor, mark=mark, on_job=on_job)
         finally:
             batcher.close(BackendDead("the worker is shutting down"))
-            device.close()
+            runner.close()
 
 
 def registration(name: str, settings: Settings, booted: Booted, tally: Counters) -> WorkerInfo:
@@ -164,10 +163,10 @@ def registration(name: str, settings: Settings, booted: Booted, tally: Counters)
     )
 
 
-def serving(settings: Settings, booted: Booted) -> Serving:
+def serving(settings: Settings, booted: Booted) -> ServedModel:
     """What the worker answers to, and with."""
     card, profile = booted.survey.manifest.model, booted.profile
-    return Serving(
+    return ServedModel(
         names=frozenset({settings.name, settings.model, card.name, *card.aliases}),
         provenance=Provenance(
             model=settings.name,

@@ -184,7 +184,7 @@ async def test_a_bug_in_the_backend_ends_it_loudly() -> None:
             return super().collect(handle)[:-1]
 
     async with running(Miscounting(dim=DIM)) as (batcher, deaths):
-        with pytest.raises(BackendDead, match="1 vectors for 2 texts"):
+        with pytest.raises(BackendDead, match="returned 1 vectors for 2 texts"):
             await batcher.embed(tokens([1], [2]))
         assert len(deaths) == 1
 
