@@ -3,9 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from worker.contract import Backend, FloatArray, Tokens
-
-Indices = npt.NDArray[np.intp]
+from worker.contract import Backend, FloatArray, Indices, Tokens
 
 
 def embed_one_by_one(backend: Backend, tokens: Tokens) -> FloatArray:

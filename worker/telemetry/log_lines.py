@@ -1,4 +1,4 @@
-"""Who is told of a batch or a job: the log here, and whoever else listens."""
+"""Logs batches and jobs, and passes their events on to several listeners."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -13,7 +13,7 @@ _Event = TypeVar("_Event")
 
 
 def to_all(*listeners: Callable[[_Event], None]) -> Callable[[_Event], None]:
-    """Tell every listener, in this order."""
+    """A listener that calls all of these, in this order."""
 
     def tell(event: _Event) -> None:
         for listener in listeners:
@@ -23,7 +23,7 @@ def to_all(*listeners: Callable[[_Event], None]) -> Callable[[_Event], None]:
 
 
 def log_batch(event: BatchEvent) -> None:
-    """One line a batch, for those who look closely."""
+    """Log a batch at debug level."""
     log.debug(
         "batch",
         texts=event.num_texts,
@@ -35,7 +35,7 @@ def log_batch(event: BatchEvent) -> None:
 
 
 def log_job(event: JobEvent) -> None:
-    """One line a job."""
+    """Log a job."""
     log.info(
         "job",
         id=event.job,
