@@ -1,4 +1,4 @@
-"""The texts of golden vectors: odd ones, many scripts, and every length up to a model's longest."""
+"""The texts behind golden vectors: unusual ones, many scripts, and lengths up to a model's longest."""
 
 _LONG = "Sediment cores from the delta record nine floods in the last two thousand years. " * 40
 _ODD = (
@@ -30,10 +30,10 @@ _ODD = (
 
 
 def golden_texts(max_tokens: int) -> tuple[str, ...]:
-    """The texts for a model whose longest text has `max_tokens` tokens.
+    """The texts for a model that takes up to `max_tokens` tokens per text.
 
-    After the odd ones come words of one long text: 2, 3, 4, 6, 8, 12 and so on of them, and in the end more
-    than fit.
+    After the unusual ones come the first 2, 3, 4, 6, 8, 12 and so on words of one long text, and finally
+    more words than fit.
     """
     words = _LONG.split() * (1 + max_tokens // 500)
     counts = [count for power in range(1, 32) for count in (2**power, 3 * 2 ** (power - 1))]

@@ -41,7 +41,7 @@ async def simulate(*, padded: bool, num_batches: int) -> None:
             job = tokens(random, int(random.choice(SIZES, p=SHARES)))
             waiting[asyncio.create_task(batcher.embed(job))] = number
         await settled()
-        batch = batcher.take(block=False)
+        batch = batcher.next_batch(block=False)
         assert batch is not None
         lengths = batch.tokens.lengths
         num_tokens += int(lengths.sum())

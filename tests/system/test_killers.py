@@ -40,8 +40,8 @@ from worker.batching.runner import Runner
 from worker.consumer.bisection import MAX_DEATHS, NOTHING, Bisection, Range
 from worker.consumer.handback import hand_back
 from worker.consumer.leases import Claim, JobResult, Leases, NewDeadLetter
-from worker.jobs.embedder import Embedder
-from worker.jobs.handler import EmbedJobs, Mark
+from worker.jobs.handler import JobHandler, Mark
+from worker.jobs.pipeline import RequestPipeline
 from worker.jobs.shared_lock import SharedLock
 from worker.serving.app import serve, serving
 from worker.settings import Settings
@@ -245,16 +245,16 @@ async def test_no_letter_takes_the_place_of_a_job_on_the_queue(redis: Redis) -> 
 
 async def test_one_runs_alone_and_the_others_wait() -> None:
     """A job that waits to be alone has its turn before later ones."""
-    gate, seen = SharedLock(), []
+    lock, seen = SharedLock(), []
 
     async def together(name: str) -> None:
-        async with gate.together():
+        async with lock.shared():
             seen.append(f"{name} in")
             await asyncio.sleep(0.02)
             seen.append(f"{name} out")
 
     async def alone() -> None:
-        async with gate.alone():
+        async with lock.exclusive():
             seen.append("alone in")
             await asyncio.sleep(0.02)
             seen.append("alone out")
@@ -360,19 +360,18 @@ async def test_a_trial_answers_every_text_at_its_place(fake) -> None:
 @asynccontextmanager
 async def jobs(
     found: Booted, mark: Mark, *, cache: VectorCache | None = None, poison: str | None = None
-) -> AsyncIterator[EmbedJobs]:
+) -> AsyncIterator[JobHandler]:
     """What runs claims, with a device of its own."""
     failures = {token_of(found.tokenizer, poison): BackendError} if poison else None
     backend = FakeBackend(dim=found.model.dim, failures=failures)
     budget = Budget(max_tokens=1000, max_texts=1000, padded=False)
     batcher = Batcher(budget, dim=backend.dim)
-    device = Runner(backend, batcher, on_batch=lambda _: None, on_death=lambda _: None)
-    told = serving(Settings(model=MODEL), found)
+    runner = Runner(backend, batcher, on_batch=lambda _: None, on_death=lambda _: None)
+    pipeline = RequestPipeline(serving(Settings(model=MODEL), found), found.tokenizer, cache=cache)
     with ThreadPoolExecutor() as executor:
-        embedding = Embedder(found.tokenizer, batcher, cache=cache)
-        yield EmbedJobs(told, embedding, executor=executor, mark=mark, on_job=lambda _: None)
+        yield JobHandler(pipeline, batcher, executor=executor, mark=mark, on_job=lambda _: None)
         batcher.close(BackendDead("the test is over"))
-        device.close()
+        runner.close()
 
 
 def claimed(job: str, bisection: Bisection | None = None) -> Claim:

@@ -1,28 +1,28 @@
-"""Texts that several jobs want at the same time: computed once, for whichever job's turn comes first."""
+"""Request coalescing: identical texts of concurrent jobs are computed once."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from worker.batching.pending import Duplicates, JobSlice, PendingJob
+from worker.batching.pending import Duplicates, JobSlice, PendingJob, TextState
 from worker.contract import Indices
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Shared:
-    """An answer that also belongs to `job` at `position`; it is the one at `place` of those given."""
+class Recipient:
+    """Another job that gets the answer in row `row` of a part, for its text at `position`."""
 
-    place: int
+    row: int
     job: PendingJob
     position: int
 
 
 class Coalescer:
-    """Who wants each text that is not answered yet. Not locked: its owner does that.
+    """Finds equal texts among pending jobs. Not thread-safe: the batcher calls it under its lock.
 
-    While a text is in no batch it waits in every job that wants it, so that nobody waits for another
-    job's turn; the first batch it is packed into computes it for all.
+    A text that is in no batch waits in every job that wants it, so that no job depends on another's turn;
+    the first batch it is packed into computes it for all.
     """
 
     def __init__(self) -> None:
@@ -30,91 +30,102 @@ class Coalescer:
         self._wanted: set[Hashable] = set()
 
     def join(self, job: PendingJob) -> None:
-        """Note the job's texts; those that the device has already are taken from `unpacked`."""
-        # Sets of names, each step one pass in C: a job that shares nothing pays next to nothing.
-        if not self._wanted.isdisjoint(job.names):
-            taken = self._pair(job, job.names.keys() & self._wanted)
-            job.unpacked = _without(job.unpacked, taken)
-        self._wanted.update(job.names)
+        """Register the job; its texts that are in a batch of another job are coalesced with those."""
+        # Set operations on keys, each one pass in C: a job without duplicates pays next to nothing.
+        if not self._wanted.isdisjoint(job.position_of):
+            coalesced = self._pair(job, job.position_of.keys() & self._wanted)
+            if coalesced:
+                job.coalesce(np.array(coalesced, dtype=np.intp))
+        self._wanted.update(job.position_of)
         self._jobs[job] = None
 
     def packed(self, parts: Sequence[JobSlice]) -> list[JobSlice]:
-        """The parts without what is computed already; the device takes them, and nobody else needs to."""
+        """Put the parts into a batch, each text once, and coalesce the duplicates of those texts."""
         kept = []
-        spared: dict[PendingJob, list[int]] = {}
         for job, chosen in parts:
             positions = chosen
-            if job.twins:
-                positions = _without(
-                    chosen, [at for at, twins in job.twins.items() if twins.computing is not None]
-                )
-                for at, _ in _common(job, positions):
-                    twins = job.twins[at]
-                    twins.computing = job
-                    for other, position in twins.members:
-                        spared.setdefault(other, []).append(position)
-            job.taken[positions] = True
+            if job.duplicates:
+                # An earlier part of this batch may have the text already.
+                positions = job.among(chosen, TextState.WAITING)
+                self._coalesce_with(job, positions)
             if len(positions):
+                job.batch(positions)
                 kept.append((job, positions))
-        for job, given in spared.items():
-            job.unpacked = _without(job.unpacked, given)
         return kept
 
-    def answered(self, job: PendingJob, positions: Indices) -> list[Shared]:
-        """Who else gets these answers."""
-        job.answered[positions] = True
-        found: list[Shared] = []
-        for at, place in _common(job, positions) if job.twins else ():
-            for other, position in job.twins.pop(at).members:
+    def answered(self, job: PendingJob, positions: Indices) -> list[Recipient]:
+        """Note that these texts are answered, here and in the jobs that get the same answers."""
+        job.answer(positions)
+        recipients: list[Recipient] = []
+        for at, row in _common(job, positions) if job.duplicates else ():
+            for other, position in job.duplicates.pop(at).members:
                 if other is not job:
-                    del other.twins[position]
-                    other.answered[position] = True
-                    found.append(Shared(place, other, position))
-        return found
+                    del other.duplicates[position]
+                    recipients.append(Recipient(row, other, position))
+        for other, its_positions in _by_job((one.job, one.position) for one in recipients):
+            other.answer(its_positions)
+        return recipients
 
-    def leave(self, job: PendingJob) -> set[PendingJob]:
-        """Forget the job; who has to compute again what it was computing for others too."""
+    def leave(self, job: PendingJob) -> list[PendingJob]:
+        """Forget the job; returns the jobs whose texts wait again, since a batch of this job had them."""
         del self._jobs[job]
-        self._wanted.difference_update(job.names)
-        if job.twins:
-            self._wanted.update(name for name, at in job.names.items() if at in job.twins)
-        heirs: dict[PendingJob, list[int]] = {}
-        for twins in job.twins.values():
-            twins.members = [member for member in twins.members if member[0] is not job]
-            if twins.computing is job:
-                twins.computing = None
-                for other, position in twins.members:
-                    heirs.setdefault(other, []).append(position)
-        job.twins = {}
-        for heir, positions in heirs.items():
-            heir.unpacked = np.union1d(heir.unpacked, positions)
-        return set(heirs)
+        self._wanted.difference_update(job.position_of)
+        if not job.duplicates:
+            return []
+        self._wanted.update(key for key, at in job.position_of.items() if at in job.duplicates)
+        for duplicates in job.duplicates.values():
+            duplicates.members = [member for member in duplicates.members if member[0] is not job]
+        positions = np.fromiter(job.duplicates, dtype=np.intp)
+        batched = job.among(positions, TextState.BATCHED).tolist()
+        successors = _by_job(member for at in batched for member in job.duplicates[at].members)
+        for successor, its_positions in successors:
+            successor.uncoalesce(its_positions)
+        job.duplicates = {}
+        return [successor for successor, _ in successors]
 
-    def _pair(self, job: PendingJob, names: set[Hashable]) -> list[int]:
-        """Put texts beside their equals in other jobs; the positions of those that the device has."""
-        taken = []
+    def _coalesce_with(self, job: PendingJob, positions: Indices) -> None:
+        """Let the duplicates of these texts await their answers."""
+        others = (
+            member
+            for at, _ in _common(job, positions)
+            for member in job.duplicates[at].members
+            if member[0] is not job
+        )
+        for other, its_positions in _by_job(others):
+            other.coalesce(its_positions)
+
+    def _pair(self, job: PendingJob, keys: set[Hashable]) -> list[int]:
+        """Link texts to their equals in other jobs; the positions of those that are in a batch already."""
+        waiting, answered = int(TextState.WAITING), int(TextState.ANSWERED)
+        in_batch = []
         for other in self._jobs:
-            for name in names & other.names.keys():
-                at, position = other.names[name], job.names[name]
-                if other.answered[at]:  # too late for that answer
+            if not (common := keys & other.position_of.keys()):
+                continue
+            places = [other.position_of[key] for key in common]
+            for key, at, state in zip(common, places, other.states[places].tolist(), strict=True):
+                if state == answered:  # too late for that answer
                     continue
-                if at not in other.twins:
-                    other.twins[at] = Duplicates([(other, at)], other if other.taken[at] else None)
-                twins = job.twins[position] = other.twins[at]
-                twins.members.append((job, position))
-                names.discard(name)
-                if twins.computing is not None:
-                    taken.append(position)
-        return taken
+                if at not in other.duplicates:
+                    other.duplicates[at] = Duplicates([(other, at)])
+                position = job.position_of[key]
+                duplicates = job.duplicates[position] = other.duplicates[at]
+                duplicates.members.append((job, position))
+                keys.discard(key)
+                if state != waiting:
+                    in_batch.append(position)
+        return in_batch
 
 
-def _without(positions: Indices, left_out: Sequence[int]) -> Indices:
-    """Those that are not left out, in their order."""
-    return positions[~np.isin(positions, left_out)] if left_out else positions
+def _by_job(members: Iterable[tuple[PendingJob, int]]) -> list[tuple[PendingJob, Indices]]:
+    """Positions grouped by their job, jobs in the order of their first."""
+    grouped: dict[PendingJob, list[int]] = {}
+    for job, position in members:
+        grouped.setdefault(job, []).append(position)
+    return [(job, np.array(positions, dtype=np.intp)) for job, positions in grouped.items()]
 
 
 def _common(job: PendingJob, positions: Indices) -> list[tuple[int, int]]:
-    """Those of the positions that other jobs want too, each with its place among them."""
-    places = np.full(len(job.taken), -1)
-    places[positions] = np.arange(len(positions))
-    return [(at, place) for at in job.twins if (place := int(places[at])) >= 0]
+    """Those of the positions that other jobs want too, each with its row among them."""
+    rows = np.full(len(job.states), -1)
+    rows[positions] = np.arange(len(positions))
+    return [(at, row) for at in job.duplicates if (row := int(rows[at])) >= 0]

@@ -1,4 +1,4 @@
-"""Which waiting texts form the next batch. Pure: no clock, no lock, no future."""
+"""Selects the waiting texts of the next batch. Pure: no clock, no lock, no future."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from worker.contract import Indices
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """What one batch may be: tokens (longest x count if `padded`, else their sum) and texts."""
+    """The limits of one batch: its tokens (longest x count if `padded`, else their sum) and its texts."""
 
     max_tokens: int
     max_texts: int
@@ -19,12 +19,12 @@ class Budget:
 
 
 def pack(lengths: npt.NDArray[np.int32], *, budget: Budget, num_first: int = 0) -> Indices:
-    """Positions of the texts of the next batch among `lengths`, int32 (n,), in order of arrival; n > 0.
+    """Select the next batch by length: positions in `lengths`, int32 (n,) in order of arrival; n > 0.
 
-    The batch always has the text that waits longest, so none starves, and around it the texts nearest in
-    length, so little is padding. With `num_first` it is made of that many texts at the start, and the
-    others only fill it up. Its cost never exceeds the budget, except that a text larger than the whole
-    budget goes alone.
+    The batch always includes the text that has waited longest, so none starves, and around it the texts
+    nearest in length, so little is padding. With `num_first` it is built from that many texts at the start,
+    and the others only fill it up. Its cost never exceeds the budget, except that a text larger than the
+    whole budget goes alone.
     """
     if 0 < num_first < len(lengths):
         first = pack(lengths[:num_first], budget=budget)
@@ -40,11 +40,12 @@ def pack(lengths: npt.NDArray[np.int32], *, budget: Budget, num_first: int = 0) 
 def fill(
     head: npt.NDArray[np.int32], others: Iterable[npt.NDArray[np.int32]], *, budget: Budget
 ) -> list[int]:
-    """How many texts, from the front, of the job whose turn it is and of each following one: a batch.
+    """Select the next batch in order of arrival: how many texts of the head and of each following job.
 
-    For backends that pay for tokens and not for padding, so that texts may stay in their order. The head has
-    half of the tokens, or all it needs; what the others leave over is its as well, and it always gets a text,
-    if larger than the budget then alone. Others are asked one by one until one does not fit whole.
+    For backends whose cost is the sum of tokens, so that texts may keep their order. The head, whose turn it
+    is, gets half of the tokens or all it needs, and whatever the others leave over; always at least one text,
+    which goes alone if it is larger than the budget. The others are asked in turn until one does not fit
+    whole.
     """
     counts = [max(1, _fitting(head, budget.max_tokens // 2, budget.max_texts))]
     room_tokens = budget.max_tokens - int(head[: counts[0]].sum())
@@ -65,23 +66,23 @@ def _fitting(lengths: npt.NDArray[np.int32], max_tokens: int, max_texts: int) ->
 
 
 def _ascending(lengths: npt.NDArray[np.int32]) -> Indices:
-    """The positions by length, those of equal length in their order."""
-    # NumPy has a radix sort for 16 bits only: ten times as fast for the texts of eight batches.
+    """Positions sorted by length, stable."""
+    # NumPy's radix sort is for 16 bits only, and ten times as fast for the texts of eight batches.
     fits = lengths.max() <= np.iinfo(np.uint16).max
     return np.argsort(lengths.astype(np.uint16) if fits else lengths, kind="stable")
 
 
 def _grow_padded(lengths: npt.NDArray[np.int64], oldest: int, budget: Budget) -> tuple[int, int]:
-    """Downwards from the oldest text; if that leaves room, upwards as far as the longer texts fit."""
+    """Extend from the oldest text to shorter ones and, if that leaves room, to the longer ones that fit."""
     room = max(1, min(budget.max_texts, budget.max_tokens // max(1, int(lengths[oldest]))))
     start = max(0, oldest - room + 1)
     count = np.arange(oldest + 2 - start, len(lengths) + 1 - start)
     fits = (lengths[oldest + 1 :] * count <= budget.max_tokens) & (count <= budget.max_texts)
-    return start, oldest + int(np.count_nonzero(fits))  # both bounds are monotone: the fitting come first
+    return start, oldest + int(np.count_nonzero(fits))  # both bounds are monotone: those that fit come first
 
 
 def _grow_flat(lengths: npt.NDArray[np.int64], oldest: int, budget: Budget) -> tuple[int, int]:
-    """Downwards from the oldest text, then upwards, as long as the sum fits."""
+    """Extend from the oldest text to shorter ones, then to longer ones, as long as the sum fits."""
     below = np.cumsum(lengths[oldest::-1])
     count_below = max(1, int(np.searchsorted(below, budget.max_tokens, side="right")))
     count_below = min(count_below, budget.max_texts)
@@ -93,7 +94,7 @@ def _grow_flat(lengths: npt.NDArray[np.int64], oldest: int, budget: Budget) -> t
 
 
 def _fill(lengths: npt.NDArray[np.int64], first: Indices, start: int, budget: Budget) -> Indices:
-    """Those from `start` on that fit beside `first`: by arrival, or where padding counts, the longest."""
+    """Texts from `start` on that fit beside `first`: by arrival or, if padded, the longest first."""
     rest = np.arange(start, len(lengths))
     longest, room_texts = int(lengths[first].max()), budget.max_texts - len(first)
     if budget.padded:

@@ -1,8 +1,9 @@
-"""A job that waits for its vectors, and batches of texts of such jobs."""
+"""Pending jobs: texts that await their vectors, the state of each, and the batches they are gathered into."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -11,69 +12,119 @@ import numpy.typing as npt
 from producer.contract import TextFailure
 from worker.contract import FloatArray, Indices, Tokens
 
-# The position in a job of each text, by something hashable that is equal only for texts with equal ids.
+# The position of each text of a job by a hashable key; texts with equal keys have equal ids.
 TextPositions = Mapping[Any, int]
 
 _Outcome = TypeVar("_Outcome")
+
+
+class TextState(IntEnum):
+    """Where a text of a pending job stands. Every text is answered once, and nothing follows that."""
+
+    WAITING = 0  # in no batch
+    BATCHED = 1  # in a batch of its own job
+    COALESCED = 2  # an equal text of another job is in a batch, whose answer is for both
+    ANSWERED = 3  # with a vector or a failure
+
+
+# Plain integers: NumPy takes several times as long to compare with a member of an enumeration.
+_WAITING, _BATCHED, _COALESCED, _ANSWERED = map(int, TextState)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Embedded:
     """A job's vectors, float32 (n, dim), NaN in the rows of failed texts, and why those failed.
 
-    `num_shared` texts were computed for another job at the same time.
+    `num_coalesced` texts got the vector computed for an equal text of another job.
     """
 
     vectors: FloatArray
     failures: tuple[TextFailure, ...]
-    num_shared: int = 0
+    num_coalesced: int = 0
 
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class PendingJob:
-    """A submitted job until all its texts are answered; `unpacked` are the positions in no batch yet.
+    """A submitted job until all its texts are answered.
 
-    `names` gives the position of each text by what identifies it; empty if the job keeps to itself. `taken`
-    are the positions that a batch of its own has, `twins` those whose text other jobs want too.
-    `num_turns` counts the batches that were built around it, `arrival` the jobs that came before.
+    `states` int8 (n,) holds the TextState of each text; only the methods of this class change it, and their
+    callers hold the batcher's lock.
+    `position_of` finds a text by its key; empty if the job takes no part in coalescing. `duplicates` are its
+    texts that other jobs want too. `num_turns` counts the batches built around it, `arrival` the jobs
+    submitted before it.
     """
 
     tokens: Tokens
     vectors: FloatArray
-    unpacked: Indices
+    states: npt.NDArray[np.int8]
     num_unanswered: int
     future: asyncio.Future[Embedded]
-    names: TextPositions = field(default_factory=dict)
-    taken: npt.NDArray[np.bool_]
-    answered: npt.NDArray[np.bool_]
+    position_of: TextPositions = field(default_factory=dict)
+    duplicates: dict[int, "Duplicates"] = field(default_factory=dict)
     num_turns: int = 0
     arrival: int = 0
-    twins: dict[int, "Duplicates"] = field(default_factory=dict)
     failures: list[TextFailure] = field(default_factory=list)
-    num_shared: int = 0
+    num_coalesced: int = 0
+    _waiting: Indices | None = None  # None: not searched since `states` changed
 
     @classmethod
-    def of(cls, tokens: Tokens, *, dim: int, names: TextPositions | None) -> Self:
-        """All of it to do, for the running event loop."""
+    def of(cls, tokens: Tokens, *, dim: int, position_of: TextPositions | None) -> Self:
+        """A job with all texts waiting, to be awaited in the running event loop."""
         count = len(tokens)
         return cls(
             tokens=tokens,
             vectors=np.empty((count, dim), dtype=np.float32),  # each row is written when it is answered
-            unpacked=np.arange(count),
+            states=np.zeros(count, dtype=np.int8),
             num_unanswered=count,
             future=asyncio.get_running_loop().create_future(),
-            names=names or {},
-            taken=np.zeros(count, dtype=np.bool_),
-            answered=np.zeros(count, dtype=np.bool_),
+            position_of=position_of or {},
+            _waiting=np.arange(count),
         )
 
     @property
     def lengths(self) -> npt.NDArray[np.int32]:
-        """Tokens of each text."""
+        """Tokens of each text, int32 (n,)."""
         return self.tokens.lengths
 
-    def give(self, positions: Indices, rows: FloatArray, finite: npt.NDArray[np.bool_]) -> bool:
-        """Answer these texts, a row that is not `finite` fails its text; True if they were the last."""
+    @property
+    def waiting(self) -> Indices:
+        """The positions in state WAITING, ascending."""
+        if self._waiting is None:
+            self._waiting = (self.states == _WAITING).nonzero()[0]
+        return self._waiting
+
+    def among(self, positions: Indices, state: TextState) -> Indices:
+        """Those of the positions whose text is in this state, in their order."""
+        found: Indices = positions[self.states[positions] == int(state)]
+        return found
+
+    def batch(self, positions: Indices) -> None:
+        """Put waiting texts, ascending, into a batch of this job."""
+        waiting, count = self.waiting, len(positions)
+        self.states[positions] = _BATCHED
+        # Without padding it is the first of those that wait, and the others are known without a search.
+        from_front = count == len(waiting) or positions[-1] == waiting[count - 1]
+        self._waiting = waiting[count:] if from_front else None
+
+    def coalesce(self, positions: Indices) -> None:
+        """Let waiting texts await the answer of a batch of another job."""
+        self.states[positions] = _COALESCED
+        self._waiting = None
+
+    def uncoalesce(self, positions: Indices) -> None:
+        """Let coalesced texts wait again: the job whose batch they awaited has gone."""
+        self.states[positions] = _WAITING
+        self._waiting = None
+
+    def answer(self, positions: Indices) -> None:
+        """Note that texts in a batch, of this job or another, are answered; their rows are written after."""
+        self.states[positions] = _ANSWERED
+
+    def write(self, positions: Indices, rows: FloatArray, finite: npt.NDArray[np.bool_]) -> bool:
+        """Write the rows of answered texts; one that is not `finite` fails its text. True if the job is done.
+
+        This and `refuse` need no lock: only the runner calls them, once for each text.
+        """
         self.vectors[_span(positions)] = rows
         if not finite.all():
             for position in positions[~finite].tolist():
@@ -82,26 +133,33 @@ class PendingJob:
         return self.num_unanswered == 0
 
     def refuse(self, position: int, code: str, reason: str) -> bool:
-        """Answer this text with a failure; True if it was the last."""
+        """Write the failure of an answered text; True if the job is done."""
         self._fail(position, code, reason)
         self.num_unanswered -= 1
         return self.num_unanswered == 0
 
     @property
     def embedded(self) -> Embedded:
-        """What its texts were answered with."""
+        """The answers to its texts."""
         failures = tuple(sorted(self.failures, key=lambda one: one.index))
-        return Embedded(self.vectors, failures, self.num_shared)
+        return Embedded(self.vectors, failures, self.num_coalesced)
 
     def _fail(self, position: int, code: str, reason: str) -> None:
         self.vectors[position] = np.nan
         self.failures.append(TextFailure(position, code, reason))
 
 
-def settle(outcomes: Sequence[tuple[asyncio.Future[_Outcome], _Outcome | BaseException]]) -> None:
-    """Answer the waiting coroutines of one event loop from any thread, but for those that have gone.
+@dataclass(slots=True, eq=False)
+class Duplicates:
+    """One text in several jobs, with its position in each."""
 
-    All in one step: each wakes the loop, and then the two threads take turns.
+    members: list[tuple[PendingJob, int]]
+
+
+def settle(outcomes: Sequence[tuple[asyncio.Future[_Outcome], _Outcome | BaseException]]) -> None:
+    """Set the outcomes of futures of one event loop, from any thread; futures that are done are left alone.
+
+    All at once, since each call wakes the loop, and then the two threads compete for the interpreter.
     """
 
     def answer() -> None:
@@ -117,20 +175,13 @@ def settle(outcomes: Sequence[tuple[asyncio.Future[_Outcome], _Outcome | BaseExc
         outcomes[0][0].get_loop().call_soon_threadsafe(answer)
 
 
-@dataclass(slots=True, eq=False)
-class Duplicates:
-    """One text in several jobs, at a position in each; `computing` is the job in whose batch it is."""
-
-    members: list[tuple[PendingJob, int]]
-    computing: PendingJob | None
-
-
+# Some texts of a job, by ascending position.
 JobSlice = tuple[PendingJob, Indices]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """Texts of one or more jobs: of each the positions within the job, in the order of `tokens`."""
+    """Texts of one or more jobs, part by part in the order of `tokens`."""
 
     parts: tuple[JobSlice, ...]
     tokens: Tokens
@@ -152,7 +203,7 @@ class Batch:
 
 
 def gather(parts: list[JobSlice]) -> Batch:
-    """The batch of these positions of these jobs, its ids copied together."""
+    """The batch of these texts, with their ids copied into one array."""
     lengths = np.concatenate([job.lengths[positions] for job, positions in parts])
     offsets = np.zeros(len(lengths) + 1, dtype=np.int32)
     np.cumsum(lengths, out=offsets[1:])
@@ -161,7 +212,7 @@ def gather(parts: list[JobSlice]) -> Batch:
 
 
 def _ids(job: PendingJob, positions: Indices) -> npt.NDArray[np.int32]:
-    """The ids of some texts of a job, in their order, one after the other, without a loop over texts."""
+    """The ids of some texts of a job, concatenated without a loop over texts."""
     offsets, span = job.tokens.offsets, _span(positions)
     if isinstance(span, slice):
         return job.tokens.ids[offsets[span.start] : offsets[span.stop]]
@@ -173,6 +224,6 @@ def _ids(job: PendingJob, positions: Indices) -> npt.NDArray[np.int32]:
 
 
 def _span(positions: Indices) -> slice | Indices:
-    """Ascending positions as a slice if none is missing between the first and the last: copied at once."""
+    """Ascending positions as a slice if they are contiguous: NumPy copies slices faster."""
     first, count = int(positions[0]), len(positions)
     return slice(first, first + count) if int(positions[-1]) - first == count - 1 else positions

@@ -1,4 +1,4 @@
-"""One thread owns one device: takes batches, keeps two in flight, and answers for every text."""
+"""Runs batches on the device from the one thread that owns it, two in flight at a time."""
 
 import threading
 import time
@@ -20,16 +20,16 @@ from worker.telemetry.events import BatchEvent
 log = structlog.stdlib.get_logger(__name__)
 
 MAX_IN_FLIGHT = 2
-GROW_AFTER_BATCHES = 64  # good batches after which a budget that was cut grows again
+GROW_AFTER_BATCHES = 64  # successful batches after which a budget that was cut grows again
 
 
 class Runner:
     """Runs the batcher's batches on a backend until the batcher is closed.
 
-    A batch that fails is halved until the text at fault is alone, and only that text fails; as does one whose
-    vector is not finite even when it is computed alone. Out of memory halves the budget too; it grows back
-    after a while. BackendDead, or anything unforeseen, ends the thread, fails all waiting jobs and is handed
-    to `on_death`.
+    A batch that fails is halved until the text at fault is alone, and only that text fails; so does a text
+    whose vector is not finite even when computed alone. Running out of memory also halves the budget, which
+    grows back later. BackendDead or any unexpected error ends the thread, fails all pending jobs and is
+    passed to `on_death`.
     """
 
     def __init__(
@@ -48,25 +48,25 @@ class Runner:
         self._num_good_batches = 0
         self._last_end_s = 0.0
         self._in_flight: deque[tuple[Batch, Handle, float]] = deque()
-        self._thread = threading.Thread(target=self._run, name="embedmill-device", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="embedmill-runner", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Wait for the batches in flight and free the device; the batcher must be closed before."""
+        """Wait for the batches in flight and free the device; close the batcher first."""
         self._thread.join(timeout=30)
         self._backend.close()
 
     def _run(self) -> None:
         try:
             self._loop()
-        except BaseException as error:  # the batch edge: whatever ended the thread, somebody is told
+        except BaseException as error:  # the batch edge: the thread never ends unnoticed
             dead = error if isinstance(error, BackendDead) else BackendDead(f"the backend failed: {error!r}")
             self._batcher.close(dead)
             self._on_death(dead)
 
     def _loop(self) -> None:
         while True:
-            batch = self._batcher.take(block=not self._in_flight)
+            batch = self._batcher.next_batch(block=not self._in_flight)
             if batch is None and not self._in_flight:
                 return
             if batch is not None:
@@ -91,15 +91,19 @@ class Runner:
             return
         self._deliver(batch, self._finite(batch, vectors), started_s)
 
+    def _collect_all(self) -> None:
+        """Batches are collected in the order of their launch, so before another is launched and collected."""
+        while self._in_flight:
+            self._collect_oldest()
+
     def _finite(self, batch: Batch, vectors: FloatArray) -> FloatArray:
-        """The vectors; texts without a finite one are computed alone, since their company may be at fault."""
+        """The vectors; rows that are not finite are computed again alone, as batch-mates may be at fault."""
         if len(batch) == 1 or all_finite(vectors):
             return vectors
-        strange = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
-        while self._in_flight:  # what was launched before is collected before
-            self._collect_oldest()
+        suspects = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+        self._collect_all()
         try:
-            vectors[strange] = embed_one_by_one(self._backend, take(batch.tokens, strange))
+            vectors[suspects] = embed_one_by_one(self._backend, take(batch.tokens, suspects))
         except BackendDead:
             raise
         except BackendError as error:
@@ -108,7 +112,7 @@ class Runner:
 
     def _deliver(self, batch: Batch, vectors: FloatArray, started_s: float) -> None:
         if len(vectors) != len(batch):
-            raise BackendDead(f"the backend gave {len(vectors)} vectors for {len(batch)} texts")
+            raise BackendDead(f"the backend returned {len(vectors)} vectors for {len(batch)} texts")
         budget_tokens = self._batcher.budget.max_tokens
         self._batcher.deliver(batch, vectors)
         self._num_good_batches += 1
@@ -130,11 +134,10 @@ class Runner:
         )
 
     def _recover(self, batch: Batch, error: BackendError) -> None:
-        """Compute a failed batch in parts, or fail its one text."""
+        """Compute a failed batch in halves, or fail its only text."""
         if isinstance(error, BackendDead):
             raise error
-        while self._in_flight:  # what was launched before is collected before
-            self._collect_oldest()
+        self._collect_all()
         if isinstance(error, BackendOutOfMemory):
             self._num_good_batches = 0
             self._set_budget(max(1, self._batcher.budget.max_tokens // 2))

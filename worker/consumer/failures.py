@@ -65,14 +65,10 @@ def _dead_letter_id(job: str) -> str:
 
 def failed_event(claim: Claim, failure: Failure) -> JobEvent:
     """The event of a job that is given up, with the same failure for all its texts."""
-    return JobEvent(
-        job=claim.job,
-        num_texts=claim.num_texts,
-        failures={failure.code: claim.num_texts},
-        num_truncated=0,
-        num_tokens=0,
-        waited_s=claim.waited_s,
-        seconds=0.0,
+    return JobEvent.failed(
+        claim.job,
         code=failure.code,
+        num_texts=claim.num_texts,
         tries=claim.tries,
+        waited_s=claim.waited_s,
     )

@@ -1,4 +1,4 @@
-"""The texts of a job, each once."""
+"""Deduplicates the texts of a job."""
 
 from dataclasses import dataclass
 
@@ -9,24 +9,22 @@ from worker.contract import Indices
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Distinct:
-    """The position of each different text by the text itself, in the order of their first appearance.
+    """The distinct texts of a job, in the order of their first appearance.
 
-    `sources` tells for every text given which of them it is, intp (n,); None if no text came twice.
+    `position_of` has the position of each among `texts`. `inverse` intp (n,) gives the position of each text
+    of the job; None if no text is repeated.
     """
 
-    places: dict[str, int]
-    sources: Indices | None
-
-    @property
-    def texts(self) -> list[str]:
-        """The different texts in their order."""
-        return list(self.places)
+    texts: list[str]
+    position_of: dict[str, int]
+    inverse: Indices | None
 
 
 def distinct(texts: list[str]) -> Distinct:
-    """Find texts that repeat; costs two passes in C when none does."""
-    places = dict(zip(texts, range(len(texts)), strict=True))
-    if len(places) == len(texts):
-        return Distinct(places, None)
-    places = {text: place for place, text in enumerate(dict.fromkeys(texts))}
-    return Distinct(places, np.fromiter(map(places.__getitem__, texts), dtype=np.intp, count=len(texts)))
+    """Find the distinct texts; two passes in C if none is repeated."""
+    position_of = dict(zip(texts, range(len(texts)), strict=True))
+    if len(position_of) == len(texts):
+        return Distinct(texts, position_of, None)
+    position_of = {text: position for position, text in enumerate(dict.fromkeys(texts))}
+    inverse = np.fromiter(map(position_of.__getitem__, texts), dtype=np.intp, count=len(texts))
+    return Distinct(list(position_of), position_of, inverse)

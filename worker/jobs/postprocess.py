@@ -1,4 +1,4 @@
-"""From the backend's float32 vectors to what the job asked for: fewer dimensions, other element types."""
+"""Converts the backend's float32 vectors to the dimensions and element type that the job asked for."""
 
 import math
 
@@ -8,18 +8,18 @@ import numpy.typing as npt
 from producer.contract import EmbeddingType
 from worker.contract import FloatArray
 
-# An int8 spans this many standard deviations of a unit vector's elements on each side: enough that next
-# to nothing is clipped, and the same for every text, so that dot products stay comparable between jobs.
+# An int8 spans this many standard deviations of a unit vector's elements on each side: almost nothing is
+# clipped, and the step is the same for every text, so that dot products are comparable between jobs.
 INT8_SPAN_SIGMAS = 6.0
 
 
 def int8_scale(dim: int) -> float:
-    """What an int8 step is worth, for unit vectors of `dim` dimensions."""
+    """The value of one int8 step, for unit vectors of `dim` dimensions."""
     return min(1.0, INT8_SPAN_SIGMAS / math.sqrt(dim)) / 127
 
 
 def shorten(vectors: FloatArray, dimensions: int | None) -> FloatArray:
-    """The first `dimensions` elements brought back to unit length (Matryoshka); all if None."""
+    """Truncate to the first `dimensions` elements and normalise again (Matryoshka); all elements if None."""
     if dimensions is None or dimensions == vectors.shape[1]:
         return vectors
     head = vectors[:, :dimensions]
@@ -30,10 +30,10 @@ def shorten(vectors: FloatArray, dimensions: int | None) -> FloatArray:
 
 
 def cast(vectors: FloatArray, kind: EmbeddingType) -> tuple[npt.NDArray[np.generic], float | None]:
-    """The vectors in the element type asked for, and the scale of an int8 or uint8 element.
+    """Convert to an element type; returns the scale too, None unless it is int8 or uint8.
 
-    Binary types have one sign bit a dimension, most significant first, zero-padded to whole bytes, as
-    sentence-transformers packs them. NaN rows stay NaN in float types and become 0 in the others.
+    Binary types have one sign bit per dimension, most significant first, zero-padded to whole bytes, as in
+    sentence-transformers. NaN rows stay NaN in float types and become 0 in the others.
     """
     if kind is EmbeddingType.FLOAT32:
         return vectors, None

@@ -1,4 +1,4 @@
-"""What goes before a text: the model's own prompts, else its manifest's."""
+"""The prompts of a model by input type: from its own files or else from its manifest."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from producer.contract import InputType
 from producer.errors import InvalidOption
 
-# Names under which models keep the prompt of an input type; sentence-transformers looks for the same.
+# The names that models use for the prompt of an input type, as sentence-transformers looks for them.
 _NAMES = {
     InputType.QUERY: ("query",),
     InputType.PASSAGE: ("passage", "document", "corpus"),
@@ -21,16 +21,19 @@ class Prompts:
     passage: str = ""
 
     def for_input(self, kind: InputType | None) -> str:
-        """The prompt to put before each text. Unsaid is an error where it would change the vectors."""
+        """The prompt to put before each text.
+
+        Raises InvalidOption if no input type is given and the model has prompts.
+        """
         if kind is None and (self.query or self.passage):
             raise InvalidOption(
-                "'input_type' parameter is required for asymmetric models; say query, passage or none"
+                "'input_type' parameter is required for asymmetric models; set it to query, passage or none"
             )
         return {InputType.QUERY: self.query, InputType.PASSAGE: self.passage}.get(kind or InputType.NONE, "")
 
 
 def read_prompts(of_model: Mapping[str, str], of_manifest: Mapping[str, str]) -> Prompts:
-    """Each prompt by the first name that has one, the model's own files before the manifest."""
+    """Find the prompts: for each, the first name that has one, in the model's files before the manifest."""
 
     def find(kind: InputType) -> str:
         candidates = (source.get(name) for source in (of_model, of_manifest) for name in _NAMES[kind])

@@ -1,4 +1,4 @@
-"""Who may run in this process: any number of jobs together, or one alone."""
+"""A fair asyncio shared/exclusive lock."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,30 +6,30 @@ from contextlib import asynccontextmanager
 
 
 class SharedLock:
-    """Jobs that come after one that waits to be alone wait behind it, so it has its turn."""
+    """Any number of holders share it, or one has it alone; served in order of arrival, so nobody starves."""
 
     def __init__(self) -> None:
         self._turnstile = asyncio.Lock()  # first come, first served
-        self._num_together = 0
-        self._empty = asyncio.Event()
-        self._empty.set()
+        self._num_sharing = 0
+        self._unshared = asyncio.Event()
+        self._unshared.set()
 
     @asynccontextmanager
-    async def together(self) -> AsyncIterator[None]:
-        """Run beside others, none of which is alone."""
+    async def shared(self) -> AsyncIterator[None]:
+        """Hold it beside other shared holders."""
         async with self._turnstile:
-            self._num_together += 1
-            self._empty.clear()
+            self._num_sharing += 1
+            self._unshared.clear()
         try:
             yield
         finally:
-            self._num_together -= 1
-            if self._num_together == 0:
-                self._empty.set()
+            self._num_sharing -= 1
+            if self._num_sharing == 0:
+                self._unshared.set()
 
     @asynccontextmanager
-    async def alone(self) -> AsyncIterator[None]:
-        """Run when all others have left and until then let none in."""
+    async def exclusive(self) -> AsyncIterator[None]:
+        """Hold it alone: wait until the others have left, and let nobody in meanwhile."""
         async with self._turnstile:
-            await self._empty.wait()
+            await self._unshared.wait()
             yield

@@ -19,10 +19,9 @@ from worker.consumer.handback import new_owner
 from worker.consumer.heartbeat import Heartbeat
 from worker.consumer.leases import Leases
 from worker.consumer.reconcile import Reconciler
-from worker.jobs.embedder import Embedder
-from worker.jobs.handler import EmbedJobs, Mark
+from worker.jobs.handler import JobHandler, Mark
+from worker.jobs.pipeline import RequestPipeline, ServedModel
 from worker.jobs.prompts import read_prompts
-from worker.jobs.request_part import Serving
 from worker.serving.stage_failure import StageFailure
 from worker.serving.vector_cache import open_cache
 from worker.settings import Settings
@@ -58,11 +57,11 @@ async def serve(
             jobs_pending: int = await redis.zcard(keys.pending)
         log.info("queue", name=keys.queue, redis=redacted(settings.redis_url), jobs_pending=jobs_pending)
         leases = Leases(redis, keys, worker=name, lease_s=settings.lease_s, describe=info.encoded)
-        with _embed_jobs(
+        with _job_handler(
             settings, booted, keys, mark=leases.mark, jobs=jobs, batches=batches, failure=failure
-        ) as embed_jobs:
+        ) as handler:
             consumer = Consumer(
-                embed_jobs,
+                handler,
                 redis=redis,
                 keys=keys,
                 leases=leases,
@@ -81,7 +80,7 @@ async def serve(
 
 
 @contextmanager
-def _embed_jobs(
+def _job_handler(
     settings: Settings,
     booted: Booted,
     keys: Keys,
@@ -90,7 +89,7 @@ def _embed_jobs(
     jobs: JobObserver,
     batches: BatchObserver,
     failure: StageFailure,
-) -> Iterator[EmbedJobs]:
+) -> Iterator[JobHandler]:
     """From a job's payload to its result: tokenizer threads, cache, batcher, runner; closed at the end."""
     backend = booted.backend
     budget = Budget(
@@ -101,14 +100,13 @@ def _embed_jobs(
         if cache is not None:
             on_exit.callback(cache.close)
         batcher = Batcher(budget, dim=backend.dim)
-        embedding = Embedder(booted.tokenizer, batcher, cache=cache)
+        pipeline = RequestPipeline(serving(settings, booted), booted.tokenizer, cache=cache)
         runner = Runner(backend, batcher, on_batch=batches.batch_computed, on_death=failure.report)
         executor = on_exit.enter_context(
             ThreadPoolExecutor(max_workers=4, thread_name_prefix="embedmill-cpu")
         )
-        answers_to = serving(settings, booted)
         try:
-            yield EmbedJobs(answers_to, embedding, executor=executor, mark=mark, on_job=jobs.job_ended)
+            yield JobHandler(pipeline, batcher, executor=executor, mark=mark, on_job=jobs.job_ended)
         finally:
             batcher.close(BackendDead("the worker is shutting down"))
             runner.close()
@@ -142,10 +140,10 @@ def worker_info(name: str, settings: Settings, booted: Booted, counters: Counter
     )
 
 
-def serving(settings: Settings, booted: Booted) -> Serving:
+def serving(settings: Settings, booted: Booted) -> ServedModel:
     """The model names that the worker answers to, and what its replies are made with."""
     card, profile = booted.survey.manifest.model, booted.profile
-    return Serving(
+    return ServedModel(
         names=frozenset({settings.name, settings.model, card.name, *card.aliases}),
         provenance=Provenance(
             model=settings.name,

@@ -1,4 +1,4 @@
-"""What one worker process has done, as plain numbers: the one place where events are counted."""
+"""Counts the events of one worker process."""
 
 from bisect import bisect_left
 from collections import Counter
@@ -7,13 +7,13 @@ from typing import Any
 
 from worker.telemetry.events import BatchEvent, JobEvent
 
-# Seconds: from a batch on a GPU to a queue that is fed overnight.
+# Bounds in seconds: from one batch on a GPU to a queue that is filled overnight.
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600)
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
 
 class Histogram:
-    """How many values were at most each bound and above the one before; the last count is of the rest."""
+    """Counts the values up to each bound and above the previous one, and last those above all bounds."""
 
     __slots__ = ("bounds", "counts", "total")
 
@@ -38,9 +38,10 @@ def _stages() -> dict[str, Histogram]:
 
 @dataclass(slots=True, eq=False)
 class Counters:
-    """Everything counted since the process began.
+    """All counts since the process started.
 
-    What `count_batch` writes is the device thread's, the rest the event loop's; any thread may read.
+    The runner's thread calls `count_batch` and the event loop the other methods, which write other fields;
+    any thread may read.
     """
 
     jobs: Counter[str] = field(default_factory=Counter)
@@ -67,7 +68,7 @@ class Counters:
     busy_s: float = 0.0
 
     def count_batch(self, event: BatchEvent) -> None:
-        """A batch gave its vectors."""
+        """Count a computed batch."""
         self.batches += 1
         self.batch_texts += event.num_texts
         self.batch_tokens += event.num_tokens
@@ -79,7 +80,7 @@ class Counters:
         self.busy_s += event.busy_s
 
     def count_job(self, event: JobEvent) -> None:
-        """A job was ended, text by text or as a whole."""
+        """Count a job that has ended."""
         self.jobs[event.code] += 1
         self.job_tries += event.tries
         self.texts += event.num_texts - event.num_failed
@@ -97,11 +98,11 @@ class Counters:
             self.job_stage_s["answer"].observe(event.answer_s)
 
     def count_lost_lease(self, job: str) -> None:
-        """A job was taken from us, since its lease had run out."""
+        """Count a job that was lost because its lease had run out."""
         self.leases_lost += 1
 
     def numbers(self) -> dict[str, Any]:
-        """Every field by its name, as JSON can hold it."""
+        """All fields by name, as values that JSON can represent."""
         return {each.name: _plain(getattr(self, each.name)) for each in fields(self)}
 
 
@@ -109,6 +110,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Histogram):
         return {"bounds": value.bounds, "counts": list(value.counts), "total": value.total}
     if isinstance(value, dict):
-        # Copied first, in one step: the event loop may add a code meanwhile.
+        # Copied first, in one step: the event loop may add a code during the iteration.
         return {key: _plain(one) for key, one in dict(value).items()}
     return value

@@ -1,4 +1,4 @@
-"""Log lines of batches and jobs."""
+"""Logs batches and jobs."""
 
 import structlog
 
@@ -8,7 +8,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 def log_batch(event: BatchEvent) -> None:
-    """One line a batch, for those who look closely."""
+    """Log a batch at debug level."""
     log.debug(
         "batch",
         texts=event.num_texts,
@@ -20,7 +20,7 @@ def log_batch(event: BatchEvent) -> None:
 
 
 def log_job(event: JobEvent) -> None:
-    """One line a job."""
+    """Log a job."""
     log.info(
         "job",
         id=event.job,

@@ -1,26 +1,27 @@
-"""How long each stage of a job took."""
+"""Measures how long each stage of a job takes."""
 
 import time
 from collections import defaultdict
 
 
 class Stopwatch:
-    """Runs from its making; every lap belongs to the stage that has just ended, and a stage may have many."""
+    """Runs from its construction; a lap ends a stage, and a stage may have several laps."""
 
     def __init__(self) -> None:
         self._started_s = self._lap_s = time.perf_counter()
         self._stages_s: defaultdict[str, float] = defaultdict(float)
 
     def lap(self, stage: str) -> None:
-        """What has passed since the last lap was this stage."""
+        """Add the time since the last lap to this stage."""
         now_s = time.perf_counter()
         self._stages_s[stage] += now_s - self._lap_s
         self._lap_s = now_s
 
     def __getitem__(self, stage: str) -> float:
+        """Seconds spent in the stage, 0 if it never ran."""
         return self._stages_s[stage]
 
     @property
     def seconds(self) -> float:
-        """Since the start."""
+        """Seconds since the start."""
         return time.perf_counter() - self._started_s

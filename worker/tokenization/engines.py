@@ -1,4 +1,4 @@
-"""What turns texts into token ids: the reference library, a fast one that must agree with it, or both."""
+"""Tokenizer engines: the reference library, a fast one that must agree with it, and a fallback of both."""
 
 from collections.abc import Callable
 from itertools import chain
@@ -11,19 +11,19 @@ from worker.contract import Tokens
 
 log = structlog.stdlib.get_logger(__name__)
 
-# Texts to flat ids, special tokens included and nothing cut; safe to call from many threads.
+# Texts to flat ids with special tokens, not truncated; safe to call from many threads.
 Engine = Callable[[list[str]], Tokens]
 
-# Bounds nanotoken's memory of words it has seen to about 60 MB a thread; its default is four times that.
+# Bounds nanotoken's cache of words to about 60 MB per thread; its default is four times that.
 _CACHE_ENTRIES = 1 << 18
 
 
 class UnsupportedTokenizer(Exception):
-    """The fast library is absent, or cannot do this tokenizer; the message says which."""
+    """The fast library is not installed or does not support this tokenizer; the message says which."""
 
 
 def reference_engine(library: Any) -> Engine:
-    """The `tokenizers` library, on as many threads as it takes."""
+    """The engine of the `tokenizers` library, which uses threads of its own."""
 
     def encode(texts: list[str]) -> Tokens:
         rows = [encoding.ids for encoding in library.encode_batch_fast(texts)]
@@ -36,7 +36,10 @@ def reference_engine(library: Any) -> Engine:
 
 
 def wordpiece_engine(tokenizer_json: str) -> Engine:
-    """nanotoken on the calling thread: no Python object a text. Raises UnsupportedTokenizer."""
+    """The engine of nanotoken, on the calling thread and without a Python object per text.
+
+    Raises UnsupportedTokenizer.
+    """
     try:
         import nanotoken
     except ImportError as error:
@@ -45,18 +48,18 @@ def wordpiece_engine(tokenizer_json: str) -> Engine:
     try:
         fast = nanotoken.Tokenizer.from_json(tokenizer_json)
     except ValueError as error:
-        raise UnsupportedTokenizer(f"nanotoken cannot do it: {error}") from error
+        raise UnsupportedTokenizer(f"nanotoken does not support it: {error}") from error
 
     def encode(texts: list[str]) -> Tokens:
-        # One thread a job: jobs are prepared on several, and each thread of its own pool would cost memory.
+        # On the calling thread: jobs are prepared on several, and each more thread would cost a cache.
         ragged = fast.encode_batch(texts, parallel=False)
         return Tokens(ragged.ids.view(np.int32), ragged.offsets.astype(np.int32))
 
     return encode
 
 
-class FallingBack:
-    """The fast engine until it fails once, the reference from then on: no text is lost to it."""
+class FallbackEngine:
+    """Uses the fast engine until it fails once, then the reference; the failed texts are encoded again."""
 
     def __init__(self, fast: Engine, reference: Engine) -> None:
         self._engine = fast
@@ -69,7 +72,7 @@ class FallingBack:
                 return self._engine(texts)
             except (MemoryError, KeyboardInterrupt, SystemExit):
                 raise
-            except BaseException as error:  # a panic in Rust is no Exception; it must not end the worker
+            except BaseException as error:  # a panic in Rust is not an Exception, and must not end the worker
                 log.error("fast_tokenizer_dropped", error=type(error).__name__)
                 self._engine = self._reference
         return self._reference(texts)

@@ -1,4 +1,4 @@
-"""Whether two engines give the same ids, tried on texts chosen to make them differ."""
+"""Compares two tokenizer engines on texts chosen to make them differ."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -8,7 +8,7 @@ import numpy as np
 from worker.tokenization.engines import Engine
 
 _BATCH_TEXTS = 64
-_ALL_BELOW = 0x3100  # every character of the alphabets; beyond, where blocks are large and alike, samples
+_ALL_BELOW = 0x3100  # every character of the alphabets; samples beyond, where blocks are large and uniform
 _SAMPLE_STEP, _SAMPLE_END = 13, 0x20000
 _ODD = (
     "",
@@ -32,10 +32,9 @@ _ODD = (
 def first_difference(
     one: Engine, other: Engine, *, special: Sequence[str], vocabulary: Sequence[str]
 ) -> str | None:
-    """The first text for which the engines disagree, as Python writes it, or None if none was found.
+    """The first text on which the engines disagree, escaped as ASCII; None if there is none.
 
-    `special` are the tokens with a meaning of their own; they are tried inside texts, and so are pieces of
-    the vocabulary.
+    `special` tokens and pieces of the vocabulary are tried inside texts.
     """
     texts = [*_texts(special), *_words(vocabulary)]
     for start in range(0, len(texts), _BATCH_TEXTS):
@@ -55,7 +54,7 @@ def _texts(special: Sequence[str]) -> Iterator[str]:
     for token in special:
         yield token
         yield f"a{token}b {token} {token.lower()}{token}, \u0301{token}\u0301"
-    for size in (99, 100, 101, 200, 5000):  # 100 characters is where WordPiece gives a word up
+    for size in (99, 100, 101, 200, 5000):  # WordPiece gives up on words of more than 100 characters
         yield "x" * size
         yield "é" * size + " " + "ab1" * (size // 3)
     yield from _every_character()
@@ -63,7 +62,7 @@ def _texts(special: Sequence[str]) -> Iterator[str]:
 
 
 def _words(vocabulary: Sequence[str], max_pieces: int = 4096) -> Iterator[str]:
-    """Pieces of the vocabulary alone and run together, so that the longest match is looked for."""
+    """Pieces of the vocabulary, separate and run together: the latter need the longest match."""
     step = max(1, len(vocabulary) // max_pieces)
     pieces = [piece.removeprefix("##") for piece in sorted(vocabulary)[::step]]
     for start in range(0, len(pieces), _BATCH_TEXTS):
@@ -73,7 +72,7 @@ def _words(vocabulary: Sequence[str], max_pieces: int = 4096) -> Iterator[str]:
 
 
 def _every_character() -> Iterator[str]:
-    """Inside a word and alone, since what separates, joins or vanishes shows there."""
+    """Each character inside a word and alone: there it shows whether it separates, joins or vanishes."""
     codes = [*range(_ALL_BELOW), *range(_ALL_BELOW, _SAMPLE_END, _SAMPLE_STEP)]
     characters = [chr(code) for code in codes if not 0xD800 <= code < 0xE000]
     for start in range(0, len(characters), _BATCH_TEXTS):
@@ -81,7 +80,7 @@ def _every_character() -> Iterator[str]:
 
 
 def _mixtures(special: Sequence[str], count: int = 500) -> Iterator[str]:
-    """Characters of all kinds side by side, always the same."""
+    """Characters of all kinds side by side; the same in every run."""
     choose = random.Random(0)
     ranges = ((0x20, 0x7F), (0, 0x20), (0xA0, 0x370), (0x300, 0x370), (0x370, 0x600), (0x4E00, 0x4F00))
     kinds = [[chr(code) for code in range(*ends)] for ends in (*ranges, (0x1F300, 0x1F700), (0x2000, 0x2070))]

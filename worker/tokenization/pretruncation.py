@@ -1,21 +1,21 @@
-"""Long texts shortened before they are tokenised, where that provably changes nothing."""
+"""Shortens long texts before they are tokenized, where that provably changes no id."""
 
 import json
 from typing import Any
 
-# English has four to five characters a token, so a part this long is nearly always enough.
-CHARACTERS_A_TOKEN = 16
+# English has four to five characters per token, so a part this long is nearly always enough.
+CHARACTERS_PER_TOKEN = 16
 
 _SPACES = " \t\n\r"
 _LOCAL_NORMALIZERS = {"BertNormalizer", "Lowercase"}
 
 
 def is_separable(tokenizer_json: str) -> bool:
-    """Whether the tokens of two texts with a space between are those of the one, then those of the other.
+    """Whether two texts joined by a space have the tokens of the first, then those of the second.
 
-    True for WordPiece behind BERT's normaliser and pre-tokeniser: the normaliser looks at a character and
-    the marks that follow it, a space parts words for good, and each word is matched by itself. Added tokens
-    are searched in the whole text, so none may have a space inside.
+    True for WordPiece after BERT's normalizer and pre-tokenizer: the normalizer looks at a character and the
+    marks that follow it, a space always separates words, and each word is matched by itself. Added tokens
+    are searched for in the whole text, so none of them may contain a space.
     """
     parts: dict[str, Any] = json.loads(tokenizer_json)
     normalizer = parts.get("normalizer") or {"type": "Lowercase"}
@@ -29,7 +29,7 @@ def is_separable(tokenizer_json: str) -> bool:
 
 
 def part_of(text: str, max_chars: int, *, keep_end: bool) -> str:
-    """The start (or end) of the text up to a space, at most `max_chars` long; the text if it has no such."""
+    """The start (or end) of the text, cut at a space to `max_chars` at most; all of it if it has none."""
     if len(text) <= max_chars:
         return text
     if keep_end:

@@ -1,4 +1,4 @@
-"""Texts to flat token ids, exactly as the model's own tokenizer gives them; nothing is padded."""
+"""Tokenizes texts exactly as the model's own tokenizer does, into flat ids without padding."""
 
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
@@ -15,23 +15,24 @@ from producer.errors import ModelError
 from worker.contract import Tokens
 from worker.tokenization.engines import (
     Engine,
-    FallingBack,
+    FallbackEngine,
     UnsupportedTokenizer,
     reference_engine,
     wordpiece_engine,
 )
 from worker.tokenization.parity import first_difference
-from worker.tokenization.pretruncation import CHARACTERS_A_TOKEN, is_separable, part_of
+from worker.tokenization.pretruncation import CHARACTERS_PER_TOKEN, is_separable, part_of
 
 log = structlog.stdlib.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Encoded:
-    """Tokens of the texts that fit or were cut to fit, and what happened to the others.
+    """Tokens of the texts that fit or were truncated, and the lengths of those that were refused.
 
-    `tokens` holds the texts at the positions `kept`, intp (k,); `truncated` are the positions that were
-    cut, ascending; `too_long` maps the position of a text refused under Truncate.NONE to its length.
+    `tokens` holds the texts at the positions `kept`, intp (k,). `truncated` int32 are the positions of
+    truncated texts, ascending; `too_long` maps the position of a text refused under Truncate.NONE to its
+    number of tokens.
     """
 
     tokens: Tokens
@@ -41,12 +42,12 @@ class Encoded:
 
 
 class Tokenizer:
-    """The tokenizer of a model directory's tokenizer.json.
+    """Tokenizes as a model directory's tokenizer.json says. Safe to call from many threads.
 
-    Truncation and padding baked into the file are reset: some files cut at 128 and pad to 128. Texts of at
-    most `max_tokens` tokens, special tokens included, pass whole. With `lower_case` texts are lowered first,
-    whatever the file does (sentence-transformers' `do_lower_case`). A fast engine is used where it gives the
-    same ids as the reference library; the log says which. Safe to call from many threads.
+    Truncation and padding set in the file are ignored: some files truncate at 128 and pad to 128. Texts of
+    up to `max_tokens` tokens, special tokens included, are never truncated. With `lower_case`, texts are
+    lowercased first, whatever the file says (sentence-transformers' `do_lower_case`). A fast engine is used
+    if it gives the same ids as the reference library; the log says which one it is. Raises ModelError.
     """
 
     def __init__(self, directory: Path, *, max_tokens: int, lower_case: bool = False) -> None:
@@ -58,14 +59,17 @@ class Tokenizer:
         self.max_tokens = max_tokens
         special = library.num_special_tokens_to_add(is_pair=False)
         if special >= max_tokens:
-            raise ModelError(f"{path} adds {special} special tokens, the model takes {max_tokens} in all")
+            raise ModelError(
+                f"{path} adds {special} special tokens, but the model takes {max_tokens} tokens in all; "
+                "use the tokenizer.json that belongs to the model"
+            )
         self._num_before = _num_before(library)
         self._num_after = special - self._num_before
         self._encode = _engine(library)
         self._separable = is_separable(library.to_str())
 
     def encode(self, texts: SequenceOf[str], truncate: Truncate) -> Encoded:
-        """Tokens of all texts; those longer than `max_tokens` are cut at START or END, or refused."""
+        """Tokenize all texts; those longer than `max_tokens` are truncated at START or END, or refused."""
         tokens = self._uncut(list(texts), truncate)
         lengths = tokens.lengths
         kept = np.arange(len(tokens))
@@ -96,10 +100,10 @@ class Tokenizer:
         )
 
     def _uncut(self, texts: list[str], truncate: Truncate) -> Tokens:
-        """The tokens of all texts, or of a part of them that has more than the model takes."""
-        max_chars = CHARACTERS_A_TOKEN * self.max_tokens
+        """Tokenize without truncation, but very long texts only in a part that is still too long."""
+        max_chars = CHARACTERS_PER_TOKEN * self.max_tokens
         any_long = max(map(len, texts), default=0) > max_chars
-        if not any_long or not self._separable or truncate is Truncate.NONE:  # NONE tells the whole length
+        if not any_long or not self._separable or truncate is Truncate.NONE:  # NONE reports the full length
             return self._encode(texts)
         long = [at for at, text in enumerate(texts) if len(text) > max_chars]
         parts = texts.copy()
@@ -119,15 +123,17 @@ def _read(path: Path) -> Library:
         raise ModelError(f"{path.parent} has no tokenizer.json; save the model with a fast tokenizer")
     try:
         library = Library.from_file(str(path))
-    except Exception as error:  # the library raises bare Exception for whatever it cannot read
-        raise ModelError(f"{path} is no tokenizer this version can read: {error}") from error
+    except Exception as error:  # the library raises bare Exception for all it cannot read
+        raise ModelError(
+            f"{path} cannot be read: {error}; install the newest `tokenizers`, or save the model again"
+        ) from error
     library.no_truncation()
     library.no_padding()
     return library
 
 
 def _engine(library: Library) -> Engine:
-    """The fast engine if it agrees with the reference, else the reference."""
+    """The fast engine if it agrees with the reference, otherwise the reference."""
     reference = reference_engine(library)
     try:
         fast = wordpiece_engine(library.to_str())
@@ -137,14 +143,16 @@ def _engine(library: Library) -> Engine:
     special = [token.content for token in library.get_added_tokens_decoder().values()]
     difference = first_difference(fast, reference, special=special, vocabulary=list(library.get_vocab()))
     if difference is not None:
-        log.warning("tokenizer", engine="tokenizers", reason=f"nanotoken gives other ids for {difference}")
+        log.warning(
+            "tokenizer", engine="tokenizers", reason=f"nanotoken gives different ids for {difference}"
+        )
         return reference
     log.info("tokenizer", engine="nanotoken")
-    return FallingBack(fast, reference)
+    return FallbackEngine(fast, reference)
 
 
 def _num_before(library: Library) -> int:
-    """How many special tokens go before a text; the same for every text."""
+    """The number of special tokens before a text; the same for every text."""
     mask = library.encode("a").special_tokens_mask
     return mask.index(0) if 0 in mask else 0
 
@@ -152,7 +160,7 @@ def _num_before(library: Library) -> int:
 def _without(
     ids: npt.NDArray[np.int32], starts: npt.NDArray[np.int32], ends: npt.NDArray[np.int32]
 ) -> npt.NDArray[np.int32]:
-    """The ids outside the spans, which are not empty and do not overlap."""
+    """The ids outside the spans, which are non-empty and do not overlap."""
     edges = np.zeros(len(ids) + 1, dtype=np.int8)
     edges[starts] += 1
     edges[ends] -= 1

@@ -94,7 +94,7 @@ def test_every_text_gets_its_own_vector(
             sent = [tokens(*texts) for texts in asked]
             got = await asyncio.gather(
                 *(
-                    batcher.embed(job, names=named(texts) if shared else None)
+                    batcher.embed(job, position_of=named(texts) if shared else None)
                     for texts, job in zip(asked, sent, strict=True)
                 )
             )
@@ -152,7 +152,7 @@ async def test_without_padding_a_small_job_is_in_the_next_batch() -> None:
     large = [asyncio.create_task(batcher.embed(tokens(*[[n] * 10] * 1000))) for n in range(3)]
     small = asyncio.create_task(batcher.embed(tokens([9] * 10, [9] * 10)))
     await asyncio.sleep(0)
-    batch = batcher.take(block=False)
+    batch = batcher.next_batch(block=False)
     assert batch is not None
     batcher.deliver(batch, np.zeros((len(batch), DIM), np.float32))
     assert len((await small).vectors) == 2
@@ -184,7 +184,7 @@ async def test_a_bug_in_the_backend_ends_it_loudly() -> None:
             return super().collect(handle)[:-1]
 
     async with running(Miscounting(dim=DIM)) as (batcher, deaths):
-        with pytest.raises(BackendDead, match="1 vectors for 2 texts"):
+        with pytest.raises(BackendDead, match="returned 1 vectors for 2 texts"):
             await batcher.embed(tokens([1], [2]))
         assert len(deaths) == 1
 
@@ -263,14 +263,14 @@ async def test_a_text_that_several_jobs_want_is_computed_once() -> None:
     second = first[20:] + [[n] for n in range(40, 50)]
     async with running(FakeBackend(dim=DIM, delay_s=0.05), events=events, max_texts=16) as (batcher, _):
         jobs = [first, first, second]
-        asked = [asyncio.create_task(batcher.embed(tokens(*job), names=named(job))) for job in jobs[:2]]
+        asked = [asyncio.create_task(batcher.embed(tokens(*job), position_of=named(job))) for job in jobs[:2]]
         await asyncio.sleep(0.02)  # the device has the first batch
-        asked.append(asyncio.create_task(batcher.embed(tokens(*second), names=named(second))))
+        asked.append(asyncio.create_task(batcher.embed(tokens(*second), position_of=named(second))))
         for job, answer in zip(jobs, await asyncio.gather(*asked), strict=True):
             check(tokens(*job), answer)
-            assert answer.num_shared <= len(job)
+            assert answer.num_coalesced <= len(job)
     assert sum(event.num_texts for event in events) == 40
-    assert sum(task.result().num_shared for task in asked) == 30 + 30 + 20 - 40
+    assert sum(task.result().num_coalesced for task in asked) == 30 + 30 + 20 - 40
 
 
 async def test_a_shared_text_that_fails_fails_in_every_job() -> None:
@@ -278,7 +278,7 @@ async def test_a_shared_text_that_fails_fails_in_every_job() -> None:
     backend = FakeBackend(dim=DIM, delay_s=0.02, failures={POISON: BackendError})
     job = [[1, 2], [POISON], [3]]
     async with running(backend) as (batcher, deaths):
-        got = await asyncio.gather(*(batcher.embed(tokens(*job), names=named(job)) for _ in range(3)))
+        got = await asyncio.gather(*(batcher.embed(tokens(*job), position_of=named(job)) for _ in range(3)))
         for answer in got:
             check(tokens(*job), answer, failed={1})
         assert deaths == []
@@ -289,9 +289,9 @@ async def test_what_a_cancelled_job_had_on_the_device_is_computed_again() -> Non
     events: list[BatchEvent] = []
     job = [[1, 2], [3]]
     async with running(FakeBackend(dim=DIM, delay_s=0.05), events=events) as (batcher, _):
-        asked = [asyncio.create_task(batcher.embed(tokens(*job), names=named(job)))]
+        asked = [asyncio.create_task(batcher.embed(tokens(*job), position_of=named(job)))]
         await asyncio.sleep(0.02)  # the device has it
-        asked.append(asyncio.create_task(batcher.embed(tokens(*job), names=named(job))))
+        asked.append(asyncio.create_task(batcher.embed(tokens(*job), position_of=named(job))))
         await asyncio.sleep(0)
         asked[0].cancel()
         check(tokens(*job), await asyncio.wait_for(asked[1], 10))
@@ -312,7 +312,7 @@ def test_who_shares_with_a_cancelled_job_is_answered(
     async def scenario() -> None:
         backend = FakeBackend(dim=DIM, max_batch_tokens=40, max_text_tokens=20, delay_s=0.001)
         async with running(backend) as (batcher, deaths):
-            asked = [asyncio.create_task(batcher.embed(tokens(*job), names=named(job))) for job in jobs]
+            asked = [asyncio.create_task(batcher.embed(tokens(*job), position_of=named(job))) for job in jobs]
             await asyncio.sleep(cancelled_after_s)
             for at in cancelled:
                 if at < len(asked):
@@ -323,7 +323,7 @@ def test_who_shares_with_a_cancelled_job_is_answered(
                     check(tokens(*job), answer)
             assert deaths == []
             # Nothing of it is left behind: the same texts are computed again.
-            check(tokens(*jobs[0]), await batcher.embed(tokens(*jobs[0]), names=named(jobs[0])))
+            check(tokens(*jobs[0]), await batcher.embed(tokens(*jobs[0]), position_of=named(jobs[0])))
 
     asyncio.run(scenario())
 
@@ -338,7 +338,7 @@ async def test_a_job_that_others_push_aside_is_done_in_time(padded: bool) -> Non
     await asyncio.sleep(0)
     num_batches, num_left = 0, 40
     while num_left:
-        batch = batcher.take(block=False)
+        batch = batcher.next_batch(block=False)
         assert batch is not None
         assert len(batch) == 5
         num_batches += 1

@@ -11,9 +11,9 @@ def test_every_text_is_found_again(texts: list[str]) -> None:
     """In the order of first appearance; without repeats there is nothing to find again."""
     found = distinct(texts)
     assert found.texts == list(dict.fromkeys(texts))
-    assert found.places == {text: place for place, text in enumerate(found.texts)}
+    assert found.position_of == {text: position for position, text in enumerate(found.texts)}
     if len(set(texts)) == len(texts):
-        assert found.sources is None
+        assert found.inverse is None
     else:
-        assert found.sources is not None
-        assert [found.texts[place] for place in found.sources] == texts
+        assert found.inverse is not None
+        assert [found.texts[position] for position in found.inverse] == texts

@@ -201,7 +201,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "broken tokenizer": (
         lambda at: (at / "tokenizer.json").write_text("{}"),
-        "is no tokenizer this version can read",
+        "tokenizer.json cannot be read",
     ),
     "config is no JSON": (
         lambda at: (at / "config.json").write_text("{,"),

@@ -17,7 +17,7 @@ from producer.contract import Truncate
 from worker.contract import Tokens
 from worker.tokenization.engines import (
     Engine,
-    FallingBack,
+    FallbackEngine,
     UnsupportedTokenizer,
     reference_engine,
     wordpiece_engine,
@@ -101,7 +101,7 @@ def test_a_difference_in_one_character_is_found(trigger: str, into: str) -> None
 
 
 def test_an_engine_that_fails_is_replaced_for_good() -> None:
-    """Its texts are encoded by the reference; even a panic in Rust, which is no Exception, is survived."""
+    """Its texts are encoded by the reference, even after a panic in Rust, which is not an Exception."""
 
     class Panic(BaseException):
         pass
@@ -112,7 +112,7 @@ def test_an_engine_that_fails_is_replaced_for_good() -> None:
         calls.append(texts)
         raise Panic
 
-    engine = FallingBack(failing, reference_engine(library()))
+    engine = FallbackEngine(failing, reference_engine(library()))
     for _ in range(2):
         assert engine(["one two"]).ids.tolist() == library().encode("one two").ids
     assert len(calls) == 1
@@ -127,7 +127,7 @@ def test_an_engine_without_memory_is_kept() -> None:
             raise failures.pop()
         return Tokens(np.array([7], dtype=np.int32), np.array([0, 1], dtype=np.int32))
 
-    engine = FallingBack(sometimes, reference_engine(library()))
+    engine = FallbackEngine(sometimes, reference_engine(library()))
     with pytest.raises(MemoryError):
         engine(["one"])
     assert engine(["one"]).ids.tolist() == [7]

@@ -135,7 +135,7 @@ def test_a_directory_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"no tokenizer\.json"):
         Tokenizer(tmp_path, max_tokens=16)
     (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(ModelError, match="no tokenizer this version can read"):
+    with pytest.raises(ModelError, match=r"cannot be read: .*save the model again"):
         Tokenizer(tmp_path, max_tokens=16)
     with pytest.raises(ModelError, match="adds 2 special tokens"):
         Tokenizer(MODEL, max_tokens=2)

@@ -6,12 +6,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from worker.contract import Tokens
+from worker.contract import Indices, Tokens
 from worker.graphs.flat.inputs import Inputs, flat_portions
 from worker.models.onnx.graph_file import GraphFile
 from worker.models.onnx.graph_roles import GraphInput
-
-Indices = npt.NDArray[np.intp]
 
 
 def cut_batches(lengths: npt.NDArray[np.int32], graph: GraphFile, *, max_slots: int) -> list[Indices]:

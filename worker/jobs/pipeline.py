@@ -1,0 +1,281 @@
+"""From a job's payload to tokens, and from its vectors to the encoded reply."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from producer.contract import (
+    Provenance,
+    Reply,
+    Request,
+    TextFailure,
+    Truncate,
+    decode_request,
+    encode_reply,
+)
+from producer.errors import InvalidOption, PayloadError
+from worker.batching.pending import Embedded, TextPositions
+from worker.consumer.bisection import Range
+from worker.contract import FloatArray, Indices
+from worker.jobs.dedup import Distinct, distinct
+from worker.jobs.postprocess import cast, shorten
+from worker.jobs.prompts import Prompts
+from worker.tokenization.tokenizer import Encoded, Tokenizer
+from worker.vector_cache.cache import Known, VectorCache
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedModel:
+    """The model that requests may ask for, by any of its `names`, and what its replies say about it."""
+
+    names: frozenset[str]
+    provenance: Provenance
+    prompts: Prompts
+    dim: int
+    matryoshka: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CheckedRequest:
+    """A request that this worker can serve, and the prompt to put before each of its texts."""
+
+    request: Request
+    prompt: str
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class RequestPart:
+    """Texts of a request, ready for the batcher.
+
+    `rows` intp (k,) are the indices in the request of those that were not refused. Of the `distinct` texts
+    among them, `cached` are those that the cache had, None without a cache; the others, at the positions
+    `misses`, are tokenized in `encoded`. `position_of` finds a text in `encoded.tokens`.
+    """
+
+    request: Request
+    rows: Indices
+    distinct: Distinct
+    cached: Known | None
+    misses: Indices
+    encoded: Encoded
+    position_of: TextPositions
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class PartResult:
+    """The answers to the texts at `rows` of a request, intp (k,).
+
+    `vectors` float32 (k, dim), NaN where a text failed; `token_counts` int32 (k,); `truncated` bool (k,).
+    `failures` have the index in the request. `num_repeated` texts got the vector of an equal text, of this
+    job or another; `num_cache_hits` distinct texts were in the cache and `num_cache_misses` were not.
+    """
+
+    rows: Indices
+    vectors: FloatArray
+    token_counts: npt.NDArray[np.int32]
+    truncated: npt.NDArray[np.bool_]
+    failures: tuple[TextFailure, ...]
+    num_repeated: int
+    num_cache_hits: int
+    num_cache_misses: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EncodedReply:
+    """A reply, its bytes, and the results of the parts it was made from."""
+
+    reply: Reply
+    payload: bytes
+    results: Sequence[PartResult]
+
+
+class RequestPipeline:
+    """All work on a request but the batching: read and prepare before it, finish after it.
+
+    A request may go through in parts: each is prepared and merged by itself, and all of them are encoded at
+    the end. Every method is CPU work for any thread; if `blocking`, `prepare` and `merge` also wait for the
+    store of the vector cache.
+    """
+
+    def __init__(
+        self, served: ServedModel, tokenizer: Tokenizer, *, cache: VectorCache | None = None
+    ) -> None:
+        self.blocking = cache is not None
+        self._served = served
+        self._tokenizer = tokenizer
+        self._cache = cache
+
+    def read(self, payload: bytes | None) -> CheckedRequest:
+        """Decode the request and check that it can be served. Raises RequestError or PayloadError."""
+        if payload is None:
+            raise PayloadError("the job has no request: it was removed or has expired; submit the job again")
+        request, served = decode_request(payload), self._served
+        if request.model not in served.names:
+            raise InvalidOption(f"this queue serves {served.provenance.model!r}, not {request.model!r:.80}")
+        _check_dimensions(request.options.dimensions, served)
+        return CheckedRequest(request, served.prompts.for_input(request.options.input_type))
+
+    def prepare(self, checked: CheckedRequest, some: Range | None = None) -> RequestPart:
+        """Deduplicate the texts in the range, or all, look them up in the cache and tokenize the rest."""
+        request = checked.request
+        start, end = (0, len(request.texts)) if some is None else (some.start, some.end)
+        asked = request.texts[start:end]
+        texts = [checked.prompt + text for text in asked if text is not None]
+        rows = np.arange(start, end)
+        if len(texts) < len(asked):
+            rows = rows[[text is not None for text in asked]]
+        found = distinct(texts)
+        truncate, misses = request.options.truncate, np.arange(len(found.texts))
+        cached = self._cache.look_up(found.texts, truncate) if self._cache is not None else None
+        if cached is not None:
+            misses = np.delete(misses, cached.places)
+        missed = found.texts
+        if len(misses) < len(missed):
+            missed = [found.texts[position] for position in misses.tolist()]
+        encoded = self._tokenizer.encode(missed, truncate)
+        return RequestPart(
+            request=request,
+            rows=rows,
+            distinct=found,
+            cached=cached,
+            misses=misses,
+            encoded=encoded,
+            position_of=_position_of(found, missed, encoded, truncate),
+        )
+
+    def finish(self, part: RequestPart, embedded: Embedded) -> EncodedReply:
+        """Merge and encode a request that went through as one part."""
+        return self.encode(part.request, [self.merge(part, embedded)])
+
+    def merge(self, part: RequestPart, embedded: Embedded) -> PartResult:
+        """Merge computed and cached vectors into one result for each text; the computed go into the cache."""
+        texts, encoded, cached = part.distinct.texts, part.encoded, part.cached
+        truncated = np.zeros(len(texts), dtype=np.bool_)
+        truncated[part.misses[encoded.truncated]] = True
+        computed_at = part.misses[encoded.kept]
+        computed = Known(computed_at, embedded.vectors, encoded.tokens.lengths, truncated[computed_at])
+        if self._cache is not None:
+            self._cache.keep(texts, part.request.options.truncate, computed)
+        num_cache_hits = 0 if cached is None else len(cached.places)
+        sources = [computed] if cached is None or num_cache_hits == 0 else [computed, cached]
+        merged, inverse = _merged(sources, len(texts)), part.distinct.inverse
+        return PartResult(
+            rows=part.rows,
+            vectors=merged.vectors if inverse is None else merged.vectors[inverse],
+            token_counts=merged.lengths if inverse is None else merged.lengths[inverse],
+            truncated=merged.truncated if inverse is None else merged.truncated[inverse],
+            failures=tuple(_failures(part, embedded, self._tokenizer.max_tokens)),
+            num_repeated=len(part.rows) - len(texts) + embedded.num_coalesced,
+            num_cache_hits=num_cache_hits,
+            num_cache_misses=0 if cached is None else len(texts) - num_cache_hits,
+        )
+
+    def encode(
+        self, request: Request, results: Sequence[PartResult], killers: Iterable[TextFailure] = ()
+    ) -> EncodedReply:
+        """Encode the reply to all texts: those of the results, the killers, and the refused."""
+        count = len(request.texts)
+        token_counts = np.zeros(count, dtype=np.int32)
+        truncated = np.zeros(count, dtype=np.bool_)
+        failures = [*request.refused, *killers]
+        for result in results:
+            token_counts[result.rows] = result.token_counts
+            truncated[result.rows] = result.truncated
+            failures += result.failures
+        token_counts[[one.index for one in failures]] = 0
+        vectors = shorten(_vectors(count, results, self._served.dim), request.options.dimensions)
+        final, scale = cast(vectors, request.options.embedding_type)
+        reply = Reply(
+            vectors=final,
+            failures=tuple(sorted(failures, key=lambda one: one.index)),
+            token_counts=token_counts,
+            truncated=np.flatnonzero(truncated).astype(np.int32),
+            scale=scale,
+            provenance=self._served.provenance,
+        )
+        return EncodedReply(reply, encode_reply(reply), results)
+
+
+def _check_dimensions(dimensions: int | None, served: ServedModel) -> None:
+    model = served.provenance.model
+    if dimensions is None or dimensions == served.dim:
+        return
+    if not served.matryoshka:  # the first sentence is NIM's, which clients match on
+        raise InvalidOption(
+            f"This model does not support 'dimensions', but a value of '{dimensions}' was provided. "
+            f"{model} gives {served.dim}."
+        )
+    if dimensions > served.dim:
+        raise InvalidOption(f"dimensions is {dimensions}, but {model} has {served.dim}")
+
+
+def _position_of(
+    found: Distinct, texts: Sequence[str], encoded: Encoded, truncate: Truncate
+) -> TextPositions:
+    """The position of each encoded text by what decides its ids: the text and, if it was cut, where."""
+    if len(encoded.kept) == len(found.position_of) and len(encoded.truncated) == 0:
+        return found.position_of
+    position_of: dict[Any, int] = dict(found.position_of)
+    if len(encoded.kept) < len(position_of):
+        position_of = {texts[at]: position for position, at in enumerate(encoded.kept.tolist())}
+    for at in encoded.truncated.tolist():
+        position_of[truncate, texts[at]] = position_of.pop(texts[at])
+    return position_of
+
+
+def _merged(sources: Sequence[Known], count: int) -> Known:
+    """All `count` texts from what the sources know; texts in none of them have NaN and no tokens."""
+    if len(sources) == 1 and len(sources[0].places) == count:
+        return sources[0]  # nothing to move: the usual case
+    dim = sources[0].vectors.shape[1]
+    vectors = np.full((count, dim), np.nan, dtype=np.float32)
+    lengths = np.zeros(count, dtype=np.int32)
+    truncated = np.zeros(count, dtype=np.bool_)
+    for source in sources:
+        vectors[source.places] = source.vectors
+        lengths[source.places] = source.lengths
+        truncated[source.places] = source.truncated
+    return Known(np.arange(count), vectors, lengths, truncated)
+
+
+def _vectors(count: int, results: Sequence[PartResult], dim: int) -> FloatArray:
+    """The vectors of all texts of a request, NaN where there is none."""
+    if len(results) == 1 and len(results[0].rows) == count:
+        return results[0].vectors  # nothing to move: the usual case
+    vectors = np.full((count, dim), np.nan, dtype=np.float32)
+    for result in results:
+        vectors[result.rows] = result.vectors
+    return vectors
+
+
+def _failures(part: RequestPart, embedded: Embedded, max_tokens: int) -> Iterable[TextFailure]:
+    """The failures of a part's texts, repeated ones included, with their index in the request."""
+    computed_at, encoded = part.misses[part.encoded.kept], part.encoded
+    failed = {int(computed_at[one.index]): one for one in embedded.failures}
+    too_long = {int(part.misses[at]): num_tokens for at, num_tokens in encoded.too_long.items()}
+    if not failed and not too_long:
+        return
+    inverse = part.distinct.inverse
+    position_of_row = np.arange(len(part.rows)) if inverse is None else inverse
+    concerned = np.isin(position_of_row, [*failed, *too_long])
+    for index, position in zip(
+        part.rows[concerned].tolist(), position_of_row[concerned].tolist(), strict=True
+    ):
+        if position in too_long:
+            yield _too_long(index, too_long[position], max_tokens)
+        else:
+            failure = failed[position]
+            yield TextFailure(index, failure.code, f"text {index}: {failure.message}")
+
+
+def _too_long(index: int, num_tokens: int, max_tokens: int) -> TextFailure:
+    """NIM's sentence, since clients match on it."""
+    return TextFailure(
+        index,
+        "text_too_long",
+        f"Input length {num_tokens} exceeds maximum allowed token size {max_tokens} "
+        f"(text {index}; truncate START or END cuts it)",
+    )
