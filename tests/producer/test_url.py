@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from producer.errors import SettingsError
-from producer.transport.connect import connect, connect_blocking
+from producer.transport.connect import connect
 from producer.transport.url import parse, redacted
 from worker.settings import Settings
 
@@ -78,10 +78,10 @@ def test_a_password_is_in_no_repr(scheme: str) -> None:
     more = f"?sentinel_password={SECRET}" if "sentinel" in scheme else ""
     url = f"{scheme}://user:{SECRET}@localhost:1/{'main' if more else 0}{more}"
     shown = [repr(parse(url)), str(parse(url)), redacted(url), repr(Settings(redis_url=url))]
-    for client in (connect(url), connect_blocking(url)):
-        pool = client.connection_pool
-        connection = pool.connection_class(**pool.connection_kwargs)
-        shown += [repr(client), repr(pool), repr(connection), repr(getattr(pool, "sentinel_manager", ""))]
+    client = connect(url)
+    pool = client.connection_pool
+    connection = pool.connection_class(**pool.connection_kwargs)
+    shown += [repr(client), repr(pool), repr(connection), repr(getattr(pool, "sentinel_manager", ""))]
     assert SECRET not in "".join(shown)
 
 

@@ -49,7 +49,7 @@ class Top:
     """What was seen last under one prefix, and how it changed."""
 
     def __init__(self, redis_url: str, prefix: str) -> None:
-        self.redis = connect(redis_url, timeout_s=5.0, patience=OutageBudget(0))
+        self.redis = connect(redis_url, timeout_s=5.0, outage_budget=OutageBudget(0))
         self._redis_url = redis_url
         self._prefix = prefix
         self._rates = Rates()

@@ -1,7 +1,6 @@
 """arq's Worker with leases: claims in one step, a heartbeat, and endings that only the owner can write."""
 
 import asyncio
-import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -11,8 +10,10 @@ from typing import Any
 import structlog
 from arq.connections import ArqRedis
 from arq.worker import Worker
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from producer.backoff import Backoff
 from producer.contract import Failure, Keys
 from producer.errors import BackendDead
 from producer.transport.connect import end_tasks, subscribed
@@ -28,6 +29,7 @@ JobFunction = Callable[[Claim, bytes | None], Awaitable[JobResult | None]]
 
 MIN_HELD_BYTES = 64 * 1024  # small jobs are taken many at a time, however slow the last ones were
 STOP_S = 5.0  # a claim takes milliseconds unless Redis is gone
+_RETRY_BACKOFF = Backoff(first_s=0.5, max_s=30.0, jitter=(0.5, 1.5))
 IDLE_S = 0.25  # how long a lost bell, or a lease that has run out, can go unnoticed
 
 
@@ -42,7 +44,7 @@ class LeaseWorker(Worker):
         self,
         run: JobFunction,
         *,
-        redis: ArqRedis,
+        redis: Redis,
         keys: Keys,
         leases: Leases,
         max_jobs: int,
@@ -53,7 +55,7 @@ class LeaseWorker(Worker):
     ) -> None:
         super().__init__(
             functions=[_embed],
-            redis_pool=redis,
+            redis_pool=ArqRedis(redis.connection_pool),
             queue_name=keys.waiting,
             health_check_key=keys.root + "health",
             max_jobs=max_jobs,
@@ -209,7 +211,7 @@ class LeaseWorker(Worker):
             raise  # what the job held is left to the parent, or to the end of the lease, as after any death
         except (RedisError, OSError, MemoryError) as error:
             log.warning("job_retried", job=claim.job, tries=claim.tries, error=str(error))
-            pause_s = _pause_s(claim.tries)
+            pause_s = _RETRY_BACKOFF.pause_s(claim.tries)
             await retry_until_written(
                 lambda: self._leases.release(claim, pause_s=pause_s, burn_try=True), claim.job
             )
@@ -240,11 +242,6 @@ class LeaseWorker(Worker):
         elif data.startswith(b"-") and (task := self.tasks.get(data[1:].decode())):
             log.info("job_cancelled", job=task.get_name())
             task.cancel()
-
-
-def _pause_s(tries: int) -> float:
-    """Exponential back-off with jitter: 0.5 s, 1 s, 2 s, ... at most 30 s."""
-    return float(min(30.0, 0.5 * 2 ** (tries - 1)) * random.uniform(0.5, 1.5))
 
 
 async def _embed(ctx: object) -> None:

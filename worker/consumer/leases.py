@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 
 from producer.contract import DEAD_KEPT_S, FAILURE_KEPT_S, Failure, Keys, encode_failure
@@ -158,21 +157,21 @@ class Leases:
         self._held.discard(claim.token)
         return bool(released)
 
-    def renew(self, redis: SyncRedis, claims: Iterable[Claim]) -> set[str]:
-        """Extend the leases from now, through a blocking connection; the ids that are lost.
+    async def renew(self, redis: Redis, claims: Iterable[Claim]) -> set[str]:
+        """Extend the leases from now through another client; the ids of those that are lost.
 
         It is the worker's sign of life too, with or without claims.
         """
         jobs = [part for claim in claims for part in (claim.job, claim.token)]
         terms = (str(_PRESENCE_LEASES * self._lease_ms), str(self._lease_ms))
         arguments: tuple[Any, ...] = (self._keys.root, self._worker, *terms, self._describe(), *jobs)
-        lost: Any = redis.eval(RENEW, 1, *arguments)
+        lost = await redis.execute_command("EVAL", RENEW, 1, *arguments)
         return {job.decode() for job in lost}
 
-    def leave(self, redis: SyncRedis) -> None:
+    async def leave(self, redis: Redis) -> None:
         """Take back the sign of life and the record."""
-        redis.zrem(self._keys.workers, self._worker)
-        redis.unlink(self._keys.worker(self._worker))
+        await redis.zrem(self._keys.workers, self._worker)
+        await redis.unlink(self._keys.worker(self._worker))
 
     async def _eval(self, script: str, *arguments: str) -> Any:
         [answer] = await self._outbox.send(("EVAL", script, "1", self._keys.root, *arguments))

@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 
 import structlog
-from arq.connections import ArqRedis
+from redis.asyncio import Redis
 
 from producer.contract import Keys, Provenance, queue_name
 from producer.errors import BackendDead
-from producer.transport.connect import connect, connect_blocking, redis_errors
+from producer.transport.connect import connect, redis_errors
 from producer.transport.retry import OutageBudget
 from producer.transport.url import redacted
 from worker.batching.batcher import Batcher
@@ -98,12 +98,12 @@ def _heartbeat(
     on_death: Callable[[BaseException], None],
     after_beat: Reconciler,
 ) -> Heartbeat:
-    """On a connection of its own: it tries again with the next beat, so it waits for no silent peer."""
-    patience = OutageBudget(settings.lease_s / 3)
+    """On a connection of its own, with a short timeout, since the next beat tries again."""
+    outage_budget = OutageBudget(settings.lease_s / 3)
     timeout_s = max(1.0, settings.lease_s / 2)
     return Heartbeat(
         leases,
-        connect_blocking(settings.redis_url, timeout_s=timeout_s, patience=patience),
+        connect(settings.redis_url, timeout_s=timeout_s, outage_budget=outage_budget),
         lease_s=settings.lease_s,
         on_lost=on_lost,
         on_death=on_death,
@@ -111,7 +111,7 @@ def _heartbeat(
     )
 
 
-async def _redis(settings: Settings, keys: Keys) -> ArqRedis:
+async def _redis(settings: Settings, keys: Keys) -> Redis:
     redis = connect(settings.redis_url)
     with redis_errors(settings.redis_url):
         waiting: int = await redis.zcard(keys.waiting)

@@ -54,7 +54,7 @@ class HostCollector(Collector):
             return None
 
     async def _read_queue(self) -> dict[str, Any]:
-        async with connect(self._redis_url, patience=OutageBudget(0)) as redis, asyncio.timeout(ASK_S):
+        async with connect(self._redis_url, outage_budget=OutageBudget(0)) as redis, asyncio.timeout(ASK_S):
             return asdict(await read_queue(redis, self._keys))
 
 

@@ -3,6 +3,7 @@
 It loads no model and no inference library, so that little can go wrong in it.
 """
 
+import asyncio
 import os
 import signal
 import sys
@@ -15,8 +16,8 @@ import structlog
 from redis.exceptions import RedisError
 
 from producer.contract import Keys, queue_name
-from producer.transport.connect import connect_blocking
-from worker.consumer.handback import hand_back
+from producer.transport.connect import connect
+from worker.consumer.handback import HandedBack, hand_back
 from worker.settings import Settings
 from worker.startup.survey import survey
 from worker.supervisor.placement import Environ, environs
@@ -40,11 +41,10 @@ def run_host(
     devices = environs(survey(settings), settings, environ)
     log.info("host", pid=os.getpid(), workers=len(devices))
     keys = Keys(queue_name(settings.name), settings.prefix)
-    redis = connect_blocking(settings.redis_url)
 
     def give_back(owner: str) -> bool:
         try:
-            left = hand_back(redis, keys, owner)
+            left = asyncio.run(_hand_back(settings.redis_url, keys, owner))
         except (RedisError, OSError) as error:  # its leases run out by themselves
             log.warning("not_handed_back", name=owner, error=str(error))
             return False
@@ -54,7 +54,6 @@ def run_host(
 
     slots = {name: WorkerProcess(one, command=command, hand_back=give_back) for name, one in devices.items()}
     with ExitStack() as on_exit:
-        on_exit.enter_context(redis)
         if settings.metrics_port is not None:
             from worker.supervisor.collector import HostCollector
             from worker.supervisor.http_server import endpoint
@@ -63,6 +62,11 @@ def run_host(
             host, port = settings.metrics_host, settings.metrics_port
             on_exit.enter_context(endpoint(vitals, host=host, port=port))
         return keep_all(list(slots.values()))
+
+
+async def _hand_back(url: str, keys: Keys, owner: str) -> HandedBack:
+    async with connect(url) as redis:
+        return await hand_back(redis, keys, owner)
 
 
 def keep_all(slots: Sequence[WorkerProcess]) -> int:
