@@ -151,7 +151,7 @@ def _translated(url: str) -> Iterator[None]:
     except ReadOnlyError as error:
         raise QueueUnavailable(f"{where} is a replica and takes no writes; connect to the primary") from error
     except ResponseError as error:
-        raise QueueError(f"{where} answered: {error}") from error
+        raise QueueError(f"{where} replied: {error}") from error
     except RedisError as error:
         raise QueueUnavailable(f"{where}: {str(error) or type(error).__name__}") from error
 

@@ -12,6 +12,7 @@ from redis.asyncio.connection import (
 from redis.asyncio.sentinel import SentinelManagedConnection, SentinelManagedSSLConnection
 from redis.exceptions import ConnectionError, ReadOnlyError, ResponseError
 
+from producer.transport.redis_internals import split_code
 from producer.transport.retry import TRANSIENT_ERRORS, is_refusal
 from producer.transport.url import Address
 
@@ -44,13 +45,13 @@ class Route:
         """Raise ConnectionError, which is retried, if the server at `address` redirects or is a replica."""
         if isinstance(error, ReadOnlyError):
             raise ConnectionError(f"it is a replica and takes no writes (READONLY): {error}") from error
-        code, _, words = str(error).partition(" ")
+        code, words = split_code(error)
         if code not in _ELSEWHERE:
             return
         if code == "MOVED":
             host, _, port = words.rpartition(" ")[2].rpartition(":")
             self._moved = (host or address[0], int(port))  # no host means the one that answered
-        raise ConnectionError(str(error)) from error
+        raise ConnectionError(f"{code} {words}") from error
 
 
 class _Reconnecting(AbstractConnection):

@@ -4,6 +4,23 @@ import inspect
 from typing import Any
 
 from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    MasterDownError,
+    MovedError,
+    ResponseError,
+    TryAgainError,
+)
+
+# Subclasses before their base classes.
+_CODES = {
+    MovedError: "MOVED",
+    AskError: "ASK",
+    TryAgainError: "TRYAGAIN",
+    MasterDownError: "MASTERDOWN",
+    ClusterDownError: "CLUSTERDOWN",
+}
 
 
 def is_quiet(connection: AbstractConnection) -> bool:
@@ -15,6 +32,18 @@ def is_quiet(connection: AbstractConnection) -> bool:
     """
     reader: Any = connection._reader
     return reader is not None and not reader._buffer and not reader.at_eof()
+
+
+def split_code(error: ResponseError) -> tuple[str, str]:
+    """The code of a server's error, such as MOVED, and the words after it.
+
+    Since version 6 redis-py cuts off the code of errors that it has a class for.
+    """
+    for kind, code in _CODES.items():
+        if isinstance(error, kind):
+            return code, str(error)
+    code, _, words = str(error).partition(" ")
+    return code, words
 
 
 def nameless() -> dict[str, Any]:
