@@ -1,4 +1,4 @@
-"""Which store the vector cache has, as the settings say."""
+"""Opens the vector cache with the store that the settings name."""
 
 from pathlib import Path
 
