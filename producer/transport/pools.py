@@ -40,6 +40,9 @@ class _QuickPool(ConnectionPool):
         self._idle: list[AbstractConnection] = []
         self._num_waiting = 0
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"  # redis-py 6 and 7 show the password
+
     async def get_connection(self, *args: Any, **options: Any) -> AbstractConnection:
         """A connection that is ready to send."""
         if self._idle:

@@ -24,6 +24,8 @@ from producer.transport.retry import OutageBudget
 
 async def check(url: str) -> None:
     """Raises AssertionError, or whatever redis-py raises, if something is not as we need it."""
+    for form in ("redis://{}/0", "rediss://{}/0", "redis+sentinel://{}/main/0"):
+        assert "hunter2" not in repr(connect(form.format("user:hunter2@localhost")))
     async with asyncio.timeout(20):
         await check_quiet(url)
         await check_greeting(url)
