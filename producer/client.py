@@ -33,19 +33,19 @@ from producer.transport.autopipeline import AutoPipeline
 from producer.transport.connect import DEFAULT_URL, OUTAGE_S, connect, end_tasks, redis_errors, subscribed
 from producer.transport.retry import OutageBudget
 
-_MAX_LOST = 3  # how often a job is enqueued again that Redis has lost
-_FLUSH_S = 1.0  # answers that were read are deleted by then, or expire
-_WITHDRAW_S = 5.0  # whoever leaves early waits no longer for a Redis that does not answer
+_MAX_LOST = 3  # how often a job that Redis has lost is enqueued again
+_FLUSH_S = 1.0  # for deleting results that were read; those left over expire
+_WITHDRAW_S = 5.0  # for cancelling jobs when leaving early; a Redis that does not answer must not block it
 
 Batches = AsyncIterable[Sequence[object]] | Iterable[Sequence[object]]
 
 
 class Client:
-    """One model's queue, seen by a producer; use it as an async context manager.
+    """One model's queue, seen by a producer; an async context manager.
 
-    Results stay for `keep_result_s` after the job is done. `run` names what the jobs belong to, so that they
-    can be cancelled together; any number of clients may share it. Everything that goes wrong with Redis is
-    QueueUnavailable with the address: on entering after 5 s, later when Redis was away for `outage_s`.
+    Results are kept for `keep_result_s` after the job is done. `run` names a group of jobs that can be
+    cancelled together; any number of clients may share it. Every trouble with Redis is raised as
+    QueueUnavailable with the address: after 5 s on entering, later once Redis has been away for `outage_s`.
     """
 
     def __init__(
@@ -64,33 +64,33 @@ class Client:
         self._model = model
         self._keys = Keys(queue_name(model), prefix)
         self._outage_s = outage_s
-        self._patience = OutageBudget(min(OUTAGE_S, outage_s))
-        self._redis = connect(redis_url, patience=self._patience)
+        self._outage_budget = OutageBudget(min(OUTAGE_S, outage_s))
+        self._redis = connect(redis_url, outage_budget=self._outage_budget)
         self._cancellation = Cancellation(self._redis, self._keys)
-        self._dead = DeadLetters(self._redis, self._keys)
-        self._events = Notifications()
-        self._outbox = AutoPipeline(self._redis)
-        self._entrance = Backpressure(
-            self._outbox,
+        self._dead_letters = DeadLetters(self._redis, self._keys)
+        self._notifications = Notifications()
+        self._pipeline = AutoPipeline(self._redis)
+        self._backpressure = Backpressure(
+            self._pipeline,
             self._keys,
-            self._events,
+            self._notifications,
             url=redis_url,
             limits=limits or QueueLimits(),
             keep_result_s=keep_result_s,
             run=self._run,
         )
-        self._answers = Results(self._outbox, self._keys, redis_url)
+        self._results = Results(self._pipeline, self._keys, redis_url)
         self._open = AsyncExitStack()
-        self.num_withdrawn = 0  #: jobs that were cancelled since `embed_many` was left early
+        self.num_withdrawn = 0  #: jobs cancelled because `embed_many` was left early
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as opening:
             opening.push_async_callback(self._redis.aclose)
             with redis_errors(self._url):
-                listening = subscribed(self._redis, self._keys.notifications, self._events.on_message)
+                listening = subscribed(self._redis, self._keys.notifications, self._notifications.on_message)
                 await opening.enter_async_context(listening)
-            self._patience.outage_s = self._outage_s
-            opening.push_async_callback(self._outbox.flush, timeout_s=_FLUSH_S)
+            self._outage_budget.outage_s = self._outage_s
+            opening.push_async_callback(self._pipeline.flush, timeout_s=_FLUSH_S)
             self._open = opening.pop_all()
         return self
 
@@ -107,8 +107,9 @@ class Client:
     ) -> Reply:
         """Submit up to 4,096 texts as one job and await its reply.
 
-        The result is deleted once read, unless an equal job was joined: then others may want it.
-        A full queue is waited for. Raises RequestError for what cannot be sent, JobFailed, ResultTimeout.
+        The result is deleted once read, unless an equal job was joined, since others may want it then.
+        Waits while the queue is full. Raises RequestError for a request that cannot be sent, JobFailed,
+        ResultTimeout.
         """
         return await self._embed(texts, options, priority, timeout_s=timeout_s)
 
@@ -121,62 +122,62 @@ class Client:
         priority: Priority | str = Priority.NORMAL,
         wait_if_full: bool = False,
     ) -> Submission:
-        """Enqueue a job and return at once; an equal job on the queue, or its kept result, is joined.
+        """Enqueue a job, or join an equal one that is on the queue or whose result is kept; return at once.
 
-        `job` names it (default: a hash of model, options and texts). Raises QueueFull unless told to wait.
+        `job` is its id (default: a hash of model, options and texts). Raises QueueFull unless `wait_if_full`.
         """
         prepared = prepare_job(build_request(self._model, texts, options or EmbedOptions()), job=job)
-        return await self._entrance.enqueue(prepared, priority, wait_if_full=wait_if_full)
+        return await self._backpressure.enqueue(prepared, priority, wait_if_full=wait_if_full)
 
     async def result(self, job: str, *, timeout_s: float | None = None, consume: bool = False) -> Reply:
-        """The reply of a job, awaited if it is not done; with `consume` it is deleted once read.
+        """Await the reply of a job; with `consume` it is deleted once read.
 
         Raises JobFailed if the job failed as a whole, ResultTimeout, ResultNotFound.
         """
-        with self._events.watching(job) as done:
-            return await self._answers.wait(job, done, timeout_s=timeout_s, consume=consume)
+        with self._notifications.watching(job) as done:
+            return await self._results.wait(job, done, timeout_s=timeout_s, consume=consume)
 
     async def cancel(self, job: str) -> bool:
-        """End a waiting or running job: whoever awaits it gets JobFailed with the code `cancelled`.
+        """Cancel a pending or running job: whoever awaits it gets JobFailed with the code `cancelled`.
 
-        False if it is not on the queue (any more).
+        False if it is not on the queue, or no longer.
         """
         with redis_errors(self._url):
             return await self._cancellation.cancel(job)
 
     async def cancel_run(self, run: str) -> RunCancelled:
-        """End all waiting and running jobs of a run, each as `cancel` does, and say how many.
+        """Cancel all pending and running jobs of a run as `cancel` does; how many.
 
-        A job that another run wants too, or a caller without a run, goes on and is counted as left.
+        A job that another run, or a caller without a run, wants too goes on and is counted as left.
         """
         with redis_errors(self._url):
             return await self._cancellation.cancel_run(run_name(run))
 
     async def dead_letters(self, *, max_letters: int = 100) -> list[DeadLetter]:
-        """The newest jobs that were given up, newest first."""
+        """The newest dead letters, newest first: jobs that were given up."""
         with redis_errors(self._url):
-            return await self._dead.list(max_letters=max_letters)
+            return await self._dead_letters.list(max_letters=max_letters)
 
     async def dead_letter(self, job: str) -> tuple[DeadLetter, Request | None]:
-        """A job that was given up, and its request if that can be read. Raises ResultNotFound."""
+        """The dead letter of a job, and its request if that can be read. Raises ResultNotFound."""
         with redis_errors(self._url):
-            letter, request = await self._dead.get(job), await self._dead.request(job)
+            letter, request = await self._dead_letters.get(job), await self._dead_letters.request(job)
         if letter is None:
             raise ResultNotFound(f"no dead letter {job} on queue {self._keys.queue}; it may have expired")
         return letter, request
 
     async def requeue(self, job: str) -> bool:
-        """Put a job that was given up on the queue as if new, beyond its limits; False if there is none."""
+        """Enqueue a dead letter's job as if new, regardless of the limits; False if there is none."""
         with redis_errors(self._url):
-            return await self._dead.requeue(job)
+            return await self._dead_letters.requeue(job)
 
     async def drop(self, job: str) -> bool:
-        """Forget a job that was given up; False if there is none of that id."""
+        """Delete a dead letter; False if there is none."""
         with redis_errors(self._url):
-            return await self._dead.drop(job)
+            return await self._dead_letters.drop(job)
 
     async def num_workers(self) -> int:
-        """How many workers serve the queue now; one that starts counts within a second of being ready."""
+        """How many workers serve the queue now; a new one counts within a second of being ready."""
         with redis_errors(self._url):
             seconds, micros = await self._redis.time()
             now_ms = seconds * 1000 + micros // 1000
@@ -194,22 +195,20 @@ class Client:
         """Embed batch after batch; replies come in the order of the batches.
 
         With `consume` results are deleted once read, as by `embed`. At most `max_in_flight` jobs are
-        unanswered or unread at a time, so memory is bounded by them; a full queue is waited for. The first
-        failed job raises and the ones behind it are abandoned: if the client has a run, those that nobody
+        unanswered or unread at a time, which bounds the memory; waits while the queue is full. The first job
+        that fails raises, and those behind it are abandoned: if the client has a run, the ones that nobody
         else wants are cancelled.
         """
         window: deque[asyncio.Task[Reply]] = deque()
         abandoned: list[str] = []
-        turn = asyncio.Lock()  # of a full queue: one waits for room at a time
+        turn = asyncio.Lock()  # with a full queue one waits for room at a time
 
         try:
             async for texts in _each(batches):
                 if len(window) >= max_in_flight:
                     yield await window.popleft()
-                answer = self._embed(
-                    texts, options, priority, turn=turn, consume=consume, abandoned=abandoned
-                )
-                window.append(asyncio.create_task(answer))
+                reply = self._embed(texts, options, priority, turn=turn, consume=consume, abandoned=abandoned)
+                window.append(asyncio.create_task(reply))
                 while window and window[0].done():
                     yield await window.popleft()
             while window:
@@ -229,21 +228,21 @@ class Client:
         consume: bool = True,
         abandoned: list[str] | None = None,
     ) -> Reply:
-        """One job from texts to reply; if this is cancelled, the job's id goes to `abandoned`."""
+        """One job from texts to reply; a cancellation adds its id to `abandoned`."""
         prepared = prepare_job(build_request(self._model, texts, options or EmbedOptions()))
-        # Watched from before it is enqueued: a worker may be faster than the reply to us.
-        with self._events.watching(prepared.job) as done:
+        # Watched before it is enqueued: a worker may be faster than the reply to us.
+        with self._notifications.watching(prepared.job) as done:
             num_lost = 0
             while True:
                 try:
-                    submission = await self._entrance.enqueue_in_turn(prepared, priority, turn)
+                    submission = await self._backpressure.enqueue_in_turn(prepared, priority, turn)
                     fresh = not submission.joined
-                    return await self._answers.wait(
+                    return await self._results.wait(
                         prepared.job, done, timeout_s=timeout_s, consume=consume and fresh, fresh=fresh
                     )
                 except ResultNotFound:
-                    # The job we joined was consumed by whoever enqueued it; then it is ours to enqueue. A
-                    # job of ours Redis has lost: a new primary may lack the last moment of the old one.
+                    # A job we joined was consumed by whoever enqueued it, so now it is ours to enqueue. A
+                    # job of ours was lost by Redis: a new primary may lack the last writes of the old one.
                     num_lost += fresh
                     if num_lost > _MAX_LOST:
                         raise
@@ -253,7 +252,7 @@ class Client:
                     raise
 
     async def _withdraw(self, jobs: list[str]) -> None:
-        """Cancel what is left of our run; without Redis it stays where it is."""
+        """Cancel these jobs of our run, unless Redis is away."""
         if self._run is None or not jobs:
             return
         with suppress(QueueError, TimeoutError), redis_errors(self._url):

@@ -1,9 +1,7 @@
-"""The same client for code without an event loop: one thread runs the loop, calls wait for it."""
+"""The client for code without an event loop: blocking calls, run in a thread with a loop."""
 
-import asyncio
-import threading
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
-from typing import Any, Self, TypeVar
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from typing import Any, Self
 
 from producer.client import Client
 from producer.contract import EmbedOptions, Reply, Request
@@ -11,8 +9,7 @@ from producer.queue.cancel import RunCancelled
 from producer.queue.dead_letters import DeadLetter
 from producer.queue.enqueue import Priority, Submission
 from producer.transport.connect import DEFAULT_URL
-
-_Result = TypeVar("_Result")
+from producer.transport.loop_thread import LoopThread
 
 
 class SyncClient:
@@ -22,13 +19,11 @@ class SyncClient:
     """
 
     def __init__(self, redis_url: str = DEFAULT_URL, *, model: str, **options: Any) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="embedmill-client", daemon=True)
-        self._thread.start()
+        self._thread = LoopThread("embedmill-client")
         try:
-            self._client = self._run(self._build(redis_url, model, options))
+            self._client = self._thread.run(_open(redis_url, model, options))
         except BaseException:
-            self._stop()
+            self._thread.close()
             raise
 
     def __enter__(self) -> Self:
@@ -39,11 +34,11 @@ class SyncClient:
 
     def close(self) -> None:
         """Close the connection and end the thread; calling it twice is fine."""
-        if not self._loop.is_closed():
+        if not self._thread.closed:
             try:
-                self._run(self._client.__aexit__(None, None, None))
+                self._thread.run(self._client.__aexit__(None, None, None))
             finally:
-                self._stop()
+                self._thread.close()
 
     def embed(
         self,
@@ -54,15 +49,15 @@ class SyncClient:
         priority: Priority | str = Priority.NORMAL,
     ) -> Reply:
         """See `Client.embed`."""
-        return self._run(self._client.embed(texts, options, timeout_s=timeout_s, priority=priority))
+        return self._thread.run(self._client.embed(texts, options, timeout_s=timeout_s, priority=priority))
 
     def submit(self, texts: Sequence[object], options: EmbedOptions | None = None, **how: Any) -> Submission:
         """See `Client.submit`, whose keyword arguments it takes."""
-        return self._run(self._client.submit(texts, options, **how))
+        return self._thread.run(self._client.submit(texts, options, **how))
 
     def result(self, job: str, *, timeout_s: float | None = None, consume: bool = False) -> Reply:
         """See `Client.result`."""
-        return self._run(self._client.result(job, timeout_s=timeout_s, consume=consume))
+        return self._thread.run(self._client.result(job, timeout_s=timeout_s, consume=consume))
 
     def embed_many(
         self, batches: Iterable[Sequence[object]], options: EmbedOptions | None = None, **how: Any
@@ -72,46 +67,39 @@ class SyncClient:
         try:
             while True:
                 try:
-                    yield self._run(_next(replies))
+                    yield self._thread.run(_next(replies))
                 except StopAsyncIteration:
                     return
         finally:
-            self._run(replies.aclose())
+            self._thread.run(replies.aclose())
 
     def cancel(self, job: str) -> bool:
         """See `Client.cancel`."""
-        return self._run(self._client.cancel(job))
+        return self._thread.run(self._client.cancel(job))
 
     def cancel_run(self, run: str) -> RunCancelled:
         """See `Client.cancel_run`."""
-        return self._run(self._client.cancel_run(run))
+        return self._thread.run(self._client.cancel_run(run))
 
     def dead_letters(self, *, max_letters: int = 100) -> list[DeadLetter]:
         """See `Client.dead_letters`."""
-        return self._run(self._client.dead_letters(max_letters=max_letters))
+        return self._thread.run(self._client.dead_letters(max_letters=max_letters))
 
     def dead_letter(self, job: str) -> tuple[DeadLetter, Request | None]:
         """See `Client.dead_letter`."""
-        return self._run(self._client.dead_letter(job))
+        return self._thread.run(self._client.dead_letter(job))
 
     def requeue(self, job: str) -> bool:
         """See `Client.requeue`."""
-        return self._run(self._client.requeue(job))
+        return self._thread.run(self._client.requeue(job))
 
     def drop(self, job: str) -> bool:
         """See `Client.drop`."""
-        return self._run(self._client.drop(job))
+        return self._thread.run(self._client.drop(job))
 
-    async def _build(self, redis_url: str, model: str, options: dict[str, Any]) -> Client:
-        return await Client(redis_url, model=model, **options).__aenter__()
 
-    def _run(self, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
-
-    def _stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+async def _open(redis_url: str, model: str, options: dict[str, Any]) -> Client:
+    return await Client(redis_url, model=model, **options).__aenter__()
 
 
 async def _next(replies: AsyncIterator[Reply]) -> Reply:

@@ -1,4 +1,4 @@
-"""A program of our own: started in a private directory, ended with its owner, its output kept in a log."""
+"""Runs a program in a private directory, with its output in a log, and ends it with its owner."""
 
 import shutil
 import signal
@@ -19,9 +19,9 @@ _LAST_BYTES = 16384
 
 
 class Child:
-    """A running program under a watcher process, which ends it when this process is gone, even by SIGKILL.
+    """A running program under a watcher process, which ends it when this process dies, even by SIGKILL.
 
-    `directory` is fresh, 0700, and removed with it; the program's output goes to a log in it.
+    `directory` is created with mode 0700 and removed at the end; the program's output goes to a log in it.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Child:
         self._grace_s = grace_s
         watched = [str(self.directory), str(grace_s), *command(self.directory)]
         with self._log.open("wb") as log:
-            # A session of its own: Ctrl-C in a terminal reaches us, and we end the child in order.
+            # In a new session: Ctrl-C in a terminal reaches only us, and we end the child in order.
             self._watcher = subprocess.Popen(
                 [sys.executable, "-I", "-S", watcher.__file__, *watched],
                 stdin=subprocess.PIPE,
@@ -52,7 +52,7 @@ class Child:
         return self._watcher.poll()
 
     def wait_until(self, is_ready: Callable[[], bool], *, timeout_s: float) -> bool:
-        """True once `is_ready`; False if the program ends before, or the time is over."""
+        """True once `is_ready` returns True; False if the program ends first, or after `timeout_s`."""
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline and self.status is None:
             if is_ready():
@@ -61,18 +61,18 @@ class Child:
         return False
 
     def logged(self, words: str) -> bool:
-        """True if the program has printed `words`."""
+        """True if `words` are in a line that the program has printed."""
         with self._log.open(encoding="utf-8", errors="replace") as log:
             return any(words in line for line in log)
 
     def last_lines(self) -> str:
-        """The end of what the program printed."""
+        """The last lines that the program printed."""
         with self._log.open("rb") as log:
             log.seek(max(0, self._log.stat().st_size - _LAST_BYTES))
             return "\n".join(log.read().decode("utf-8", "replace").splitlines()[-_LAST_LINES:])
 
     def end(self) -> None:
-        """Ask it to stop, wait for the grace it was given, then kill it; its directory goes."""
+        """Ask it to stop, kill it after the grace period, and remove its directory."""
         assert self._watcher.stdin is not None
         self._watcher.stdin.close()
         try:

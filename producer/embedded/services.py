@@ -1,4 +1,4 @@
-"""A queue of one's own: a real server on a private socket and a worker, both ended with their owner."""
+"""Embedded services: a real server on a private socket and a worker, both ended with their owner."""
 
 import importlib.util
 import os
@@ -13,7 +13,7 @@ from urllib.parse import quote
 from producer.embedded.child_process import Child
 from producer.errors import QueueUnavailable, WorkerError
 
-WORKER_READY = "worker_ready"  #: what `worker run` prints once it takes jobs
+WORKER_READY = "worker_ready"  #: logged by `worker run` once it takes jobs
 _MAX_SOCKET_PATH = 100  # the system allows 104 to 108 bytes
 _SERVER_GRACE_S = 5.0
 
@@ -21,9 +21,9 @@ _SERVER_GRACE_S = 5.0
 class EmbeddedServer:
     """redis-server or valkey-server on a private unix socket; a context manager.
 
-    It has no TCP port, and keeps nothing unless `data_dir` (an existing directory) is given. The `program`
-    is what `find_server` finds unless one is named. Entering raises QueueUnavailable if there is no server
-    program, or none that answers in `ready_timeout_s`.
+    It has no TCP port and persists nothing unless `data_dir`, an existing directory, is given. `program`
+    defaults to what `find_server` finds. Entering raises QueueUnavailable if there is no server program, or
+    if it does not answer within `ready_timeout_s`.
     """
 
     def __init__(
@@ -36,11 +36,11 @@ class EmbeddedServer:
 
     @property
     def url(self) -> str:
-        """Where it listens, as redis-py and the worker take it; once entered."""
+        """Its URL, once entered."""
         return f"unix://{quote(str(_socket(self._running.directory)))}"
 
     def check(self) -> None:
-        """Raises QueueUnavailable with its last words if it has ended."""
+        """Raises QueueUnavailable with the last lines of its log if it has ended."""
         if self._running.status is not None:
             raise QueueUnavailable(f"the embedded server has ended:\n{self._running.last_lines()}")
 
@@ -84,12 +84,11 @@ class EmbeddedServer:
 
 
 class EmbeddedWorker:
-    """`worker run` for one model on one queue; a context manager that is entered once the worker is ready.
+    """`worker run` for one model on one queue; a context manager that enters once the worker is ready.
 
-    Its settings are this process's environment with EMBEDMILL_REDIS_URL, EMBEDMILL_MODEL and, if given,
-    EMBEDMILL_PREFIX put right.
-    Entering raises WorkerError with the worker's last lines if it ends before, or takes `ready_timeout_s`.
-    On leaving it has `grace_s` to finish before it is killed.
+    Its settings are this process's environment, with EMBEDMILL_REDIS_URL, EMBEDMILL_MODEL and, if given,
+    EMBEDMILL_PREFIX replaced. Entering raises WorkerError with the last lines of the worker's log if it ends
+    first, or is not ready within `ready_timeout_s`. On leaving, it is killed unless it ends in `grace_s`.
     """
 
     def __init__(
@@ -109,20 +108,17 @@ class EmbeddedWorker:
         self._child: Child | None = None
 
     def check(self) -> None:
-        """Raises WorkerError with its last words if it has ended."""
+        """Raises WorkerError with the last lines of its log if it has ended."""
         _check_worker(self._running)
 
     def last_lines(self) -> str:
-        """The end of its log."""
+        """The last lines of its log."""
         return self._running.last_lines()
 
     def __enter__(self) -> Self:
         with ExitStack() as on_error:
             command = [sys.executable, "-m", "worker", "run"]
-            env = {
-                **self._env,
-                "EMBEDMILL_METRICS_PORT": "",
-            }  # that port is for workers with a host of their own
+            env = {**self._env, "EMBEDMILL_METRICS_PORT": ""}  # the port is for deployed workers
             child = Child(lambda _: command, env=env, grace_s=self._grace_s)
             on_error.callback(child.end)
             if not child.wait_until(lambda: child.logged(WORKER_READY), timeout_s=self._ready_timeout_s):
@@ -151,7 +147,7 @@ def _check_worker(child: Child) -> None:
 
 
 def find_server() -> str:
-    """The server program: on PATH, else in the wheel of the extra. Raises QueueUnavailable naming that."""
+    """The server program: on PATH, else from the extra `embedded`. Raises QueueUnavailable."""
     for name in ("redis-server", "valkey-server"):
         if found := shutil.which(name):
             return found
@@ -163,7 +159,7 @@ def find_server() -> str:
 
 
 def find_in_package(package: str, pattern: str) -> str | None:
-    """The path of a program that an installed package brings; looking for it does not import the package."""
+    """The path of a program in an installed package, found without importing the package."""
     spec = importlib.util.find_spec(package)
     for place in (spec.submodule_search_locations or ()) if spec else ():
         for program in Path(place).glob(pattern):

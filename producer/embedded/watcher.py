@@ -1,11 +1,11 @@
-"""Ends a program with its owner; a script of its own that needs only the standard library.
+"""Ends a program together with its owner; a script that needs only the standard library.
 
     python watcher.py DIRECTORY GRACE_S PROGRAM [ARGUMENT...]
 
 For programs that cannot watch their owner themselves, such as a Redis server; worker processes can.
-The owner holds the other end of standard input. That end closes when the owner says so and also when the
-owner is killed, by whatever means and on every Unix; then the program is ended and DIRECTORY removed.
-The watcher exits with the program's status, 127 if it could not be started.
+The owner holds the other end of standard input. When that end closes, because the owner asks for it or has
+died by whatever means, the program is ended and DIRECTORY removed. The watcher exits with the program's
+status, or 127 if it could not be started.
 """
 
 import os
@@ -17,13 +17,13 @@ import threading
 
 
 def main(directory: str, grace_s: float, command: list[str]) -> int:
-    """Run `command` until it ends or the owner is gone."""
+    """Run `command` until it ends or the owner is gone; the exit status."""
     try:
         program = subprocess.Popen(command, stdin=subprocess.DEVNULL)
     except OSError as error:
         sys.stderr.write(f"{command[0]}: {error.strerror}\n")
         return 127
-    # A handler and not SIG_IGN: the program would inherit that one.
+    # Handlers instead of SIG_IGN, which the program would inherit.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: program.terminate())
     owner_is_gone = threading.Event()
@@ -35,7 +35,7 @@ def main(directory: str, grace_s: float, command: list[str]) -> int:
 
 
 def _end_with_owner(program: subprocess.Popen[bytes], grace_s: float, owner_is_gone: threading.Event) -> None:
-    # Not through sys.stdin, whose lock would be held when the interpreter ends.
+    # Not through sys.stdin, whose lock would be held as the interpreter ends.
     while os.read(0, 1):
         pass
     owner_is_gone.set()

@@ -1,4 +1,4 @@
-"""Commands of many coroutines in one pipeline: what is asked while one is on its way goes with the next."""
+"""Pipelines commands of concurrent coroutines: those sent while one pipeline is in flight form the next."""
 
 import asyncio
 from collections.abc import Sequence
@@ -11,81 +11,83 @@ from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 MAX_COMMANDS = 128
-MAX_BYTES = 256 * 1024  # nobody waits for more of other people's bytes than that
+MAX_BYTES = 256 * 1024  # a small command waits for no more than that of others
 
 Command = Sequence[str | bytes]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Letter:
+class _Sent:
+    """The commands of one `send`, packed, and the future of their replies."""
+
     packed: bytes
     num_commands: int
     replies: asyncio.Future[list[Any]]
 
 
 class AutoPipeline:
-    """Sends commands through one connection after the other of `redis`, without waiting to fill up.
+    """Sends commands in pipelines through the connections of `redis`, never waiting to fill one.
 
-    A pipeline costs a client and its server about as much as a command, so that a busy process saves most of
-    both; an idle one sends at once.
+    A pipeline costs client and server about as much as a single command, so a busy process saves most of
+    both, and an idle one sends at once.
     """
 
     def __init__(self, redis: Redis) -> None:
         self._redis = redis
-        self._waiting: list[_Letter] = []
+        self._pending: list[_Sent] = []
         self._task: asyncio.Task[None] | None = None
 
     async def send(self, *commands: Command) -> list[Any]:
-        """The replies, in order; raises redis-py's error of the first command that failed."""
-        return await self._put(commands)
+        """The replies in order; raises redis-py's error of the first command that failed."""
+        return await self._enqueue(commands)
 
     def post(self, *commands: Command) -> None:
-        """Send as well, before whatever is sent later; nobody waits for it, and an error is nobody's."""
-        self._put(commands).add_done_callback(_look_away)
+        """Send without waiting, before whatever is sent later; errors are ignored."""
+        self._enqueue(commands).add_done_callback(_ignore_error)
 
     async def flush(self, *, timeout_s: float) -> None:
-        """Wait until everything is sent, but no longer than that."""
+        """Wait until everything is sent, at most `timeout_s`."""
         if self._task is not None and not self._task.done():
             await asyncio.wait([self._task], timeout=timeout_s)
 
-    def _put(self, commands: Sequence[Command]) -> asyncio.Future[list[Any]]:
-        # Encoded here, so that what cannot be fails its sender and not the whole pipeline.
+    def _enqueue(self, commands: Sequence[Command]) -> asyncio.Future[list[Any]]:
+        # Encoded here, so that a command that cannot be encoded fails its sender alone.
         packed = _packed(commands)
         replies: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Letter(packed, len(commands), replies))
+        self._pending.append(_Sent(packed, len(commands), replies))
         if self._task is None or self._task.done():
-            self._task = asyncio.create_task(self._empty(), name="embedmill-outbox")
+            self._task = asyncio.create_task(self._drain(), name="embedmill-pipeline")
         return replies
 
-    async def _empty(self) -> None:
-        while self._waiting:
-            letters = self._take()
+    async def _drain(self) -> None:
+        while self._pending:
+            batch = self._take_batch()
             try:
-                await self._deliver(letters)
+                await self._run(batch)
             except (RedisError, OSError) as error:
-                for letter in letters:
-                    if not letter.replies.done():
-                        letter.replies.set_exception(error)
+                for sent in batch:
+                    if not sent.replies.done():
+                        sent.replies.set_exception(error)
             finally:
-                for letter in letters:
-                    letter.replies.cancel()  # of those that nobody answered, since we were cancelled
+                for sent in batch:
+                    sent.replies.cancel()  # does nothing unless we were cancelled before the replies came
 
-    def _take(self) -> list[_Letter]:
-        """The next letters within the bounds, at least one; those nobody waits for are dropped."""
-        waiting = [letter for letter in self._waiting if not letter.replies.done()]
+    def _take_batch(self) -> list[_Sent]:
+        """The next commands within the bounds, at least one `send`; drops those whose senders gave up."""
+        pending = [sent for sent in self._pending if not sent.replies.done()]
         count = num_commands = num_bytes = 0
-        for letter in waiting:
-            num_commands += letter.num_commands
-            num_bytes += len(letter.packed)
+        for sent in pending:
+            num_commands += sent.num_commands
+            num_bytes += len(sent.packed)
             if count and (num_commands > MAX_COMMANDS or num_bytes > MAX_BYTES):
                 break
             count += 1
-        self._waiting = waiting[count:]
-        return waiting[:count]
+        self._pending = pending[count:]
+        return pending[:count]
 
-    async def _deliver(self, letters: Sequence[_Letter]) -> None:
-        packed = [letter.packed for letter in letters]
-        num_commands = sum(letter.num_commands for letter in letters)
+    async def _run(self, batch: Sequence[_Sent]) -> None:
+        packed = [sent.packed for sent in batch]
+        num_commands = sum(sent.num_commands for sent in batch)
         pool = self._redis.connection_pool
         connection = await pool.get_connection()
         try:
@@ -94,39 +96,40 @@ class AutoPipeline:
             )
         finally:
             await pool.release(connection)
-        for letter in letters:
-            replies, found = found[: letter.num_commands], found[letter.num_commands :]
-            if letter.replies.done():
+        for sent in batch:
+            replies, found = found[: sent.num_commands], found[sent.num_commands :]
+            if sent.replies.done():
                 continue
             error = next((reply for reply in replies if isinstance(reply, Exception)), None)
             if error is None:
-                letter.replies.set_result(replies)
+                sent.replies.set_result(replies)
             else:
-                letter.replies.set_exception(error)
+                sent.replies.set_exception(error)
 
 
 async def _exchange(connection: AbstractConnection, packed: Sequence[bytes], num_commands: int) -> list[Any]:
-    """The replies in order, an error in place of one that the server refused.
+    """The replies in order, with an error in place of one that the server refused.
 
-    The connection's limit is how long nothing may come. redis-py sets it anew for every reply, and sends in a
-    task of its own for its sake, which costs as much as all the rest; here it is set when some of it is gone.
+    The connection's timeout bounds the time between two replies. redis-py starts a new one for every reply,
+    and a task for every write, which costs as much as all the rest; here it is extended once part of it has
+    passed.
     """
     loop = asyncio.get_running_loop()
-    limit_s, connection.socket_timeout = connection.socket_timeout, None
+    timeout_s, connection.socket_timeout = connection.socket_timeout, None
     replies: list[Any] = []
     try:
-        async with asyncio.timeout(limit_s) as silence:
-            set_s = loop.time()
+        async with asyncio.timeout(timeout_s) as timeout:
+            extended_s = loop.time()
             await connection.send_packed_command(packed)
             while len(replies) < num_commands:
                 replies.append(await _reply(connection))
-                if limit_s and loop.time() > set_s + limit_s / 8:
-                    set_s = loop.time()
-                    silence.reschedule(set_s + limit_s)
+                if timeout_s and loop.time() > extended_s + timeout_s / 8:
+                    extended_s = loop.time()
+                    timeout.reschedule(extended_s + timeout_s)
     except TimeoutError as error:
-        raise RedisTimeoutError(f"no answer within {limit_s} s") from error
+        raise RedisTimeoutError(f"no reply within {timeout_s} s") from error
     finally:
-        connection.socket_timeout = limit_s
+        connection.socket_timeout = timeout_s
     return replies
 
 
@@ -138,7 +141,7 @@ async def _reply(connection: AbstractConnection) -> Any:
 
 
 def _packed(commands: Sequence[Command]) -> bytes:
-    """The commands as Redis reads them; redis-py takes several times as long for it."""
+    """The commands in RESP; several times as fast as redis-py's `pack_commands`."""
     pieces: list[bytes] = []
     for command in commands:
         pieces.append(b"*%d\r\n" % len(command))
@@ -148,7 +151,7 @@ def _packed(commands: Sequence[Command]) -> bytes:
     return b"".join(pieces)
 
 
-def _look_away(replies: asyncio.Future[list[Any]]) -> None:
-    """Or asyncio would complain of an error that nobody has looked at."""
+def _ignore_error(replies: asyncio.Future[list[Any]]) -> None:
+    """Mark the exception as retrieved, so that asyncio does not log it."""
     if not replies.cancelled():
         replies.exception()

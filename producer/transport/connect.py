@@ -1,4 +1,4 @@
-"""The one way to Redis: from a URL to a client with timeouts, retries and our errors."""
+"""Connects to Redis: from a URL to a client with timeouts, retries and our errors."""
 
 import asyncio
 import ssl
@@ -6,11 +6,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
-from arq.connections import ArqRedis
-from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
-from redis.asyncio.sentinel import MasterNotFoundError as NoPrimary
+from redis.asyncio.sentinel import MasterNotFoundError as NoPrimaryError
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
@@ -20,47 +18,34 @@ from redis.exceptions import (
     RedisError,
     ResponseError,
 )
-from redis.sentinel import MasterNotFoundError as NoPrimaryForBlocking
 
 from producer.errors import QueueError, QueueUnavailable
-from producer.transport.pools import open_blocking_pool, open_pool
+from producer.transport.pools import open_pool
 from producer.transport.retry import TRANSIENT_ERRORS, OutageBudget, tls_error
 from producer.transport.url import parse, redacted
 
 DEFAULT_URL = "redis://localhost:6379"
 OUTAGE_S = 5.0
 _LISTEN_S = 5.0
-_SILENCE_S = 5.0  # so long after it was due, no answer to a health check means nobody is there
+_SILENCE_S = 5.0  # a health check unanswered for so long means that the server is gone
 _RECONNECT_S = 0.25
 
 
 def connect(
-    url: str = DEFAULT_URL, *, timeout_s: float = 10.0, patience: OutageBudget | None = None
-) -> ArqRedis:
-    """A client for `url`; nothing is sent before its first command.
+    url: str = DEFAULT_URL, *, timeout_s: float = 10.0, outage_budget: OutageBudget | None = None
+) -> Redis:
+    """A client for `url`, in any of the forms of docs/delivery.md; it connects at its first command.
 
-    The forms of the URL are in docs/delivery.md. A silent peer is given up after `timeout_s`; a command is
-    tried again with growing pauses as long as the `patience` lasts, OUTAGE_S if none is given. Raises
+    A server that does not answer within `timeout_s` is given up; a command is retried with growing pauses as
+    long as the `outage_budget` lasts (OUTAGE_S by default). Use the client in one event loop. Raises
     SettingsError.
     """
-    pool = open_pool(parse(url), timeout_s=timeout_s, patience=patience or OutageBudget(OUTAGE_S))
-    redis = _Client(pool)
-    redis.auto_close_connection_pool = True  # the pool is ours alone
-    return redis
+    pool = open_pool(parse(url), timeout_s=timeout_s, outage_budget=outage_budget or OutageBudget(OUTAGE_S))
+    return _Client.from_pool(pool)
 
 
-def connect_blocking(
-    url: str = DEFAULT_URL, *, timeout_s: float = 10.0, patience: OutageBudget | None = None
-) -> BlockingRedis:
-    """The same for a thread of its own."""
-    pool = open_blocking_pool(parse(url), timeout_s=timeout_s, patience=patience or OutageBudget(OUTAGE_S))
-    redis = BlockingRedis(connection_pool=pool)
-    redis.auto_close_connection_pool = True
-    return redis
-
-
-class _Client(ArqRedis):
-    """Leaves no connection open: redis-py forgets those that it was closing when it was cancelled."""
+class _Client(Redis):
+    """Closes every connection even if cancelled; redis-py forgets those that it was closing."""
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
         closing = asyncio.ensure_future(super().aclose(close_connection_pool))
@@ -72,10 +57,10 @@ class _Client(ArqRedis):
 
 @asynccontextmanager
 async def subscribed(redis: Redis, channel: str, on_message: Callable[[bytes], None]) -> AsyncIterator[None]:
-    """Hand every message on the channel to `on_message` as long as the block lasts.
+    """Pass every message on the channel to `on_message` while the block lasts.
 
-    A lost connection is made again; what was published meanwhile is lost. Raises redis-py's errors if the
-    first subscription fails.
+    A lost connection is made again, but messages published meanwhile are lost. Raises redis-py's errors if
+    the first subscription fails.
     """
     pubsub = redis.pubsub(ignore_subscribe_messages=True)
     await pubsub.subscribe(channel)
@@ -85,14 +70,14 @@ async def subscribed(redis: Redis, channel: str, on_message: Callable[[bytes], N
     finally:
         await end_tasks(task)
         with suppress(RedisError, OSError):  # an error in closing must not hide a cancellation
-            await pubsub.aclose()  # type: ignore[no-untyped-call]
+            await pubsub.aclose()
 
 
 async def end_tasks(*tasks: asyncio.Task[Any]) -> None:
     """Cancel the tasks and wait until they have ended, whatever they raise.
 
-    Once is not enough: redis-py writes through asyncio.wait_for, which before Python 3.12 swallows a
-    cancellation that meets its completion, and the task would run on for ever.
+    Cancelling once is not enough: redis-py writes through asyncio.wait_for, which before Python 3.12 swallows
+    a cancellation that arrives as it completes, and the task would never end.
     """
     while pending := [task for task in tasks if not task.done()]:
         for task in pending:
@@ -100,13 +85,13 @@ async def end_tasks(*tasks: asyncio.Task[Any]) -> None:
         await asyncio.wait(pending, timeout=1.0)
     for task in tasks:
         if not task.cancelled():
-            task.exception()  # or asyncio would complain that nobody has looked
+            task.exception()  # marks it as retrieved, so that asyncio does not log it
 
 
 async def _listen(pubsub: PubSub, on_message: Callable[[bytes], None]) -> None:
     while True:
         try:
-            # Bounded, since a read without end counts as a silent peer and would reconnect.
+            # With a timeout, since a read that never ends would be taken for a server that is gone.
             message = await pubsub.get_message(timeout=_LISTEN_S)
             if message is None:
                 await _drop_if_silent(pubsub)
@@ -118,7 +103,7 @@ async def _listen(pubsub: PubSub, on_message: Callable[[bytes], None]) -> None:
 
 
 async def _drop_if_silent(pubsub: PubSub) -> None:
-    """Nobody tells a listener that its server is gone; redis-py asks it, and does not mind no answer."""
+    """Disconnect if the server is gone: redis-py sends health checks, but does not miss their replies."""
     connection: Any = pubsub.connection
     if asyncio.get_running_loop().time() > connection.next_health_check + _SILENCE_S:
         await connection.disconnect(nowait=True)
@@ -126,10 +111,10 @@ async def _drop_if_silent(pubsub: PubSub) -> None:
 
 @contextmanager
 def redis_errors(url: str) -> Iterator[None]:
-    """Translate what redis-py raises: QueueUnavailable with the address, never with the password.
+    """Translate redis-py's errors to QueueUnavailable, with the address and without the password.
 
-    A cancellation that meets redis-py's work on it, such as that of `asyncio.timeout`, ends the block in any
-    case: before Python 3.12 redis-py may swallow it, as told at `end_tasks`.
+    A cancellation, such as that of `asyncio.timeout`, always ends the block: before Python 3.12 redis-py may
+    swallow it (see `end_tasks`).
     """
     task = asyncio.current_task()
     num_cancellations = 0 if task is None else task.cancelling()
@@ -150,8 +135,10 @@ def _translated(url: str) -> Iterator[None]:
         yield
     except (AuthenticationError, AuthorizationError, NoPermissionError) as error:
         raise QueueUnavailable(f"{where} refuses us: {error}") from error
-    except (NoPrimary, NoPrimaryForBlocking) as error:
-        raise QueueUnavailable(f"{where}: no sentinel answers that knows a primary of that name") from error
+    except NoPrimaryError as error:
+        raise QueueUnavailable(
+            f"{where}: no sentinel answers that knows a primary of that name; check the name and the hosts"
+        ) from error
     except TRANSIENT_ERRORS as error:
         if tls := tls_error(error):
             raise QueueUnavailable(f"{where}: {_about_tls(tls)}") from error
@@ -160,19 +147,19 @@ def _translated(url: str) -> Iterator[None]:
         hint = hint or "; check the address, and that the server runs and can be reached from here"
         raise QueueUnavailable(f"no {where} ({reason}){hint}") from error
     except OutOfMemoryError as error:
-        raise QueueUnavailable(f"{where} has reached its maxmemory; give it more, or wait") from error
+        raise QueueUnavailable(f"{where} has reached its maxmemory; raise it, or wait") from error
     except ReadOnlyError as error:
-        raise QueueUnavailable(f"{where} is a replica and takes no writes") from error
+        raise QueueUnavailable(f"{where} is a replica and takes no writes; connect to the primary") from error
     except ResponseError as error:
-        raise QueueError(f"{where} answered: {error}") from error
+        raise QueueError(f"{where} replied: {error}") from error
     except RedisError as error:
         raise QueueUnavailable(f"{where}: {str(error) or type(error).__name__}") from error
 
 
-_OUR_CERTIFICATE = "it wants a certificate of ours; name one with ssl_certfile and ssl_keyfile"
-# What a server that does not like our greeting does without a word.
+_OUR_CERTIFICATE = "it asks for a client certificate; name one with ssl_certfile and ssl_keyfile"
+# What redis-py reports of a server that drops our TLS greeting without saying why.
 _TLS_HINTS = {
-    "Timeout connecting to server": "; if it does not speak TLS the URL begins with redis, not rediss",
+    "Timeout connecting to server": "; if it does not speak TLS, write redis:// instead of rediss://",
     "Connection closed by server.": f"; perhaps {_OUR_CERTIFICATE}",
 }
 _HOST_MISMATCH = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
@@ -182,16 +169,16 @@ _MALFORMED = range(79, 95)
 
 
 def _about_tls(error: ssl.SSLError) -> str:
-    """What is wrong, and what to do."""
+    """What is wrong with the TLS connection, and what to do."""
     if isinstance(error, ssl.SSLCertVerificationError):
         if error.verify_code in _HOST_MISMATCH:
-            return f"its certificate is another host's: {error.verify_message}"
+            return f"its certificate is another host's: {error.verify_message}; use a host that it names"
         if error.verify_code in _OUT_OF_DATE:
-            return f"its certificate is out of date: {error.verify_message}; renew it, or set the clock right"
+            return f"its certificate is out of date: {error.verify_message}; renew it, or correct the clock"
         if error.verify_code in _MALFORMED:
             return (
-                f"its certificate is not trusted: {error.verify_message}; that certificate, the server's or "
-                "its authority's, must be made again by the rules of RFC 5280, which Python 3.13 checks"
+                f"its certificate is not trusted: {error.verify_message}; reissue that certificate, the "
+                "server's or its authority's, in conformance with RFC 5280, which Python 3.13 enforces"
             )
         return (
             f"its certificate is not trusted: {error.verify_message}; "
@@ -200,4 +187,6 @@ def _about_tls(error: ssl.SSLError) -> str:
     reason = str(error.reason or error)
     if "CERTIFICATE_REQUIRED" in reason:
         return _OUR_CERTIFICATE
-    return f"it does not speak TLS as we do ({reason}); without TLS the URL begins with redis, not rediss"
+    return (
+        f"the TLS handshake failed ({reason}); if it does not speak TLS, write redis:// instead of rediss://"
+    )

@@ -1,71 +1,89 @@
-"""Connection pools for a Redis URL: of one server, along a cluster's route, or through sentinels."""
+"""Connection pools for a Redis URL: for one server, along a cluster's route, or through sentinels."""
 
+import asyncio
 from typing import Any
 
-from redis import ConnectionPool as BlockingConnectionPool
-from redis.asyncio import BlockingConnectionPool as WaitingConnectionPool
-from redis.asyncio import ConnectionPool
+from redis.asyncio import BlockingConnectionPool, ConnectionPool
 from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
-from redis.sentinel import Sentinel as BlockingSentinel
-from redis.sentinel import SentinelConnectionPool as BlockingSentinelConnectionPool
+from redis.backoff import NoBackoff
 
 from producer.transport.redirects import (
-    BlockingRedirectingConnection,
-    BlockingRedirectingTlsConnection,
-    BlockingUnixConnection,
     RedirectingConnection,
     RedirectingTlsConnection,
     Route,
+    SentinelConnection,
+    SentinelTlsConnection,
     UnixConnection,
 )
-from producer.transport.retry import TRANSIENT_ERRORS, BlockingOutageRetry, OutageBudget, OutageRetry
+from producer.transport.redis_internals import is_quiet, nameless
+from producer.transport.retry import TRANSIENT_ERRORS, OutageBudget, OutageRetry
 from producer.transport.url import RedisUrl
 
 _MAX_CONNECTIONS = 64
 _HEALTH_CHECK_S = 15
-_READ_BYTES = 256 * 1024  # what asyncio takes from a socket at once; an answer is often larger
-# redis-py would tell its own name with CLIENT SETINFO, a right that Redis before 7.2 cannot give.
-_NAMELESS: dict[str, Any] = {"lib_name": None, "lib_version": None}
-_SENTINEL_TIMEOUT_S = 1.0  # the next one is asked then; a host that is gone takes its sentinel along
+_READ_BYTES = 256 * 1024  # what asyncio takes from a socket at once; a reply is often larger
+_SENTINEL_TIMEOUT_S = 1.0  # then the next one is asked; a host that is gone takes its sentinel along
+_PROTOCOL = 2  # redis-py 8 would choose 3, whose HELLO costs a round trip and whose replies differ
 
 
-class _Quick:
-    """Hands out and takes back a connection that lies ready without a turn of the event loop.
+class _QuickPool(ConnectionPool):
+    """Hands out and takes back an idle connection without a turn of the event loop.
 
-    redis-py reads from each first, to see that nothing is there; that costs as much as a small command.
+    redis-py reads from each connection first to see that nothing is there, which costs as much as a small
+    command. It counts our idle connections as in use.
     """
 
-    _num_waiting = 0
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._idle: list[AbstractConnection] = []
+        self._num_waiting = 0
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"  # redis-py 6 and 7 show the password
 
     async def get_connection(self, *args: Any, **options: Any) -> AbstractConnection:
         """A connection that is ready to send."""
-        idle: list[AbstractConnection] = self._available_connections  # type: ignore[attr-defined]
-        if idle and _is_quiet(idle[-1]):
-            connection = idle.pop()
-            self._in_use_connections.add(connection)  # type: ignore[attr-defined]
+        if self._idle:
+            connection = self._idle.pop()
+            if not is_quiet(connection):
+                await self._mend(connection)
             return connection
         self._num_waiting += 1
         try:
-            return await super().get_connection(*args, **options)  # type: ignore[misc, no-any-return]
+            fresh: AbstractConnection = await super().get_connection(*args, **options)
+            return fresh
         finally:
             self._num_waiting -= 1
 
     async def release(self, connection: AbstractConnection) -> None:
-        """Take it back, for whoever waits for one."""
+        """Take the connection back, for whoever waits for one."""
         if self._num_waiting:
-            await super().release(connection)  # type: ignore[misc]
-            return
-        self._in_use_connections.remove(connection)  # type: ignore[attr-defined]
-        self._available_connections.append(connection)  # type: ignore[attr-defined]
+            await super().release(connection)
+        else:
+            self._idle.append(connection)
+
+    async def disconnect(self, inuse_connections: bool = True) -> None:
+        """Close the idle connections, and those in use if `inuse_connections`."""
+        if not inuse_connections:
+            await asyncio.gather(*(connection.disconnect() for connection in self._idle))
+        await super().disconnect(inuse_connections)
+
+    async def _mend(self, connection: AbstractConnection) -> None:
+        try:
+            await self.ensure_connection(connection)
+        except BaseException:
+            await self.release(connection)
+            raise
 
 
-class _WaitingPool(_Quick, WaitingConnectionPool):
-    """For one server, or along a route."""
+class _ServerPool(_QuickPool, BlockingConnectionPool):
+    """For one server, or along a route; waits for a connection if all are in use."""
 
 
-class _SentinelPool(_Quick, SentinelConnectionPool):
-    """Closes the connections to the sentinels with its own."""
+class _SentinelPool(_QuickPool, SentinelConnectionPool):
+    """Closes its connections to the sentinels along with those to the primary."""
 
     async def disconnect(self, inuse_connections: bool = True) -> None:
         await super().disconnect(inuse_connections)
@@ -74,43 +92,20 @@ class _SentinelPool(_Quick, SentinelConnectionPool):
                 await sentinel.connection_pool.disconnect()
 
 
-class _BlockingSentinelPool(BlockingSentinelConnectionPool):
-    """The same, blocking."""
-
-    def disconnect(self, inuse_connections: bool = True) -> None:
-        super().disconnect(inuse_connections)
-        if inuse_connections:
-            for sentinel in self.sentinel_manager.sentinels:
-                sentinel.connection_pool.disconnect()
-
-
-def open_pool(url: RedisUrl, *, timeout_s: float, patience: OutageBudget) -> ConnectionPool:
-    """A pool of asynchronous connections; none is made yet."""
-    options = _options(url, timeout_s, OutageRetry(patience))
-    sentinel = _sentinel_options(url, timeout_s)
+def open_pool(url: RedisUrl, *, timeout_s: float, outage_budget: OutageBudget) -> ConnectionPool:
+    """A pool that has no connections yet."""
+    options = _options(url, timeout_s, outage_budget)
     if url.scheme == "unix":
-        return _WaitingPool(connection_class=UnixConnection, path=url.path, **options)
+        return _ServerPool(connection_class=UnixConnection, path=url.path, **options)
     if url.service:
-        manager = Sentinel(list(url.hosts), sentinel_kwargs=sentinel)  # type: ignore[no-untyped-call]
-        return _SentinelPool(url.service, manager, ssl=url.tls, **options)  # type: ignore[no-untyped-call]
-    kind = RedirectingTlsConnection if url.tls else RedirectingConnection
-    return _WaitingPool(connection_class=kind, route=Route(url.hosts), **options)
+        manager = Sentinel(list(url.hosts), sentinel_kwargs=_sentinel_options(url, timeout_s))
+        to_primary = SentinelTlsConnection if url.tls else SentinelConnection
+        return _SentinelPool(url.service, manager, connection_class=to_primary, **options)
+    along_route = RedirectingTlsConnection if url.tls else RedirectingConnection
+    return _ServerPool(connection_class=along_route, route=Route(url.hosts), **options)
 
 
-def open_blocking_pool(url: RedisUrl, *, timeout_s: float, patience: OutageBudget) -> BlockingConnectionPool:
-    """A pool of blocking connections; none is made yet."""
-    options = _options(url, timeout_s, BlockingOutageRetry(patience))
-    sentinel = _sentinel_options(url, timeout_s)
-    if url.scheme == "unix":
-        return BlockingConnectionPool(connection_class=BlockingUnixConnection, path=url.path, **options)
-    if url.service:
-        manager = BlockingSentinel(list(url.hosts), sentinel_kwargs=sentinel)  # type: ignore[no-untyped-call]
-        return _BlockingSentinelPool(url.service, manager, ssl=url.tls, **options)  # type: ignore[no-untyped-call]
-    kind = BlockingRedirectingTlsConnection if url.tls else BlockingRedirectingConnection
-    return BlockingConnectionPool(connection_class=kind, route=Route(url.hosts), **options)
-
-
-def _options(url: RedisUrl, timeout_s: float, retry: object) -> dict[str, Any]:
+def _options(url: RedisUrl, timeout_s: float, outage_budget: OutageBudget) -> dict[str, Any]:
     connect_timeout = {} if url.scheme == "unix" else {"socket_connect_timeout": timeout_s}
     return {
         "socket_timeout": timeout_s,
@@ -118,9 +113,10 @@ def _options(url: RedisUrl, timeout_s: float, retry: object) -> dict[str, Any]:
         **connect_timeout,
         "max_connections": _MAX_CONNECTIONS,
         "health_check_interval": _HEALTH_CHECK_S,
-        **_NAMELESS,
+        "protocol": _PROTOCOL,
+        **nameless(),
         **url.options,
-        "retry": retry,
+        "retry": OutageRetry(outage_budget),
         "retry_on_error": list(TRANSIENT_ERRORS),
     }
 
@@ -128,11 +124,13 @@ def _options(url: RedisUrl, timeout_s: float, retry: object) -> dict[str, Any]:
 def _sentinel_options(url: RedisUrl, timeout_s: float) -> dict[str, Any]:
     tls = {name: value for name, value in url.options.items() if name.startswith("ssl_")}
     limit_s = min(timeout_s, _SENTINEL_TIMEOUT_S)
-    limits = {"socket_timeout": limit_s, "socket_connect_timeout": limit_s}
-    return {"ssl": url.tls, **tls, **limits, **_NAMELESS, **url.sentinel_options}
-
-
-def _is_quiet(connection: Any) -> bool:
-    """Whether it is open and nothing lies there to be read, a reply that came too late or the end."""
-    reader = connection._reader
-    return reader is not None and not reader._buffer and not reader.at_eof()
+    return {
+        "ssl": url.tls,
+        **tls,
+        "socket_timeout": limit_s,
+        "socket_connect_timeout": limit_s,
+        "protocol": _PROTOCOL,
+        "retry": Retry(NoBackoff(), 0),  # ours retries; redis-py's default since version 6 takes seconds
+        **nameless(),
+        **url.sentinel_options,
+    }

@@ -1,22 +1,27 @@
-"""Connections that go where Redis sends them: to the node that holds the queue, to the new primary."""
+"""Connections that go where Redis redirects them: to the node that holds the queue, to the new primary."""
 
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
-from redis.asyncio.connection import Connection, SSLConnection, UnixDomainSocketConnection
-from redis.connection import Connection as BlockingConnection
-from redis.connection import SSLConnection as BlockingSSLConnection
-from redis.connection import UnixDomainSocketConnection as BlockingUnixDomainSocketConnection
+from redis.asyncio.connection import (
+    AbstractConnection,
+    Connection,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
+from redis.asyncio.sentinel import SentinelManagedConnection, SentinelManagedSSLConnection
 from redis.exceptions import ConnectionError, ReadOnlyError, ResponseError
 
-from producer.transport.retry import BlockingOutageRetry, OutageRetry
+from producer.transport.redis_internals import split_code
+from producer.transport.retry import TRANSIENT_ERRORS, is_refusal
 from producer.transport.url import Address
 
-# What a server says that cannot serve us now, while another one, or itself a little later, may.
+# Error codes of a server that cannot serve us now, while another one, or the same one later, may.
 _ELSEWHERE = ("MOVED", "ASK", "TRYAGAIN", "CLUSTERDOWN", "MASTERDOWN")
 
 
 class Route:
-    """Where the server of one queue is: one of the addresses given, until a node names another.
+    """The address of one queue's server: one of the seeds until a node redirects us to another.
 
     A queue lives in one slot of a cluster, so one address holds for all its keys.
     """
@@ -28,117 +33,93 @@ class Route:
 
     @property
     def address(self) -> Address:
-        """Where to connect to now."""
+        """Where to connect now."""
         return self._moved or self._seeds[self._num_lost % len(self._seeds)]
 
     def lost(self, address: Address) -> None:
-        """Nobody answers there: ask the next of the addresses given."""
+        """Go to the next seed, since nobody answers at `address`."""
         if address == self.address:
             self._moved, self._num_lost = None, self._num_lost + 1
 
-    def follow(self, error: ResponseError, address: Address) -> None:
-        """Raises ConnectionError, which is tried again, if the server at `address` says: not here."""
+    def redirect(self, error: ResponseError, address: Address) -> None:
+        """Raise ConnectionError, which is retried, if the server at `address` redirects or is a replica."""
         if isinstance(error, ReadOnlyError):
             raise ConnectionError(f"it is a replica and takes no writes (READONLY): {error}") from error
-        code, _, words = str(error).partition(" ")
+        code, words = split_code(error)
         if code not in _ELSEWHERE:
             return
         if code == "MOVED":
             host, _, port = words.rpartition(" ")[2].rpartition(":")
-            self._moved = (host or address[0], int(port))  # without a host it is the one we know
-        raise ConnectionError(str(error)) from error
+            self._moved = (host or address[0], int(port))  # no host means the one that answered
+        raise ConnectionError(f"{code} {words}") from error
 
 
-class _Wholly:
-    """Tries again whatever fails while connecting: redis-py leaves out the greeting and the password."""
+class _Reconnecting(AbstractConnection):
+    """Connects through `connect` whenever it connects, and retries all of it.
+
+    redis-py does not retry the greeting and the password before version 6, and since then a command that is
+    retried connects to the address of the first try, past the `connect` of its subclasses.
+    """
 
     async def connect(self) -> None:
-        """Connect if that is not done yet."""
-        retry: OutageRetry = self.retry  # type: ignore[attr-defined]
-        await retry.call_with_retry(super().connect, self._drop)  # type: ignore[misc]
+        """Connect unless connected."""
+        await self.retry.call_with_retry(self._connect_once, self._drop)
+
+    async def send_packed_command(
+        self, command: bytes | str | Iterable[bytes], check_health: bool = True
+    ) -> None:
+        """Send it, after connecting if that is necessary."""
+        if not self.is_connected:
+            await self.connect()
+        await super().send_packed_command(command, check_health)
+
+    async def _connect_once(self) -> None:
+        connect: Callable[[], Awaitable[None]] = super().connect
+        await connect()
 
     async def _drop(self, _: object) -> None:
-        await self.disconnect(nowait=True)  # type: ignore[attr-defined]
+        await self.disconnect(nowait=True)
 
 
-class _BlockingWholly:
-    """The same, blocking."""
-
-    def connect(self) -> None:
-        """Connect if that is not done yet."""
-        retry: BlockingOutageRetry = self.retry  # type: ignore[attr-defined]
-        retry.call_with_retry(super().connect, self.disconnect)  # type: ignore[misc, attr-defined]
-
-
-class _Following(_Wholly):
-    """Connects along a route; the rest is the connection's own."""
+class RedirectingConnection(_Reconnecting, Connection):
+    """A TCP connection along a route."""
 
     def __init__(self, *, route: Route, **options: Any) -> None:
         super().__init__(**options)
         self._route = route
         self.host, self.port = route.address
-
-    async def _connect(self) -> None:
-        self.host, self.port = self._route.address
-        try:
-            await super()._connect()  # type: ignore[misc]
-        except OSError:
-            self._route.lost((self.host, self.port))
-            raise
 
     async def read_response(self, *args: Any, **options: Any) -> Any:
-        """The server's answer; ConnectionError if it sends us elsewhere, and then the next try goes there."""
+        """The server's reply; ConnectionError after a redirect, which the next try follows."""
         try:
-            return await super().read_response(*args, **options)  # type: ignore[misc]
+            return await super().read_response(*args, **options)
         except ResponseError as error:
-            self._route.follow(error, (self.host, self.port))
+            self._route.redirect(error, (self.host, self.port))
             raise
 
-
-class _BlockingFollowing(_BlockingWholly):
-    """The same, blocking."""
-
-    def __init__(self, *, route: Route, **options: Any) -> None:
-        super().__init__(**options)
-        self._route = route
-        self.host, self.port = route.address
-
-    def _connect(self) -> Any:
+    async def _connect_once(self) -> None:
+        if self.is_connected:
+            return
         self.host, self.port = self._route.address
         try:
-            return super()._connect()  # type: ignore[misc]
-        except OSError:
-            self._route.lost((self.host, self.port))
-            raise
-
-    def read_response(self, *args: Any, **options: Any) -> Any:
-        """The server's answer; ConnectionError if it sends us elsewhere, and then the next try goes there."""
-        try:
-            return super().read_response(*args, **options)  # type: ignore[misc]
-        except ResponseError as error:
-            self._route.follow(error, (self.host, self.port))
+            await super()._connect_once()
+        except TRANSIENT_ERRORS as error:
+            if not is_refusal(error):
+                self._route.lost((self.host, self.port))
             raise
 
 
-class RedirectingConnection(_Following, Connection):
-    """By TCP."""
+class RedirectingTlsConnection(RedirectingConnection, SSLConnection):
+    """A TLS connection along a route."""
 
 
-class RedirectingTlsConnection(_Following, SSLConnection):
-    """By TLS."""
+class UnixConnection(_Reconnecting, UnixDomainSocketConnection):
+    """A connection through a Unix domain socket."""
 
 
-class BlockingRedirectingConnection(_BlockingFollowing, BlockingConnection):
-    """By TCP, blocking."""
+class SentinelConnection(_Reconnecting, SentinelManagedConnection):
+    """A TCP connection to the primary that the sentinels name."""
 
 
-class BlockingRedirectingTlsConnection(_BlockingFollowing, BlockingSSLConnection):
-    """By TLS, blocking."""
-
-
-class UnixConnection(_Wholly, UnixDomainSocketConnection):
-    """By a socket of this machine."""
-
-
-class BlockingUnixConnection(_BlockingWholly, BlockingUnixDomainSocketConnection):
-    """By a socket of this machine, blocking."""
+class SentinelTlsConnection(_Reconnecting, SentinelManagedSSLConnection):
+    """A TLS connection to the primary that the sentinels name."""

@@ -1,7 +1,6 @@
-"""How long an outage of Redis is waited out before it is an error."""
+"""Retries Redis commands through an outage, for as long as the client's outage budget lasts."""
 
 import asyncio
-import random
 import ssl
 import time
 from collections.abc import Awaitable, Callable
@@ -10,22 +9,23 @@ from typing import Any, TypeVar
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, AuthorizationError, ConnectionError, TimeoutError
-from redis.retry import Retry as BlockingRetry
+
+from producer.backoff import Backoff
 
 # OSError: redis-py's retry sees the raw error of a refused connection before it is translated.
 TRANSIENT_ERRORS = (ConnectionError, TimeoutError, OSError)
-_FIRST_PAUSE_S, _MAX_PAUSE_S = 0.1, 1.0
+_BACKOFF = Backoff(first_s=0.1, max_s=1.0, jitter=(0.0, 1.0))
 _REFUSALS = (AuthenticationError, AuthorizationError)
 _TLS_CUT = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
 
-_Answer = TypeVar("_Answer")
+_Reply = TypeVar("_Reply")
 
 
 class OutageBudget:
-    """How long the connections of one client try again, in all, from the first failure of an outage on.
+    """How long one client's connections retry in total, counted from the first failure of an outage.
 
-    `outage_s` may be changed at any time. What no wait can mend, a wrong password or a certificate that
-    is not trusted, is not tried again.
+    `outage_s` may be changed at any time. An error that waiting cannot cure, such as a wrong password or an
+    untrusted certificate, is not retried.
     """
 
     def __init__(self, outage_s: float) -> None:
@@ -33,108 +33,77 @@ class OutageBudget:
         self._down_since_s: float | None = None
 
     def succeeded(self) -> None:
-        """The outage, if there was one, is over."""
+        """End the outage, if there was one."""
         self._down_since_s = None
 
-    def pause_s(self, error: BaseException, num_failures: int) -> float:
-        """How long to wait before the next try; raises the error if there shall be none."""
+    def pause_s(self, error: Exception, num_failures: int) -> float:
+        """The pause in seconds before the next try; raises `error` if there is none."""
         now_s = time.monotonic()
         if self._down_since_s is None:
             self._down_since_s = now_s
-        if now_s - self._down_since_s >= self.outage_s or _is_refusal(error):
+        if now_s - self._down_since_s >= self.outage_s or is_refusal(error):
             raise error
-        return min(_MAX_PAUSE_S, _FIRST_PAUSE_S * 2.0**num_failures * random.random())
+        return _BACKOFF.pause_s(num_failures)
 
 
 class OutageRetry(Retry):
-    """redis-py's retry with our patience.
+    """redis-py's retry, bounded by an outage budget instead of a number of tries.
 
-    redis-py retries a command, within it the connecting, and with sentinels that once more; here only the
-    outermost of them is a loop, so that tries do not multiply.
+    redis-py retries commands, connecting within them, and with sentinels that once more. Only the outermost
+    of these loops here, so that tries do not multiply.
     """
 
-    def __init__(self, patience: OutageBudget) -> None:
+    def __init__(self, outage_budget: OutageBudget) -> None:
         super().__init__(NoBackoff(), 0)
-        self._patience = patience
+        self._outage_budget = outage_budget
         self._within = False
 
     def __deepcopy__(self, _: object) -> "OutageRetry":
-        return OutageRetry(self._patience)  # each connection has its own, the patience is the client's
+        # redis-py copies it for each connection; the budget is the client's.
+        return OutageRetry(self._outage_budget)
 
     async def call_with_retry(
-        self, do: Callable[[], Awaitable[_Answer]], fail: Callable[[Any], Any]
-    ) -> _Answer:
-        """What `do` returns, tried again after TRANSIENT_ERRORS; `fail` is told of each."""
-        if self._within:
-            return await _attempt(do, fail)
-        self._within, num_failures = True, 0
+        self,
+        do: Callable[[], Awaitable[_Reply]],
+        fail: Callable[..., Any],
+        is_retryable: Callable[[Exception], bool] | None = None,
+        with_failure_count: bool = False,
+    ) -> _Reply:
+        """The result of `do`, retried after TRANSIENT_ERRORS that are retryable.
+
+        `fail` is called with each error, and with the number of failures if `with_failure_count`.
+        """
+        outermost, self._within = not self._within, True
+        num_failures = 0
         try:
             while True:
                 try:
-                    answer = await _attempt(do, fail)
+                    reply = await do()
                 except TRANSIENT_ERRORS as error:
-                    await asyncio.sleep(self._patience.pause_s(error, num_failures))
+                    if is_retryable is not None and not is_retryable(error):
+                        raise
                     num_failures += 1
+                    await (fail(error, num_failures) if with_failure_count else fail(error))
+                    if not outermost:
+                        raise
+                    await asyncio.sleep(self._outage_budget.pause_s(error, num_failures))
                 else:
-                    self._patience.succeeded()
-                    return answer
+                    if outermost:
+                        self._outage_budget.succeeded()
+                    return reply
         finally:
-            self._within = False
+            if outermost:
+                self._within = False
 
 
-class BlockingOutageRetry(BlockingRetry):
-    """The same for blocking connections."""
-
-    def __init__(self, patience: OutageBudget) -> None:
-        super().__init__(NoBackoff(), 0)
-        self._patience = patience
-        self._within = False
-
-    def __deepcopy__(self, _: object) -> "BlockingOutageRetry":
-        return BlockingOutageRetry(self._patience)
-
-    def call_with_retry(self, do: Callable[[], _Answer], fail: Callable[[Any], Any]) -> _Answer:
-        """What `do` returns, tried again after TRANSIENT_ERRORS; `fail` is told of each."""
-        if self._within:
-            return _attempt_blocking(do, fail)
-        self._within, num_failures = True, 0
-        try:
-            while True:
-                try:
-                    answer = _attempt_blocking(do, fail)
-                except TRANSIENT_ERRORS as error:
-                    time.sleep(self._patience.pause_s(error, num_failures))
-                    num_failures += 1
-                else:
-                    self._patience.succeeded()
-                    return answer
-        finally:
-            self._within = False
-
-
-async def _attempt(do: Callable[[], Awaitable[_Answer]], fail: Callable[[Any], Any]) -> _Answer:
-    try:
-        return await do()
-    except TRANSIENT_ERRORS as error:
-        await fail(error)
-        raise
-
-
-def _attempt_blocking(do: Callable[[], _Answer], fail: Callable[[Any], Any]) -> _Answer:
-    try:
-        return do()
-    except TRANSIENT_ERRORS as error:
-        fail(error)
-        raise
-
-
-def _is_refusal(error: BaseException) -> bool:
+def is_refusal(error: BaseException) -> bool:
+    """True if the server or its certificate turned us down, so that waiting does not help."""
     tls = tls_error(error)
     return isinstance(error, _REFUSALS) or (tls is not None and not isinstance(tls, _TLS_CUT))
 
 
 def tls_error(error: BaseException) -> ssl.SSLError | None:
-    """The error of TLS behind what redis-py raised, if there is one."""
+    """The TLS error behind what redis-py raised, if there is one."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, ssl.SSLError):
         cause = cause.__cause__ or cause.__context__

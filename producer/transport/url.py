@@ -1,4 +1,4 @@
-"""A Redis URL taken apart: which servers, with which options, and how much of it may be shown."""
+"""Parses Redis URLs into servers and options, and redacts them for logs."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -73,10 +73,10 @@ _SCHEMES: Mapping[str, _Readers] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RedisUrl:
-    """Where Redis is. `options` are those of redis-py's connections, credentials among them.
+    """The servers of a URL; `options` are for redis-py's connections and include credentials.
 
-    `path` is the socket of `unix`; `hosts` the server, the sentinels or the seeds of a cluster;
-    `service` what the sentinels call the primary.
+    `path` is the socket of `unix`; `hosts` are the server, the sentinels or the seeds of a cluster;
+    `service` is the sentinels' name for the primary.
     """
 
     scheme: str
@@ -88,21 +88,21 @@ class RedisUrl:
 
     @property
     def tls(self) -> bool:
-        """True if the server's certificate is wanted."""
+        """True if connections use TLS."""
         return self.scheme.startswith("rediss")
 
 
 def parse(url: str) -> RedisUrl:
-    """Take the URL apart. Raises SettingsError with a sentence that shows nothing secret."""
+    """Parse the URL. Raises SettingsError with a message that shows no credentials."""
     found = _match(url)
     if found is None:
         raise SettingsError(
-            f"{redacted(url)!r} is no Redis URL; write scheme://user:password@host:port/0?option=value, "
+            f"{redacted(url)!r} is not a Redis URL; write scheme://user:password@host:port/0?option=value, "
             "with special characters of user and password percent-encoded"
         )
     if found["scheme"] not in _SCHEMES:
         schemes = ", ".join(_SCHEMES)
-        raise SettingsError(f"{redacted(url)!r} is no Redis URL; use one of {schemes} as scheme")
+        raise SettingsError(f"{redacted(url)!r} is not a Redis URL; use one of these schemes: {schemes}")
     try:
         return _parsed(found)
     except ValueError as error:
@@ -111,7 +111,7 @@ def parse(url: str) -> RedisUrl:
 
 @lru_cache
 def redacted(url: str) -> str:
-    """The URL without credentials and query, fit for logs; only its scheme if it cannot be taken apart."""
+    """The URL without credentials and query, for logs; only its scheme if it cannot be parsed."""
     found = _match(url)
     if found is not None:
         return f"{found['scheme']}://{found['hosts']}{found['path'] or ''}"
@@ -120,13 +120,13 @@ def redacted(url: str) -> str:
 
 
 def _match(url: str) -> re.Match[str] | None:
-    """None too for what may be a password with characters that end the place of passwords."""
+    """None if it is malformed, or may hold a password with unescaped delimiters, which would show in part."""
     found = _URL.fullmatch(url)
     if found is None or not all(_HOST.fullmatch(host) for host in found["hosts"].split(",")):
         return None
     unix = found["scheme"] == "unix"
-    torn = bool(found["hosts"]) if unix else "@" in (found["path"] or "")
-    return None if torn else found
+    is_ambiguous = bool(found["hosts"]) if unix else "@" in (found["path"] or "")
+    return None if is_ambiguous else found
 
 
 def _parsed(found: re.Match[str]) -> RedisUrl:
@@ -142,14 +142,14 @@ def _parsed(found: re.Match[str]) -> RedisUrl:
     if sentinels:
         service, _, path = path.removeprefix("/").partition("/")
         if not service:
-            raise ValueError("name the sentinels' service as the path: redis+sentinel://host:26379/service")
+            raise ValueError("name the sentinels' service in the path: redis+sentinel://host:26379/service")
     if scheme != "unix" and path.strip("/"):
         if not path.strip("/").isdecimal():
-            raise ValueError("the path must be the number of a database")
+            raise ValueError("the path must be a database number")
         options = {"db": int(path.strip("/")), **options}
     hosts = _hosts(found["hosts"], _SENTINEL_PORT if sentinels else _PORT)
     if len(hosts) > 1 and "+" not in scheme:
-        raise ValueError("only +sentinel and +cluster take several hosts")
+        raise ValueError("only +sentinel and +cluster URLs take several hosts")
     return RedisUrl(
         scheme=scheme,
         path=path,
@@ -170,13 +170,13 @@ def _query(query: str, known: _Readers) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name not in known:
-            raise ValueError(f"there is no option {name}; there are {', '.join(known)}")
+            raise ValueError(f"unknown option {name}; use one of {', '.join(known)}")
         try:
             options[name] = known[name](value)
         except FileNotFoundError:
-            raise ValueError(f"{name} names no file: {value}") from None
+            raise ValueError(f"{name}: no such file: {value}") from None
         except (KeyError, ValueError):
-            raise ValueError(f"the option {name} cannot have the value given") from None
+            raise ValueError(f"invalid value for the option {name}") from None
     return options
 
 

@@ -19,10 +19,10 @@ async def num_reads(redis: Redis) -> int:
 
 async def test_what_is_sent_at_once_travels_together(redis: Redis) -> None:
     """And everybody gets the replies to the own commands, in their order."""
-    outbox = AutoPipeline(redis)
-    await outbox.send(("PING",))
+    pipeline = AutoPipeline(redis)
+    await pipeline.send(("PING",))
     before = await num_reads(redis)
-    sent = (outbox.send(("SET", f"key {n}", str(n)), ("GET", f"key {n}")) for n in range(MAX_COMMANDS))
+    sent = (pipeline.send(("SET", f"key {n}", str(n)), ("GET", f"key {n}")) for n in range(MAX_COMMANDS))
     replies = await asyncio.gather(*sent)
     assert replies == [[b"OK", b"%d" % n] for n in range(MAX_COMMANDS)]
     assert await num_reads(redis) - before <= 4
@@ -30,12 +30,12 @@ async def test_what_is_sent_at_once_travels_together(redis: Redis) -> None:
 
 async def test_what_is_sent_meanwhile_goes_next(redis: Redis) -> None:
     """Nobody is forgotten while a pipeline is on its way."""
-    outbox = AutoPipeline(redis)
+    pipeline = AutoPipeline(redis)
 
     async def ask(n: int) -> int:
         for _ in range(n % 5):
             await asyncio.sleep(0)
-        [number] = await outbox.send(("INCR", "counter"))
+        [number] = await pipeline.send(("INCR", "counter"))
         return int(number)
 
     assert sorted(await asyncio.gather(*(ask(n) for n in range(500)))) == list(range(1, 501))
@@ -43,13 +43,13 @@ async def test_what_is_sent_meanwhile_goes_next(redis: Redis) -> None:
 
 async def test_a_command_that_fails_fails_its_sender_alone(redis: Redis) -> None:
     """Whether the server refuses it or it cannot be encoded; and the error does not repeat what was sent."""
-    outbox = AutoPipeline(redis)
+    pipeline = AutoPipeline(redis)
     await redis.set("text", "a")
     outcomes = await asyncio.gather(
-        outbox.send(("GET", "text")),
-        outbox.send(("PING",), ("LPUSH", "text", "a secret")),
-        outbox.send(("GET", "\ud800")),
-        outbox.send(("GET", "text")),
+        pipeline.send(("GET", "text")),
+        pipeline.send(("PING",), ("LPUSH", "text", "a secret")),
+        pipeline.send(("GET", "\ud800")),
+        pipeline.send(("GET", "text")),
         return_exceptions=True,
     )
     assert outcomes[0] == outcomes[3] == [b"a"]
@@ -60,17 +60,17 @@ async def test_a_command_that_fails_fails_its_sender_alone(redis: Redis) -> None
 
 async def test_large_ones_do_not_hold_up_many(redis: Redis) -> None:
     """What is beyond the bounds goes with a later pipeline, and arrives."""
-    outbox = AutoPipeline(redis)
+    pipeline = AutoPipeline(redis)
     payloads = [bytes([n]) * 200_000 for n in range(10)]
-    await asyncio.gather(*(outbox.send(("SET", str(n), payload)) for n, payload in enumerate(payloads)))
+    await asyncio.gather(*(pipeline.send(("SET", str(n), payload)) for n, payload in enumerate(payloads)))
     assert [await redis.get(str(n)) for n in range(10)] == payloads
 
 
 async def test_who_gave_up_does_not_disturb_the_others(redis: Redis) -> None:
     """What was not yet on its way is not sent."""
-    outbox = AutoPipeline(redis)
-    first = asyncio.create_task(outbox.send(("SET", "first", "1")))
-    waiting = [asyncio.create_task(outbox.send(("INCR", "counter"))) for _ in range(3)]
+    pipeline = AutoPipeline(redis)
+    first = asyncio.create_task(pipeline.send(("SET", "first", "1")))
+    waiting = [asyncio.create_task(pipeline.send(("INCR", "counter"))) for _ in range(3)]
     await asyncio.sleep(0)
     await end_tasks(waiting[1])
     await asyncio.gather(first, waiting[0], waiting[2])

@@ -311,7 +311,7 @@ async def test_a_swallowed_cancellation_still_cancels(ends_with: Exception | Non
 )
 async def test_an_address_that_is_none_is_refused(url: str) -> None:
     """Before anything is sent, and without taking another database than was meant."""
-    with pytest.raises(SettingsError, match=r"is no Redis URL|must be the number of a database"):
+    with pytest.raises(SettingsError, match=r"is not a Redis URL|must be a database number"):
         Client(url, model=MODEL)
 
 

@@ -19,6 +19,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from redis import Redis
 from support.queue_model import HEAD_START_MS, MAX_DEAD_LETTERS, DeadLetterModel, Job, Model
 
 from producer.contract import EmbedOptions, Failure, Keys, build_request, decode_result, encode_failure
@@ -29,7 +30,7 @@ from producer.queue.dead_letters import DeadLetters
 from producer.queue.enqueue import QueueLimits, prepare_job, submit
 from producer.queue.results import Results
 from producer.transport.autopipeline import AutoPipeline
-from producer.transport.connect import connect, connect_blocking
+from producer.transport.connect import connect
 from worker.consumer import leases
 from worker.consumer.bisection import NOTHING, Bisection
 from worker.consumer.handback import HandedBack, hand_back
@@ -66,7 +67,7 @@ class Queue(RuleBasedStateMachine):
         super().__init__()
         self.runner = asyncio.Runner()
         self.redis = connect(url)
-        self.blocking = connect_blocking(url)
+        self.blocking = Redis.from_url(url)
         self.workers = {
             name: Leases(self.redis, KEYS, worker=name, lease_s=LEASE_S, describe=lambda: b"record")
             for name in WORKERS
@@ -246,10 +247,10 @@ class Queue(RuleBasedStateMachine):
         had = [claim for claim in self.claims if _worker(claim) == worker]
         held = [claim for claim in had if self.model.owns(claim)]
         lost = [claim for claim in had if not self.model.owns(claim)]
-        assert self.workers[worker].renew(self.blocking, held) == set()
+        assert self.do(self.workers[worker].renew(self.redis, held)) == set()
         for claim in held:
             self.model.jobs[claim.job].due = False
-        assert self.workers[worker].renew(self.blocking, lost) == {claim.job for claim in lost}
+        assert self.do(self.workers[worker].renew(self.redis, lost)) == {claim.job for claim in lost}
 
     @precondition(lambda self: self.model.running())
     @rule(place=places)
@@ -270,7 +271,7 @@ class Queue(RuleBasedStateMachine):
         now_ms = self.next_ms()
         for job in held:
             self.model.free(job, now_ms)
-        assert hand_back(self.blocking, KEYS, worker) == left
+        assert self.do(hand_back(self.redis, KEYS, worker)) == left
         self.read_scores()
 
     @precondition(lambda self: self.model.jobs)

@@ -45,7 +45,7 @@ def test_these_rooms_import_no_inference_library_and_no_worker(package: str) -> 
     """Importing every module of the room loads no inference library and nothing of another room."""
     loaded = imported_by(every_module(package))
     assert package in loaded
-    assert not loaded & (INFERENCE | {"tokenizers", "producer", "selection", "worker"} - {package})
+    assert not loaded & (INFERENCE | {"arq", "tokenizers", "producer", "selection", "worker"} - {package})
 
 
 def test_a_client_loads_no_file_library() -> None:

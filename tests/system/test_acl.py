@@ -87,7 +87,7 @@ async def test_the_rights_are_enough(url: str, redis: Redis) -> None:
 )
 async def test_the_rights_are_no_more(url: str, redis: Redis, command: tuple[str, ...]) -> None:
     """Neither other keys nor commands that touch the server, inside a script or outside."""
-    async with connect(url, patience=OutageBudget(0)) as user:
+    async with connect(url, outage_budget=OutageBudget(0)) as user:
         with pytest.raises(ResponseError, match=r"permissions|ACL failure|user executing the script can't"):
             await user.execute_command(*command)
         assert await user.set(KEYS.totals, "ours")

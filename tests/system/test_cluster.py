@@ -15,7 +15,7 @@ from support.serving import MODEL, producer, worker
 
 from producer import Client
 from producer.contract import Keys, queue_name
-from producer.transport.connect import connect_blocking
+from producer.transport.connect import connect
 
 pytestmark = pytest.mark.every_server
 
@@ -73,15 +73,15 @@ def cluster(program: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.mark.slow
 async def test_any_node_leads_to_the_queue(cluster: Cluster) -> None:
-    """Producer, worker and blocking connection are given a node that does not hold it."""
+    """Producer, worker and client are given a node that does not hold it."""
     url = cluster.others()[0].url
     async with Client(url, model=MODEL) as client, worker(url):
         replies = await asyncio.gather(*(client.embed([f"text {n}"], timeout_s=20) for n in range(50)))
         assert all(reply.ok for reply in replies)
         while await client.num_workers() != 1:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
-    with connect_blocking(url) as redis:
-        assert redis.hget(KEYS.totals, "done") == b"50"
+    async with connect(url) as redis:
+        assert await redis.hget(KEYS.totals, "done") == b"50"
     with cluster.owner().client() as redis:
         assert redis.hget(KEYS.totals, "bytes") == "0"
         assert all(KEYS.root in key for key in redis.keys("*"))

@@ -32,7 +32,7 @@ from producer.contract import (
 from producer.embedded.services import EmbeddedServer
 from producer.errors import BackendDead, BackendError, JobFailed
 from producer.queue.enqueue import QueueLimits, prepare_job, submit
-from producer.transport.connect import connect_blocking, end_tasks
+from producer.transport.connect import connect, end_tasks
 from worker.backends.fake import FakeBackend, fake_vectors
 from worker.batching.batcher import Batcher
 from worker.batching.packing import Budget
@@ -99,6 +99,11 @@ async def mortals(url: str, fake, **settings: object) -> AsyncIterator[list[Base
         await end_tasks(task)
 
 
+async def num_under_test(url: str, owner: str) -> int:
+    async with connect(url) as redis:
+        return (await hand_back(redis, KEYS, owner)).num_under_test
+
+
 @contextmanager
 def host(url: str, *, parent: bool = True, **settings: object) -> Iterator[list[str]]:
     """A process that kills itself at such texts, and its successors; the names of those that have died."""
@@ -108,8 +113,7 @@ def host(url: str, *, parent: bool = True, **settings: object) -> Iterator[list[
 
     def give_back(owner: str) -> bool:
         died.append(owner)
-        with connect_blocking(url) as redis:
-            return hand_back(redis, KEYS, owner).num_under_test > 0 if parent else True
+        return asyncio.run(num_under_test(url, owner)) > 0 if parent else True
 
     slot = WorkerProcess(
         env, command=lambda owner: [sys.executable, str(PROGRAM), owner], hand_back=give_back

@@ -16,7 +16,7 @@ from support.serving import MODEL, producer, worker
 from producer import Client
 from producer.contract import Keys, queue_name
 from producer.errors import QueueUnavailable
-from producer.transport.connect import connect, connect_blocking, redis_errors
+from producer.transport.connect import connect, redis_errors
 from producer.transport.retry import OutageBudget
 
 pytestmark = pytest.mark.every_server
@@ -116,20 +116,17 @@ async def test_every_job_survives_a_failover(sentinels: Sentinels, record_proper
 @pytest.mark.slow
 @pytest.mark.timeout(120)
 async def test_a_demoted_primary_is_left(sentinels: Sentinels) -> None:
-    """Connections that stay open to it meet READONLY; nothing fails, both kinds go to the new one."""
+    """Connections that stay open to it meet READONLY; nothing fails, they go to the new one."""
     async with Client(sentinels.url, model=MODEL) as client, worker(sentinels.url, max_tries=1):
-        with connect_blocking(sentinels.url) as blocking:
-            assert blocking.ping()
-            assert (await client.embed(["before"])).ok
-            async with connect(sentinels.url) as redis:
-                assert await redis.ping()
-                with Redis(port=sentinels.sentinels[0].port, password="watch") as sentinel:
-                    sentinel.execute_command("SENTINEL", "FAILOVER", SERVICE)
-                for number in range(50):
-                    assert (await client.embed([f"text {number}"], timeout_s=60)).ok
-                    assert await asyncio.to_thread(blocking.set, KEYS.worker("x"), "1", px=1)
-                    assert await redis.set(KEYS.worker("x"), "1", px=1)
-                    await asyncio.sleep(0.05)
+        assert (await client.embed(["before"])).ok
+        async with connect(sentinels.url) as redis:
+            assert await redis.ping()
+            with Redis(port=sentinels.sentinels[0].port, password="watch") as sentinel:
+                sentinel.execute_command("SENTINEL", "FAILOVER", SERVICE)
+            for number in range(50):
+                assert (await client.embed([f"text {number}"], timeout_s=60)).ok
+                assert await redis.set(KEYS.worker("x"), "1", px=1)
+                await asyncio.sleep(0.05)
     with Redis(port=sentinels.replica.port, password="data") as replica:
         assert replica.role()[0] == b"master"
 
@@ -153,7 +150,7 @@ async def test_one_sentinel_is_enough_and_the_commands_know_the_form(sentinels: 
 async def test_no_primary_of_that_name_is_said() -> None:
     """As one sentence, without a password, whether sentinels are absent or know nothing of it."""
     url = "redis+sentinel://u:hunter2@127.0.0.1:1,127.0.0.1:2/main?sentinel_password=hunter2"
-    async with connect(url, patience=OutageBudget(0)) as redis:
+    async with connect(url, outage_budget=OutageBudget(0)) as redis:
         with pytest.raises(QueueUnavailable, match="no sentinel answers") as refused, redis_errors(url):
             await redis.ping()
     assert "hunter2" not in str(refused.value) + repr(refused.value.__cause__)

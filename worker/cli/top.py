@@ -72,7 +72,7 @@ class Top:
     """The queues under one prefix as last read, with their rates."""
 
     def __init__(self, redis_url: str, prefix: str) -> None:
-        self.redis = connect(redis_url, timeout_s=5.0, patience=OutageBudget(0))
+        self.redis = connect(redis_url, timeout_s=5.0, outage_budget=OutageBudget(0))
         self._redis_url = redis_url
         self._prefix = prefix
         self._rates = Rates()

@@ -1,7 +1,6 @@
 """The consumer's loop: wakes up, reaps finished jobs, and claims as many as there is room for."""
 
 import asyncio
-import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -12,6 +11,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from producer.backoff import Backoff
 from producer.contract import Failure, Keys
 from producer.errors import BackendDead
 from producer.transport.connect import end_tasks, subscribed
@@ -29,6 +29,7 @@ JobFunction = Callable[[Claim, bytes | None], Awaitable[JobResult | None]]
 
 MIN_HELD_BYTES = 64 * 1024  # small jobs are claimed many at a time, however slow the last ones were
 STOP_S = 5.0  # a claim takes milliseconds unless Redis is gone
+_RETRY_BACKOFF = Backoff(first_s=0.5, max_s=30.0, jitter=(0.5, 1.5))
 IDLE_S = 0.25  # how long a lost wake-up message, or a lease that has expired, can go unnoticed
 
 
@@ -208,7 +209,7 @@ class Consumer:
             raise  # as after any death, the parent hands back what the device held, or its lease expires
         except (RedisError, OSError, MemoryError) as error:
             log.warning("job_retried", job=claim.job, tries=claim.tries, error=str(error))
-            pause_s = _pause_s(claim.tries)
+            pause_s = _RETRY_BACKOFF.pause_s(claim.tries)
             await retry_until_written(
                 lambda: self._leases.release(claim, pause_s=pause_s, burn_try=True), claim.job
             )
@@ -260,8 +261,3 @@ class Consumer:
         with suppress(RedisError, OSError):
             for claim in list(self._claims.values()):  # a task cancelled before its first step is silent
                 await self._leases.release(claim, burn_try=False)
-
-
-def _pause_s(tries: int) -> float:
-    """Exponential backoff with jitter: 0.5 s, 1 s, 2 s, ... at most 30 s."""
-    return float(min(30.0, 0.5 * 2 ** (tries - 1)) * random.uniform(0.5, 1.5))

@@ -1,12 +1,11 @@
-"""Who holds leases: the names of worker processes, and what a dead one leaves behind."""
+"""Names of worker processes, and the jobs of a dead one handed back to the queue."""
 
 import os
 import socket
 from dataclasses import dataclass
-from typing import Any
 from uuid import uuid4
 
-from redis import Redis
+from redis.asyncio import Redis
 
 from producer.contract import Keys
 from producer.queue.scripts import HAND_BACK
@@ -21,15 +20,14 @@ class HandedBack:
 
 
 def new_owner() -> str:
-    """A name that no other worker process has, now or later."""
+    """A name that is unique among all worker processes, past and future."""
     return f"{socket.gethostname()}:{os.getpid()}:{uuid4().hex[:8]}"
 
 
-def hand_back(redis: Redis, keys: Keys, owner: str) -> HandedBack:
-    """Put every job of a dead worker back on the queue, in one step, since one may have been the cause.
+async def hand_back(redis: Redis, keys: Keys, owner: str) -> HandedBack:
+    """Put all jobs of a dead worker back on the queue in one step, as suspects: one may have killed it.
 
     redis-py's errors pass through.
     """
-    answer: Any = redis.eval(*HAND_BACK.eval_args(keys.root, owner))
-    num_jobs, num_under_test = answer
+    num_jobs, num_under_test = await redis.execute_command(*HAND_BACK.command(keys.root, owner))
     return HandedBack(num_jobs=num_jobs, num_under_test=num_under_test)

@@ -1,13 +1,13 @@
-"""Keeps leases alive from a thread of its own, for as long as the event loop is alive too."""
+"""Renews leases from a thread of its own, for as long as the worker's event loop responds."""
 
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import structlog
-from redis import Redis
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from worker.consumer.leases import Claim, Leases
@@ -15,14 +15,22 @@ from worker.telemetry.report import State
 
 log = structlog.stdlib.get_logger(__name__)
 
+_LEAVE_S = 2.0
+_CLOSE_S = 5.0
+
+
+async def _nothing(_: Redis) -> None:
+    """The default of `after_beat`."""
+
 
 class Heartbeat:
     """Renews the held claims every third of a lease.
 
-    A thread, since a blocked event loop must not lose its leases at once; it stops renewing when the loop
-    has not answered for `max_silence_s`, since a hung worker must lose them. `on_lost` is called in the
-    loop with each job whose lease is gone, `on_death` in the thread if it ends by anything but `close`,
-    `after_beat` in the thread with its connection.
+    In a thread with a loop of its own, since a blocked event loop must not lose its leases at once; it stops
+    renewing when that loop has not responded for `max_silence_s`, since a hung worker must lose them.
+    `redis` is the thread's alone and closed with it. `on_lost` is called in the worker's loop with each job
+    whose lease is gone, `on_death` in the thread if that ends by anything but `close`, and `after_beat` in
+    the thread with its client.
     """
 
     def __init__(
@@ -34,7 +42,7 @@ class Heartbeat:
         on_lost: Callable[[str], None],
         on_death: Callable[[BaseException], None],
         max_silence_s: float = 30.0,
-        after_beat: Callable[[Redis], None] = lambda _: None,
+        after_beat: Callable[[Redis], Awaitable[None]] = _nothing,
     ) -> None:
         self._leases = leases
         self._redis = redis
@@ -46,8 +54,9 @@ class Heartbeat:
         self._held: dict[str, Claim] = {}
         self._misses: dict[Claim, int] = {}
         self._lock = threading.Lock()
-        self._stop = threading.Event()
+        self._stop = asyncio.Event()  # of the thread's loop
         self._loop = asyncio.get_running_loop()
+        self._thread_loop = asyncio.new_event_loop()
         self._asked_loop_s: float | None = None
         self._renewed_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="embedmill-heartbeat", daemon=True)
@@ -55,7 +64,7 @@ class Heartbeat:
 
     @property
     def state(self) -> State:
-        """How the worker is, as seen by its leases."""
+        """The worker's state as its leases show it."""
         if self._loop_silence_s() > self._max_silence_s:
             return "hung"
         unrenewed_s = time.monotonic() - self._renewed_s
@@ -73,24 +82,31 @@ class Heartbeat:
                 del self._held[claim.job]
 
     def close(self) -> None:
-        """End the thread and its connection."""
-        self._stop.set()
-        self._thread.join(timeout=5)
-        with suppress(RedisError, OSError):
-            self._leases.leave(self._redis)
-        self._redis.close()
+        """Take back the sign of life, then end the thread and its connection."""
+        with suppress(RuntimeError):  # the thread has died and closed its loop
+            self._thread_loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(_CLOSE_S)
 
     def _run(self) -> None:
         try:
-            while True:
-                due_s = time.monotonic() + self._interval_s
-                self._beat()
-                if self._stop.wait(max(0.0, due_s - time.monotonic())):
-                    return
-        except BaseException as error:  # without it every lease would silently run out
+            with asyncio.Runner(loop_factory=lambda: self._thread_loop) as runner:
+                runner.run(self._beat_until_stopped())
+        except BaseException as error:  # without the thread every lease would expire unnoticed
             self._on_death(error)
 
-    def _beat(self) -> None:
+    async def _beat_until_stopped(self) -> None:
+        async with self._redis:
+            while not self._stop.is_set():
+                due_s = time.monotonic() + self._interval_s
+                await self._beat()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(due_s - time.monotonic()):
+                        await self._stop.wait()
+            with suppress(RedisError, OSError):
+                async with asyncio.timeout(_LEAVE_S):
+                    await self._leases.leave(self._redis)
+
+    async def _beat(self) -> None:
         if self._asked_loop_s is None:
             self._asked_loop_s = time.monotonic()
             self._loop.call_soon_threadsafe(self._tick)
@@ -101,14 +117,14 @@ class Heartbeat:
         with self._lock:
             held = list(self._held.values())
         try:
-            lost = self._leases.renew(self._redis, held)
-            self._after_beat(self._redis)
+            lost = await self._leases.renew(self._redis, held)
+            await self._after_beat(self._redis)
         except (RedisError, OSError) as error:
             log.warning("leases_not_renewed", error=str(error))
             return
         self._renewed_s = time.monotonic()
-        # A job that has just been finished is gone too, and held until the loop has read that it was: a lease
-        # is lost if it is gone and held at two beats.
+        # A job that has just been finished is gone too, and held until the worker's loop has read the reply:
+        # a lease is lost if it is gone and held at two beats.
         misses = {claim: self._misses.get(claim, 0) + 1 for claim in held if claim.job in lost}
         for claim, num_misses in misses.items():
             if num_misses == 2:
@@ -119,6 +135,6 @@ class Heartbeat:
         self._asked_loop_s = None
 
     def _loop_silence_s(self) -> float:
-        """How long the loop has owed an answer; 0 if it owes none, as while a renewal waits for Redis."""
+        """How long the worker's loop has owed a response; 0 if it owes none, as during a renewal."""
         asked_s = self._asked_loop_s
         return 0.0 if asked_s is None else time.monotonic() - asked_s

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from redis import Redis as SyncRedis
 from redis.asyncio import Redis
 
 from producer.contract import DEAD_KEPT_S, FAILURE_KEPT_S, Failure, Keys, encode_failure
@@ -159,22 +158,22 @@ class Leases:
         self._held.discard(claim.token)
         return bool(released)
 
-    def renew(self, redis: SyncRedis, claims: Iterable[Claim]) -> set[str]:
-        """Extend the leases from now on, through a blocking connection; the ids of jobs that are lost.
+    async def renew(self, redis: Redis, claims: Iterable[Claim]) -> set[str]:
+        """Extend the leases from now on, through another client; the ids of jobs that are lost.
 
         This is also the worker's sign of life, with or without claims.
         """
         jobs = [part for claim in claims for part in (claim.job, claim.token)]
         terms = (str(_PRESENCE_LEASES * self._lease_ms), str(self._lease_ms))
-        lost: Any = redis.eval(
-            *RENEW.eval_args(self._keys.root, self._worker, *terms, self._describe(), *jobs)
+        lost = await redis.execute_command(
+            *RENEW.command(self._keys.root, self._worker, *terms, self._describe(), *jobs)
         )
         return {job.decode() for job in lost}
 
-    def leave(self, redis: SyncRedis) -> None:
+    async def leave(self, redis: Redis) -> None:
         """Remove the worker's sign of life and its record."""
-        redis.zrem(self._keys.workers, self._worker)
-        redis.unlink(self._keys.worker(self._worker))
+        await redis.zrem(self._keys.workers, self._worker)
+        await redis.unlink(self._keys.worker(self._worker))
 
     async def _eval(self, script: Script, *arguments: str) -> Any:
         [returned] = await self._pipeline.send(script.command(self._keys.root, *arguments))

@@ -1,28 +1,29 @@
-"""An ending is written in the end: what Redis refuses, or is away for, is tried again as long as we run."""
+"""Retries writing a job's outcome until Redis accepts it."""
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
+from itertools import count
 
 import structlog
 from redis.exceptions import RedisError
 
+from producer.backoff import Backoff
+
 log = structlog.stdlib.get_logger(__name__)
 
-FIRST_PAUSE_S, MAX_PAUSE_S = 0.1, 2.0
+_BACKOFF = Backoff(first_s=0.1, max_s=2.0, jitter=(0.5, 1.0))
 
 
 async def retry_until_written(write: Callable[[], Awaitable[bool]], job: str) -> bool:
-    """What `write` says once Redis took it; it is fenced, so that trying again never writes twice.
+    """The result of `write` once Redis has accepted it; `write` is fenced, so a retry never writes twice.
 
-    The job is done and only its ending is not written, so nothing is gained by running it again: an
-    outage, no memory left or a replica that takes no writes burns no try. It ends by cancellation.
+    The job is done and only its outcome is not written, so running it again would gain nothing: an outage,
+    a full memory or a read-only replica costs no try. Only a cancellation ends it early.
     """
-    pause_s = FIRST_PAUSE_S
-    while True:
+    for num_failures in count(1):
         try:
             return await write()
         except (RedisError, OSError) as error:
             log.warning("not_written_yet", job=job, error=str(error))
-        await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))
-        pause_s = min(MAX_PAUSE_S, 2 * pause_s)
+        await asyncio.sleep(_BACKOFF.pause_s(num_failures))
+    raise AssertionError("count() never ends")

@@ -8,7 +8,7 @@ import structlog
 
 from producer.contract import Keys, Provenance, queue_name
 from producer.errors import BackendDead
-from producer.transport.connect import connect, connect_blocking, redis_errors
+from producer.transport.connect import connect, redis_errors
 from producer.transport.retry import OutageBudget
 from producer.transport.url import redacted
 from worker.batching.batcher import Batcher
@@ -116,11 +116,11 @@ def _heartbeat(
     settings: Settings, leases: Leases, consumer: Consumer, failure: StageFailure, reconciler: Reconciler
 ) -> Heartbeat:
     """The heartbeat on a connection that gives up early on a silent peer: the next beat tries again."""
-    patience = OutageBudget(settings.lease_s / 3)
+    outage_budget = OutageBudget(settings.lease_s / 3)
     timeout_s = max(1.0, settings.lease_s / 2)
     return Heartbeat(
         leases,
-        connect_blocking(settings.redis_url, timeout_s=timeout_s, patience=patience),
+        connect(settings.redis_url, timeout_s=timeout_s, outage_budget=outage_budget),
         lease_s=settings.lease_s,
         on_lost=consumer.lease_lost,
         on_death=failure.report,

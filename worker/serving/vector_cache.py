@@ -4,7 +4,7 @@ from pathlib import Path
 
 from producer.contract import Keys
 from producer.errors import SettingsError
-from producer.transport.connect import connect_blocking
+from producer.transport.connect import connect
 from producer.transport.retry import OutageBudget
 from worker.settings import Settings
 from worker.startup.boot import Booted
@@ -23,7 +23,7 @@ def open_cache(settings: Settings, booted: Booted, keys: Keys) -> VectorCache | 
     store: Store
     if settings.vector_cache == "redis":
         # A short outage budget: a result must not wait long for what only saves time.
-        redis = connect_blocking(settings.redis_url, timeout_s=2.0, patience=OutageBudget(0.2))
+        redis = connect(settings.redis_url, timeout_s=2.0, outage_budget=OutageBudget(0.2))
         store = RedisVectors(redis, keys.root, max_entries=max_entries)
     else:
         path = Path(settings.vector_cache).expanduser() / f"{booted.fingerprint[:16]}-{precision}.sqlite"

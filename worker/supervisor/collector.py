@@ -60,7 +60,7 @@ class SupervisorCollector(Collector):
 
     async def _read_queue(self) -> dict[str, Any]:
         async with (
-            connect(self._redis_url, patience=OutageBudget(0)) as redis,
+            connect(self._redis_url, outage_budget=OutageBudget(0)) as redis,
             asyncio.timeout(ASK_TIMEOUT_S),
         ):
             return asdict(await read_queue(redis, self._keys))

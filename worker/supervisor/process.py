@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from producer.backoff import Backoff
 from worker.consumer.handback import new_owner
 from worker.telemetry.channel import ParentEnd
 from worker.telemetry.report import Report
@@ -18,8 +19,7 @@ from worker.telemetry.report import Report
 log = structlog.stdlib.get_logger(__name__)
 
 FINAL_STATUSES = range(2, 6)  # usage or profile errors: the same command would end the same way again
-FIRST_PAUSE_S = 0.5
-MAX_PAUSE_S = 30.0
+_RESTART_BACKOFF = Backoff(first_s=0.5, max_s=30.0)
 _POLL_S = 0.25
 
 
@@ -81,7 +81,7 @@ class WorkerProcess:
                 log.error("worker_not_restarted", name=owner, status=status)
                 return status
             num_failures = 0 if ended.was_stable or was_bisecting else num_failures + 1
-            pause_s = min(MAX_PAUSE_S, FIRST_PAUSE_S * 2 ** (num_failures - 1)) if num_failures else 0.0
+            pause_s = _RESTART_BACKOFF.pause_s(num_failures) if num_failures else 0.0
             log.warning("worker_died", name=owner, status=status, restart_in_s=round(pause_s, 1))
             self._stopping.wait(pause_s)
 

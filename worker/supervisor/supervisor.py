@@ -3,6 +3,7 @@
 It loads neither a model nor an inference library, so that little can go wrong in it.
 """
 
+import asyncio
 import os
 import signal
 import sys
@@ -15,8 +16,8 @@ import structlog
 from redis.exceptions import RedisError
 
 from producer.contract import Keys, queue_name
-from producer.transport.connect import connect_blocking
-from worker.consumer.handback import hand_back
+from producer.transport.connect import connect
+from worker.consumer.handback import HandedBack, hand_back
 from worker.settings import Settings
 from worker.startup.survey import survey
 from worker.supervisor.placement import Environment, worker_environments
@@ -42,11 +43,10 @@ def supervise(
     environments = worker_environments(survey(settings), settings, environment)
     log.info("supervisor_started", pid=os.getpid(), workers=len(environments))
     keys = Keys(queue_name(settings.name), settings.prefix)
-    redis = connect_blocking(settings.redis_url)
 
     def hand_back_jobs(owner: str) -> bool:
         try:
-            returned = hand_back(redis, keys, owner)
+            returned = asyncio.run(_hand_back(settings.redis_url, keys, owner))
         except (RedisError, OSError) as error:  # the leases run out by themselves
             log.warning("hand_back_failed", name=owner, error=str(error))
             return False
@@ -61,7 +61,6 @@ def supervise(
         for device, one in environments.items()
     }
     with ExitStack() as on_exit:
-        on_exit.enter_context(redis)
         if settings.metrics_port is not None:
             from worker.supervisor.collector import SupervisorCollector
             from worker.supervisor.http_server import serve_http
@@ -71,6 +70,11 @@ def supervise(
                 serve_http(collector, host=settings.metrics_host, port=settings.metrics_port)
             )
         return run_all(list(processes.values()))
+
+
+async def _hand_back(url: str, keys: Keys, owner: str) -> HandedBack:
+    async with connect(url) as redis:
+        return await hand_back(redis, keys, owner)
 
 
 def run_all(processes: Sequence[WorkerProcess]) -> int:

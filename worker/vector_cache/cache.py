@@ -1,4 +1,4 @@
-"""Vectors of texts that were embedded before, by everything that decides what the vector is."""
+"""Caches the vectors of texts that were embedded before, keyed by everything that determines the vector."""
 
 import hashlib
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ class StoreError(Exception):
 
 
 class Store(Protocol):
-    """Bounded storage of byte strings; what was used longest ago goes first, roughly.
+    """Bounded storage of byte strings, which evicts the least recently used first, roughly.
 
     Called from several threads. Raises StoreError.
     """
@@ -34,14 +34,14 @@ class Store(Protocol):
         """Keep the values."""
 
     def close(self) -> None:
-        """Let go of files and connections."""
+        """Close files and connections."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Known:
     """Texts as they were embedded: `places` intp (k,) among those asked for, vectors float32 (k, dim).
 
-    `lengths` int32 (k,) are their tokens after truncation, `truncated` bool (k,) tells which were cut.
+    `lengths` int32 (k,) are their tokens after truncation, `truncated` bool (k,) which were truncated.
     """
 
     places: Indices
@@ -51,10 +51,10 @@ class Known:
 
 
 class VectorCache:
-    """Keeps whole vectors in float32, before Matryoshka and casts, so that one entry serves every wish.
+    """Keeps whole float32 vectors, before Matryoshka truncation and casts, so one entry serves all options.
 
-    A hit has the very bits that were computed. `identity` is whatever else decides the vector: files of the
-    model and class of precision. A store that fails costs hits, never answers.
+    A hit is bit-identical to what was computed. `identity` is whatever else determines the vector: the files
+    of the model and the precision. A store that fails costs hits, never replies.
     """
 
     def __init__(self, store: Store, *, identity: str, dim: int) -> None:
@@ -67,12 +67,12 @@ class VectorCache:
         self._failing = False
 
     def look_up(self, texts: Sequence[str], truncate: Truncate) -> Known:
-        """Those of the texts, prompts included, that are known under this truncation."""
+        """Those of the texts, with their prompts, whose vectors are cached for this truncation."""
         values = self._read([self._key(text, truncate) for text in texts])
         size = self._record.itemsize
         found = [place for place, value in enumerate(values) if value is not None and len(value) == size]
         records = np.frombuffer(b"".join(values[place] or b"" for place in found), dtype=self._record)
-        # A text that was cut has its number of tokens negated.
+        # A truncated text has its number of tokens negated.
         return Known(
             places=np.array(found, dtype=np.intp),
             vectors=np.ascontiguousarray(records["vector"], dtype=np.float32),
@@ -81,7 +81,7 @@ class VectorCache:
         )
 
     def keep(self, texts: Sequence[str], truncate: Truncate, known: Known) -> None:
-        """Remember those of the texts at the places of `known`; vectors that are not finite are left out."""
+        """Store the vectors of the texts at the places of `known`; those that are not finite are skipped."""
         good = np.flatnonzero(np.isfinite(known.vectors).all(axis=1))
         if len(good) == 0:
             return
@@ -93,7 +93,7 @@ class VectorCache:
         self._write(keys, [packed[at : at + size] for at in range(0, len(packed), size)])
 
     def close(self) -> None:
-        """Let go of the store."""
+        """Close the store."""
         self._store.close()
 
     def _key(self, text: str, truncate: Truncate) -> bytes:
@@ -117,12 +117,12 @@ class VectorCache:
             self._failed(error)
 
     def _failed(self, error: StoreError) -> None:
-        if not self._failing:  # once, not for every job
+        if not self._failing:  # logged once, not for every job
             log.warning("vector_cache_failing", reason=str(error))
         self._failing = True
 
 
 def max_records(max_mb: int, dim: int) -> int:
-    """How many vectors of `dim` dimensions fit, with what a store needs around each."""
+    """How many vectors of `dim` dimensions fit into so many MB, with a store's overhead for each."""
     overhead_bytes = 100
     return max(2, max_mb * 1_000_000 // (4 + 4 * dim + overhead_bytes))

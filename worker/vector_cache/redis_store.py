@@ -1,15 +1,18 @@
-"""The vector cache's store in Redis: two hashes that follow each other."""
+"""The vector cache's store in Redis: a young and an old generation, each a hash."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar
 
-from redis import Redis
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from producer.transport.loop_thread import LoopThread
 from worker.vector_cache.cache import StoreError
 
+_Result = TypeVar("_Result")
+
 # KEYS[1] root of the queue's keys; ARGV most entries of one hash, then key and value of each entry.
-# Entries are never deleted one by one: a full hash becomes the old one, and the old one goes.
+# Entries are never deleted one by one: a full hash becomes the old one, and the old one is dropped.
 _PUT = """
 local young, old = KEYS[1] .. 'vectors', KEYS[1] .. 'vectors-old'
 local added = 0
@@ -24,45 +27,57 @@ end
 
 
 class RedisVectors:
-    """At most `max_entries`; what was neither written nor read while half of that came is forgotten."""
+    """At most `max_entries`; drops what was neither written nor read while half as many were added.
+
+    `redis` is used in a thread of its own alone, and closed with it.
+    """
 
     def __init__(self, redis: Redis, root: str, *, max_entries: int) -> None:
         self._redis = redis
         self._root = root
         self._max_young = max(1, max_entries // 2)
+        self._thread = LoopThread("embedmill-vectors")
 
     def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """See `Store`."""
-        try:
-            values = self._read("vectors", keys)
-            missing = [at for at, value in enumerate(values) if value is None]
-            found: list[tuple[bytes, bytes]] = []
-            for at, value in zip(
-                missing, self._read("vectors-old", [keys[at] for at in missing]), strict=True
-            ):
-                if value is not None:
-                    values[at] = value
-                    found.append((keys[at], value))
-            if found:  # it is used, so it stays
-                self.put(*zip(*found, strict=True))
-        except (RedisError, OSError) as error:
-            raise StoreError(str(error)) from error
-        return values
+        return self._run(self._get(keys))
 
     def put(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
         """See `Store`."""
-        entries: list[Any] = [part for entry in zip(keys, values, strict=True) for part in entry]
-        try:
-            self._redis.eval(_PUT, 1, self._root, str(self._max_young), *entries)
-        except (RedisError, OSError) as error:
-            raise StoreError(str(error)) from error
+        self._run(self._put(keys, values))
 
     def close(self) -> None:
         """See `Store`."""
-        self._redis.close()
+        try:
+            self._thread.run(self._redis.aclose())
+        finally:
+            self._thread.close()
 
-    def _read(self, name: str, keys: Sequence[bytes]) -> list[bytes | None]:
+    def _run(self, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
+        try:
+            return self._thread.run(coroutine)
+        except (RedisError, OSError) as error:
+            raise StoreError(str(error)) from error
+
+    async def _get(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        values = await self._read("vectors", keys)
+        missing = [at for at, value in enumerate(values) if value is None]
+        older = await self._read("vectors-old", [keys[at] for at in missing])
+        found: list[tuple[bytes, bytes]] = []
+        for at, value in zip(missing, older, strict=True):
+            if value is not None:
+                values[at] = value
+                found.append((keys[at], value))
+        if found:  # it is used, so it stays
+            await self._put(*zip(*found, strict=True))
+        return values
+
+    async def _put(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+        entries: list[Any] = [part for entry in zip(keys, values, strict=True) for part in entry]
+        await self._redis.execute_command("EVAL", _PUT, 1, self._root, str(self._max_young), *entries)
+
+    async def _read(self, name: str, keys: Sequence[bytes]) -> list[bytes | None]:
         if not keys:
             return []
-        values: Any = self._redis.hmget(self._root + name, list(keys))
-        return list(values)
+        values: list[bytes | None] = await self._redis.execute_command("HMGET", self._root + name, *keys)
+        return values

@@ -1,4 +1,4 @@
-"""The vector cache's store on disk: one SQLite file, two tables that follow each other."""
+"""The vector cache's store on disk: one SQLite file with a young and an old generation, each a table."""
 
 import sqlite3
 import threading
@@ -7,13 +7,13 @@ from pathlib import Path
 
 from worker.vector_cache.cache import StoreError
 
-_KEYS_A_QUERY = 500  # SQLite takes a limited number of parameters
-_BUSY_S = 2.0  # how long to wait for another worker process that writes
+_KEYS_PER_QUERY = 500  # SQLite limits the number of parameters
+_BUSY_S = 2.0  # how long to wait while another worker process writes
 _TABLES = ("young", "old")
 
 
 class DiskVectors:
-    """At most `max_entries`; what was neither written nor read while half of that came is forgotten.
+    """At most `max_entries`; drops what was neither written nor read while half as many were added.
 
     Several processes may share the file. Raises StoreError if it cannot be opened.
     """
@@ -71,7 +71,7 @@ class DiskVectors:
             self._database.close()
 
     def _prepare(self) -> None:
-        # A crash of the machine may cost what was written last: it is a cache.
+        # A crash of the machine may lose the last writes, which a cache can afford.
         self._database.execute("PRAGMA journal_mode=WAL")
         self._database.execute("PRAGMA synchronous=OFF")
         with self._database:
@@ -84,8 +84,8 @@ class DiskVectors:
 
     def _read(self, table: str, keys: Sequence[bytes]) -> dict[bytes, bytes]:
         found: dict[bytes, bytes] = {}
-        for start in range(0, len(keys), _KEYS_A_QUERY):
-            part = keys[start : start + _KEYS_A_QUERY]
+        for start in range(0, len(keys), _KEYS_PER_QUERY):
+            part = keys[start : start + _KEYS_PER_QUERY]
             marks = ",".join("?" * len(part))
             found.update(
                 self._database.execute(f"SELECT key, value FROM {table} WHERE key IN ({marks})", part)

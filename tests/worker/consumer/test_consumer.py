@@ -14,7 +14,7 @@ from producer.embedded.services import EmbeddedServer
 from producer.errors import BackendDead
 from producer.queue.cancel import Cancellation
 from producer.queue.enqueue import QueueLimits, prepare_job, submit
-from producer.transport.connect import connect_blocking
+from producer.transport.connect import connect
 from worker.consumer.consumer import Consumer
 from worker.consumer.heartbeat import Heartbeat
 from worker.consumer.leases import Claim, JobResult, Leases
@@ -70,8 +70,8 @@ async def consuming(
         max_tries=3,
         grace_s=grace_s,
     )
-    blocking = connect_blocking(server.url)
-    beats = Heartbeat(leases, blocking, lease_s=30, on_lost=consumer.lease_lost, on_death=print)
+    client = connect(server.url)
+    beats = Heartbeat(leases, client, lease_s=30, on_lost=consumer.lease_lost, on_death=print)
     with closing(beats) as heartbeat:
         task = asyncio.create_task(consumer.run(heartbeat))
         try:

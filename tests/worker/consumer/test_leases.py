@@ -14,10 +14,8 @@ from producer.contract import (
     decode_result,
     encode_failure,
 )
-from producer.embedded.services import EmbeddedServer
 from producer.errors import InvalidOption, QueueFull
 from producer.queue.enqueue import Priority, QueueLimits, prepare_job, submit
-from producer.transport.connect import connect_blocking
 from worker.consumer.bisection import NOTHING, Bisection
 from worker.consumer.leases import Claim, JobResult, Leases
 
@@ -134,46 +132,41 @@ async def test_a_token_is_never_given_twice(redis: Redis, keys: Keys) -> None:
     assert len(set(tokens)) == 200
 
 
-async def test_a_renewed_lease_is_kept(server: EmbeddedServer, redis: Redis, keys: Keys) -> None:
+async def test_a_renewed_lease_is_kept(redis: Redis, keys: Keys) -> None:
     """Beyond its first term; a worker learns that it was lost while another worker was heard."""
     await enqueue(redis, keys)
     owner = leases(redis, keys, "a", lease_s=0.2)
     claim = await claim_one(owner)
     other = leases(redis, keys, "b", lease_s=0.2)
-    blocking = connect_blocking(server.url)
     for _ in range(4):
         await asyncio.sleep(0.1)
-        assert await asyncio.to_thread(owner.renew, blocking, [claim]) == set()
+        assert await owner.renew(redis, [claim]) == set()
     assert await other.claim(1, MANY) == []
     for _ in range(5):
         await asyncio.sleep(0.05)
-        await asyncio.to_thread(other.renew, blocking, [])
+        await other.renew(redis, [])
     assert len(await other.claim(1, MANY)) == 1
-    assert await asyncio.to_thread(owner.renew, blocking, [claim]) == {claim.job}
-    blocking.close()
+    assert await owner.renew(redis, [claim]) == {claim.job}
 
 
 @pytest.mark.parametrize("first", ["claim", "renew"])
-async def test_after_a_silence_of_all_leases_are_spared(
-    server: EmbeddedServer, redis: Redis, keys: Keys, first: str
-) -> None:
+async def test_after_a_silence_of_all_leases_are_spared(redis: Redis, keys: Keys, first: str) -> None:
     """Redis was away: the first worker back takes nothing; one that does not come back loses its leases."""
     await enqueue(redis, keys)
     owner, other = (leases(redis, keys, name, lease_s=0.2) for name in "ab")
     claim = await claim_one(owner)
-    with connect_blocking(server.url) as blocking:
-        owner.renew(blocking, [claim])
-        await asyncio.sleep(0.3)
-        if first == "renew":
-            other.renew(blocking, [])
-        assert await other.claim(1, MANY) == []
-        assert owner.renew(blocking, [claim]) == set()
-        await asyncio.sleep(0.3)
-        assert await other.claim(1, MANY) == []
-        for _ in range(10):
-            other.renew(blocking, [])
-            await asyncio.sleep(0.05)
-        [(again, _)] = await other.claim(1, MANY)
+    await owner.renew(redis, [claim])
+    await asyncio.sleep(0.3)
+    if first == "renew":
+        await other.renew(redis, [])
+    assert await other.claim(1, MANY) == []
+    assert await owner.renew(redis, [claim]) == set()
+    await asyncio.sleep(0.3)
+    assert await other.claim(1, MANY) == []
+    for _ in range(10):
+        await other.renew(redis, [])
+        await asyncio.sleep(0.05)
+    [(again, _)] = await other.claim(1, MANY)
     assert (again.tries, again.bisection) == (1, Bisection())
     assert not await owner.finish(claim, ANSWER)
     assert await redis.hget(keys.totals, "lost_leases") == b"1"

@@ -3,7 +3,6 @@
 import asyncio
 
 import pytest
-from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 from support.serving import MODEL, worker
 
@@ -11,7 +10,6 @@ from producer import Client
 from producer.contract import EmbedOptions, Keys, build_request, queue_name
 from producer.embedded.services import EmbeddedServer
 from producer.queue.enqueue import QueueLimits, prepare_job, submit
-from producer.transport.connect import connect_blocking
 from worker.consumer import reconcile
 from worker.consumer.leases import Leases
 from worker.consumer.reconcile import Reconciler
@@ -19,17 +17,12 @@ from worker.consumer.reconcile import Reconciler
 pytestmark = pytest.mark.every_server
 
 
-@pytest.fixture
-def blocking(server: EmbeddedServer) -> BlockingRedis:
-    return connect_blocking(server.url)
-
-
 async def enqueue(redis: Redis, keys: Keys, text: str) -> str:
     prepared = prepare_job(build_request("m", [text], EmbedOptions()))
     return (await submit(redis, keys, prepared, limits=QueueLimits(), keep_result_s=60)).job
 
 
-async def test_what_was_lost_is_given_back(redis: Redis, blocking: BlockingRedis, keys: Keys) -> None:
+async def test_what_was_lost_is_given_back(redis: Redis, keys: Keys) -> None:
     """Pending, running and pausing jobs count; one whose hash is gone does not."""
     jobs = [await enqueue(redis, keys, text * 10) for text in "abcd"]
     leases = Leases(redis, keys, worker="w", lease_s=30)
@@ -38,9 +31,8 @@ async def test_what_was_lost_is_given_back(redis: Redis, blocking: BlockingRedis
     pending = [job for job in jobs if job not in (running.job, pausing.job)]
     await redis.delete(keys.job(pending[0]))
     assert await redis.hget(keys.totals, "bytes") == b"40"
-    Reconciler(keys, "w")(blocking)
+    await Reconciler(keys, "w")(redis)
     assert await redis.hget(keys.totals, "bytes") == b"30"
-    blocking.close()
 
 
 async def test_an_empty_queue_holds_nothing(redis: Redis, server: EmbeddedServer) -> None:
@@ -54,15 +46,15 @@ async def test_an_empty_queue_holds_nothing(redis: Redis, server: EmbeddedServer
             assert (await client.embed(["a text"])).ok
 
 
-async def test_one_worker_counts_now_and_then(redis: Redis, blocking: BlockingRedis, keys: Keys) -> None:
+async def test_one_worker_counts_now_and_then(redis: Redis, keys: Keys) -> None:
     """The first by name, not before its time, and never a queue that is very long."""
     for name in "ab":
-        await asyncio.to_thread(Leases(redis, keys, worker=name, lease_s=30).renew, blocking, [])
+        await Leases(redis, keys, worker=name, lease_s=30).renew(redis, [])
     first, second = Reconciler(keys, "a"), Reconciler(keys, "b")
 
-    async def drift_after(count: Reconciler) -> bool:
+    async def drift_after(reconcile_once: Reconciler) -> bool:
         await redis.hset(keys.totals, "bytes", 5)
-        count(blocking)
+        await reconcile_once(redis)
         return await redis.hget(keys.totals, "bytes") == b"5"
 
     assert await drift_after(second)
@@ -70,4 +62,3 @@ async def test_one_worker_counts_now_and_then(redis: Redis, blocking: BlockingRe
     assert await drift_after(first)
     await redis.zadd(keys.pending, {f"job{n}": n for n in range(reconcile.MAX_JOBS + 1)})
     assert await drift_after(Reconciler(keys, "a"))
-    blocking.close()

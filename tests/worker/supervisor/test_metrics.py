@@ -33,7 +33,7 @@ from producer.contract import Keys, build_request, queue_name
 from producer.embedded.services import EmbeddedServer
 from producer.errors import JobFailed, SettingsError
 from producer.queue.enqueue import QueueLimits, prepare_job, submit
-from producer.transport.connect import connect_blocking
+from producer.transport.connect import connect
 from producer.transport.retry import OutageBudget
 from worker.backends.fake import FakeBackend
 from worker.batching.batcher import Batcher
@@ -260,7 +260,7 @@ async def test_a_lease_that_another_worker_has_is_lost_once(redis: Redis, server
     told: list[str] = []
     heartbeat = Heartbeat(
         ours,
-        connect_blocking(server.url),
+        connect(server.url),
         lease_s=0.3,
         on_lost=told.append,
         on_death=lambda error: None,
@@ -284,7 +284,7 @@ async def test_a_worker_knows_what_ails_it(
         urls = {"refused": "unix:///nowhere", "silent": f"redis://127.0.0.1:{silent.getsockname()[1]}"}
         heartbeat = Heartbeat(
             Leases(redis, KEYS, worker=new_owner(), lease_s=0.3),
-            connect_blocking(urls.get(trouble, server.url), timeout_s=1.0, patience=OutageBudget(0)),
+            connect(urls.get(trouble, server.url), timeout_s=1.0, outage_budget=OutageBudget(0)),
             lease_s=0.3,
             on_lost=lambda job: None,
             on_death=lambda error: None,

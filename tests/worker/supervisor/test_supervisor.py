@@ -21,7 +21,6 @@ from producer import Client
 from producer.contract import EmbedOptions, Keys, build_request, queue_name
 from producer.embedded.services import EmbeddedServer
 from producer.queue.enqueue import QueueLimits, prepare_job, submit
-from producer.transport.connect import connect_blocking
 from worker.consumer.bisection import NOTHING, Bisection
 from worker.consumer.handback import HandedBack, hand_back, new_owner
 from worker.consumer.leases import Leases
@@ -157,9 +156,7 @@ def test_a_worker_does_not_outlive_its_parent(server: EmbeddedServer, tmp_path: 
     assert "worker_stopped" in (tmp_path / "log").read_text()
 
 
-async def test_only_the_dead_one_s_jobs_are_handed_back(
-    redis: Redis, keys: Keys, server: EmbeddedServer
-) -> None:
+async def test_only_the_dead_one_s_jobs_are_handed_back(redis: Redis, keys: Keys) -> None:
     """As suspects, to their old place; another's lease and a pausing job stay as they are."""
     name = new_owner()
     dead, alive = (Leases(redis, keys, worker=one, lease_s=30) for one in (name, new_owner()))
@@ -172,18 +169,16 @@ async def test_only_the_dead_one_s_jobs_are_handed_back(
     lost, held, paused = claims
     await alive.release(paused, pause_s=30, burn_try=True)
     score = await redis.hget(keys.job(lost.job), "score")
-    with connect_blocking(server.url) as blocking:
-        assert [hand_back(blocking, keys, name) for _ in range(2)] == [
-            HandedBack(num_jobs=1, num_under_test=0),
-            HandedBack(num_jobs=0, num_under_test=0),
-        ]
+    assert [await hand_back(redis, keys, name) for _ in range(2)] == [
+        HandedBack(num_jobs=1, num_under_test=0),
+        HandedBack(num_jobs=0, num_under_test=0),
+    ]
     assert await redis.zrange(keys.pending, 0, -1, withscores=True) == [(lost.job.encode(), float(score))]
     assert set(await redis.zrange(keys.leases, 0, -1)) == {held.job.encode(), paused.job.encode()}
     [(again, _)] = await dead.claim(1, 1)
     assert (again.tries, again.bisection) == (1, Bisection())
     assert await dead.mark(again, Bisection(), NOTHING)
-    with connect_blocking(server.url) as blocking:
-        assert hand_back(blocking, keys, name) == HandedBack(num_jobs=1, num_under_test=1)
+    assert await hand_back(redis, keys, name) == HandedBack(num_jobs=1, num_under_test=1)
     [(again, _)] = await alive.claim(1, 1)
     assert (again.tries, again.bisection) == (1, Bisection().died(NOTHING))
 

@@ -1,5 +1,6 @@
 """The vector cache: the very bits that were computed, never for anything else, bounded, never in the way."""
 
+import asyncio
 import logging
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
@@ -11,7 +12,7 @@ import pytest
 
 from producer.contract import Keys, Truncate
 from producer.embedded.services import EmbeddedServer
-from producer.transport.connect import connect_blocking
+from producer.transport.connect import connect
 from worker.vector_cache.cache import Known, Store, StoreError, VectorCache
 from worker.vector_cache.redis_store import RedisVectors
 from worker.vector_cache.sqlite_store import DiskVectors
@@ -31,10 +32,10 @@ def opener(request: pytest.FixtureRequest, server: EmbeddedServer, tmp_path: Pat
 
     def open_store(max_entries: int) -> Store:
         if request.param == "redis":
-            redis, root = connect_blocking(server.url), Keys("cached").root
             if not opened:
-                redis.flushall()
-            opened.append(RedisVectors(redis, root, max_entries=max_entries))
+                asyncio.run(empty(server.url))
+            root = Keys("cached").root
+            opened.append(RedisVectors(connect(server.url), root, max_entries=max_entries))
         else:
             opened.append(DiskVectors(tmp_path / "some" / "vectors.sqlite", max_entries=max_entries))
         return opened[-1]
@@ -42,6 +43,11 @@ def opener(request: pytest.FixtureRequest, server: EmbeddedServer, tmp_path: Pat
     yield open_store
     for store in opened:
         store.close()
+
+
+async def empty(url: str) -> None:
+    async with connect(url) as redis:
+        await redis.flushall()
 
 
 def known(count: int = len(TEXTS), seed: int = 0) -> Known:
