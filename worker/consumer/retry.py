@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from itertools import count
 
 import structlog
 from redis.exceptions import RedisError
@@ -20,10 +19,11 @@ async def retry_until_written(write: Callable[[], Awaitable[bool]], job: str) ->
     The job is done and only its outcome is not written, so running it again would gain nothing: an outage,
     a full memory or a read-only replica costs no try. Only a cancellation ends it early.
     """
-    for num_failures in count(1):
+    num_failures = 0
+    while True:
         try:
             return await write()
         except (RedisError, OSError) as error:
             log.warning("not_written_yet", job=job, error=str(error))
+        num_failures += 1
         await asyncio.sleep(_BACKOFF.pause_s(num_failures))
-    raise AssertionError("count() never ends")
