@@ -43,7 +43,7 @@ def listing(facts: Facts, choice: Choice) -> str:
 
 
 def listing_json(facts: Facts, choice: Choice) -> str:
-    """The listing as a JSON object; docs/selection.md describes its keys, `format` is their version."""
+    """The listing as a JSON object; docs/reference/json.md describes its keys, `format` is their version."""
     content = {
         "format": LISTING_FORMAT,
         "model": choice.model.name,

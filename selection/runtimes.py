@@ -1,4 +1,4 @@
-"""Tables of what inference libraries support on which GPU; docs/selection.md has the sources."""
+"""Tables of what inference libraries support on which GPU; docs/explanation/selection.md has the sources."""
 
 from selection.machine.facts import Capability, Facts, Gpu, Runtime
 from selection.manifests.manifest import Profile

@@ -37,7 +37,7 @@ def job_id(payload: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The keys and channels of one queue; `docs/delivery.md` lists their types and lifetimes."""
+    """The keys and channels of one queue; `docs/reference/redis-keys.md` lists their types and lifetimes."""
 
     queue: str
     prefix: str = DEFAULT_PREFIX

@@ -34,7 +34,7 @@ _RECONNECT_S = 0.25
 def connect(
     url: str = DEFAULT_URL, *, timeout_s: float = 10.0, outage_budget: OutageBudget | None = None
 ) -> Redis:
-    """A client for `url`, in any of the forms of docs/delivery.md; it connects at its first command.
+    """A client for any `url` of docs/reference/connections.md; it connects at its first command.
 
     A server that does not answer within `timeout_s` is given up; a command is retried with growing pauses as
     long as the `outage_budget` lasts (OUTAGE_S by default). Use the client in one event loop. Raises

@@ -82,6 +82,15 @@ def test_named_metrics_and_variables_exist(page: Path) -> None:
     assert {name for name in variables if f"`{name}`" not in known} == set()
 
 
+def test_pages_named_in_the_code_exist() -> None:
+    """A docstring that sends its reader to docs/ sends them to a page."""
+    folders = ("benchmarks", "deploy", "examples", "producer", "profiles", "selection", "tests", "worker")
+    suffixes = {".py", ".lua", ".md", ".yaml", ".json", ".cu"}
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*") if path.suffix in suffixes]
+    named = {page for path in files for page in re.findall(r"\bdocs/[\w/]+\.md\b", path.read_text())}
+    assert [page for page in sorted(named) if not (ROOT / page).exists()] == []
+
+
 def test_architecture_names_files_that_exist() -> None:
     """No file on the page has moved away."""
     assert [path for path in sorted(set(SOURCE.findall(ARCHITECTURE))) if not (ROOT / path).exists()] == []

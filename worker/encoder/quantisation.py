@@ -3,7 +3,7 @@
 A static scale needs no calibration texts: the output of a norm is bounded, and so is everything computed from
 it. The bound may be several powers of two too large, which costs a floating-point format nothing but its
 smallest numbers, which do not matter. Inputs of QKV keep a scale per row: a static scale there costs MPNet a
-sixth of its accuracy, before and after the up projection almost none (docs/encoder.md).
+sixth of its accuracy, before and after the up projection almost none (docs/lab/encoder.md).
 """
 
 import math

@@ -94,7 +94,7 @@ def table(rows: Sequence[MeasurementRow]) -> str:
 
 
 def as_json(rows: Sequence[MeasurementRow]) -> str:
-    """The rows as one JSON list, in the order of measuring; see docs/selection.md."""
+    """The rows as one JSON list, in the order of measuring; see docs/reference/json.md."""
     return json.dumps([_fields(row) for row in rows], indent=1)
 
 

@@ -55,7 +55,7 @@ def _workers_on(gpu: Gpu, seen: Survey, settings: Settings, *, cores: int) -> in
     """As many as the setting says; without it one, or two where one process could not feed the GPU.
 
     Because of the GIL a process prepares and answers at most about 66,000 texts/s of 160 tokens; only small
-    networks on the largest GPUs compute faster (docs/performance.md).
+    networks on the largest GPUs compute faster (docs/lab/end-to-end.md).
     """
     if settings.workers_per_gpu is not None:
         return settings.workers_per_gpu

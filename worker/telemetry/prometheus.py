@@ -1,4 +1,4 @@
-"""The table of all metrics, and the Prometheus families made from it; docs/operations.md explains each."""
+"""The table of all metrics, and the Prometheus families made from it; see docs/reference/metrics.md."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass

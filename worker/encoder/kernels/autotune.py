@@ -1,7 +1,7 @@
 """Finds cuBLASLt's fastest algorithm for each matmul, once per GPU model and library version.
 
 The library's own heuristic does not know a GPU at its power limit: its first choice takes up to a fifth
-longer than the best (docs/encoder.md).
+longer than the best (docs/lab/encoder.md).
 """
 
 import statistics
