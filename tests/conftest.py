@@ -1,5 +1,6 @@
 """A real server for the tests that need one, on a socket of its own, and clients of it."""
 
+import logging
 import pickle
 from collections.abc import AsyncIterator, Iterator
 
@@ -23,7 +24,8 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def _logs() -> None:
-    """Events as `caplog` can read them: `event key=value`."""
+    """Events as `caplog` can read them: `event key=value`; no level that an earlier test has set stays."""
+    logging.getLogger().setLevel(logging.WARNING)
     fields = structlog.processors.LogfmtRenderer(bool_as_flag=False)
     structlog.configure(
         processors=[

@@ -1,7 +1,7 @@
 """The Lua commands of the queue's state machine, loaded from `producer/queue/lua`.
 
 Each command is atomic and runs on the server's clock, with the root of the queue's keys as its only key; its
-file says what it promises, docs/reference/redis-keys.md lists the keys. The first write of each command is one
+file says what it promises, docs/reference/redis-keys.md lists the keys. The first write of each is one
 that needs no memory: when Redis has none left, it lets a script go on that has begun to write.
 """
 

@@ -16,7 +16,6 @@ MIN_MODULES, MAX_MODULES = 3, 20
 SMALL_FOLDERS = {
     "worker.graphs.custom": "a user's own graph needs only new inputs and a head; one of four kinds of graph",
     "worker.graphs.packed": "one of four kinds of graph, as large as it has to be",
-    "worker.serving": "where the parts of a worker meet, and what only that place opens",
 }
 
 #: Folders in a circle, each with its reason.

@@ -10,7 +10,6 @@ OURS = ("producer", "selection", "worker")
 # The one file for each library whose private attributes we cannot do without.
 PRIVATE = {
     "redis": "producer/transport/redis_internals.py",
-    "arq": "worker/consumer/arq_host.py",
     "torch": "worker/encoder/kernels/matmul.py",
 }
 DOCUMENTED = {"os._exit"}

@@ -13,6 +13,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from producer.contract import DEAD_KEPT_S, FAILURE_KEPT_S, Failure, Keys, encode_failure
+from producer.queue.enqueue import STAGED_S
 from producer.queue.scripts import (
     BURY,
     CLAIM,
@@ -28,7 +29,6 @@ from producer.transport.autopipeline import AutoPipeline
 from worker.consumer.bisection import Bisection, Range
 
 _PRESENCE_LEASES = 4  # how many leases long a worker counts as alive after its last sign of life
-STAGED_S = 60  # how long a result may stay between its two commands
 _MAX_REQUEST_BYTES = 64 * 1024  # of texts: requests up to this total come with their claims
 _REQUEST = 6  # its index in a claim's row
 MAX_DEAD = 1000

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-Argument = tuple[Any, Any]  #: a value and its ctypes type; None for bindings' own types
+KernelArgument = tuple[Any, Any]  #: a value and its ctypes type; None for bindings' own types
 
 
 class Kernel:
@@ -30,7 +30,7 @@ class Kernel:
         attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
         _check(driver.cuFuncSetAttribute(self._function, attribute, shared_bytes))
 
-    def launch(self, grid: tuple[int, int], threads: int, arguments: Sequence[Argument]) -> None:
+    def launch(self, grid: tuple[int, int], threads: int, arguments: Sequence[KernelArgument]) -> None:
         """Launch on torch's current stream; can be captured into a graph."""
         values, types = zip(*arguments, strict=True)
         stream = torch.cuda.current_stream().cuda_stream
