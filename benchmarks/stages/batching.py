@@ -1,9 +1,9 @@
-"""What batches the batcher makes of jobs of many sizes: padding, and batches until each job is done.
+"""How the batcher batches jobs of many sizes: padding, and the number of batches until each job is done.
 
     python -m benchmarks.stages.batching [--batches 3000]
 
-Deterministic; no device and no clock: 24 jobs wait at any time, half of them with 8 texts, most others with
-512, some with 4,096, lengths log-normal with a mean of about 60 tokens; 16,384 tokens a batch.
+Deterministic; no device and no clock: 24 jobs are pending at any time, half of them with 8 texts, most others
+with 512, some with 4,096, lengths log-normal with a mean of about 60 tokens; 16,384 tokens a batch.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from worker.batching.packing import Budget
 from worker.batching.pending import Embedded
 from worker.contract import Tokens
 
-NUM_WAITING = 24
+NUM_PENDING = 24
 BATCH_TOKENS = 16_384
 SIZES, SHARES = (8, 512, 4096), (0.5, 0.45, 0.05)
 
@@ -33,13 +33,13 @@ async def simulate(*, padded: bool, num_batches: int) -> None:
     """Prints a row for each size of job, and how much of the cost was tokens."""
     random = np.random.default_rng(0)
     batcher = Batcher(Budget(max_tokens=BATCH_TOKENS, max_texts=4096, padded=padded), dim=1)
-    waiting: dict[asyncio.Task[Embedded], int] = {}
+    pending: dict[asyncio.Task[Embedded], int] = {}
     waits: dict[int, list[int]] = {size: [] for size in SIZES}
     num_tokens = cost_tokens = 0
     for number in range(num_batches):
-        while len(waiting) < NUM_WAITING:
+        while len(pending) < NUM_PENDING:
             job = tokens(random, int(random.choice(SIZES, p=SHARES)))
-            waiting[asyncio.create_task(batcher.embed(job))] = number
+            pending[asyncio.create_task(batcher.embed(job))] = number
         await settled()
         batch = batcher.next_batch(block=False)
         assert batch is not None
@@ -48,9 +48,9 @@ async def simulate(*, padded: bool, num_batches: int) -> None:
         cost_tokens += int(lengths.max()) * len(lengths) if padded else BATCH_TOKENS
         batcher.deliver(batch, np.zeros((len(batch), 1), dtype=np.float32))
         await settled()
-        for task in [task for task in waiting if task.done()]:
-            waits[len(task.result().vectors)].append(number + 1 - waiting.pop(task))
-    for task in waiting:
+        for task in [task for task in pending if task.done()]:
+            waits[len(task.result().vectors)].append(number + 1 - pending.pop(task))
+    for task in pending:
         task.cancel()
     kind = "padded" if padded else "flat"
     for size, seen in waits.items():
@@ -60,14 +60,14 @@ async def simulate(*, padded: bool, num_batches: int) -> None:
 
 
 def tokens(random: np.random.Generator, count: int) -> Tokens:
-    """A job of so many texts."""
+    """A job of this many texts."""
     lengths = np.clip(np.round(random.lognormal(np.log(60) - 0.18, 0.6, count)), 1, 256)
     offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
     return Tokens(np.ones(offsets[-1], dtype=np.int32), offsets)
 
 
 async def settled() -> None:
-    """Let tasks that were just made or answered run."""
+    """Let tasks run that were just created or answered."""
     for _ in range(3):
         await asyncio.sleep(0)
 

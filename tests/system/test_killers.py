@@ -42,7 +42,6 @@ from worker.consumer.handback import hand_back
 from worker.consumer.leases import Claim, JobResult, Leases, NewDeadLetter
 from worker.jobs.handler import JobHandler, Mark
 from worker.jobs.pipeline import RequestPipeline
-from worker.jobs.shared_lock import SharedLock
 from worker.serving.app import serve, serving
 from worker.settings import Settings
 from worker.startup.boot import Booted
@@ -245,26 +244,6 @@ async def test_no_letter_takes_the_place_of_a_job_on_the_queue(redis: Redis) -> 
     assert await owner(redis).finish(claim, JobResult(b"answer", letter))
     assert await redis.zcard(KEYS.dead_letters) == 0
     assert {key for key in await redis.keys() if b"dead" in key or b"staged" in key} == set()
-
-
-async def test_one_runs_alone_and_the_others_wait() -> None:
-    """A job that waits to be alone has its turn before later ones."""
-    lock, seen = SharedLock(), []
-
-    async def together(name: str) -> None:
-        async with lock.shared():
-            seen.append(f"{name} in")
-            await asyncio.sleep(0.02)
-            seen.append(f"{name} out")
-
-    async def alone() -> None:
-        async with lock.exclusive():
-            seen.append("alone in")
-            await asyncio.sleep(0.02)
-            seen.append("alone out")
-
-    await asyncio.gather(together("a"), together("b"), alone(), together("c"))
-    assert seen == ["a in", "b in", "a out", "b out", "alone in", "alone out", "c in", "c out"]
 
 
 async def test_what_a_cancelled_job_left_to_the_threads_is_waited_for(fake) -> None:

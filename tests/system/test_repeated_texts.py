@@ -1,4 +1,4 @@
-"""Texts that repeat, in a job or between jobs, are embedded once and answered everywhere."""
+"""Repeated texts, within a job or across jobs, are embedded once and answered everywhere."""
 
 import asyncio
 import logging
@@ -24,7 +24,7 @@ LONG = "word " * 400
 
 
 def job_lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, int]]:
-    """The counts of each job's line."""
+    """The integer fields of each job's log line."""
     lines = [record.getMessage() for record in caplog.records if record.getMessage().startswith("job id=")]
     return [{key: int(value) for key, value in re.findall(r"(\w+)=(\d+)(?= )", line)} for line in lines]
 
@@ -36,8 +36,8 @@ def same(one: Reply, other: Reply) -> None:
     assert one.failures == other.failures
 
 
-async def test_repeats_within_a_job_have_all_its_answers(redis: Redis, server: EmbeddedServer) -> None:
-    """Vectors, counts, cuts and failures at each of their indices, as if each had come alone."""
+async def test_repeats_within_a_job_get_the_same_answer(redis: Redis, server: EmbeddedServer) -> None:
+    """Vectors, counts, truncation and failures at each of their indices, as if each had come alone."""
     texts = ["a", LONG, "b", "a", 7, LONG, "a", "c"]
     async with worker(server.url), Client(server.url, model=MODEL) as client:
         for truncate in ("END", "NONE"):
@@ -52,10 +52,10 @@ async def test_repeats_within_a_job_have_all_its_answers(redis: Redis, server: E
             assert {failure.index for failure in whole.failures} == failed
 
 
-async def test_jobs_share_texts_in_flight(
+async def test_texts_in_flight_are_coalesced_across_jobs(
     redis: Redis, server: EmbeddedServer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The log says how many were another's."""
+    """The log says how many got the vector of an equal text."""
     caplog.set_level(logging.INFO)
     texts = [f"text {n}" for n in range(50)]
     async with worker(server.url, backend={"delay_s": 0.3}), Client(server.url, model=MODEL) as client:
@@ -64,7 +64,7 @@ async def test_jobs_share_texts_in_flight(
     for reply in replies:
         np.testing.assert_array_equal(reply.vectors[:50], replies[0].vectors[:50])
         np.testing.assert_array_equal(reply.vectors[50], reply.vectors[51])
-    # All but one job had the 50 from others, and each repeats one text itself.
+    # All but one job got the 50 from another, and each repeats one text itself.
     assert sum(line["repeated"] for line in job_lines(caplog)) == 3 * 50 + 4
 
 
@@ -72,7 +72,7 @@ async def test_jobs_share_texts_in_flight(
 async def test_a_cached_text_is_answered_as_it_was(
     redis: Redis, server: EmbeddedServer, store: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """By another worker, under other dimensions and element types; what was not seen is computed."""
+    """By another worker, for other dimensions and element types; new texts are computed."""
     caplog.set_level(logging.INFO)
     settings: dict[str, Any] = {"vector_cache": "redis" if store == "redis" else str(tmp_path / "cache")}
     first = ["a", LONG, "b", 7, "a"]
@@ -89,10 +89,10 @@ async def test_a_cached_text_is_answered_as_it_was(
     assert [failure.code for failure in refused.failures] == ["text_too_long"]
 
 
-async def test_a_cache_directory_that_cannot_be_is_refused(
+async def test_a_cache_directory_that_cannot_be_made_is_refused(
     redis: Redis, server: EmbeddedServer, tmp_path: Path
 ) -> None:
-    """At the start, by the setting's name."""
+    """At startup, naming the setting."""
     (tmp_path / "file").write_text("in the way")
     place = str(tmp_path / "file" / "cache")
     chosen = Settings(model=MODEL, redis_url=server.url, vector_cache=place)

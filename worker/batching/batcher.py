@@ -59,7 +59,7 @@ class Batcher:
             job.arrival = self._num_arrived
             self._num_arrived += 1
             self._coalescer.join(job)
-            if len(job.waiting):
+            if job.num_waiting:
                 self._jobs.append(job)
             self._unanswered.add(job)
             self._changed.notify()
@@ -138,14 +138,14 @@ class Batcher:
         chosen = self._similar_lengths() if self.budget.padded else self._in_order()
         parts = self._coalescer.packed(chosen)
         self._jobs.rotate(-1)
-        self._jobs = deque(job for job in self._jobs if len(job.waiting))
+        self._jobs = deque(job for job in self._jobs if job.num_waiting)
         return parts
 
     def _in_order(self) -> list[JobSlice]:
         """The first waiting texts of jobs: the head's, then those of small jobs, then of the oldest."""
         head = self._jobs[0]
         others = [job for job in self._jobs if job is not head and not job.future.done()]
-        others.sort(key=lambda job: (len(job.waiting) > SMALL_TEXTS, job.arrival))
+        others.sort(key=lambda job: (job.num_waiting > SMALL_TEXTS, job.arrival))
         lengths = (job.lengths[job.waiting] for job in others)
         counts = fill(head.lengths[head.waiting], lengths, budget=self.budget)
         return [
@@ -158,7 +158,7 @@ class Batcher:
         head.num_turns += 1
         window = list(self._window())
         lengths = np.concatenate([lengths for _, lengths in window])
-        num_first = len(head.waiting) if head.num_turns > MAX_SHARED_TURNS else 0
+        num_first = head.num_waiting if head.num_turns > MAX_SHARED_TURNS else 0
         chosen = np.zeros(len(lengths), dtype=np.bool_)
         chosen[pack(lengths, budget=self.budget, num_first=num_first)] = True
         parts: list[JobSlice] = []

@@ -57,7 +57,9 @@ class Coalescer:
         """Note that these texts are answered, here and in the jobs that get the same answers."""
         job.answer(positions)
         recipients: list[Recipient] = []
-        for at, row in _common(job, positions) if job.duplicates else ():
+        if not job.duplicates:
+            return recipients
+        for at, row in _common(job, positions):
             for other, position in job.duplicates.pop(at).members:
                 if other is not job:
                     del other.duplicates[position]

@@ -48,7 +48,7 @@ class PendingJob:
     """A submitted job until all its texts are answered.
 
     `states` int8 (n,) holds the TextState of each text; only the methods of this class change it, and their
-    callers hold the batcher's lock.
+    callers hold the batcher's lock. `num_waiting` texts are WAITING, `num_unanswered` have no answer written.
     `position_of` finds a text by its key; empty if the job takes no part in coalescing. `duplicates` are its
     texts that other jobs want too. `num_turns` counts the batches built around it, `arrival` the jobs
     submitted before it.
@@ -57,6 +57,7 @@ class PendingJob:
     tokens: Tokens
     vectors: FloatArray
     states: npt.NDArray[np.int8]
+    num_waiting: int
     num_unanswered: int
     future: asyncio.Future[Embedded]
     position_of: TextPositions = field(default_factory=dict)
@@ -75,6 +76,7 @@ class PendingJob:
             tokens=tokens,
             vectors=np.empty((count, dim), dtype=np.float32),  # each row is written when it is answered
             states=np.zeros(count, dtype=np.int8),
+            num_waiting=count,
             num_unanswered=count,
             future=asyncio.get_running_loop().create_future(),
             position_of=position_of or {},
@@ -102,18 +104,21 @@ class PendingJob:
         """Put waiting texts, ascending, into a batch of this job."""
         waiting, count = self.waiting, len(positions)
         self.states[positions] = _BATCHED
+        self.num_waiting -= count
         # Without padding it is the first of those that wait, and the others are known without a search.
-        from_front = count == len(waiting) or positions[-1] == waiting[count - 1]
+        from_front = self.num_waiting == 0 or positions[-1] == waiting[count - 1]
         self._waiting = waiting[count:] if from_front else None
 
     def coalesce(self, positions: Indices) -> None:
         """Let waiting texts await the answer of a batch of another job."""
         self.states[positions] = _COALESCED
+        self.num_waiting -= len(positions)
         self._waiting = None
 
     def uncoalesce(self, positions: Indices) -> None:
         """Let coalesced texts wait again: the job whose batch they awaited has gone."""
         self.states[positions] = _WAITING
+        self.num_waiting += len(positions)
         self._waiting = None
 
     def answer(self, positions: Indices) -> None:

@@ -1,4 +1,4 @@
-"""Batcher and device together: every text gets its own answer, whatever happens to its batch."""
+"""Batcher and runner together: every text gets its own answer, whatever happens to its batch."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Hashable
@@ -31,8 +31,8 @@ def distinct(texts: list[list[int]]) -> list[list[int]]:
     return [list(text) for text in dict.fromkeys(map(tuple, texts))]
 
 
-def named(texts: list[list[int]]) -> dict[Hashable, int]:
-    """Each text by its ids."""
+def by_ids(texts: list[list[int]]) -> dict[Hashable, int]:
+    """The position of each text by its ids."""
     return {tuple(text): at for at, text in enumerate(texts)}
 
 
@@ -50,20 +50,20 @@ def check(job: Tokens, got: Embedded, *, failed: set[int] = frozenset()) -> None
 async def running(
     backend: FakeBackend, *, events: list[BatchEvent] | None = None, max_texts: int = 64
 ) -> AsyncIterator[tuple[Batcher, list[BaseException]]]:
-    """A device thread on the backend, and what killed it."""
+    """A batcher whose runner has the backend, and the errors that ended it."""
     budget = Budget(max_tokens=backend.max_batch_tokens, max_texts=max_texts, padded=backend.padded)
     batcher = Batcher(budget, dim=backend.dim)
     deaths: list[BaseException] = []
     seen: Callable[[BatchEvent], None] = (events if events is not None else []).append
-    device = Runner(backend, batcher, on_batch=seen, on_death=deaths.append)
+    runner = Runner(backend, batcher, on_batch=seen, on_death=deaths.append)
     try:
         yield batcher, deaths
     finally:
         batcher.close(BackendDead("the test is over"))
-        device.close()
+        runner.close()
 
 
-job_of_like_texts = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=3), max_size=30)
+job_of_similar_texts = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=3), max_size=30)
 job_of_texts = st.lists(st.lists(st.integers(0, 99), min_size=1, max_size=20), max_size=30)
 
 
@@ -73,10 +73,10 @@ job_of_texts = st.lists(st.lists(st.integers(0, 99), min_size=1, max_size=20), m
     padded=st.booleans(),
     max_batch_tokens=st.integers(20, 200),
     memory_tokens=st.integers(1, 200),
-    shared=st.booleans(),
+    coalesced=st.booleans(),
 )
 def test_every_text_gets_its_own_vector(
-    jobs: list[list[list[int]]], *, padded: bool, max_batch_tokens: int, memory_tokens: int, shared: bool
+    jobs: list[list[list[int]]], *, padded: bool, max_batch_tokens: int, memory_tokens: int, coalesced: bool
 ) -> None:
     """In any company, past poison and out-of-memory; only the texts at fault fail."""
 
@@ -90,11 +90,11 @@ def test_every_text_gets_its_own_vector(
             failures={POISON: BackendError},
         )
         async with running(backend) as (batcher, deaths):
-            asked = [distinct(texts) if shared else texts for texts in jobs]
+            asked = [distinct(texts) if coalesced else texts for texts in jobs]
             sent = [tokens(*texts) for texts in asked]
             got = await asyncio.gather(
                 *(
-                    batcher.embed(job, position_of=named(texts) if shared else None)
+                    batcher.embed(job, position_of=by_ids(texts) if coalesced else None)
                     for texts, job in zip(asked, sent, strict=True)
                 )
             )
@@ -115,17 +115,17 @@ async def test_jobs_meet_in_a_batch() -> None:
     assert sum(event.num_texts for event in events) == 20
 
 
-async def test_a_drained_device_holds_nothing_of_a_cancelled_job() -> None:
-    """What runs next is then alone on it."""
+async def test_a_drained_device_has_no_text_of_a_cancelled_job() -> None:
+    """The next batch is then alone on it."""
     collected: list[int] = []
 
-    class Noting(FakeBackend):
+    class Recording(FakeBackend):
         def collect(self, handle: Tokens) -> np.ndarray:
             vectors = super().collect(handle)
             collected.append(len(handle))
             return vectors
 
-    async with running(Noting(dim=DIM, delay_s=0.1)) as (batcher, _):
+    async with running(Recording(dim=DIM, delay_s=0.1)) as (batcher, _):
         await batcher.drained()
         doomed = asyncio.create_task(batcher.embed(tokens([1])))
         await asyncio.sleep(0.05)
@@ -135,7 +135,7 @@ async def test_a_drained_device_holds_nothing_of_a_cancelled_job() -> None:
         assert collected == [1]
 
 
-async def test_a_large_job_does_not_hold_the_device() -> None:
+async def test_a_large_job_does_not_monopolise_the_device() -> None:
     """Jobs take turns: a small one that comes later is done long before the large one."""
     backend = FakeBackend(dim=DIM, max_batch_tokens=64, max_text_tokens=32, delay_s=0.002)
     async with running(backend) as (batcher, _):
@@ -147,7 +147,7 @@ async def test_a_large_job_does_not_hold_the_device() -> None:
 
 
 async def test_without_padding_a_small_job_is_in_the_next_batch() -> None:
-    """Half of a batch is for the job whose turn it is, the rest for small jobs, then for the oldest."""
+    """Half of a batch goes to the job whose turn it is, the rest to small jobs, then to the oldest."""
     batcher = Batcher(Budget(max_tokens=100, max_texts=64, padded=False), dim=DIM)
     large = [asyncio.create_task(batcher.embed(tokens(*[[n] * 10] * 1000))) for n in range(3)]
     small = asyncio.create_task(batcher.embed(tokens([9] * 10, [9] * 10)))
@@ -162,7 +162,7 @@ async def test_without_padding_a_small_job_is_in_the_next_batch() -> None:
 
 
 async def test_a_dead_device_answers_everybody() -> None:
-    """Waiting and later jobs fail with what killed it; nobody hangs."""
+    """Pending and later jobs fail with the error that ended it; nobody hangs."""
     backend = FakeBackend(dim=DIM, failures={POISON: BackendDead})
     async with running(backend) as (batcher, deaths):
         got = await asyncio.gather(
@@ -176,8 +176,8 @@ async def test_a_dead_device_answers_everybody() -> None:
             await batcher.embed(tokens([4]))
 
 
-async def test_a_bug_in_the_backend_ends_it_loudly() -> None:
-    """A backend that gives the wrong number of vectors is not trusted again."""
+async def test_a_bug_in_the_backend_is_fatal() -> None:
+    """A backend that returns the wrong number of vectors is not used again."""
 
     class Miscounting(FakeBackend):
         def collect(self, handle: object) -> np.ndarray:
@@ -205,8 +205,8 @@ async def test_a_vector_that_is_not_finite_fails_its_text() -> None:
     assert got.failures[0].code == "not_finite"
 
 
-def test_what_is_not_finite_is_seen_without_a_warning() -> None:
-    """Infinities of both signs too, whose sum is no number."""
+def test_what_is_not_finite_is_found_without_a_warning() -> None:
+    """Infinities of both signs too, whose sum is NaN."""
     vectors = np.ones((3, DIM), np.float32)
     assert all_finite(vectors)
     vectors[1, :2] = np.inf, -np.inf
@@ -214,7 +214,7 @@ def test_what_is_not_finite_is_seen_without_a_warning() -> None:
 
 
 async def test_one_text_s_overflow_is_not_its_neighbours() -> None:
-    """Where it spoils the vectors of the whole batch, each is computed alone."""
+    """If it spoils all vectors of the batch, each text is computed alone."""
 
     class Spreading(FakeBackend):
         def collect(self, handle: Tokens) -> np.ndarray:
@@ -229,7 +229,7 @@ async def test_one_text_s_overflow_is_not_its_neighbours() -> None:
         assert deaths == []
 
 
-async def test_a_cancelled_job_leaves_its_mates_alone() -> None:
+async def test_a_cancelled_job_does_not_harm_its_batch_mates() -> None:
     """Its texts are dropped, the others are answered."""
     async with running(FakeBackend(dim=DIM, delay_s=0.02, max_batch_tokens=20, max_text_tokens=20)) as (
         batcher,
@@ -244,8 +244,8 @@ async def test_a_cancelled_job_leaves_its_mates_alone() -> None:
         assert deaths == []
 
 
-async def test_the_budget_shrinks_out_of_memory_and_creeps_back() -> None:
-    """Halved at once, grown after many good batches."""
+async def test_the_budget_shrinks_when_memory_runs_out_and_grows_back() -> None:
+    """Halved at once, grown after many successful batches."""
     backend = FakeBackend(dim=DIM, max_batch_tokens=64, max_text_tokens=32, memory_tokens=40)
     async with running(backend) as (batcher, _):
         await batcher.embed(tokens(*[[1] * 8 for _ in range(8)]))
@@ -257,15 +257,17 @@ async def test_the_budget_shrinks_out_of_memory_and_creeps_back() -> None:
 
 
 async def test_a_text_that_several_jobs_want_is_computed_once() -> None:
-    """Whether it waits in all of them or the device has it already; everybody gets the vector."""
+    """Whether it waits in all of them or is on the device already; every job gets the vector."""
     events: list[BatchEvent] = []
     first = [[n, n + 1] for n in range(30)]
     second = first[20:] + [[n] for n in range(40, 50)]
     async with running(FakeBackend(dim=DIM, delay_s=0.05), events=events, max_texts=16) as (batcher, _):
         jobs = [first, first, second]
-        asked = [asyncio.create_task(batcher.embed(tokens(*job), position_of=named(job))) for job in jobs[:2]]
+        asked = [
+            asyncio.create_task(batcher.embed(tokens(*job), position_of=by_ids(job))) for job in jobs[:2]
+        ]
         await asyncio.sleep(0.02)  # the device has the first batch
-        asked.append(asyncio.create_task(batcher.embed(tokens(*second), position_of=named(second))))
+        asked.append(asyncio.create_task(batcher.embed(tokens(*second), position_of=by_ids(second))))
         for job, answer in zip(jobs, await asyncio.gather(*asked), strict=True):
             check(tokens(*job), answer)
             assert answer.num_coalesced <= len(job)
@@ -273,25 +275,25 @@ async def test_a_text_that_several_jobs_want_is_computed_once() -> None:
     assert sum(task.result().num_coalesced for task in asked) == 30 + 30 + 20 - 40
 
 
-async def test_a_shared_text_that_fails_fails_in_every_job() -> None:
+async def test_a_coalesced_text_that_fails_fails_in_every_job() -> None:
     """And only it."""
     backend = FakeBackend(dim=DIM, delay_s=0.02, failures={POISON: BackendError})
     job = [[1, 2], [POISON], [3]]
     async with running(backend) as (batcher, deaths):
-        got = await asyncio.gather(*(batcher.embed(tokens(*job), position_of=named(job)) for _ in range(3)))
+        got = await asyncio.gather(*(batcher.embed(tokens(*job), position_of=by_ids(job)) for _ in range(3)))
         for answer in got:
             check(tokens(*job), answer, failed={1})
         assert deaths == []
 
 
-async def test_what_a_cancelled_job_had_on_the_device_is_computed_again() -> None:
-    """For the job that waited for it, which had nothing else to wait for."""
+async def test_a_text_that_a_cancelled_job_had_on_the_device_is_computed_again() -> None:
+    """For the job that awaited its answer and had no other texts waiting."""
     events: list[BatchEvent] = []
     job = [[1, 2], [3]]
     async with running(FakeBackend(dim=DIM, delay_s=0.05), events=events) as (batcher, _):
-        asked = [asyncio.create_task(batcher.embed(tokens(*job), position_of=named(job)))]
+        asked = [asyncio.create_task(batcher.embed(tokens(*job), position_of=by_ids(job)))]
         await asyncio.sleep(0.02)  # the device has it
-        asked.append(asyncio.create_task(batcher.embed(tokens(*job), position_of=named(job))))
+        asked.append(asyncio.create_task(batcher.embed(tokens(*job), position_of=by_ids(job))))
         await asyncio.sleep(0)
         asked[0].cancel()
         check(tokens(*job), await asyncio.wait_for(asked[1], 10))
@@ -300,19 +302,21 @@ async def test_what_a_cancelled_job_had_on_the_device_is_computed_again() -> Non
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(
-    jobs=st.lists(job_of_like_texts.map(distinct), min_size=2, max_size=6),
+    jobs=st.lists(job_of_similar_texts.map(distinct), min_size=2, max_size=6),
     cancelled=st.sets(st.integers(0, 5)),
     cancelled_after_s=st.sampled_from([0, 0.001, 0.003, 0.01]),
 )
-def test_who_shares_with_a_cancelled_job_is_answered(
+def test_jobs_coalesced_with_a_cancelled_job_are_answered(
     jobs: list[list[list[int]]], cancelled: set[int], cancelled_after_s: float
 ) -> None:
-    """Its texts are computed for those that still want them."""
+    """Its texts are computed for the jobs that still want them."""
 
     async def scenario() -> None:
         backend = FakeBackend(dim=DIM, max_batch_tokens=40, max_text_tokens=20, delay_s=0.001)
         async with running(backend) as (batcher, deaths):
-            asked = [asyncio.create_task(batcher.embed(tokens(*job), position_of=named(job))) for job in jobs]
+            asked = [
+                asyncio.create_task(batcher.embed(tokens(*job), position_of=by_ids(job))) for job in jobs
+            ]
             await asyncio.sleep(cancelled_after_s)
             for at in cancelled:
                 if at < len(asked):
@@ -322,17 +326,17 @@ def test_who_shares_with_a_cancelled_job_is_answered(
                 if not isinstance(answer, asyncio.CancelledError):
                     check(tokens(*job), answer)
             assert deaths == []
-            # Nothing of it is left behind: the same texts are computed again.
-            check(tokens(*jobs[0]), await batcher.embed(tokens(*jobs[0]), position_of=named(jobs[0])))
+            # Nothing of it is left: the same texts are computed again.
+            check(tokens(*jobs[0]), await batcher.embed(tokens(*jobs[0]), position_of=by_ids(jobs[0])))
 
     asyncio.run(scenario())
 
 
 @pytest.mark.parametrize("padded", [False, True])
-async def test_a_job_that_others_push_aside_is_done_in_time(padded: bool) -> None:
-    """After MAX_SHARED_TURNS turns its texts come first, or half of each turn is its; batches are full."""
+async def test_a_job_among_many_is_done_in_time(padded: bool) -> None:
+    """After MAX_SHARED_TURNS turns its texts come first, or it gets half of each turn; batches are full."""
     batcher = Batcher(Budget(max_tokens=100, max_texts=64, padded=padded), dim=DIM)
-    # A batch is filled downwards from its oldest text, here with the crowd's.
+    # A batch is filled with shorter texts than its oldest first, here those of the other jobs.
     jobs = [asyncio.create_task(batcher.embed(tokens(*[[1] * 19] * 2000))) for _ in range(9)]
     jobs.append(asyncio.create_task(batcher.embed(tokens(*[[2] * 20] * 40))))
     await asyncio.sleep(0)

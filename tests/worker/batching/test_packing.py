@@ -1,4 +1,4 @@
-"""Packing as properties: within budget, with the oldest, nothing twice."""
+"""Properties of packing: within budget, with the oldest text, no text twice."""
 
 import numpy as np
 from hypothesis import given
@@ -20,15 +20,15 @@ def cost(lengths: np.ndarray, *, padded: bool) -> int:
 
 @given(lengths=lengths_of_texts, budget=budgets)
 def test_a_batch_keeps_the_budget(lengths: np.ndarray, budget: Budget) -> None:
-    """Except for one text that is larger than the whole budget, which goes alone."""
+    """Except that one text larger than the whole budget goes alone."""
     chosen = lengths[pack(lengths, budget=budget)]
     assert len(chosen) == 1 or cost(chosen, padded=budget.padded) <= budget.max_tokens
     assert len(chosen) <= budget.max_texts
 
 
 @given(lengths=lengths_of_texts, budget=budgets)
-def test_the_oldest_text_is_in_and_nothing_twice(lengths: np.ndarray, budget: Budget) -> None:
-    """So every text is answered after at most as many batches as texts wait before it."""
+def test_the_oldest_text_is_included_and_none_twice(lengths: np.ndarray, budget: Budget) -> None:
+    """So every text is answered after at most as many batches as texts waited before it."""
     chosen = pack(lengths, budget=budget).tolist()
     assert 0 in chosen
     assert len(set(chosen)) == len(chosen)
@@ -37,7 +37,7 @@ def test_the_oldest_text_is_in_and_nothing_twice(lengths: np.ndarray, budget: Bu
 
 @given(lengths=lengths_of_texts, budget=budgets)
 def test_no_neighbour_in_length_is_left_while_there_is_room(lengths: np.ndarray, budget: Budget) -> None:
-    """The batch is a run of the sorted lengths that cannot grow at its upper end."""
+    """The batch is a range of the sorted lengths that cannot grow at its upper end."""
     chosen = pack(lengths, budget=budget)
     rest = np.setdiff1d(np.arange(len(lengths)), chosen)
     longer = rest[lengths[rest] >= lengths[chosen].max()]
@@ -49,7 +49,7 @@ def test_no_neighbour_in_length_is_left_while_there_is_room(lengths: np.ndarray,
 
 @given(lengths=lengths_of_texts, budget=budgets, num_first=st.integers(1, 300))
 def test_texts_that_come_first_are_only_joined(lengths: np.ndarray, budget: Budget, num_first: int) -> None:
-    """By others as far as there is room: the batch they make alone is in it, and costs no more per text."""
+    """Others join while there is room: the batch they make alone is included and costs no more per text."""
     own = pack(lengths[:num_first], budget=budget)
     chosen = pack(lengths, budget=budget, num_first=num_first)
     assert chosen[: len(own)].tolist() == own.tolist()
@@ -62,8 +62,8 @@ def test_texts_that_come_first_are_only_joined(lengths: np.ndarray, budget: Budg
         assert lengths[chosen].max() == lengths[own].max()
 
 
-def test_like_lengths_meet() -> None:
-    """Around the oldest text the nearest in length, not the next in the line."""
+def test_similar_lengths_are_batched() -> None:
+    """Around the oldest text the nearest in length, not the next in order of arrival."""
     lengths = np.array([100, 5, 300, 98, 6, 99, 290], dtype=np.int32)
     budget = Budget(max_tokens=300, max_texts=8, padded=True)
     assert sorted(pack(lengths, budget=budget).tolist()) == [0, 3, 5]
@@ -75,18 +75,18 @@ def test_like_lengths_meet() -> None:
     max_texts=st.integers(1, 64),
 )
 def test_a_batch_in_order_of_arrival(jobs: list[np.ndarray], max_tokens: int, max_texts: int) -> None:
-    """It keeps the budget, the head has half of it or all it needs, and no next text would fit."""
+    """It keeps the budget, the head gets half of it or all it needs, and the next text would not fit."""
     budget = Budget(max_tokens=max_tokens, max_texts=max_texts, padded=False)
     head, *others = jobs
     counts = fill(head, others, budget=budget)
-    taken = [lengths[:count] for lengths, count in zip(jobs, counts, strict=False)]
-    num_tokens, num_texts = sum(int(part.sum()) for part in taken), sum(map(len, taken))
+    parts = [lengths[:count] for lengths, count in zip(jobs, counts, strict=False)]
+    num_tokens, num_texts = sum(int(part.sum()) for part in parts), sum(map(len, parts))
     assert num_texts <= max_texts
     assert num_tokens <= max_tokens or num_texts == counts[0] == 1
     assert counts[0] >= 1
     following = head[counts[0] :]
     if len(following) and counts[0] < max_texts:
-        assert int(taken[0].sum() + following[0]) > max_tokens // 2
+        assert int(parts[0].sum() + following[0]) > max_tokens // 2
     for lengths, count in zip(jobs, [*counts, *[0] * len(jobs)], strict=False):
         if count < len(lengths) and num_texts < max_texts:
             assert num_tokens + int(lengths[count]) > max_tokens

@@ -38,7 +38,7 @@ class TextStates(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Whoever stayed gets all answers, each once and with its own vector, and nothing is left behind."""
         try:
-            while self.batches or any(len(job.waiting) for job in self.pending):
+            while self.batches or any(job.num_waiting for job in self.pending):
                 self.pack_all()
                 self.states_follow_each_other()
                 self.answer(0)
@@ -72,7 +72,7 @@ class TextStates(RuleBasedStateMachine):
         """A batch of any of the texts that wait."""
         chosen = []
         for job in self.pending:
-            picked = data.draw(st.sets(st.sampled_from(job.waiting.tolist()))) if len(job.waiting) else set()
+            picked = data.draw(st.sets(st.sampled_from(job.waiting.tolist()))) if job.num_waiting else set()
             if picked:
                 chosen.append((job, np.array(sorted(picked), dtype=np.intp)))
         self.pack_these(chosen)
@@ -80,7 +80,7 @@ class TextStates(RuleBasedStateMachine):
     @rule()
     def pack_all(self) -> None:
         """A batch of all texts that wait."""
-        self.pack_these([(job, job.waiting) for job in self.pending if len(job.waiting)])
+        self.pack_these([(job, job.waiting) for job in self.pending if job.num_waiting])
 
     def pack_these(self, chosen: list[tuple[PendingJob, Indices]]) -> None:
         """No text is left waiting, and of duplicates one is computed."""
@@ -137,7 +137,7 @@ class TextStates(RuleBasedStateMachine):
         """A job is done, or was cancelled: what others awaited from its batches waits again."""
         job = self.pending.pop(which % len(self.pending))
         successors = self.coalescer.leave(job)
-        assert all(one in self.pending and len(one.waiting) for one in successors)
+        assert all(one in self.pending and one.num_waiting for one in successors)
 
     @invariant()
     def states_follow_each_other(self) -> None:
@@ -149,6 +149,7 @@ class TextStates(RuleBasedStateMachine):
             now = job.states.tolist()
             assert {(one, other) for one, other in zip(before, now, strict=True) if one != other} <= STEPS
             assert job.waiting.tolist() == [at for at, state in enumerate(now) if state == WAITING]
+            assert job.num_waiting == len(job.waiting)
             assert {(job, at) for at, state in enumerate(now) if state == BATCHED} == {
                 (owner, at) for owner, at in in_batches if owner is job
             }

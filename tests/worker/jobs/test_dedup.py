@@ -1,4 +1,4 @@
-"""Each different text once, and the way back."""
+"""Every distinct text once, and how to get back to all of them."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,7 +8,7 @@ from worker.jobs.dedup import distinct
 
 @given(texts=st.lists(st.text("ab", max_size=3), max_size=30))
 def test_every_text_is_found_again(texts: list[str]) -> None:
-    """In the order of first appearance; without repeats there is nothing to find again."""
+    """In the order of first appearance; without repeats there is no inverse."""
     found = distinct(texts)
     assert found.texts == list(dict.fromkeys(texts))
     assert found.position_of == {text: position for position, text in enumerate(found.texts)}

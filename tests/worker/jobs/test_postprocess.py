@@ -1,4 +1,4 @@
-"""The last step on a vector: Matryoshka, element types, failed rows."""
+"""Postprocessing of vectors: Matryoshka, element types, failed rows."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ def unit(rows: int, dim: int) -> np.ndarray:
 
 
 def test_shortened_vectors_have_unit_length_again() -> None:
-    """The first dimensions, renormalised; none asked for or all asked for changes nothing."""
+    """The first dimensions, normalised again; unchanged if no number or the full number is asked for."""
     vectors = unit(5, 64)
     short = shorten(vectors, 16)
     np.testing.assert_allclose(np.linalg.norm(short, axis=1), 1, rtol=1e-6)
@@ -24,7 +24,7 @@ def test_shortened_vectors_have_unit_length_again() -> None:
 
 
 def test_int8_keeps_the_angle() -> None:
-    """One scale for all texts, so cosines and dot products both survive within a percent."""
+    """One scale for all texts keeps cosines and dot products within a percent."""
     vectors = unit(200, 384)
     steps, scale = cast(vectors, EmbeddingType.INT8)
     assert scale == int8_scale(384)
@@ -35,7 +35,7 @@ def test_int8_keeps_the_angle() -> None:
 
 
 def test_uint8_is_int8_shifted() -> None:
-    """As vector databases expect it."""
+    """As vector databases expect."""
     signed, _ = cast(unit(3, 32), EmbeddingType.INT8)
     unsigned, scale = cast(unit(3, 32), EmbeddingType.UINT8)
     assert unsigned.dtype == np.uint8
@@ -45,7 +45,7 @@ def test_uint8_is_int8_shifted() -> None:
 
 @pytest.mark.parametrize("dim", [384, 12])
 def test_binary_is_packed_as_sentence_transformers_does(dim: int) -> None:
-    """One sign bit a dimension, most significant first; binary is ubinary minus 128."""
+    """One sign bit per dimension, most significant first; binary is ubinary minus 128."""
     vectors = unit(4, dim)
     ubinary, _ = cast(vectors, EmbeddingType.UBINARY)
     binary, _ = cast(vectors, EmbeddingType.BINARY)

@@ -1,4 +1,4 @@
-"""Which prompt goes before a text."""
+"""The choice of the prompt before a text."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from worker.jobs.prompts import Prompts, read_prompts
 
 
 def test_the_model_s_own_prompts_come_first() -> None:
-    """Its manifest fills what its files leave out; other prompts of its files are no input type."""
+    """Its manifest supplies what its files lack; other prompts in its files are not input types."""
     prompts = read_prompts(
         {"query": "Q: ", "document": "", "clustering": "C: "}, {"query": "x", "passage": "P: "}
     )
@@ -17,8 +17,8 @@ def test_the_model_s_own_prompts_come_first() -> None:
     assert read_prompts({}, {}) == Prompts()
 
 
-def test_unsaid_is_an_error_where_it_would_matter() -> None:
-    """In NIM's words; a symmetric model needs no word, and `none` is one."""
+def test_a_missing_input_type_is_an_error_if_it_matters() -> None:
+    """In NIM's words; a symmetric model needs none, and `none` may be given."""
     asymmetric = Prompts(query="query: ", passage="passage: ")
     with pytest.raises(InvalidOption, match="'input_type' parameter is required for asymmetric models"):
         asymmetric.for_input(None)

@@ -1,4 +1,4 @@
-"""The fast engine serves only where it gives the reference's ids, and is dropped when it fails."""
+"""The fast engine is used only if it gives the reference's ids, and dropped when it fails."""
 
 import importlib.resources
 import logging
@@ -44,18 +44,18 @@ def fast() -> Engine:
 
 
 def difference(engine: Engine) -> str | None:
-    """Between an engine and the reference, over everything the check tries."""
+    """Between an engine and the reference, on all texts of the check."""
     reference = reference_engine(library())
     return first_difference(engine, reference, special=SPECIAL, vocabulary=list(library().get_vocab()))
 
 
 def changed(engine: Engine, trigger: str, into: str) -> Engine:
-    """An engine that reads one character as another."""
+    """An engine that takes one string for another."""
     return lambda texts: engine([text.replace(trigger, into) for text in texts])
 
 
 def test_the_reference_gives_the_library_s_ids_flat() -> None:
-    """One text after the other, for no texts too."""
+    """One text after another; also for no texts."""
     texts = ["", "one two", "naïve 日本語 🙂", "x" * 300]
     got = reference_engine(library())(texts)
     rows = [library().encode(text).ids for text in texts]
@@ -68,7 +68,7 @@ def test_the_reference_gives_the_library_s_ids_flat() -> None:
 @settings(max_examples=200, deadline=None)
 @given(texts=st.lists(st.text(max_size=80) | st.text("ab [SEP]#\u0301\0 \n", max_size=40), max_size=8))
 def test_the_fast_engine_gives_the_reference_s_ids(texts: list[str]) -> None:
-    """For any text that is valid Unicode."""
+    """For any valid Unicode text."""
     got, expected = fast()(texts), reference_engine(library())(texts)
     assert got.ids.tolist() == expected.ids.tolist()
     assert got.offsets.tolist() == expected.offsets.tolist()
@@ -94,7 +94,7 @@ def test_engines_that_agree_have_no_difference() -> None:
     ],
 )
 def test_a_difference_in_one_character_is_found(trigger: str, into: str) -> None:
-    """And told as a text that shows it."""
+    """And reported as a text that shows it."""
     found = difference(changed(reference_engine(library()), trigger, into))
     assert found is not None
     assert found.isascii()
@@ -119,7 +119,7 @@ def test_an_engine_that_fails_is_replaced_for_good() -> None:
 
 
 def test_an_engine_without_memory_is_kept() -> None:
-    """That says nothing about the engine, and the job is tried again."""
+    """Its failure says nothing about the engine, and the job is retried."""
     failures = [MemoryError()]
 
     def sometimes(texts: list[str]) -> Tokens:
@@ -133,10 +133,10 @@ def test_an_engine_without_memory_is_kept() -> None:
     assert engine(["one"]).ids.tolist() == [7]
 
 
-def test_a_tokenizer_the_fast_engine_cannot_do_is_left_to_the_library(
+def test_the_library_encodes_for_tokenizers_that_the_fast_engine_does_not_support(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A byte-level BPE; the log says why, and cutting works without special tokens."""
+    """A byte-level BPE; the log says why, and truncation works without special tokens."""
     vocab = {character: at for at, character in enumerate(sorted(ByteLevel.alphabet()))}
     other = Library(BPE(vocab, []))
     other.pre_tokenizer = ByteLevel(add_prefix_space=False)

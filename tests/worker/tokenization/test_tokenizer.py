@@ -1,4 +1,4 @@
-"""Token ids are the model's own; cutting leaves the special tokens around what is left."""
+"""Token ids are the model's own; truncation keeps the special tokens around the rest."""
 
 import importlib.resources
 import json
@@ -34,7 +34,7 @@ def tokenizer() -> Tokenizer:
 
 @cache
 def reference(direction: str | None = None) -> Callable[[str], list[int]]:
-    """The tokenizers library doing the cutting itself."""
+    """The tokenizers library, truncating by itself."""
     library = Library.from_file(str(MODEL / "tokenizer.json"))
     library.no_padding()
     library.no_truncation()
@@ -46,8 +46,8 @@ def reference(direction: str | None = None) -> Callable[[str], list[int]]:
 @settings(max_examples=60, deadline=None)
 @given(texts=st.lists(st.text(max_size=200), max_size=8))
 @pytest.mark.parametrize(("truncate", "direction"), [(Truncate.END, "right"), (Truncate.START, "left")])
-def test_cut_texts_equal_the_library_s(truncate: Truncate, direction: str, texts: list[str]) -> None:
-    """The ids, one text after the other, for any text."""
+def test_truncated_texts_equal_the_library_s(truncate: Truncate, direction: str, texts: list[str]) -> None:
+    """The ids, one text after another, for any text."""
     mine = loaded().encode(texts + TEXTS, truncate)
     expected = [reference(direction)(text) for text in texts + TEXTS]
     assert mine.tokens.ids.tolist() == [token for row in expected for token in row]
@@ -66,10 +66,10 @@ LONG_WORDS = ["international", "administration", "x" * 101, "x" * 300, "\u65e5"]
     separator=st.sampled_from([" ", "\n", "\t", "\r", "\u3000", "\x0b", "", " \u0301"]),
 )
 @pytest.mark.parametrize(("truncate", "direction"), [(Truncate.END, "right"), (Truncate.START, "left")])
-def test_long_texts_give_the_library_s_ids_though_only_a_part_is_tokenised(
+def test_long_texts_give_the_library_s_ids_though_only_a_part_is_tokenized(
     truncate: Truncate, direction: str, words: list[str], separator: str
 ) -> None:
-    """Whatever stands where the part ends."""
+    """Whatever characters the part ends at."""
     texts = [separator.join(words) * 3, "short"]
     mine = loaded().encode(texts, truncate)
     expected = [reference(direction)(text) for text in texts]
@@ -80,8 +80,8 @@ def test_long_texts_give_the_library_s_ids_though_only_a_part_is_tokenised(
 
 
 @pytest.mark.parametrize("truncate", [Truncate.END, Truncate.START])
-def test_a_long_text_with_few_tokens_is_tokenised_whole(truncate: Truncate) -> None:
-    """Its part would not show that it is too long: words of a thousand letters are one token each."""
+def test_a_long_text_with_few_tokens_is_tokenized_whole(truncate: Truncate) -> None:
+    """A part might hide that it is too long: words of a thousand letters are one token each."""
     words = ["x" * 1000, "y" * 1000]
     got = loaded().encode([" ".join(words), " " * 10_000 + "a", "z" * 10_000], truncate)
     assert got.tokens.lengths.tolist() == [4, 3, 3]
@@ -89,7 +89,7 @@ def test_a_long_text_with_few_tokens_is_tokenised_whole(truncate: Truncate) -> N
 
 
 def test_a_tokenizer_with_a_token_across_words_is_not_separable() -> None:
-    """Nor one of another kind."""
+    """Nor is one of another kind."""
     file = json.loads((MODEL / "tokenizer.json").read_text())
     assert is_separable(json.dumps(file))
     across = {**file, "added_tokens": [*file["added_tokens"], {"content": "New York"}]}
@@ -99,8 +99,8 @@ def test_a_tokenizer_with_a_token_across_words_is_not_separable() -> None:
     assert not is_separable(json.dumps({**file, "model": {"type": "Unigram"}}))
 
 
-def test_too_long_texts_are_told_with_their_length(tokenizer: Tokenizer) -> None:
-    """Under NONE they are left out; the others keep their order."""
+def test_too_long_texts_are_reported_with_their_length(tokenizer: Tokenizer) -> None:
+    """Under NONE they are refused; the others keep their order."""
     got = tokenizer.encode(TEXTS, Truncate.NONE)
     lengths = [len(reference()(text)) for text in TEXTS]
     assert got.too_long == {at: size for at, size in enumerate(lengths) if size > MAX_TOKENS}
@@ -109,21 +109,21 @@ def test_too_long_texts_are_told_with_their_length(tokenizer: Tokenizer) -> None
     assert len(got.truncated) == 0
 
 
-def test_cut_texts_are_reported(tokenizer: Tokenizer) -> None:
-    """So that a client can count what it lost."""
+def test_truncated_texts_are_reported(tokenizer: Tokenizer) -> None:
+    """So that a client can count them."""
     got = tokenizer.encode(TEXTS, Truncate.END)
     assert got.truncated.tolist() == [3]
     assert got.tokens.lengths[3] == MAX_TOKENS
 
 
-def test_the_length_baked_into_the_file_is_reset() -> None:
-    """The file of all-MiniLM-L6-v2 cuts at 128 and pads to 128; the model takes 256."""
+def test_the_truncation_set_in_the_file_is_ignored() -> None:
+    """The file of all-MiniLM-L6-v2 truncates at 128 and pads to 128; the model takes 256."""
     got = Tokenizer(MODEL, max_tokens=256).encode(["word " * 300, "short"], Truncate.END)
     assert got.tokens.lengths.tolist() == [256, 3]
 
 
 def test_no_texts_give_no_tokens(tokenizer: Tokenizer) -> None:
-    """An empty list is no error here."""
+    """An empty list is not an error here."""
     got = tokenizer.encode([], Truncate.END)
     assert len(got.tokens) == 0
     assert got.tokens.offsets.tolist() == [0]
@@ -131,7 +131,7 @@ def test_no_texts_give_no_tokens(tokenizer: Tokenizer) -> None:
 
 
 def test_a_directory_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
-    """And so is one whose tokenizer cannot be read, or leaves no room for text."""
+    """So is one whose tokenizer cannot be read or leaves no room for text."""
     with pytest.raises(ModelError, match=r"no tokenizer\.json"):
         Tokenizer(tmp_path, max_tokens=16)
     (tmp_path / "tokenizer.json").write_text("{}")

