@@ -300,4 +300,4 @@ def test_a_real_export_gives_the_golden_vectors_of_its_weights(tmp_path: Path) -
     graph = directory / "model.onnx"
     write_graph(graph)
     got = run("check", directory)
-    assert "the vectors have 8 dimensions, the golden ones 384" in got.output
+    assert "the vectors have 8 dimensions, the golden vectors 384" in got.output
