@@ -126,7 +126,7 @@ async def test_an_empty_list_is_refused_before_it_travels(url: str) -> None:
 
 
 async def test_a_job_costs_its_worker_one_look_at_the_queue(url: str, redis: Redis) -> None:
-    """The bell's, which finds all that waits; neither that nor the job's end is a reason for another."""
+    """After the wake-up message, which finds all pending jobs; a job's end causes none."""
 
     async def num_scripts() -> int:
         return int((await redis.info("commandstats"))["cmdstat_eval"]["calls"])

@@ -134,7 +134,7 @@ class Leases:
         return await self._end(FINISH_WITH_DEAD_LETTER, claim, result.payload, *terms)
 
     async def bury(self, claim: Claim, failure: Failure, *, tries: int) -> bool:
-        """End the job with its failure, keep it as a dead letter, in one step; False if the lease was lost.
+        """End the job with its failure and keep it as a dead letter; False if the lease was lost.
 
         The oldest dead letters are removed beyond the limits on their number, bytes and age.
         """

@@ -117,7 +117,7 @@ def _embed_jobs(
 def _heartbeat(
     settings: Settings, leases: Leases, consumer: Consumer, failure: StageFailure, reconciler: Reconciler
 ) -> Heartbeat:
-    """On a connection of its own, without waiting for a silent peer: the next beat tries again."""
+    """On a connection of its own that gives up early on a silent peer: the next beat tries again."""
     patience = OutageBudget(settings.lease_s / 3)
     timeout_s = max(1.0, settings.lease_s / 2)
     return Heartbeat(
