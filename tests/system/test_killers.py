@@ -107,7 +107,8 @@ async def num_under_test(url: str, owner: str) -> int:
 def host(url: str, *, parent: bool = True, **settings: object) -> Iterator[list[str]]:
     """A process that kills itself at such texts, and its successors; the names of those that have died."""
     names = {f"EMBEDMILL_{name.upper()}": str(value) for name, value in settings.items()}
-    env = {**os.environ, "EMBEDMILL_REDIS_URL": url, "EMBEDMILL_MODEL": MODEL, **names}
+    paths = {"PYTHONPATH": f"{ROOT / 'tests'}:{ROOT}"}
+    env = {**os.environ, **paths, "EMBEDMILL_REDIS_URL": url, "EMBEDMILL_MODEL": MODEL, **names}
     died: list[str] = []
 
     def give_back(owner: str) -> bool:

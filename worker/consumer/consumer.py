@@ -16,10 +16,11 @@ from producer.contract import Failure, Keys
 from producer.errors import BackendDead
 from producer.transport.connect import end_tasks, subscribed
 from worker.consumer.arq_host import ArqHost
-from worker.consumer.failures import failed_event, given_up
+from worker.consumer.failures import given_up
 from worker.consumer.heartbeat import Heartbeat
 from worker.consumer.leases import Claim, JobResult, Leases
 from worker.consumer.retry import retry_until_written
+from worker.telemetry.events import JobEvent
 from worker.telemetry.observers import JobObserver
 
 log = structlog.stdlib.get_logger(__name__)
@@ -220,7 +221,15 @@ class Consumer:
 
     async def _fail(self, claim: Claim, failure: Failure, *, tries: int) -> None:
         log.error("job_failed", job=claim.job, code=failure.code)
-        self._observer.job_ended(failed_event(claim, failure))
+        self._observer.job_ended(
+            JobEvent.failed(
+                claim.job,
+                code=failure.code,
+                num_texts=claim.num_texts,
+                tries=claim.tries,
+                waited_s=claim.waited_s,
+            )
+        )
         await retry_until_written(lambda: self._leases.bury(claim, failure, tries=tries), claim.job)
 
     def _measure(self, claim: Claim) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from producer.contract import Failure, Request, TextFailure, encode_request
 from worker.consumer.bisection import Bisection
 from worker.consumer.leases import Claim, NewDeadLetter
-from worker.telemetry.events import JobEvent
 
 CODE = "killed_worker"
 _SUFFIX = "-killers"
@@ -61,14 +60,3 @@ def dead_letter_of(job: str, request: Request, bisection: Bisection) -> NewDeadL
 def _dead_letter_id(job: str) -> str:
     """A requeued dead letter whose texts kill again keeps its id."""
     return job if job.endswith(_SUFFIX) else job + _SUFFIX
-
-
-def failed_event(claim: Claim, failure: Failure) -> JobEvent:
-    """The event of a job that is given up, with the same failure for all its texts."""
-    return JobEvent.failed(
-        claim.job,
-        code=failure.code,
-        num_texts=claim.num_texts,
-        tries=claim.tries,
-        waited_s=claim.waited_s,
-    )

@@ -58,7 +58,7 @@ def test_autotuning_changes_only_the_time(tmp_path: Path, family: str, precision
         )
         vectors.append(embedded(backend, rows))
         backend.close()
-    assert len(list((tmp_path / "cache" / "autotune").glob("*.json"))) == 1
+    assert len(list((tmp_path / "cache" / "matmul").glob("*.json"))) == 1
     assert worst_cosine(vectors[1], vectors[0]) > BOUNDS[precision]
     assert np.array_equal(vectors[1], vectors[2])
 
