@@ -161,7 +161,7 @@ def test_a_program_that_ignores_the_request_is_killed(fake_worker):
     fake_worker(
         "import os, signal, time\n"
         "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-        "print('worker_ready', os.getpid(), flush=True)\n"
+        "print(f'worker_ready {os.getpid()}', flush=True)\n"
         "time.sleep(60)\n"
     )
     worker = EmbeddedWorker(redis_url="unix:///nowhere", model="m", grace_s=0.2)
