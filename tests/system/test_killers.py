@@ -118,7 +118,7 @@ def host(url: str, *, parent: bool = True, **settings: object) -> Iterator[list[
     slot = WorkerProcess(
         env, command=lambda owner: [sys.executable, str(PROGRAM), owner], hand_back=give_back
     )
-    thread = threading.Thread(target=slot.keep)
+    thread = threading.Thread(target=slot.run)
     thread.start()
     try:
         yield died
