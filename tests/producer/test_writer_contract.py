@@ -110,7 +110,12 @@ class TestEveryWriter:
 
     def test_the_stream_stays_open(self, name: str) -> None:
         """It belongs to the caller, who syncs and renames what was written."""
-        for end in (lambda one: one.finish("{}"), lambda one: one.pause(), lambda one: one.abandon()):
+        ends: list[Callable[[Writer], None]] = [
+            lambda one: one.finish("{}"),
+            lambda one: one.pause(),
+            lambda one: one.abandon(),
+        ]
+        for end in ends:
             stream, ids = io.BytesIO(), io.BytesIO()
             writer = FORMATS[name].writer(stream, ids)
             write(writer, 0, 2)
