@@ -2,6 +2,7 @@
 
 import importlib.util
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +17,17 @@ PAGES = [
 ]
 NAMES = [page.relative_to(ROOT).as_posix() for page in PAGES]
 ARCHITECTURE = (ROOT / "docs/explanation/architecture.md").read_text()
-SOURCE = re.compile(r"`((?:producer|worker|selection|tests)/[\w/]+\.\w+)`")
+SOURCE = re.compile(r"`((?:producer|worker|selection|tests)/[\w/]+(?:\{[\w,]+\})?\.\w+)`")
+
+
+def sources(text: str) -> set[str]:
+    """The source files that a text names; `worker/{a,b}.py` are two."""
+    named = set()
+    for path in SOURCE.findall(text):
+        folder, brace, rest = path.partition("{")
+        stems, _, suffix = rest.partition("}")
+        named |= {f"{folder}{stem}{suffix}" for stem in stems.split(",")} if brace else {path}
+    return named
 
 
 def links(page: Path) -> Iterator[tuple[Path, str]]:
@@ -93,7 +104,17 @@ def test_pages_named_in_the_code_exist() -> None:
 
 def test_architecture_names_files_that_exist() -> None:
     """No file on the page has moved away."""
-    assert [path for path in sorted(set(SOURCE.findall(ARCHITECTURE))) if not (ROOT / path).exists()] == []
+    assert [path for path in sorted(sources(ARCHITECTURE)) if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("package", ["producer", "worker"])
+def test_the_layers_are_those_that_import_linter_holds(package: str) -> None:
+    """The page has the rooms in the order of the contracts."""
+    linter = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    [layers] = [one["layers"] for one in linter["contracts"] if one.get("containers") == [package]]
+    told = re.search(rf"^    {package}: (.+?)\n\n", ARCHITECTURE, re.MULTILINE | re.DOTALL)
+    assert told is not None
+    assert " ".join(told[1].split()) == " > ".join(layers)
 
 
 @pytest.mark.parametrize("section", ["The way of one text", "The way of a model", "The way of a death"])
@@ -103,7 +124,7 @@ def test_the_ways_are_as_long_as_they_say(section: str) -> None:
     told = re.search(r"in (\d+) files", text)
     steps = "\n".join(re.findall(r"^(?:\d+\.| {3}).*", text, re.MULTILINE))
     assert told is not None
-    assert int(told[1]) == len(set(SOURCE.findall(steps)))
+    assert int(told[1]) == len(sources(steps))
 
 
 def test_the_readme_is_short() -> None:

@@ -4,6 +4,8 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,86 @@ async def empty(url: str) -> None:
         await redis.flushall()
 
 
+class TestEveryStore:
+    """The contract of `Store`."""
+
+    def test_values_come_in_the_order_of_the_keys(self, opener: Opener) -> None:
+        """Any bytes, bit by bit; None for what is not there; a key may be asked for twice."""
+        store = opener(100)
+        values = [bytes(range(256)), b"", b"\x00\xff" * 5000]
+        store.put([b"a", b"\x00", b"\xff\xfe"], values)
+        asked = [b"\xff\xfe", b"absent", b"a", b"\x00", b"a"]
+        assert store.get(asked) == [values[2], None, values[0], values[1], values[0]]
+
+    def test_nothing_asked_is_nothing_found(self, opener: Opener) -> None:
+        """No keys are no error, before and after something was kept."""
+        store = opener(100)
+        assert store.get([]) == []
+        store.put([b"a"], [b"1"])
+        assert store.get([]) == []
+
+    def test_more_keys_than_one_query_holds(self, opener: Opener) -> None:
+        """As a job of thousands of texts has."""
+        store = opener(10_000)
+        keys = [b"%d" % number for number in range(4096)]
+        store.put(keys, keys)
+        assert store.get([*reversed(keys), b"absent"]) == [*reversed(keys), None]
+
+    def test_another_store_sees_what_was_kept(self, opener: Opener) -> None:
+        """As another worker process opens it; what both keep is there once, for both."""
+        first, second = opener(100), opener(100)
+        first.put([b"a"], [b"1"])
+        second.put([b"a", b"b"], [b"1", b"2"])
+        assert first.get([b"a", b"b"]) == second.get([b"a", b"b"]) == [b"1", b"2"]
+
+    def test_several_threads_may_use_it(self, opener: Opener) -> None:
+        """As the tokenizer's threads do."""
+        store = opener(10_000)
+
+        def use(thread: int) -> bool:
+            keys = [b"%d of %d" % (number, thread) for number in range(50)]
+            for key in keys:
+                store.put([key], [key])
+                assert store.get([key]) == [key]
+            return store.get(keys) == keys
+
+        with ThreadPoolExecutor(8) as threads:
+            assert all(threads.map(use, range(8)))
+
+    def test_it_is_bounded_and_keeps_what_is_used(self, opener: Opener) -> None:
+        """Never more than it may hold, and what is read all the time stays."""
+        store = opener(100)
+        store.put([b"used"], [b"value"])
+        for start in range(0, 2000, 10):
+            keys = [b"%d" % number for number in range(start, start + 10)]
+            store.put(keys, keys)
+            assert store.get([b"used"]) == [b"value"]
+        kept = [key for key in store.get([b"%d" % number for number in range(2000)]) if key is not None]
+        # Reading them has moved all to the young half at most once.
+        assert 10 <= len(kept) <= 110
+        assert kept[-1] == b"1999"
+
+    def test_what_cannot_be_used_is_a_store_error(
+        self, opener: Opener, server: EmbeddedServer, tmp_path: Path
+    ) -> None:
+        """Not an error of its library: the cache catches no other."""
+        store = opener(100)
+        asyncio.run(spoil(server.url))
+        for path in tmp_path.rglob("*.sqlite"):
+            with closing(sqlite3.connect(path)) as database:
+                database.execute("DROP TABLE young")
+        with pytest.raises(StoreError):
+            store.get([b"a"])
+        with pytest.raises(StoreError):
+            store.put([b"a"], [b"1"])
+
+
+async def spoil(url: str) -> None:
+    """Put strings where the store has its hashes."""
+    async with connect(url) as redis:
+        await redis.mset({Keys("cached").root + name: "spoilt" for name in ("vectors", "vectors-old")})
+
+
 def known(count: int = len(TEXTS), seed: int = 0) -> Known:
     random = np.random.default_rng(seed)
     vectors = random.normal(size=(count, DIM)).astype(np.float32)
@@ -93,20 +175,6 @@ def test_a_failed_text_is_not_kept(opener: Opener) -> None:
     some.vectors[2] = np.nan
     cache.keep(TEXTS, Truncate.END, some)
     assert cache.look_up(TEXTS, Truncate.END).places.tolist() == [0, 1, 3]
-
-
-def test_the_store_is_bounded_and_keeps_what_is_used(opener: Opener) -> None:
-    """Never more than it may hold, and what is read all the time stays."""
-    store = opener(100)
-    store.put([b"used"], [b"value"])
-    for start in range(0, 2000, 10):
-        keys = [b"%d" % number for number in range(start, start + 10)]
-        store.put(keys, keys)
-        assert store.get([b"used"]) == [b"value"]
-    kept = [key for key in store.get([b"%d" % number for number in range(2000)]) if key is not None]
-    # Reading them has moved all to the young half at most once.
-    assert 10 <= len(kept) <= 110
-    assert kept[-1] == b"1999"
 
 
 def test_a_value_of_another_shape_is_no_hit(opener: Opener) -> None:
