@@ -1,4 +1,4 @@
-"""The reply to a job: one array for all texts, and the outcome of each where it matters."""
+"""The reply to a job: one array for all texts, and which of them failed or were truncated."""
 
 from dataclasses import dataclass
 
