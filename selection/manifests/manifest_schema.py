@@ -195,7 +195,7 @@ class ProfileSection(_Section):
     )
     min_mean_cosine: _Cosine | None = Field(
         default=None,
-        description="lowest mean of these cosines: fp8 0.995, int8 0.99; the bound that counts in 8 bit, since "
+        description="lowest mean of these cosines: fp8 0.995, int8 0.99; the bound that counts in 8 bit, as "
         "golden texts are odd ones (MPNet in fp8: the empty text 0.989, the worst of 500 prose texts 0.9956)",
     )
     max_batch_tokens: _Count | None = Field(
