@@ -136,7 +136,7 @@ def metrics(which: str) -> str:
         )
         for one in tables[which]
     ]
-    return table(["metric", "type", "own label", "meaning"], rows)
+    return table(["metric", "type", "extra label", "meaning"], rows)
 
 
 def api() -> str:

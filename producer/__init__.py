@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from producer.queue.enqueue import Submission as Submission
     from producer.sync import SyncClient as SyncClient
 
-# Imported when first asked for: whoever needs the contract alone shall not load Redis.
+# Imported on first use, so that code that needs only the contract does not load Redis.
 _HOMES = {
     "Client": "client",
     "EmbedOptions": "contract",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 def replace_file(path: Path, *parts: bytes) -> None:
     """Write `parts` to `path`, replacing any older file only once all of it is on disk. Raises OSError."""
-    # Not with tempfile, which makes files private to their owner: images are built as root, others read them.
+    # Not tempfile, which makes files private to their owner: images are built as root and read by others.
     draft = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
         with draft.open("xb") as file:

@@ -1,4 +1,4 @@
-"""Exponential backoff: how long to pause between one failure and the next try."""
+"""Exponential backoff: how long to wait between a failure and the next try."""
 
 import random
 from dataclasses import dataclass
@@ -15,6 +15,6 @@ class Backoff:
     jitter: tuple[float, float] = (1.0, 1.0)
 
     def pause_s(self, num_failures: int) -> float:
-        """The pause in seconds after so many failures in a row; the first failure is 1."""
+        """The pause in seconds after `num_failures` consecutive failures, at least 1."""
         doubled_s = self.first_s * 2.0 ** min(num_failures - 1, _MAX_DOUBLINGS)
         return min(self.max_s, doubled_s) * random.uniform(*self.jitter)

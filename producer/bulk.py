@@ -35,11 +35,11 @@ class BatchEmbedder(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """What a run has done so far, or in all once it has ended.
+    """The counts of a run: so far, or final once it has ended.
 
-    `num_texts` counts all rows answered, failed ones included; `failed` counts those by code; `earlier` is
-    the part that an interrupted run did; `seconds` is the time since the start. `estimated_texts` is the size
-    of the whole input, None while unknown.
+    `num_texts` counts all rows answered, including failed ones; `failed` counts the failed ones by code;
+    `earlier` has the counts of the interrupted run that this one resumed; `seconds` is the time since the
+    start. `estimated_texts` is the number of rows in the whole input, None while unknown.
     """
 
     num_texts: int
@@ -58,12 +58,12 @@ class Summary:
 
     @property
     def texts_per_s(self) -> float:
-        """Rows of this run a second; those of an earlier one do not count."""
+        """Rows per second in this run, without those of the run it resumed."""
         return (self.num_texts - self.earlier.num_texts) / max(self.seconds, 1e-9)
 
     @property
     def tokens_per_s(self) -> float:
-        """Tokens of this run a second."""
+        """Tokens per second in this run."""
         return (self.num_tokens - self.earlier.num_tokens) / max(self.seconds, 1e-9)
 
 
@@ -79,11 +79,11 @@ async def embed_file(
 ) -> Summary:
     """Embed every row of `reader` that `output` does not have yet; a row that cannot be embedded fails alone.
 
-    Memory holds at most `max_in_flight` + 2 batches of `batch_texts` texts or 8 MiB, whatever the file's
-    size. `output` is published by its own context, not here. Raises FileError for either file, and what
-    the client raises.
+    At most `max_in_flight` + 2 batches of `batch_texts` texts or 8 MiB are in memory, whatever the file's
+    size. `output` is published when its own context exits, not here. Raises FileError for either file, and
+    whatever the client raises.
     """
-    unanswered: deque[RowBatch] = deque()  # without their texts: the rows of the next replies
+    unanswered: deque[RowBatch] = deque()  # the rows of the next replies, without their texts
     started_s = time.monotonic()
 
     async def batches() -> AsyncGenerator[Sequence[object], None]:
@@ -122,7 +122,7 @@ _Result = TypeVar("_Result")
 
 async def _in_thread(call: Callable[[], _Result], on_cancel: Callable[[], None] = lambda: None) -> _Result:
     """Run a blocking call in a thread; a cancellation waits for it, so that no file is closed under it."""
-    # A future and not a task: a loop that shuts down cancels every task.
+    # A future, not a task: a loop that shuts down cancels every task.
     future = asyncio.get_running_loop().run_in_executor(None, call)
     try:
         return await asyncio.shield(future)

@@ -44,8 +44,8 @@ class Client:
     """One model's queue, seen by a producer; an async context manager.
 
     Results are kept for `keep_result_s` after the job is done. `run` names a group of jobs that can be
-    cancelled together; any number of clients may share it. Every trouble with Redis is raised as
-    QueueUnavailable with the address: after 5 s on entering, later once Redis has been away for `outage_s`.
+    cancelled together; any number of clients may share it. If Redis cannot be reached, QueueUnavailable is
+    raised with the address: after 5 s on entering, later once the outage has lasted `outage_s`.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class Client:
     ) -> Reply:
         """Submit up to 4,096 texts as one job and await its reply.
 
-        The result is deleted once read, unless an equal job was joined, since others may want it then.
+        The result is deleted once read, unless the call joined an equal job: others may still want it.
         Waits while the queue is full. Raises RequestError for a request that cannot be sent, JobFailed,
         ResultTimeout.
         """
@@ -138,17 +138,17 @@ class Client:
             return await self._results.wait(job, done, timeout_s=timeout_s, consume=consume)
 
     async def cancel(self, job: str) -> bool:
-        """Cancel a pending or running job: whoever awaits it gets JobFailed with the code `cancelled`.
+        """Cancel a pending or running job: all who await it get JobFailed with the code `cancelled`.
 
-        False if it is not on the queue, or no longer.
+        Returns False if it is not, or no longer, on the queue.
         """
         with redis_errors(self._url):
             return await self._cancellation.cancel(job)
 
     async def cancel_run(self, run: str) -> RunCancelled:
-        """Cancel all pending and running jobs of a run as `cancel` does; how many.
+        """Cancel all pending and running jobs of a run, as `cancel` does, and count them.
 
-        A job that another run, or a caller without a run, wants too goes on and is counted as left.
+        A job that another run, or a caller without a run, also wants keeps running and is counted as left.
         """
         with redis_errors(self._url):
             return await self._cancellation.cancel_run(run_name(run))
@@ -196,12 +196,12 @@ class Client:
 
         With `consume` results are deleted once read, as by `embed`. At most `max_in_flight` jobs are
         unanswered or unread at a time, which bounds the memory; waits while the queue is full. The first job
-        that fails raises, and those behind it are abandoned: if the client has a run, the ones that nobody
+        that fails raises, and the jobs after it are abandoned: if the client has a run, those that nobody
         else wants are cancelled.
         """
         window: deque[asyncio.Task[Reply]] = deque()
         abandoned: list[str] = []
-        turn = asyncio.Lock()  # with a full queue one waits for room at a time
+        turn = asyncio.Lock()  # when the queue is full, one at a time waits for room
 
         try:
             async for texts in _each(batches):
@@ -230,7 +230,7 @@ class Client:
     ) -> Reply:
         """One job from texts to reply; a cancellation adds its id to `abandoned`."""
         prepared = prepare_job(build_request(self._model, texts, options or EmbedOptions()))
-        # Watched before it is enqueued: a worker may be faster than the reply to us.
+        # Watched before it is enqueued, because a worker may finish it before `enqueue` returns.
         with self._notifications.watching(prepared.job) as done:
             num_lost = 0
             while True:
@@ -241,8 +241,8 @@ class Client:
                         prepared.job, done, timeout_s=timeout_s, consume=consume and fresh, fresh=fresh
                     )
                 except ResultNotFound:
-                    # A job we joined was consumed by whoever enqueued it, so now it is ours to enqueue. A
-                    # job of ours was lost by Redis: a new primary may lack the last writes of the old one.
+                    # If we joined the job, another client has consumed its result: we enqueue it now. If we
+                    # enqueued it, Redis lost it: a new primary may lack the old one's last writes.
                     num_lost += fresh
                     if num_lost > _MAX_LOST:
                         raise
@@ -252,7 +252,7 @@ class Client:
                     raise
 
     async def _withdraw(self, jobs: list[str]) -> None:
-        """Cancel these jobs of our run, unless Redis is away."""
+        """Cancel these jobs of our run, unless Redis is unreachable."""
         if self._run is None or not jobs:
             return
         with suppress(QueueError, TimeoutError), redis_errors(self._url):

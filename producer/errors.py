@@ -86,7 +86,7 @@ class QueueFull(QueueError):
 
 
 class ResultTimeout(QueueError):
-    """No result within the timeout; the job goes on, and its result can be fetched later."""
+    """No result within the timeout; the job keeps running, and its result can be fetched later."""
 
     code = "result_timeout"
 

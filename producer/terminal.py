@@ -1,4 +1,4 @@
-"""Formats numbers for people, prints tables, and ends a command on errors of ours."""
+"""Formats numbers for people, prints tables, and ends a command on our errors."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 _DURATIONS = ((86400, "d"), (3600, "h"), (60, "min"))
 _SIZES = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
 _NUMBERS = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
-_PIPED_WIDTH = 240  # nobody sees the width of a pipe, and a cut id is of no use
+_PIPED_WIDTH = 240  # a pipe has no width, and a truncated id is useless
 
 
 def format_duration(seconds: float) -> str:
-    """In the largest unit of which there is at least one: `42 s`, `1.5 min`, `3.0 h`, `2.1 d`."""
+    """A duration in the largest unit that it reaches: `42 s`, `1.5 min`, `3.0 h`, `2.1 d`."""
     for size_s, unit in _DURATIONS:
         if seconds >= size_s:
             return f"{seconds / size_s:.1f} {unit}"
@@ -27,7 +27,7 @@ def format_duration(seconds: float) -> str:
 
 
 def format_bytes(num_bytes: int) -> str:
-    """In the largest binary unit of which there is at least one: `512 bytes`, `1.5 KiB`, `79.2 GiB`."""
+    """A size in the largest binary unit that it reaches: `512 bytes`, `1.5 KiB`, `79.2 GiB`."""
     for size, unit in _SIZES:
         if num_bytes >= size:
             return f"{num_bytes / size:.1f} {unit}"
@@ -35,7 +35,7 @@ def format_bytes(num_bytes: int) -> str:
 
 
 def format_number(number: float) -> str:
-    """At most five characters, for tables: `999`, `12.3k`, `1.50M`."""
+    """A number in at most five characters, for tables: `999`, `12.3k`, `1.50M`."""
     for size, unit in _NUMBERS:
         if number >= size * 0.9995:
             scaled = number / size
@@ -45,7 +45,7 @@ def format_number(number: float) -> str:
 
 
 def wide_console() -> "Console":
-    """Standard output, as wide as the terminal, or wide enough for any row when it is not a terminal."""
+    """Standard output, as wide as the terminal, or wide enough for any row if it is not a TTY."""
     from rich.console import Console
 
     console = Console()
@@ -56,7 +56,7 @@ def wide_console() -> "Console":
 
 @contextmanager
 def exit_on_error(exit_code: Callable[[EmbedmillError], int]) -> Iterator[None]:
-    """End the process on an error of ours with one line on stderr and an exit code, without a traceback."""
+    """End the process on one of our errors with one line on stderr and an exit code, without a traceback."""
     try:
         yield
     except EmbedmillError as error:

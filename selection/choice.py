@@ -13,9 +13,9 @@ _DUPLICATE = "is loaded exactly like"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """The profiles to try, in order, and a verdict for every profile of the manifest, better-ranked first.
+    """The profiles to try, in order, and a verdict for every profile of the manifest, best-ranked first.
 
-    `selected` is the first candidate. A pinned choice has exactly one candidate, which nothing may replace.
+    `selected` is the first candidate. A pinned choice has exactly one candidate, which is never replaced.
     Without a candidate `error` says why, in NIM's words, and `exit_code` is that of the process: 3 for an
     override that cannot be followed, 4 if no profile is runnable.
     """
@@ -100,7 +100,7 @@ def _why(verdicts: Sequence[Verdict]) -> str:
 
 
 def _is_duplicate(verdict: Verdict, failed: Verdict) -> bool:
-    """True if it loads the same on the same device and must be as exact; TensorRT plans are never shared."""
+    """True if it loads the same on the same device with bounds as strict; TensorRT plans are never shared."""
     one, other = verdict.profile, failed.profile
     return (
         one.id != other.id

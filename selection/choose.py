@@ -1,4 +1,4 @@
-"""Chooses the profile that serves on a machine, and says why not the others. Pure."""
+"""Chooses the profile that serves on a machine, with the reasons against the others. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -35,10 +35,11 @@ def choose(
 ) -> Choice:
     """The profiles to try on this machine, in order, with a verdict for each.
 
-    `override` pins a profile, `tags` narrows the choice; `allow_unsafe` lets a pinned profile run that does
-    not fit. `measurements`, by profile id, serve the policy `measured`. `max_batch_tokens` is the worker's
-    token budget, for the memory estimate; with `build_engines` a plan yet to be built counts as runnable.
-    Raises ValueError for an unknown policy; the choice's `error` and `exit_code` say what else is wrong.
+    `override` pins a profile, `tags` narrows the choice; `allow_unsafe` lets a pinned profile run even if it
+    does not fit. `measurements`, by profile id, serve the policy `measured`. `max_batch_tokens` is the
+    worker's token budget, for the memory estimate; with `build_engines` a plan yet to be built counts as
+    runnable. Raises ValueError for an unknown policy; the choice's `error` and `exit_code` say what else is
+    wrong.
     """
     if policy not in POLICIES:
         raise ValueError(f"the selection policy must be one of {', '.join(POLICIES)}, not {policy!r:.60}")
@@ -100,7 +101,7 @@ def _narrow(choice: Choice, wanted: dict[str, str], tags: str) -> Choice:
 
 
 def _by_measurement(choice: Choice, measurements: Mapping[str, Measurement]) -> Choice:
-    """Fastest first, then by rank what was not measured; a profile measured to be inexact has failed."""
+    """Fastest first, then unmeasured ones by rank; a profile that measured below its bounds has failed."""
     verdicts = tuple(_measured(each, measurements.get(each.profile.id)) for each in choice.verdicts)
 
     def slowness(verdict: Verdict) -> float:
@@ -114,7 +115,7 @@ def _measured(verdict: Verdict, found: Measurement | None) -> Verdict:
     if verdict.standing is not Standing.RUNNABLE:
         return verdict
     if found is None:
-        return replace(verdict, reason="was not measured yet; run `worker measure`")
+        return replace(verdict, reason="has not been measured yet; run `worker measure`")
     shortfall = verdict.profile.shortfall(worst_cosine=found.worst_cosine, mean_cosine=found.mean_cosine)
     if shortfall is not None:
         reason = f"was measured here: {shortfall}"

@@ -1,4 +1,4 @@
-"""The cache of what was measured on this machine, for the policy `measured`."""
+"""Caches what was measured on this machine, for the policy `measured`."""
 
 import hashlib
 import json
@@ -32,7 +32,7 @@ class Measurement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasurementKey:
-    """Everything that could change a measurement: another value of any field is another measurement."""
+    """Everything a measurement depends on: if any field differs, it is another measurement."""
 
     profile_id: str
     model: str

@@ -1,6 +1,6 @@
 """Estimates the memory of a profile: weights by precision, activations by tokens in a batch, a fixed part.
 
-Estimated high, from the model's sizes alone; the worker measures the true budget after loading.
+Errs on the high side, from the model's sizes alone; the worker measures the true budget after loading.
 """
 
 from selection.machine.facts import Facts, Gpu
@@ -42,7 +42,7 @@ def fitting_tokens(profile: Profile, model: ModelCard, *, available_bytes: int) 
 
 
 def available_bytes(facts: Facts, *, gpu: Gpu | None) -> int | None:
-    """Free bytes of the device; the host's if a GPU has no memory of its own or does not report it."""
+    """Free bytes of the device; the host's if a GPU has no dedicated memory or does not report it."""
     if gpu is None or gpu.memory_total_bytes is None:
         return facts.memory_available_bytes
     return gpu.memory_total_bytes if gpu.memory_free_bytes is None else gpu.memory_free_bytes

@@ -1,4 +1,4 @@
-"""Resolves what a person asked for: an id, a name, `id (name)` as pasted from the listing, or tags."""
+"""Resolves a requested profile: an id, a name, `id (name)` as pasted from the listing, or tags."""
 
 import difflib
 import re
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from selection.manifests.manifest import Profile
 
 _AUTOMATIC = ("", "auto", "default")
-#: NIM's names for tags that have another name here.
+#: NIM's names for tags that have different names here.
 _TAG_ALIASES = {"backend": "type", "model_type": "type", "gpu_device": "gpu"}
 
 
@@ -16,7 +16,7 @@ class OverrideError(ValueError):
 
 
 def pinned_profile(override: str, profiles: Sequence[Profile], *, source: str) -> Profile | None:
-    """The profile asked for, or None if the choice is automatic (empty, `auto`, `default`).
+    """The requested profile, or None if the choice is automatic (empty, `auto`, `default`).
 
     Raises OverrideError in NIM's words, with the nearest names; `source` is the variable or option at fault.
     """
@@ -48,7 +48,7 @@ def tag_filter(tags: str) -> dict[str, str]:
 
 
 def has_tags(profile: Profile, wanted: dict[str, str]) -> bool:
-    """True if the profile has every tag asked for."""
+    """True if the profile has every requested tag."""
     own = {_TAG_ALIASES.get(key.lower(), key.lower()): value.lower() for key, value in profile.tags.items()}
     return all(own.get(key) == value for key, value in wanted.items())
 

@@ -26,7 +26,7 @@ def device_place(gpu: Gpu | None, order: Sequence[Gpu]) -> int:
 
 
 def _place(order: Sequence[str], value: str) -> int:
-    """The position in the order; what a foreign manifest calls by an unknown name comes last."""
+    """The position in the order; unknown names from a foreign manifest come last."""
     return order.index(value) if value in order else len(order)
 
 

@@ -10,7 +10,7 @@ _TENSORRT_FLOOR: Capability = (7, 5)
 _TENSORRT_RTX: tuple[Capability, ...] = ((8, 0), (8, 6), (8, 9))
 _TENSORRT_RTX_FROM: Capability = (12, 0)
 
-#: (backend, device) -> libraries that run it, better first, and the extra that installs one
+#: (backend, device) -> libraries that run it, preferred first, and the extra that installs one
 _LIBRARIES: dict[tuple[str, str], tuple[tuple[str, ...], str]] = {
     ("tensorrt", "cuda"): (("tensorrt", "tensorrt_rtx"), "tensorrt"),
     ("onnx", "cuda"): (("onnxruntime-gpu",), "gpu"),

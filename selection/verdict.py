@@ -8,7 +8,7 @@ from selection.manifests.manifest import Profile
 
 
 class Standing(StrEnum):
-    """Standings of profiles on a machine, better first."""
+    """Standings of profiles on a machine, best first."""
 
     RUNNABLE = "runnable"
     BUILDABLE = "buildable"  #: its TensorRT plan has to be built first

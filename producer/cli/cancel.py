@@ -17,7 +17,7 @@ from producer.contract import run_name
 )
 @queue_options
 def cancel_command(jobs: tuple[str, ...], run: str | None, **queue: str) -> None:
-    """Cancel waiting and running jobs; whoever awaits one gets the failure `cancelled`.
+    """Cancel pending and running jobs; all who await one get the failure `cancelled`.
 
     \b
     Exit status: 0 all were cancelled, or left to others who want them;

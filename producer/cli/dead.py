@@ -20,12 +20,12 @@ from producer.terminal import format_duration, wide_console
 _SHOWN_CHARS = 100
 _ALL = 100_000  # more than a queue keeps
 _JOBS = click.argument("jobs", metavar="[JOB...]", nargs=-1)
-_EVERY = click.option("--all", "every", is_flag=True, help="All dead letters of the queue.")
+_EVERY = click.option("--all", "every", is_flag=True, help="Apply to all dead letters of the queue.")
 
 
 @click.group("dead")
 def dead_group() -> None:
-    """Inspect the jobs that were given up, requeue them or drop them."""
+    """Inspect, requeue or drop the jobs that were given up."""
 
 
 @dead_group.command("list")
@@ -75,7 +75,7 @@ def show_command(job: str, as_json: bool, **queue: str) -> None:
 @_EVERY
 @queue_options
 def requeue_command(jobs: tuple[str, ...], every: bool, **queue: str) -> None:
-    """Enqueue dead jobs again as if they were new, beyond the queue's limits.
+    """Enqueue dead letters again as new jobs, regardless of the queue's limits.
 
     Exit status: 0 all were requeued; 1 some are not dead letters; 3 trouble with the queue.
     """

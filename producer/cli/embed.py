@@ -39,16 +39,16 @@ def _member_option(name: str, kind: type[StrEnum], **more: Any) -> Callable[[Any
     required=True,
     type=click.Path(path_type=Path),
     metavar="OUT",
-    help="File of vectors to write.",
+    help="File to write the vectors to.",
 )
 @click.option("--model", required=True, help="Model whose queue to send the texts to.")
 @_member_option("--format", InputFormat, help="Format of IN.  [default: by its file extension]")
 @_member_option("--output-format", OutputFormat, help="Format of OUT.  [default: by its file extension]")
-@click.option("--text-column", default="text", show_default=True, help="Column of the texts.")
+@click.option("--text-column", default="text", show_default=True, help="Column with the texts.")
 @click.option(
-    "--id-column", help="Column of the ids.  [default: id or _id if there is one, else row numbers from 0]"
+    "--id-column", help="Column with the ids.  [default: id or _id if there is one, else row numbers from 0]"
 )
-@_member_option("--input-type", InputType, help="Prompt of the model to put before each text.")
+@_member_option("--input-type", InputType, help="Which of the model's prompts to put before each text.")
 @_member_option(
     "--truncate",
     Truncate,
@@ -81,7 +81,7 @@ def _member_option(name: str, kind: type[StrEnum], **more: Any) -> Callable[[Any
     type=click.IntRange(1),
     default=DEFAULT_MAX_IN_FLIGHT,
     show_default=True,
-    help="Most jobs in flight at a time.",
+    help="Maximum number of jobs in flight.",
 )
 @click.option("--quiet", is_flag=True, help="Print no progress and no summary.")
 @click.pass_context
@@ -105,7 +105,7 @@ def embed_command(context: click.Context, /, run: str | None, **given: Any) -> N
 
 
 def _run(context: click.Context, given: str | None) -> str | None:
-    """The run's name, by default made of the time; None with --embedded, whose queue has no other run."""
+    """The run's name, by default made from the time; None with --embedded, whose queue has no other run."""
     if context.params["embedded"]:
         conflicting = (given is not None, "--run"), (_is_given(context, "redis_url"), "--redis-url")
         for is_given, option in conflicting:

@@ -36,7 +36,7 @@ class Connect(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arguments:
-    """The command line, parsed."""
+    """The parsed command line."""
 
     source: str
     output: Path
@@ -60,9 +60,10 @@ class Arguments:
 
 
 def run_embed(arguments: Arguments, connect: Connect) -> tuple[Summary, Output]:
-    """Embed the input into the output; report on stderr what a person has to know meanwhile.
+    """Embed the input into the output; report on stderr what the user should know meanwhile.
 
-    Raises our errors, and Interrupted on a signal; what is done by then is kept for the same command.
+    Raises our errors, and Interrupted on a signal; what is done by then is kept, so that the same command
+    resumes.
     """
     options = EmbedOptions(
         input_type=arguments.input_type,
@@ -112,7 +113,7 @@ async def _work(
     check: Callable[[], None],
     model: str,
 ) -> Summary:
-    """Do the work; `check` is called now and then, and ends it by raising."""
+    """Do the work; `check` is called periodically, and ends the work by raising."""
     async with connect() as client:
         task = asyncio.create_task(work(client))
         watch = asyncio.create_task(_watch_for_workers(client, model))
@@ -130,7 +131,7 @@ async def _work(
 
 
 async def _watch_for_workers(client: BatchEmbedder, model: str) -> None:
-    """Report that nobody serves the queue: a worker may be starting, or the model's name be wrong."""
+    """Report that no worker serves the queue: one may be starting, or the model's name may be wrong."""
     await asyncio.sleep(_NO_WORKER_S)
     while True:
         with suppress(QueueError):  # the work itself reports it
@@ -162,7 +163,7 @@ def _queue(arguments: Arguments) -> Iterator[tuple[str, Callable[[], None]]]:
 
 
 def _identity(arguments: Arguments) -> dict[str, str | int | None] | None:
-    """Everything that determines the rows, by names for people; None if the input cannot be read twice."""
+    """What determines the rows, under human-readable names; None if the input cannot be read twice."""
     if arguments.source == _STDIN:
         return None
     facts = os.stat(arguments.source)

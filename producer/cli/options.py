@@ -1,4 +1,4 @@
-"""What the commands on a queue share: the options that name it, and a client of it."""
+"""Shared by the commands that work on a queue: the options that name it, and a client for it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -27,7 +27,7 @@ prefix_option = click.option(
     envvar="EMBEDMILL_PREFIX",
     show_default=True,
     show_envvar=True,
-    help="Prefix of all keys; workers must have the same.",
+    help="Prefix of all keys; workers must use the same.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 

@@ -54,7 +54,7 @@ class ProgressDisplay:
 
 
 def summary_lines(summary: Summary, *, output: Path, errors: Path) -> list[str]:
-    """The summary for people; lists failed texts by code and the file that names them, if there are any."""
+    """The human-readable summary; if texts failed, also their number by code and the file that lists them."""
     earlier = summary.earlier.num_texts
     num_now, per_s = summary.num_texts - earlier, f"{summary.texts_per_s:,.0f} texts/s"
     lines = [

@@ -15,7 +15,7 @@ _SHOW_CURSOR = b"\x1b[?25h\n"
 class Interrupted(BaseException):
     """The work was cancelled by a signal and has ended; `number` is the signal's.
 
-    Not an Exception, just as KeyboardInterrupt is not: nobody made an error.
+    Not an Exception, like KeyboardInterrupt: nothing went wrong.
     """
 
     def __init__(self, number: int) -> None:

@@ -22,7 +22,7 @@ from producer.transport.connect import connect, redis_errors
 @prefix_option
 @json_option
 def status_command(redis_url: str, prefix: str, as_json: bool) -> None:
-    """Show the queues under the prefix, their workers and their numbers of dead letters."""
+    """Show the queues under the prefix, with their workers and numbers of dead letters."""
     with exit_status():
         queues = asyncio.run(_read(redis_url, prefix))
     if as_json:
@@ -58,7 +58,7 @@ def _queue_table(queues: tuple[QueueStatus, ...]) -> Table:
 
 
 def _worker_lines(worker: WorkerRecord) -> Text:
-    """Several lines a worker: one row would be too wide for any terminal."""
+    """Several lines per worker: one row would be too wide for any terminal."""
     why = f" ({worker.reason})" if worker.reason else ""
     lines = [
         f"\nworker {worker.name}",

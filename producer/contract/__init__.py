@@ -1,4 +1,4 @@
-"""The contract between producers and workers: requests, replies, their bytes, Redis keys, limits, version."""
+"""The contract between producers and workers: messages, their encoding, Redis keys, limits, version."""
 
 from producer.contract.keys import (
     DEAD_KEPT_S,

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from producer.errors import InvalidOption
 
 DEFAULT_PREFIX = "embedmill"
-FAILURE_KEPT_S = 60.0  # short, so that enqueueing a failed job again soon tries it again
+FAILURE_KEPT_S = 60.0  # short, so that a failed job enqueued again soon after is run again
 DEAD_KEPT_S = 7 * 24 * 3600.0
 
 
 def queue_name(model: str) -> str:
-    """The queue of a model: lower case, with `_` for everything but letters and digits, as NIM names models.
+    """A model's queue: lower case, with `_` in place of all but letters and digits, as NIM names models.
 
     Raises InvalidOption for an empty name.
     """
@@ -44,7 +44,7 @@ class Keys:
 
     @property
     def root(self) -> str:
-        """The common beginning of every key of the queue."""
+        """The prefix of every key of the queue."""
         return f"{self.prefix}:{{{self.queue}}}:"
 
     @property

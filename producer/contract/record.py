@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerRecord:
-    """One worker process: where it runs, what it serves and why with that profile, and what it has done.
+    """One worker process: where it runs, what it serves, why with that profile, and what it has done.
 
-    `reason` is empty if the profile is simply the best-ranked that runs. `profiles_failed` says why other
+    `reason` is empty if the profile is simply the best-ranked runnable one. `profiles_failed` says why other
     profiles did not load or verify here, `failures` is the number of failed texts by code. The fields that
-    begin with `batch` count what was computed on the device, answered or not: `batch_cost_tokens`
-    includes padding, `batch_budget_tokens` is what the batches could have cost; `busy_s` is the time with a
-    batch in flight. These are 0 in the record of a worker of an older release.
+    begin with `batch` count what was computed on the device, answered or not: `batch_cost_tokens` includes
+    padding, `batch_budget_tokens` is the sum of the batches' token budgets; `busy_s` is the time with a batch
+    in flight. These are 0 in the record of a worker of an older release.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The reply to a job: one array for all texts, with what happened to single ones beside it."""
+"""The reply to a job: one array for all texts, and which of them failed or were truncated."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from producer.contract.request import TextFailure
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """What computed the vectors: tells whether the vectors of two replies can be compared."""
+    """What computed the vectors; shows whether the vectors of two replies can be compared."""
 
     model: str
     revision: str
@@ -39,7 +39,7 @@ class Reply:
 
     @property
     def ok(self) -> bool:
-        """True if every text has its vector."""
+        """True if every text has a vector."""
         return not self.failures
 
 

@@ -1,4 +1,4 @@
-"""The request of a job: texts and options, checked alike on both sides of the queue."""
+"""The request of a job: texts and options, checked in the same way on both sides of the queue."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,11 +15,11 @@ _MAX_BYTES_A_CHARACTER = 4
 
 
 class InputType(StrEnum):
-    """The prompt of the model that goes before each text."""
+    """Which of the model's prompts is put before each text."""
 
     QUERY = "query"
     PASSAGE = "passage"
-    NONE = "none"  #: no prompt, even if the model has some
+    NONE = "none"  #: no prompt, even if the model has one
 
 
 class Truncate(StrEnum):
@@ -45,7 +45,7 @@ class EmbeddingType(StrEnum):
 class EmbedOptions:
     """How to embed the texts of a job; plain strings are accepted and checked.
 
-    `input_type=None` leaves it open: right for models without prompts, refused by those with.
+    `input_type=None` is for models without prompts; models with prompts refuse it.
     `dimensions=None` means all of them. Raises InvalidOption naming the option and its values.
     """
 
@@ -73,7 +73,7 @@ class EmbedOptions:
 
 
 def _dimensions(given: object) -> int | None:
-    """From a stranger it may be anything; bool is an int, and refused."""
+    """The value is untrusted; bool is refused, although it is an int."""
     if given is None or (type(given) is int and 0 < given <= MAX_DIMENSIONS):
         return given
     raise InvalidOption(f"dimensions must be a whole number from 1 to {MAX_DIMENSIONS}, not {given!r:.60}")

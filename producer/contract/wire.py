@@ -1,7 +1,7 @@
 """Encodes and decodes requests, replies and records as msgpack; vectors are raw little-endian bytes.
 
 Nothing is executable: no pickle, no ext types, no class names. Foreign bytes raise PayloadError.
-By msgpack and not msgspec: a plain install keeps its few small dependencies, and the bytes stay the same.
+Uses msgpack, not msgspec: a plain install keeps its few small dependencies, and the bytes stay the same.
 """
 
 from collections.abc import Callable

@@ -36,7 +36,7 @@ class Child:
         self._grace_s = grace_s
         watched = [str(self.directory), str(grace_s), *command(self.directory)]
         with self._log.open("wb") as log:
-            # In a new session: Ctrl-C in a terminal reaches only us, and we end the child in order.
+            # In a new session: Ctrl-C in a terminal reaches only us, and we end the child cleanly.
             self._watcher = subprocess.Popen(
                 [sys.executable, "-I", "-S", watcher.__file__, *watched],
                 stdin=subprocess.PIPE,

@@ -2,10 +2,10 @@
 
     python watcher.py DIRECTORY GRACE_S PROGRAM [ARGUMENT...]
 
-For programs that cannot watch their owner themselves, such as a Redis server; worker processes can.
-The owner holds the other end of standard input. When that end closes, because the owner asks for it or has
-died by whatever means, the program is ended and DIRECTORY removed. The watcher exits with the program's
-status, or 127 if it could not be started.
+For programs that cannot watch their owner themselves, such as a Redis server; worker processes can. The owner
+holds the other end of standard input. When that end closes, because the owner closes it or dies for any
+reason, the program is ended and DIRECTORY removed. The watcher exits with the program's status, or 127 if it
+could not be started.
 """
 
 import os

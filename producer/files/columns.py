@@ -12,7 +12,7 @@ def pick_columns(
 ) -> tuple[str, str | None]:
     """The text column and the id column; the id column is None if the rows are to be numbered.
 
-    Raises FileError, with the columns of the file, if one that was asked for is missing.
+    Raises FileError, which lists the columns of the file, if a requested one is missing.
     """
     known = list(names)
     for option, wanted in (("--text-column", text_column), ("--id-column", id_column)):

@@ -27,7 +27,7 @@ class Description:
         self._sources: dict[Provenance, None] = {}
 
     def add(self, reply: Reply) -> None:
-        """Add a reply. Raises WorkerError if its model, revision, scale, width or element type is another."""
+        """Add a reply. Raises WorkerError if its model, revision, scale, width or element type differs."""
         kind = _kind(reply)
         if self._kind is None:
             self._kind = kind
@@ -40,7 +40,7 @@ class Description:
 
     @property
     def sources(self) -> tuple[Provenance, ...]:
-        """What computed the vectors, in the order of appearance; mostly one."""
+        """What computed the vectors, in order of appearance; usually one."""
         return tuple(self._sources)
 
     def state(self) -> dict[str, Any]:
@@ -55,7 +55,7 @@ class Description:
         self._sources = {Provenance(**source): None for source in state["sources"]}
 
     def as_json(self) -> str:
-        """The description as a JSON object, complete once every reply was added."""
+        """The description as a JSON object, complete once every reply has been added."""
         kind = self._kind
         options = self._options
         return json.dumps(

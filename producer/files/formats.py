@@ -1,4 +1,4 @@
-"""The formats of files, by their extensions."""
+"""File formats, and the extensions that select them."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -12,7 +12,7 @@ STDIN = "-"
 class InputFormat(StrEnum):
     """Formats that can be read."""
 
-    LINES = "lines"  #: one text a line
+    LINES = "lines"  #: one text per line
     JSONL = "jsonl"
     CSV = "csv"
     PARQUET = "parquet"
@@ -47,7 +47,7 @@ _OUTPUT_SUFFIXES = {
 
 
 def input_format(path: str) -> InputFormat:
-    """The format of an input by its extension, `.gz` aside; standard input is lines. Raises FileError."""
+    """The format of an input by its extension, ignoring `.gz`; standard input is lines. Raises FileError."""
     if path == STDIN:
         return InputFormat.LINES
     return _by_suffix(path.removesuffix(".gz"), _INPUT_SUFFIXES, "--format")

@@ -1,4 +1,4 @@
-"""Writes vectors as JSON Lines, one object a line."""
+"""Writes vectors as JSON Lines, one object per line."""
 
 import json
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from producer.files.short_floats import short_floats
 class JsonLinesWriter:
     """Lines with `id`, `vector` (null if the text failed), `n_tokens` and `truncated`.
 
-    A float has just the digits that restore its bits.
+    A float is written with just enough digits to restore its bits.
     """
 
     appends = True

@@ -15,8 +15,10 @@ _VERSION = 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
-    """`identity` is everything that determines the rows; `sizes` the valid bytes of each part by its suffix
-    to OUT; `description` the result of `Description.state`.
+    """The state of an unfinished output.
+
+    `identity` is everything that determines the rows; `sizes` the number of valid bytes of each part by its
+    suffix to OUT; `description` the result of `Description.state`.
     """
 
     identity: Mapping[str, str | int | None]

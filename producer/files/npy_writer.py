@@ -13,7 +13,7 @@ from producer.files.rows import Id
 
 
 class NpyWriter:
-    """Rows of failed texts are NaN in float types, 0 in the others; `ids` gets a JSON value a line."""
+    """Rows of failed texts are NaN in float types, 0 in the others; `ids` gets one JSON value per line."""
 
     appends = True
 

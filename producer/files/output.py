@@ -30,8 +30,8 @@ _ERRORS, _META, _IDS = ".errors.jsonl", ".meta.json", ".ids.jsonl"
 class Writer(Protocol):
     """Writes one output format to a stream it does not own.
 
-    `appends` means that what was written never changes, so that a run can resume after it at any time;
-    otherwise only after `pause`.
+    `appends` is true if written data never changes, so that a run can resume at any point; otherwise it can
+    do so only after `pause`.
     """
 
     appends: bool
@@ -52,10 +52,10 @@ class Output:
 
     Beside OUT it publishes OUT.errors.jsonl with the failed texts, if there are any (else an older one is
     removed), OUT.meta.json for formats without metadata of their own, and OUT.ids.jsonl for npy.
-    `identity` is everything that determines the rows. With it, an exit by an error keeps what was written,
+    `identity` is everything that determines the rows. With it, an exit on an error keeps what was written,
     and the next output of the same identity resumes after its `earlier` rows; so it does after the process
     was killed, except for Parquet. Without it an error leaves no files. `restart` starts over.
-    Raises FileError whenever the disk refuses.
+    Raises FileError whenever the disk refuses a write.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Output:
 
     @property
     def unusable(self) -> str:
-        """Why the files of an earlier run cannot be resumed; empty if there are none, or they can."""
+        """Why the files of an earlier run cannot be resumed; empty if they can, or if there are none."""
         return self._parts.unusable
 
     def write(self, rows: RowBatch, reply: Reply) -> None:
@@ -141,7 +141,7 @@ class Output:
                 with writable(self.path):
                     self._publish()
             else:
-                with suppress(OSError):  # what was saved last still counts
+                with suppress(OSError):  # what was saved last remains valid
                     self._keep()
         finally:
             self._writer.abandon()

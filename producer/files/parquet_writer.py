@@ -63,7 +63,7 @@ class ParquetWriter:
         self._file.close()
 
     def abandon(self) -> None:
-        """Release the stream: pyarrow would write a footer to it when garbage-collected."""
+        """Release the stream: otherwise pyarrow would write a footer to it when garbage-collected."""
         if self._file is not None:
             self._file.is_open = False
             self._file = None

@@ -44,7 +44,7 @@ class PartFile:
         return earlier
 
     def earlier(self) -> BinaryIO:
-        """The present content, opened for reading."""
+        """The current content, opened for reading."""
         return self._part.open("rb")
 
     def sync(self) -> int:

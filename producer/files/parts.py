@@ -88,7 +88,7 @@ class Parts:
         return {name: part.sync() for name, part in self._parts.items()}
 
     def publish(self) -> None:
-        """Publish all parts, OUT last: whoever sees it can rely on the files beside it. Raises OSError."""
+        """Publish all parts, OUT last, so that a reader of OUT also finds the others. Raises OSError."""
         for part in reversed(self._parts.values()):
             part.publish()
         self._ledger.unlink(missing_ok=True)

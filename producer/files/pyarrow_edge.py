@@ -4,7 +4,7 @@ from producer.errors import FileError
 
 
 def import_pyarrow(path: str) -> None:
-    """Import pyarrow for the file at `path`. Raises FileError naming the extra that brings it."""
+    """Import pyarrow for the file at `path`. Raises FileError naming the extra that provides it."""
     try:
         import pyarrow.parquet  # noqa: F401
     except ImportError as error:

@@ -37,7 +37,7 @@ class Reader:
             yield rows
 
     def estimated_rows(self) -> int | None:
-        """The number of all rows, estimated from what was read; None if nothing tells it."""
+        """The number of all rows, estimated from what was read; None if it cannot be estimated."""
         if self._table.num_rows is not None:
             return self._table.num_rows
         fraction = self._table.fraction_read()

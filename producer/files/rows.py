@@ -24,9 +24,9 @@ class RowBatch:
 class Table:
     """An opened file, whose rows are read lazily.
 
-    `num_rows` is None if the file does not tell; then `fraction_read` gives the share of its bytes that was
-    read, 0 to 1, or None if that is unknown too. `stop` may be called from another thread to end a read that
-    waits for input; `close` closes the file.
+    `num_rows` is None if the file does not state it; then `fraction_read` gives the share of its bytes read
+    so far, 0 to 1, or None if that is unknown too. `stop` may be called from another thread to end a read
+    that waits for input; `close` closes the file.
     """
 
     rows: Iterator[tuple[Id, object]]
@@ -42,7 +42,7 @@ def in_batches(
 ) -> Iterator[RowBatch]:
     """Group rows, numbered from `first`, into batches within both bounds, in order.
 
-    A text over `max_bytes` makes a batch of its own.
+    A text over `max_bytes` is a batch by itself.
     """
     num_bytes = 0
     ids: list[Id] = []

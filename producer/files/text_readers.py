@@ -15,14 +15,14 @@ Pairs = Iterator[tuple[Id, object]]
 
 
 def open_lines(path: str) -> Table:
-    """Open a file with one text a line; an empty line is an empty text. Rows are numbered."""
+    """Open a file with one text per line; an empty line is an empty text. Rows are numbered."""
     stream = TextStream(path)
     texts = (line.removesuffix("\n").removesuffix("\r") for line in stream.lines())
     return _table(stream, rows=enumerate(texts), id_type="int64")
 
 
 def open_jsonl(path: str, *, text_column: str, id_column: str | None) -> Table:
-    """Open a file with one JSON object a line, blank lines aside; the first gives the columns."""
+    """Open a file with one JSON object per line, skipping blank lines; the first names the columns."""
     with contextlib.ExitStack() as on_error:
         stream = on_error.enter_context(contextlib.closing(TextStream(path)))
         objects = _objects(stream)

@@ -36,7 +36,7 @@ class Backpressure:
     async def enqueue(
         self, prepared: PreparedJob, priority: Priority | str, *, wait_if_full: bool
     ) -> Submission:
-        """Enqueue the job or join an equal one. Raises QueueUnavailable; QueueFull unless told to wait."""
+        """Enqueue the job or join an equal one. Raises QueueUnavailable; QueueFull unless `wait_if_full`."""
         while True:
             seen = self._notifications.count
             try:

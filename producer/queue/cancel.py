@@ -15,7 +15,7 @@ _JOBS_PER_STEP = 256  # a few milliseconds of the server's time
 
 @dataclass(frozen=True, slots=True)
 class RunCancelled:
-    """How many of a run's jobs on the queue were ended, and how many were left since others want them too."""
+    """How many of a run's jobs on the queue were ended, and how many were left to others who want them."""
 
     num_ended: int
     num_left: int
@@ -24,8 +24,8 @@ class RunCancelled:
 class Cancellation:
     """Ends jobs of one queue with the failure `cancelled`. redis-py's errors pass through.
 
-    A worker that runs such a job is told to stop. It can no longer write anything for the job: its token was
-    in the job's hash, which is gone.
+    A worker that runs such a job is notified to stop. It can no longer write anything for the job: its token
+    was in the job's hash, which is gone.
     """
 
     def __init__(self, redis: Redis, keys: Keys) -> None:
@@ -33,7 +33,7 @@ class Cancellation:
         self._keys = keys
 
     async def cancel(self, job: str) -> bool:
-        """End a pending or running job, whoever wants it; False if there is no such job."""
+        """End a pending or running job, even if others want it; False if it is not on the queue."""
         return (await self._step("", [job])).num_ended == 1
 
     async def cancel_run(self, run: str) -> RunCancelled:

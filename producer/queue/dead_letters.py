@@ -54,7 +54,7 @@ class DeadLetters:
         return None
 
     async def requeue(self, job: str) -> bool:
-        """Enqueue the job again as if new, whatever the limits; False if there is no such dead letter.
+        """Enqueue the job again as if new, regardless of the limits; False if the dead letter does not exist.
 
         The result that reported its failure is removed. A job that killed workers is bisected again, from the
         start.
@@ -62,7 +62,7 @@ class DeadLetters:
         return await self._eval(REQUEUE_DEAD_LETTER, job)
 
     async def drop(self, job: str) -> bool:
-        """Delete the dead letter; False if there is no such dead letter."""
+        """Delete the dead letter; False if it does not exist."""
         return await self._eval(DROP_DEAD_LETTER, job)
 
     async def _eval(self, script: Script, job: str) -> bool:

@@ -13,7 +13,7 @@ from producer.queue.cancel import CANCELLED
 from producer.queue.scripts import ENQUEUE
 from producer.transport.autopipeline import AutoPipeline
 
-STAGED_S = 60  # how long a payload or a result may stay between its two commands
+STAGED_S = 60  # how long a staged payload or result waits for the script that accepts it
 FULL_RETRY_S = 1.0
 MEMORY_RETRY_S = 2.0  # memory is freed as results are read or expire
 

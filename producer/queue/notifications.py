@@ -1,4 +1,4 @@
-"""Notifies those who wait for jobs, with one subscription per client whatever the number of jobs."""
+"""Notifies callers when their jobs end, with one subscription per client however many jobs it awaits."""
 
 import asyncio
 from collections import defaultdict
@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 class Notifications:
     """The ids of ended jobs, as received from the queue's notification channel.
 
-    Delivery is at most once, so whoever waits must also check the result key now and then.
+    Delivery is at most once, so a waiting caller must also check the result key periodically.
     """
 
     def __init__(self) -> None:
@@ -18,7 +18,7 @@ class Notifications:
         self.count = 0  #: messages so far, for any job
 
     def on_message(self, data: bytes) -> None:
-        """Take a message of the channel: the id of a job that has ended."""
+        """Handle a message from the channel: the id of a job that has ended."""
         self.count += 1
         self._changed.set()
         for event in self._watchers.get(data.decode(), ()):

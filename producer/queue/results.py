@@ -24,10 +24,10 @@ class Results:
     ) -> Reply:
         """The reply of a job; its result key is checked whenever `done` is set, and every second.
 
-        A `fresh` job was enqueued just now: the first check waits for `done` or a second. Raises JobFailed,
-        ResultTimeout, and ResultNotFound if there is neither a job nor a result.
+        A `fresh` job has only just been enqueued, so the first check waits for `done` or one second. Raises
+        JobFailed, ResultTimeout, and ResultNotFound if there is neither a job nor a result.
         """
-        # The limit is longer to allow for a check while Redis is away.
+        # The limit is longer, to allow for a check while Redis is unreachable.
         limit_s = None if timeout_s is None else timeout_s + RECHECK_S
         with suppress(TimeoutError):
             async with asyncio.timeout(limit_s):
@@ -74,6 +74,6 @@ class Results:
         return result
 
     async def _is_expected(self, job: str) -> bool:
-        """Whether there is the job or its result: it may have ended since the result was checked."""
+        """Whether the job or its result exists: it may have ended since the result was checked."""
         [found] = await self._pipeline.send(("EXISTS", self._keys.job(job), self._keys.result(job)))
         return bool(found)

@@ -1,8 +1,8 @@
 """The Lua commands of the queue's state machine, loaded from `producer/queue/lua`.
 
-Each command is atomic and runs on the server's clock, with the root of the queue's keys as its only key; its
-file says what it promises, docs/reference/redis-keys.md lists the keys. The first write of each is one
-that needs no memory: when Redis has none left, it lets a script go on that has begun to write.
+Each command is atomic, uses the server's clock, and takes the root of the queue's keys as its only key. Its
+file documents it; docs/reference/redis-keys.md lists the keys. The first write of each needs no memory: at
+its memory limit, Redis refuses commands of a script only until the script has written.
 """
 
 import re
@@ -29,7 +29,7 @@ class Script:
         return _source(self.name)
 
     def eval_args(self, root: str, *arguments: Argument) -> tuple[Any, ...]:
-        """What to pass to redis-py's `eval`: the source, and the root of the queue's keys as the only key."""
+        """The arguments for redis-py's `eval`: the source, and the root of the queue's keys as only key."""
         return (self.source, 1, root, *arguments)
 
     def command(self, root: str, *arguments: Argument) -> tuple[Argument, ...]:

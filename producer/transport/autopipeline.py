@@ -11,7 +11,7 @@ from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 MAX_COMMANDS = 128
-MAX_BYTES = 256 * 1024  # a small command waits for no more than that of others
+MAX_BYTES = 256 * 1024  # bounds how many bytes of others a small command waits for
 
 Command = Sequence[str | bytes]
 
@@ -141,7 +141,7 @@ async def _reply(connection: AbstractConnection) -> Any:
 
 
 def _packed(commands: Sequence[Command]) -> bytes:
-    """The commands in RESP; several times as fast as redis-py's `pack_commands`."""
+    """Encode the commands in RESP, several times as fast as redis-py's `pack_commands`."""
     pieces: list[bytes] = []
     for command in commands:
         pieces.append(b"*%d\r\n" % len(command))

@@ -27,7 +27,7 @@ from producer.transport.url import parse, redacted
 DEFAULT_URL = "redis://localhost:6379"
 OUTAGE_S = 5.0
 _LISTEN_S = 5.0
-_SILENCE_S = 5.0  # a health check unanswered for so long means that the server is gone
+_SILENCE_S = 5.0  # a health check unanswered for this long means that the server is gone
 _RECONNECT_S = 0.25
 
 
@@ -59,8 +59,8 @@ class _Client(Redis):
 async def subscribed(redis: Redis, channel: str, on_message: Callable[[bytes], None]) -> AsyncIterator[None]:
     """Pass every message on the channel to `on_message` while the block lasts.
 
-    A lost connection is made again, but messages published meanwhile are lost. Raises redis-py's errors if
-    the first subscription fails.
+    A lost connection is re-established, but messages published meanwhile are lost. Raises redis-py's errors
+    if the first subscription fails.
     """
     pubsub = redis.pubsub(ignore_subscribe_messages=True)
     await pubsub.subscribe(channel)
@@ -103,7 +103,7 @@ async def _listen(pubsub: PubSub, on_message: Callable[[bytes], None]) -> None:
 
 
 async def _drop_if_silent(pubsub: PubSub) -> None:
-    """Disconnect if the server is gone: redis-py sends health checks, but does not miss their replies."""
+    """Disconnect if the server is gone: redis-py sends health checks, but does not notice missing replies."""
     connection: Any = pubsub.connection
     if asyncio.get_running_loop().time() > connection.next_health_check + _SILENCE_S:
         await connection.disconnect(nowait=True)
@@ -137,7 +137,7 @@ def _translated(url: str) -> Iterator[None]:
         raise QueueUnavailable(f"{where} refuses us: {error}") from error
     except NoPrimaryError as error:
         raise QueueUnavailable(
-            f"{where}: no sentinel answers that knows a primary of that name; check the name and the hosts"
+            f"{where}: no reachable sentinel knows a primary of that name; check the name and the hosts"
         ) from error
     except TRANSIENT_ERRORS as error:
         if tls := tls_error(error):
@@ -157,7 +157,7 @@ def _translated(url: str) -> Iterator[None]:
 
 
 _OUR_CERTIFICATE = "it asks for a client certificate; name one with ssl_certfile and ssl_keyfile"
-# What redis-py reports of a server that drops our TLS greeting without saying why.
+# What redis-py reports if a server drops our TLS handshake without giving a reason.
 _TLS_HINTS = {
     "Timeout connecting to server": "; if it does not speak TLS, write redis:// instead of rediss://",
     "Connection closed by server.": f"; perhaps {_OUR_CERTIFICATE}",
@@ -172,9 +172,12 @@ def _about_tls(error: ssl.SSLError) -> str:
     """What is wrong with the TLS connection, and what to do."""
     if isinstance(error, ssl.SSLCertVerificationError):
         if error.verify_code in _HOST_MISMATCH:
-            return f"its certificate is another host's: {error.verify_message}; use a host that it names"
+            return f"its certificate is for another host: {error.verify_message}; use a host that it names"
         if error.verify_code in _OUT_OF_DATE:
-            return f"its certificate is out of date: {error.verify_message}; renew it, or correct the clock"
+            return (
+                f"its certificate has expired or is not valid yet: {error.verify_message}; "
+                "renew it, or correct the clock"
+            )
         if error.verify_code in _MALFORMED:
             return (
                 f"its certificate is not trusted: {error.verify_message}; reissue that certificate, the "

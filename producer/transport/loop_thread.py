@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, for synchronous code that calls asynchronous clients."""
+"""An event loop in its own thread, for synchronous code that calls asynchronous clients."""
 
 import asyncio
 import threading

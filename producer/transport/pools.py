@@ -24,12 +24,12 @@ from producer.transport.url import RedisUrl
 _MAX_CONNECTIONS = 64
 _HEALTH_CHECK_S = 15
 _READ_BYTES = 256 * 1024  # what asyncio takes from a socket at once; a reply is often larger
-_SENTINEL_TIMEOUT_S = 1.0  # then the next one is asked; a host that is gone takes its sentinel along
+_SENTINEL_TIMEOUT_S = 1.0  # then the next one is asked; a sentinel may be down with its primary's host
 _PROTOCOL = 2  # redis-py 8 would choose 3, whose HELLO costs a round trip and whose replies differ
 
 
 class _QuickPool(ConnectionPool):
-    """Hands out and takes back an idle connection without a turn of the event loop.
+    """Hands out and takes back an idle connection without yielding to the event loop.
 
     redis-py reads from each connection first to see that nothing is there, which costs as much as a small
     command. It counts our idle connections as in use.
@@ -58,7 +58,7 @@ class _QuickPool(ConnectionPool):
             self._num_waiting -= 1
 
     async def release(self, connection: AbstractConnection) -> None:
-        """Take the connection back, for whoever waits for one."""
+        """Take the connection back and wake a coroutine that waits for one."""
         if self._num_waiting:
             await super().release(connection)
         else:

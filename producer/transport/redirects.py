@@ -1,4 +1,4 @@
-"""Connections that go where Redis redirects them: to the node that holds the queue, to the new primary."""
+"""Connections that go where Redis redirects them: to the node that holds the queue, or to the new primary."""
 
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
@@ -37,7 +37,7 @@ class Route:
         return self._moved or self._seeds[self._num_lost % len(self._seeds)]
 
     def lost(self, address: Address) -> None:
-        """Go to the next seed, since nobody answers at `address`."""
+        """Move on to the next seed, since nothing answers at `address`."""
         if address == self.address:
             self._moved, self._num_lost = None, self._num_lost + 1
 
@@ -57,8 +57,8 @@ class Route:
 class _Reconnecting(AbstractConnection):
     """Connects through `connect` whenever it connects, and retries all of it.
 
-    redis-py does not retry the greeting and the password before version 6, and since then a command that is
-    retried connects to the address of the first try, past the `connect` of its subclasses.
+    Before version 6 redis-py does not retry the handshake and authentication, and since then a command that
+    is retried connects to the address of the first try, past the `connect` of its subclasses.
     """
 
     async def connect(self) -> None:

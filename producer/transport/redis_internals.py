@@ -24,11 +24,11 @@ _CODES = {
 
 
 def is_quiet(connection: AbstractConnection) -> bool:
-    """True if the connection is open and nothing, a late reply or the end of the stream, waits to be read.
+    """True if the connection is open with nothing to read, neither a late reply nor the end of the stream.
 
     The public ways to ask are a read with a timeout of 0 before redis-py 8, which costs as much as a small
-    command, and `can_read` since. Both look at `_reader`, asyncio's StreamReader, and that one has no public
-    way to tell what it has buffered.
+    command, and `can_read` since. Both look at `_reader`, asyncio's StreamReader, which has no public way
+    to ask what it has buffered.
     """
     reader: Any = connection._reader
     return reader is not None and not reader._buffer and not reader.at_eof()

@@ -49,8 +49,8 @@ class OutageBudget:
 class OutageRetry(Retry):
     """redis-py's retry, bounded by an outage budget instead of a number of tries.
 
-    redis-py retries commands, connecting within them, and with sentinels that once more. Only the outermost
-    of these loops here, so that tries do not multiply.
+    redis-py nests retries: of commands, of connecting within them, and with Sentinel once more. Only the
+    outermost loops here, so that tries do not multiply.
     """
 
     def __init__(self, outage_budget: OutageBudget) -> None:
@@ -97,7 +97,7 @@ class OutageRetry(Retry):
 
 
 def is_refusal(error: BaseException) -> bool:
-    """True if the server or its certificate turned us down, so that waiting does not help."""
+    """True if the server refused us or its certificate was rejected, so that waiting does not help."""
     tls = tls_error(error)
     return isinstance(error, _REFUSALS) or (tls is not None and not isinstance(tls, _TLS_CUT))
 

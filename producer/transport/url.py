@@ -120,7 +120,7 @@ def redacted(url: str) -> str:
 
 
 def _match(url: str) -> re.Match[str] | None:
-    """None if it is malformed, or may hold a password with unescaped delimiters, which would show in part."""
+    """None if it is malformed, or may hold an unescaped password, part of which would then be shown."""
     found = _URL.fullmatch(url)
     if found is None or not all(_HOST.fullmatch(host) for host in found["hosts"].split(",")):
         return None

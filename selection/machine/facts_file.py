@@ -17,12 +17,12 @@ class FactsError(ValueError):
 
 
 def facts_to_dict(facts: Facts) -> dict[str, Any]:
-    """Facts as what JSON can carry: capabilities as text (`9.0`), features sorted."""
+    """Facts as JSON-compatible values: capabilities as text (`9.0`), features sorted."""
     return _written(facts)
 
 
 def load_facts(path: Path) -> Facts:
-    """The machine described in `path`: the keys of `Facts`, of which only `cpu.architecture` is needed.
+    """The machine described in `path`: the keys of `Facts`, of which only `cpu.architecture` is required.
 
     Raises FactsError.
     """

@@ -1,4 +1,4 @@
-"""Probes the machine: processor, memory and libraries here, GPUs in probe_gpus. Nothing else asks it."""
+"""Probes the machine: processor, memory and libraries here, GPUs in probe_gpus. No other code does."""
 
 import json
 import os

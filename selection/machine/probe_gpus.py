@@ -14,7 +14,7 @@ _DISPLAY_CLASS = "0x03"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpus:
-    """What was found; `note` says why no GPU is visible, `notes` what else people should know."""
+    """What was found; `note` says why no GPU is visible, `notes` what else the user should know."""
 
     visible: tuple[Gpu, ...] = ()
     hidden: tuple[HiddenGpu, ...] = ()
@@ -137,7 +137,7 @@ def _note(root: Path, what: str, *, cure: str) -> str:
 
 
 def _install(root: Path) -> str:
-    """A kernel module without its library means a container that was not given the GPU."""
+    """A loaded kernel module without its library means a container without access to the GPU."""
     if (root / "proc/driver/nvidia/version").exists():
         return "give the container the GPU (docker run --gpus all, the NVIDIA container toolkit)"
     return "install the NVIDIA driver"

@@ -39,7 +39,7 @@ def _distribution(name: str) -> Distribution | None:
 
 
 def _cuda_by_name(library: str) -> str | None:
-    """TensorRT names it in the distribution that its own one depends on."""
+    """For TensorRT, the distribution that `tensorrt` depends on names it."""
     return next((major for major in ("13", "12") if _distribution(f"{library}-cu{major}")), None)
 
 

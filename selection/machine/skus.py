@@ -44,7 +44,7 @@ _BY_PCI_ID = MappingProxyType({f"{pci}:10de": sku for sku, (_, ids) in _SKUS.ite
 def sku_of(gpu: Gpu) -> str | None:
     """The GPU's model, or None if it is unknown.
 
-    A MIG slice has none: what was tuned for the whole GPU does not fit a part of it.
+    A MIG slice has none: what was tuned for the whole GPU does not suit a part of it.
     """
     if gpu.mig_slice:
         return None

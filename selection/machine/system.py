@@ -30,7 +30,7 @@ def system_info(facts: Facts) -> list[str]:
 
 
 def gib(num_bytes: int) -> str:
-    """Bytes as people read them: `79.2 GiB`."""
+    """Human-readable bytes: `79.2 GiB`."""
     return f"{num_bytes / 1024**3:.1f} GiB"
 
 

@@ -12,7 +12,7 @@ GENERIC = "generic"
 
 
 def manifest_for(model: str, *, directories: Sequence[Path] = ()) -> Manifest:
-    """The manifest of the model with that name or alias, in any case; `directories` go before ours.
+    """The manifest of the model with that name or alias, in any case; `directories` are searched before ours.
 
     A model without a manifest gets the profiles of `generic.yaml` under its own name; if the name is the path
     of a folder, that is its source. Raises ManifestError if a manifest on the way cannot be read.

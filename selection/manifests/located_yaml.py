@@ -17,7 +17,7 @@ _MAX_VALUES = 200_000
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One YAML file: mappings, lists and None as such, every other scalar as the text that stands there.
+    """One YAML file: mappings, lists and None as such, every other scalar as its literal text.
 
     Text, because YAML would guess that the capability 9.0 is a number and the tag yes is True.
     `lines` has the line of each value, `key_lines` that of the key before it.

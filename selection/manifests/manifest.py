@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from selection.machine.facts import Capability
 
-#: Better first, which is not by bit width: what NIM calls "lower precision".
+#: Best first, which is not the order of bit widths; what NIM calls "lower precision".
 PRECISIONS = ("fp8", "int8", "fp16", "bf16", "fp32")
 BACKENDS = ("tensorrt", "onnx", "torch", "transformers", "fake")
 DEVICES = ("cuda", "cpu")
@@ -25,7 +25,7 @@ def _frozen() -> Mapping[str, str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
-    """What a manifest knows of a model; None or empty for what it does not.
+    """What a manifest knows of a model; None or empty for what is unknown.
 
     `sources` are tried in order: `package:<module>/<folder>`, `hf:<owner>/<name>`, `dir:<path>`. `matryoshka`
     lists the sizes a vector may be cut to. The memory estimate uses the sizes from `num_parameters` on.
@@ -110,11 +110,11 @@ class Profile:
 
     @property
     def generic(self) -> bool:
-        """True if it names no hardware: the fallback if nothing optimized fits."""
+        """True if it names no hardware: a fallback if nothing optimized fits."""
         return not self.requires.names_hardware
 
     def shortfall(self, *, worst_cosine: float, mean_cosine: float) -> str | None:
-        """What is too low of these cosines to the golden vectors, in words; None if they suffice."""
+        """Which of these cosines to the golden vectors is too low, in words; None if both suffice."""
         if worst_cosine < self.min_cosine:
             return f"worst cosine to fp32 is {worst_cosine:.6f}, below {self.min_cosine}"
         if self.min_mean_cosine is not None and mean_cosine < self.min_mean_cosine:

@@ -26,7 +26,7 @@ def load_manifest(path: Path) -> Manifest:
     loaded = [*included, *_profiles(document, file)]
     _refuse_duplicates(loaded)
     if not loaded:
-        document.fail((), "has no profiles; give some under profiles or name a set under include")
+        document.fail((), "has no profiles; list some under profiles or name a set under include")
     return Manifest(model=model, profiles=tuple(with_id(each, model) for *_, each in loaded), path=path)
 
 
@@ -44,7 +44,7 @@ def shipped_profiles() -> Path:
 
 
 def _included(document: Document, index: int, name: str) -> Iterator[_Placed]:
-    """The profiles of a set: one beside the manifest goes before a shipped one of the same name."""
+    """The profiles of a set: one beside the manifest takes precedence over a shipped one."""
     folders = (document.path.parent / SETS, shipped_profiles() / SETS)
     path = next((each for folder in folders if (each := folder / f"{name}.yaml").is_file()), None)
     if path is None:

@@ -1,4 +1,4 @@
-"""The form of our manifest files as pydantic models: the one source of what is accepted and documented.
+"""The schema of our manifest files as pydantic models: the one source of what is accepted and documented.
 
 `python -m selection.manifests.reference` generates the JSON Schema and the reference page from them.
 """
@@ -47,7 +47,7 @@ def _must(be: str) -> WrapValidator:
 
 @dataclass(frozen=True)
 class _OneOf:
-    """A text out of a fixed list."""
+    """A text from a fixed list."""
 
     values: Sequence[str]
 
@@ -63,7 +63,7 @@ def _capability(value: object) -> Capability:
 
 
 def _in_order(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Sorted: the order means nothing, and must not make another profile id."""
+    """Sorted, so that the order, which means nothing, does not change the profile's id."""
     return tuple(sorted(values))
 
 
@@ -113,7 +113,7 @@ class _Section(BaseModel):
 
 
 class PromptsSection(_Section):
-    """What goes before a text, for models whose own files do not say."""
+    """What is put before a text, for models whose own files do not define prompts."""
 
     query: str | None = Field(default=None, description="before a query")
     passage: str | None = Field(default=None, description="before a passage")
@@ -127,24 +127,25 @@ class ModelSection(_Section):
     """
 
     name: str = Field(description="`org/name`; found in any case, also by the part after the slash")
-    aliases: tuple[str, ...] = Field(default=(), description="other names it is found by")
+    aliases: tuple[str, ...] = Field(default=(), description="other names that find it")
     sources: tuple[_Source, ...] = Field(
         default=(),
-        description="where its files are, tried in order: `package:<module>/<folder>`, `hf:<org>/<name>`, "
-        "`dir:<path>`",
+        description="where to find its files, tried in order: `package:<module>/<folder>`, "
+        "`hf:<org>/<name>`, `dir:<path>`",
     )
-    revision: str | None = Field(default=None, description="the commit of the source that is meant")
+    revision: str | None = Field(default=None, description="commit of the source to use")
     weights_sha256: _Sha256 | None = Field(
         default=None, description="SHA-256 of `model.safetensors`; other weights are refused"
     )
     prompts: PromptsSection = Field(
         default=PromptsSection(),
-        description="`query` and `passage`: what goes before a text, for models whose own files do not say",
+        description="`query` and `passage`: what is put before a text, for models whose own files do not "
+        "define prompts",
     )
     matryoshka: tuple[_Count, ...] = Field(
         default=(), description="sizes a vector may be cut to; without them, `dimensions` is refused"
     )
-    dimension: _Count | None = Field(default=None, description="size of its vector")
+    dimension: _Count | None = Field(default=None, description="size of the vector")
     max_text_tokens: _Count | None = Field(default=None, description="longest text, in tokens")
     num_parameters: _Count | None = Field(default=None, description="parameters of the network")
     vocabulary: _Count | None = Field(default=None, description="rows of its embedding table")
@@ -155,10 +156,10 @@ class ModelSection(_Section):
 
 
 class RequiresSection(_Section):
-    """What a profile asks of a machine; what is left out asks nothing.
+    """What a profile requires of a machine; keys left out require nothing.
 
     A profile that names hardware (`capabilities`, `gpus`, `pci_ids`, `cpu_features`) counts as optimized for
-    it and goes before generic ones. fp8 needs capability 8.9 and bf16 8.0, whatever a profile says.
+    it and ranks before generic ones. fp8 needs capability 8.9 and bf16 8.0, whatever a profile says.
     """
 
     capabilities: _Sorted[_Capability] = Field(
@@ -175,33 +176,33 @@ class RequiresSection(_Section):
     cpu_architectures: _Sorted[str] = Field(default=(), description="`x86_64`, `aarch64`")
     cpu_features: _Sorted[str] = Field(default=(), description="as in `/proc/cpuinfo`: `avx512_vnni`")
     operating_systems: _Sorted[str] = Field(default=(), description="`linux`")
-    num_gpus: _Count = Field(default=1, description="equal GPUs needed; 1 by default")
+    num_gpus: _Count = Field(default=1, description="number of equal GPUs needed; 1 by default")
 
 
 class ProfileSection(_Section):
     """One way to run the model.
 
-    Its id is the SHA-256 of all this but `why`, with the model's name, revision and weights: 64 hex digits.
+    Its id is the SHA-256 of all keys but `why`, and of the model's name, revision and weights: 64 hex digits.
     """
 
-    name: _Name = Field(description="what people pin it by: hardware, precision, backend")
+    name: _Name = Field(description="the name to pin it by: hardware, precision, backend")
     backend: Annotated[str, _OneOf(BACKENDS)] = Field(description=_quoted(BACKENDS))
     device: Annotated[str, _OneOf(DEVICES)] = Field(description=_quoted(DEVICES))
     precision: Annotated[str, _OneOf(PRECISIONS)] = Field(description=_quoted(PRECISIONS))
     min_cosine: _Cosine = Field(
-        description="least cosine of a vector to its fp32 golden one at which it may serve: fp32 0.99999, "
+        description="lowest cosine of a vector to its fp32 golden vector: fp32 0.99999, "
         "16 bit 0.9999, fp8 0.98, int8 0.96"
     )
     min_mean_cosine: _Cosine | None = Field(
         default=None,
-        description="least mean of these cosines: fp8 0.995, since golden texts are odd ones, and the empty "
-        "one is as far as 0.989 where the worst of 500 of prose has 0.9956 (MPNet); int8 0.99",
+        description="lowest mean of these cosines: fp8 0.995, int8 0.99; the bound that counts in 8 bit, as "
+        "golden texts are odd ones (MPNet in fp8: the empty text 0.989, the worst of 500 prose texts 0.9956)",
     )
     max_batch_tokens: _Count | None = Field(
-        default=None, description="tokens a batch may have, where the backend's own limit is not right"
+        default=None, description="token budget of a batch, if the backend's default does not suit"
     )
     max_text_tokens: _Count | None = Field(
-        default=None, description="longest text, where it is shorter than the model's"
+        default=None, description="longest text in tokens, if shorter than the model's"
     )
     keep_16bit: tuple[_Layer, ...] = Field(
         default=(),
@@ -209,15 +210,15 @@ class ProfileSection(_Section):
         "are `qkv`, `up`, `down`; choose them with `python -m benchmarks.quality.keep_16bit`",
     )
     requires: RequiresSection = Field(
-        default=RequiresSection(), description="what it asks of the machine, below"
+        default=RequiresSection(), description="what it requires of the machine, see below"
     )
     tags: dict[str, _Tag] = Field(
         default={},
-        description="more tags for `NIM_TAGS_SELECTOR`, beside `type`, `precision`, `device`, `gpu`, "
+        description="more tags for `NIM_TAGS_SELECTOR`, in addition to `type`, `precision`, `device`, `gpu`, "
         "`compute_capability`",
     )
     why: str | None = Field(
-        default=None, description="what it is for, where the rules would never choose it by themselves"
+        default=None, description="what it is for, if the rules would never choose it unasked"
     )
 
     @field_validator("keep_16bit")
@@ -225,7 +226,7 @@ class ProfileSection(_Section):
     def _only_fp8_of_torch(cls, layers: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         if layers and (info.data.get("backend"), info.data.get("precision")) != ("torch", "fp8"):
             raise PydanticCustomError(
-                "sentence", "is for the torch backend in fp8; other profiles leave it out"
+                "sentence", "is only for the torch backend in fp8; leave it out of other profiles"
             )
         return tuple(sorted(set(layers)))
 
@@ -235,20 +236,21 @@ class SetFile(_Section):
 
     version: _Version = Field(alias="schema", description="version of this format: 1")
     profiles: tuple[ProfileSection, ...] = Field(
-        description="a list; names must be unique, those of included sets counted"
+        description="a list; names must be unique, also among those of other included sets"
     )
 
 
 class ManifestFile(_Section):
-    """One file a model: what the model is, and in which ways it can be run."""
+    """One file per model: what the model is, and how it can be run."""
 
     version: _Version = Field(alias="schema", description="version of this format: 1")
     model: ModelSection = Field(description="what the model is")
     include: tuple[str, ...] = Field(
         default=(),
-        description="sets of profiles to take over, by the names of files in `sets/`; a folder `sets/` "
+        description="sets of profiles to include, by the names of files in `sets/`; a folder `sets/` "
         "beside the manifest is searched before the shipped one",
     )
     profiles: tuple[ProfileSection, ...] = Field(
-        default=(), description="profiles of its own; names must be unique, those of included sets counted"
+        default=(),
+        description="the model's own profiles; names must be unique, also among those of included sets",
     )

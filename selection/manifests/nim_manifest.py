@@ -46,7 +46,7 @@ class _Version2(BaseModel):
 
 
 def load_nim_manifest(path: Path, *, model: ModelCard | None = None) -> Manifest:
-    """The profiles of a NIM manifest with its ids and tags, those of unknown backends included.
+    """The profiles of a NIM manifest with its ids and tags, including those of unknown backends.
 
     `model` is the model they run; by default a card with the name in the manifest (version 2 has none).
     Raises ManifestError naming file, line and key.

@@ -24,9 +24,9 @@ _INTRODUCTION = """\
 
 Generated from `selection/manifests/manifest_schema.py`; do not edit.
 
-A manifest is a YAML file, one a model: it says what the model is and lists its profiles, the ways to run it.
-The JSON Schema `profiles/schema.json` says the same to editors. A file that breaks it is refused with its
-name, line and key. A key without a value counts as left out.
+A manifest is a YAML file, one per model: it says what the model is and lists its profiles, the ways to run
+it. The JSON Schema `profiles/schema.json` gives editors the same rules. A file that breaks them is refused
+with an error that names the file, line and key. A key without a value counts as left out.
 """
 _TABLES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("A manifest", ManifestFile),

@@ -18,7 +18,7 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 
 def validated(model: type[_Model], document: Document, at: Location = ()) -> _Model:
-    """What stands at `at`, as the model. Raises ManifestError for the first key that is wrong."""
+    """The value at `at`, as the model. Raises ManifestError for the first key that is wrong."""
     data: Any = document.data
     for part in at:
         if not isinstance(data, dict):
@@ -33,7 +33,7 @@ def validated(model: type[_Model], document: Document, at: Location = ()) -> _Mo
 
 
 def _fail(document: Document, model: type[BaseModel], at: Location, errors: list[ErrorDetails]) -> NoReturn:
-    """Raise ManifestError for the first; a misspelt key goes before the one that is missing for it."""
+    """Raise ManifestError for the first; a misspelt key comes before the one that is then missing."""
     first = min(
         errors, key=lambda each: (each["type"] != "extra_forbidden", document.line((*at, *each["loc"])))
     )

@@ -92,7 +92,7 @@ def test_minimal_manifest(tmp_path: Path) -> None:
             "    backend: onnx",
             "    keep_16bit: [layers.0.up]\n    backend: onnx",
             7,
-            "keep_16bit: is for the torch backend in fp8",
+            "keep_16bit: is only for the torch backend in fp8",
         ),
         ("schema: 1", "schema: 1\ninclude: [nothing]", 2, "include[0]: there is no set 'nothing'"),
         ("schema: 1", "schema: 1\ninclude: [cpu", 3, "is not YAML"),

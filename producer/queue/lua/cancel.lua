@@ -1,6 +1,6 @@
 --[[
-  Ends pending and running jobs with a given result. With a run, only jobs of that run which nobody else wants are
-  ended; jobs of others are left alone. Without one, each job is ended whoever wants it.
+  Ends pending and running jobs with a given result. Given a run, it ends only jobs of that run that nobody else
+  wants; given none, it ends every job, even if others want it.
 
   KEYS[1] root of the queue's keys
   ARGV[1] result: the encoded result of a cancelled job
@@ -8,7 +8,7 @@
   ARGV[3] run: '' for none
   ARGV[4...] id of each job
 
-  Returns {jobs ended, jobs of the run left since others want them too}.
+  Returns {jobs ended, jobs of the run left because others also want them}.
 ]]
 local root = KEYS[1]
 local result = ARGV[1]

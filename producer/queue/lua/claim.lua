@@ -7,7 +7,7 @@
   ARGV[2] max_jobs
   ARGV[3] max_bytes
   ARGV[4] lease_ms
-  ARGV[5] presence_ms: how long a worker counts as alive after its last sign of life
+  ARGV[5] presence_ms: how long a worker counts as alive after its last heartbeat
   ARGV[6] max_request_bytes: up to this total, requests are returned with their claims; copying large ones
           inside a script costs more than asking for them
 

@@ -1,6 +1,6 @@
 --[[
   Enqueues a staged request unless a job of that id, or its result, is there already: bounded and deduplicated in
-  one step. A cancelled job's result does not count: whoever enqueues the job again wants it computed. The job's
+  one step. The result of a cancelled job does not count: enqueueing the job again computes it. The job's
   hash has a field for each run that wants it (`run:` alone for callers without a run) and `wanted` counts these.
 
   KEYS[1] root of the queue's keys

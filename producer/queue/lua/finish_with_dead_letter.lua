@@ -1,6 +1,6 @@
 --[[
-  Ends a job with its staged result, and keeps some of its texts as a dead letter of their own. An id is on the
-  queue or a dead letter, never both: none is kept if a job of the dead letter's id is on the queue.
+  Ends a job with its staged result, and keeps some of its texts as a separate dead letter. An id is either on
+  the queue or a dead letter, never both: if a job with the dead letter's id is on the queue, none is kept.
 
   KEYS[1] root of the queue's keys
   ARGV[1] id

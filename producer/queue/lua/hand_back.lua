@@ -1,6 +1,6 @@
 --[[
-  Makes every job of a dead worker pending again, in one step since any of them may have been the cause, and
-  forgets the worker.
+  Makes every job of a dead worker pending again, in one step because any of them may have been the cause, and
+  removes the worker.
 
   KEYS[1] root of the queue's keys
   ARGV[1] worker

@@ -1,5 +1,5 @@
 --[[
-  Notes, before a worker touches them, which texts of a job are under test, so that a death tells which texts to
+  Records which texts of a job are under test before a worker touches them, so that a death shows which texts to
   suspect.
 
   KEYS[1] root of the queue's keys

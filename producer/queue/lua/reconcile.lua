@@ -1,5 +1,5 @@
 --[[
-  Corrects the queue's byte counter: a job whose hash was lost never gave its bytes back. Only the first live
+  Corrects the queue's byte counter: the bytes of a job whose hash was lost were never subtracted. Only the first live
   worker by name does it, and only if the queue is short enough to be counted within a few milliseconds.
 
   KEYS[1] root of the queue's keys

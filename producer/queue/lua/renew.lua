@@ -1,5 +1,5 @@
 --[[
-  A worker's sign of life: registers it, stores its record and extends the leases that it still owns.
+  A worker's heartbeat: registers it, stores its record and extends the leases that it still owns.
 
   KEYS[1] root of the queue's keys
   ARGV[1] worker

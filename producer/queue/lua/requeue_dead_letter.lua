@@ -1,6 +1,6 @@
 --[[
-  Makes a dead letter a pending job again, as if new, whatever the queue's limits. The result that reported its
-  failure is removed, and whoever requeues it wants it like a caller without a run.
+  Makes a dead letter a pending job again, as if new, regardless of the queue's limits. The result that reported
+  its failure is removed. Requeueing counts as wanting the job without a run.
 
   KEYS[1] root of the queue's keys
   ARGV[1] id
@@ -25,7 +25,7 @@ redis.call('PERSIST', request)
 local fields = redis.call('HMGET', job, 'bytes', 'score', 'enqueued')
 local bytes, old_score = fields[1] or 0, tonumber(fields[2] or now)
 local enqueued = tonumber(fields[3] or old_score)
--- It keeps its head start; what deaths have deferred it by counts for no more than low priority does.
+-- It keeps its head start; deferrals after deaths count for no more than low priority does.
 local score = math.min(now + old_score - enqueued, now + max_deferral_ms)
 redis.call('HDEL', job, 'code', 'message', 'died')
 redis.call('HSET', job, 'tries', 0, 'enqueued', now, 'score', score)

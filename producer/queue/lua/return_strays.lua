@@ -1,6 +1,6 @@
 --[[
-  Makes jobs pending again that are leased to a worker which does not know of them, since the reply to its claim
-  was lost. It costs no try.
+  Returns to pending the jobs leased to a worker that does not know of them because the reply to its claim was
+  lost. This costs no try.
 
   KEYS[1] root of the queue's keys
   ARGV[1] worker

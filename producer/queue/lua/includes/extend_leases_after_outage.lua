@@ -1,5 +1,5 @@
--- Extends expired leases if no worker at all was heard for a whole lease: then Redis was away or unreachable.
--- The workers come back with it and have two leases' time to renew, so an outage ends no lease and starts no
+-- Extends expired leases if no worker at all was heard from for a whole lease, which means that Redis was down or
+-- unreachable. The workers then have two lease periods to renew, so an outage ends no lease and starts no
 -- bisection.
 local function extend_leases_after_outage(root, now, presence_ms, lease_ms)
   local last_seen = redis.call('ZREVRANGE', root .. 'workers', 0, 0, 'WITHSCORES')[2]

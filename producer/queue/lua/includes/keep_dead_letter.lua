@@ -1,5 +1,5 @@
 --- @include "server_time"
--- Files the dead letter `id`, whose hash and request are already in place, and removes the oldest dead letters
+-- Registers the dead letter `id`, whose hash and request are already in place, and removes the oldest dead letters
 -- beyond the limits; the newest always stays.
 -- `failure` has code, message and tries; `limits` has keep_ms, max_letters and max_bytes.
 local function keep_dead_letter(root, id, failure, limits)

@@ -1,7 +1,7 @@
 -- Makes a leased job pending again after its worker died or its pause is over. Texts that were under test at the
--- death are appended to the job's bisection, and the job is deferred by 10 s so that others pass. A death costs
+-- death are appended to the job's bisection, and the job is deferred by 10 s so that others go first. A death costs
 -- no try: tries count errors that a worker survived.
--- Returns 0 if the job had no owner (it paused), 1 if it had one, 2 if texts of it were under test as well.
+-- Returns 0 if the job had no owner (it paused), 1 if it had one, 2 if some of its texts were also under test.
 local function return_to_pending(root, id, now)
   local max_deferral_ms = 3600000
   local job = root .. 'job:' .. id
