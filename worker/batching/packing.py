@@ -44,7 +44,7 @@ def fill(
 
     For backends whose cost is the sum of tokens, so that texts may keep their order. The head, whose turn it
     is, gets half of the tokens or all it needs, and whatever the others leave over; always at least one text,
-    which goes alone if it is larger than the budget. The others are asked in turn until one does not fit
+    which goes alone if it is larger than the budget. The others follow in turn until one does not fit
     whole.
     """
     counts = [max(1, _fitting(head, budget.max_tokens // 2, budget.max_texts))]

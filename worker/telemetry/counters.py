@@ -97,8 +97,8 @@ class Counters:
             self.job_stage_s["device"].observe(event.device_s)
             self.job_stage_s["answer"].observe(event.answer_s)
 
-    def count_lost_lease(self, job: str) -> None:
-        """Count a job that was lost because its lease had run out."""
+    def count_lost_lease(self) -> None:
+        """Count a running job whose lease was lost."""
         self.leases_lost += 1
 
     def numbers(self) -> dict[str, Any]:

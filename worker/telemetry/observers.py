@@ -30,6 +30,6 @@ class JobObserver:
         log_job(event)
         self.counters.count_job(event)
 
-    def lease_lost(self, job: str) -> None:
+    def lease_lost(self) -> None:
         """Another worker may run a job that still runs here."""
-        self.counters.count_lost_lease(job)
+        self.counters.count_lost_lease()
