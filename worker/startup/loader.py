@@ -86,7 +86,7 @@ def _plan(
 
 
 def _fingerprint(model: Model) -> str:
-    """A digest of all files; the network's weights count by the revision, as they have been hashed before."""
+    """A digest of all files; the network's weights count by the revision, which is made from their hash."""
     digest = hashlib.sha256(model.revision.encode())
     for path in sorted(_files(model)):
         digest.update(f"\0{path.relative_to(model.directory)}\0".encode())
