@@ -56,7 +56,7 @@ def download(manifest: Manifest, settings: Settings) -> Downloaded:
     Raises ModelError.
     """
     card = manifest.model
-    # From the hub where possible: a cache that is moved to another host cannot refer to packages of this one.
+    # Prefer the hub: a cache that is moved to another host cannot refer to packages of this one.
     sources = [source for source in card.sources if source.startswith("hf:")] or card.sources
     hub = settings.cache_path / "hub"
     directory = locate(sources, cache=hub, offline=settings.offline)

@@ -53,7 +53,7 @@ class _PlanDescription(msgspec.Struct, frozen=True):
 
 
 def cache_entries(cache: Path) -> list[Entry]:
-    """Every entry of ours in the cache, by kind and then by name; other files are ignored."""
+    """All entries that Embedmill made in the cache, by kind, then by name; other files are ignored."""
     known = manifests()
     profiles = {profile.id: (each.model.name, profile.name) for each in known for profile in each.profiles}
     return [

@@ -94,7 +94,7 @@ class Top:
             self._error = str(error)
 
     def screen(self, *, expand: bool = True) -> RenderableType:
-        """The screen for people, as wide as the terminal if `expand`."""
+        """The screen to print, as wide as the terminal if `expand`."""
         title = f"{self._prefix} at {redacted(self._redis_url)}, {time.strftime('%H:%M:%S')}"
         return screen(self._queues, self._rates, title=title, error=self._error, expand=expand)
 

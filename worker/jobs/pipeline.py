@@ -29,7 +29,7 @@ from worker.vector_cache.cache import Known, VectorCache
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedModel:
-    """The model that requests may name by any of its `names`, and what its replies are made with."""
+    """The model that requests may name by any of its `names`, and what its replies need."""
 
     names: frozenset[str]
     provenance: Provenance
@@ -215,7 +215,7 @@ def _check_dimensions(dimensions: int | None, served: ServedModel) -> None:
 def _position_of(
     found: Distinct, texts: Sequence[str], encoded: Encoded, truncate: Truncate
 ) -> TextPositions:
-    """The position of each encoded text by what decides its ids: the text and, if it was cut, where."""
+    """The position of each encoded text by what determines its ids: the text and how it was truncated."""
     if len(encoded.kept) == len(found.position_of) and len(encoded.truncated) == 0:
         return found.position_of
     position_of: dict[Any, int] = dict(found.position_of)

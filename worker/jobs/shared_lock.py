@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 
 class SharedLock:
-    """Any number of holders share it, or one has it alone; served in order of arrival, so nobody starves."""
+    """Any number of holders share it, or one has it alone; served in order of arrival, so none starves."""
 
     def __init__(self) -> None:
         self._turnstile = asyncio.Lock()  # first come, first served

@@ -25,7 +25,7 @@ from worker.storage.records import RecordOwner, read_record, write_record
 
 log = structlog.stdlib.get_logger(__name__)
 
-# Backends that compute golden vectors where none are shipped: the first that can run the network.
+# Backends that compute golden vectors if none are shipped: the first that can run the network.
 _REFERENCES = ("onnx", "torch", "transformers")
 
 

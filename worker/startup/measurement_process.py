@@ -112,7 +112,7 @@ def _batches(backend: Backend, model: Model, settings: Settings) -> list[Tokens]
     lengths = random.choice(mix, num_texts)
     offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
     vocabulary = model.network.vocab_size
-    # Not the first ids: vocabularies begin with special tokens, and some models treat padding differently.
+    # Skip the first ids: vocabularies begin with special tokens, and some models treat padding differently.
     ids = random.integers(min(1000, vocabulary // 2), vocabulary, int(offsets[-1]), dtype=np.int32)
     texts = Tokens(ids, offsets)
     budget = Budget(

@@ -16,7 +16,7 @@ from worker.startup.survey import Survey
 from worker.startup.verification import Verified, cosine_bounds, run_full_batch, verify_backend
 from worker.storage.records import RecordOwner, read_record, write_record
 
-# Libraries between a text and its vector, besides the inference libraries, which are facts.
+# Libraries between a text and its vector, besides the inference libraries, which are among the facts.
 _LIBRARIES = ("embedmill", "numpy", "onnx", "tokenizers", "triton")
 
 

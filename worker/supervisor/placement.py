@@ -54,7 +54,7 @@ def worker_environments(seen: Survey, settings: Settings, environment: Environme
 
 
 def _workers_on(gpu: Gpu, seen: Survey, settings: Settings, *, cores: int) -> int:
-    """The setting's number; without it one, or two where one process could not feed the GPU.
+    """How many processes to run on it: the setting's number, else one, or two if one could not feed it.
 
     Because of the GIL a process prepares and answers at most about 66,000 texts/s of 160 tokens; only small
     networks on the largest GPUs compute faster (docs/lab/end-to-end.md).

@@ -120,7 +120,7 @@ class WorkerProcess:
                     self._command(owner),
                     stdin=theirs.fileno(),
                     env=self._environment,
-                    process_group=0,  # Ctrl-C in a terminal is for the parent alone, which forwards it
+                    process_group=0,  # Ctrl-C in a terminal reaches only the parent, which forwards it
                 )
             theirs.close()
             self.num_starts += 1

@@ -1,4 +1,4 @@
-"""Configures logging: lines for people or JSON objects for machines, on stderr. Texts are never logged."""
+"""Configures logging: lines of text or JSON objects, on stderr. Texts are never logged."""
 
 import logging
 import sys
