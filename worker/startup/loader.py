@@ -42,7 +42,7 @@ def read_bundle(manifest: Manifest, settings: Settings) -> ModelBundle:
         model = read_model(directory, sha256=card.weights_sha256)
     if not model.head.include_prompt and any(card.prompts.values()):
         raise ModelError(
-            "the model excludes prompts from pooling, but its manifest defines some; remove them from the manifest"
+            "the model excludes prompts from pooling, but its manifest defines some; remove them there"
         )
     tokenizer = Tokenizer(model.transformer, max_tokens=model.max_text_tokens, lower_case=model.do_lower_case)
     return ModelBundle(model=model, tokenizer=tokenizer, fingerprint=_fingerprint(model))
