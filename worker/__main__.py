@@ -1,4 +1,4 @@
-"""Runs the `worker` command, also as `python -m worker`; says what to install where extras are missing."""
+"""Runs the `worker` command, also as `python -m worker`; says what to install if extras are missing."""
 
 import sys
 

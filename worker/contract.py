@@ -35,7 +35,7 @@ class Handle(Protocol):
 
 
 class Backend(Protocol):
-    """One loaded network on one device, called from one thread only once it is constructed.
+    """One loaded network on one device, used by a single thread once it is constructed.
 
     `padded` determines the cost of a batch: longest text x number of texts if true, else the sum of lengths.
     A batch costs at most `max_batch_tokens` and has at most `max_batch_texts` texts, each of at most
@@ -61,4 +61,4 @@ class Backend(Protocol):
         """
 
     def close(self) -> None:
-        """Free the device; does nothing the second time."""
+        """Free the device; does nothing if it is closed already."""

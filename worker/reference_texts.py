@@ -1,4 +1,4 @@
-"""The texts behind golden vectors: unusual ones, many scripts, and lengths up to a model's longest."""
+"""The texts behind golden vectors: unusual ones, many scripts, and lengths up to a model's maximum."""
 
 _LONG = "Sediment cores from the delta record nine floods in the last two thousand years. " * 40
 _ODD = (

@@ -36,9 +36,7 @@ class Settings(BaseSettings):
     custom_model: Path | None = Field(
         default=None,
         validation_alias=_named("custom_model", "NIM_CUSTOM_MODEL"),
-        description=(
-            "a model of your own: a directory with an ONNX graph and a tokenizer, or the graph in it"
-        ),
+        description=("your own model: a directory with an ONNX graph and a tokenizer, or the graph in it"),
     )
     model: str = Field(
         default_factory=_model_name,
@@ -50,12 +48,12 @@ class Settings(BaseSettings):
     model_dir: Path | None = Field(
         default=None,
         validation_alias=_named("model_dir"),
-        description="directory to read the model's files from, whatever the model is called",
+        description="directory to read the model's files from, whatever the model's name",
     )
     served_model_name: str | None = Field(
         default=None,
         validation_alias=_named("served_model_name", "NIM_SERVED_MODEL_NAME"),
-        description="name producers ask for, if not the model's own",
+        description="name that producers use, if not the model's own",
     )
     redis_url: str = Field(
         default="redis://localhost:6379",
@@ -67,7 +65,7 @@ class Settings(BaseSettings):
         default=DEFAULT_PREFIX,
         min_length=1,
         validation_alias=_named("prefix"),
-        description="what all keys begin with; producers must use the same",
+        description="prefix of all keys; producers must use the same",
     )
 
     model_profile: str = Field(
@@ -87,8 +85,8 @@ class Settings(BaseSettings):
         default="rules",
         validation_alias=_named("policy", "EMBEDMILL_SELECTION_POLICY"),
         description=(
-            "`rules`, or `measured`: the profile that is fastest on this machine, measured at boot where "
-            "no measurement is kept"
+            "`rules`, or `measured`: the profile that is fastest on this machine, measured at boot if "
+            "no measurement is stored"
         ),
     )
     build_engines: Literal["never", "missing"] = Field(
@@ -102,12 +100,12 @@ class Settings(BaseSettings):
         default=177,
         ge=1,
         validation_alias=_named("mean_tokens"),
-        description="mean length of the texts over which profiles are measured, in tokens",
+        description="mean length in tokens of the texts that profiles are measured with",
     )
     lengths: Path | None = Field(
         default=None,
         validation_alias=_named("lengths"),
-        description="file of text lengths in tokens, one per line, to measure over instead",
+        description="file of text lengths in tokens, one per line, to measure with instead",
     )
     verify: Literal["always", "cached"] = Field(
         default="cached",
@@ -125,7 +123,7 @@ class Settings(BaseSettings):
     manifest_allow_unsafe: bool = Field(
         default=False,
         validation_alias=_named("manifest_allow_unsafe", "NIM_MANIFEST_ALLOW_UNSAFE"),
-        description="run a pinned profile even where it is incompatible",
+        description="run a pinned profile even if it is incompatible",
     )
     cpu_only: bool = Field(
         default=False,
@@ -169,7 +167,7 @@ class Settings(BaseSettings):
         default=64,
         ge=2,
         validation_alias=_named("max_jobs"),
-        description="most jobs held at once",
+        description="maximum number of jobs held at once",
     )
     max_tries: int = Field(
         default=3,
@@ -213,13 +211,13 @@ class Settings(BaseSettings):
         le=65535,
         validation_alias=_named("metrics_port", "NIM_HTTP_API_PORT"),
         description=(
-            "HTTP port for metrics and health, one per host; without it none is opened; the images set 8000"
+            "HTTP port for metrics and health, one per host; by default none is opened; the images set 8000"
         ),
     )
     metrics_host: str = Field(
         default="0.0.0.0",
         validation_alias=_named("metrics_host"),
-        description="address of that port",
+        description="address to serve metrics and health on",
     )
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(

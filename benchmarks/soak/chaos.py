@@ -204,7 +204,7 @@ async def _read(client: Client, entry: Entry, told: Told, expected: Expected) ->
 
 async def _check_letters(client: Client, num_jobs: int) -> int:
     """The texts that kill, and no others, are kept as dead letters; how many there were before they went."""
-    expected = {job.letter: job for job in map(Job, range(num_jobs)) if job.killers}
+    expected = {job.dead_letter: job for job in map(Job, range(num_jobs)) if job.killers}
     assert {letter.job for letter in await client.dead_letters()} == expected.keys()
     for name, job in expected.items():
         _, request = await client.dead_letter(name)

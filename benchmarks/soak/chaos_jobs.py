@@ -45,7 +45,7 @@ class Job:
         return [f"{KILLER} {self.n}"] if self.n % 3000 == 99 else []
 
     @property
-    def letter(self) -> str:
+    def dead_letter(self) -> str:
         """The dead letter that holds the killers."""
         return f"{self.name}-killers"
 

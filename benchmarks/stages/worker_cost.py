@@ -90,11 +90,11 @@ async def measure(
         connect(url) as client,
         subscribed(client, KEYS.notifications, lambda job: done.put_nowait(job.decode())),
     ):
-        outbox, coming = AutoPipeline(client), cycle(jobs)
-        await asyncio.gather(*(enqueue(outbox, next(coming)) for _ in range(arguments.in_flight)))
-        await keep_full(outbox, coming, done, WARM_UP_S)
+        pipeline, coming = AutoPipeline(client), cycle(jobs)
+        await asyncio.gather(*(enqueue(pipeline, next(coming)) for _ in range(arguments.in_flight)))
+        await keep_full(pipeline, coming, done, WARM_UP_S)
         before, server_s, started_s = report(process), cpu_s([server]), time.perf_counter()
-        num_texts = await keep_full(outbox, coming, done, arguments.seconds)
+        num_texts = await keep_full(pipeline, coming, done, arguments.seconds)
         after, seconds = report(process), time.perf_counter() - started_s
         costs = {
             name: (used - before["threads_s"].get(name, 0)) / num_texts * 1e6
@@ -102,15 +102,15 @@ async def measure(
         }
         server_us = (cpu_s([server]) - server_s) / num_texts * 1e6
     busy = (after["busy_s"] - before["busy_s"]) / seconds
-    told = ", ".join(f"{name} {cost:.2f}" for name, cost in sorted(costs.items()) if cost >= 0.05)
+    threads = ", ".join(f"{name} {cost:.2f}" for name, cost in sorted(costs.items()) if cost >= 0.05)
     return (
         f"{num_texts / seconds:,.0f} texts/s, device busy {busy:.0%}; us a text: "
-        f"worker {sum(costs.values()):.2f} ({told}), server {server_us:.2f}"
+        f"worker {sum(costs.values()):.2f} ({threads}), server {server_us:.2f}"
     )
 
 
 async def keep_full(
-    outbox: AutoPipeline, coming: Iterator[PreparedJob], done: asyncio.Queue[str], seconds: float
+    pipeline: AutoPipeline, coming: Iterator[PreparedJob], done: asyncio.Queue[str], seconds: float
 ) -> int:
     """Enqueue a job for each that is done, and remove its answer unread; how many texts were answered."""
     until_s, num_texts = time.perf_counter() + seconds, 0
@@ -119,16 +119,16 @@ async def keep_full(
         while not done.empty():
             ended.append(done.get_nowait())
         for job in ended:
-            outbox.post(("UNLINK", KEYS.result(job)))
+            pipeline.post(("UNLINK", KEYS.result(job)))
         new = [next(coming) for _ in ended]
-        await asyncio.gather(*(enqueue(outbox, job) for job in new))
+        await asyncio.gather(*(enqueue(pipeline, job) for job in new))
         num_texts += sum(job.num_texts for job in new)
     return num_texts
 
 
-async def enqueue(outbox: AutoPipeline, job: PreparedJob) -> None:
+async def enqueue(pipeline: AutoPipeline, job: PreparedJob) -> None:
     """Put it on the queue."""
-    await submit(outbox, KEYS, job, limits=_LIMITS, keep_result_s=60)
+    await submit(pipeline, KEYS, job, limits=_LIMITS, keep_result_s=60)
 
 
 def report(process: subprocess.Popen[str]) -> Any:

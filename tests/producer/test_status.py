@@ -14,7 +14,7 @@ from producer.errors import JobFailed, PayloadError
 from producer.queue.status import read_status
 from selection import with_failure
 from worker.settings import Settings
-from worker.startup.boot import survey
+from worker.startup.survey import survey
 from worker.telemetry.counters import Counters
 from worker.telemetry.events import JobEvent
 from worker.telemetry.worker_info import WorkerInfo

@@ -311,16 +311,16 @@ def test_failure_moves_to_the_next() -> None:
 
 
 def test_what_is_loaded_alike_fails_alike() -> None:
-    """A profile that differs in its name and its hardware only is not tried again; one that owes less is."""
+    """A profile that differs in its name and its hardware only is not tried again; a laxer one is."""
     facts, manifest = FACTS["h100-sxm-without-tensorrt"], MODELS["minilm"]
     choice = auto(facts, manifest, tags="backend=torch")
-    named, twin = (profile_named(manifest, name) for name in ("sm90-fp16-torch", "cuda-fp16-torch"))
-    assert all(each in choice.candidates for each in (named, twin))
+    named, alike = (profile_named(manifest, name) for name in ("sm90-fp16-torch", "cuda-fp16-torch"))
+    assert all(each in choice.candidates for each in (named, alike))
     after = with_failure(choice, named.id, "gave NaN")
-    assert (named in after.candidates, twin in after.candidates) == (False, False)
-    assert after.verdict(twin.id).reason == "is loaded exactly like sm90-fp16-torch, which failed: gave NaN"
+    assert (named in after.candidates, alike in after.candidates) == (False, False)
+    assert after.verdict(alike.id).reason == "is loaded exactly like sm90-fp16-torch, which failed: gave NaN"
     assert after.candidates[0].name == "sm90-bf16-torch"
-    lax = replace(manifest, profiles=(named, replace(twin, min_cosine=0.9)))
+    lax = replace(manifest, profiles=(named, replace(alike, min_cosine=0.9)))
     assert with_failure(auto(facts, lax), named.id, "gave NaN").selected == lax.profiles[1]
 
 

@@ -42,7 +42,7 @@ from worker.consumer.handback import hand_back
 from worker.consumer.leases import Claim, JobResult, Leases, NewDeadLetter
 from worker.jobs.handler import JobHandler, Mark
 from worker.jobs.pipeline import RequestPipeline
-from worker.serving.app import serve, serving
+from worker.serving.app import serve, served_model
 from worker.settings import Settings
 from worker.startup.boot import Booted
 from worker.supervisor.process import WorkerProcess
@@ -351,7 +351,7 @@ async def jobs(
     budget = Budget(max_tokens=1000, max_texts=1000, padded=False)
     batcher = Batcher(budget, dim=backend.dim)
     runner = Runner(backend, batcher, on_batch=lambda _: None, on_death=lambda _: None)
-    pipeline = RequestPipeline(serving(Settings(model=MODEL), found), found.tokenizer, cache=cache)
+    pipeline = RequestPipeline(served_model(Settings(model=MODEL), found), found.tokenizer, cache=cache)
     with ThreadPoolExecutor() as executor:
         yield JobHandler(pipeline, batcher, executor=executor, mark=mark, on_job=lambda _: None)
         batcher.close(BackendDead("the test is over"))

@@ -13,16 +13,16 @@ from worker.batching.packing import Budget, fill, pack
 from worker.batching.pending import Batch, Embedded, JobSlice, PendingJob, TextPositions, gather, settle
 from worker.contract import FloatArray, Tokens
 
-# With padding, texts are chosen from so many batches' worth: enough for similar lengths, cheap to sort.
+# With padding, texts are chosen from this many batches' worth: enough for similar lengths, cheap to sort.
 WINDOW_BATCHES = 8
 # Without padding, jobs with no more texts left than this go into the next batch whole.
 SMALL_TEXTS = 64
-# With padding, a job's own texts come first in its batches after so many turns; before, similar lengths do.
+# With padding, a job's own texts come first in its batches after this many turns, until then similar lengths.
 MAX_SHARED_TURNS = 4
 
 
 class Batcher:
-    """Takes jobs from the event loop and gives batches to the runner's thread.
+    """Takes jobs from the event loop and passes batches to the runner's thread.
 
     Jobs take turns at being the one a batch is built around, so that a large job cannot monopolise the
     device. Among J jobs, one whose texts fill B batches by themselves is done within
@@ -38,7 +38,7 @@ class Batcher:
         self._unanswered: set[PendingJob] = set()
         self._coalescer = Coalescer()
         self._num_arrived = 0
-        self._num_batched = 0  # texts in batches that the runner has not given back
+        self._num_batched = 0  # texts in batches that the runner has not answered
         self._drained: list[asyncio.Future[None]] = []
         self._changed = threading.Condition()
         self._closed: BaseException | None = None
@@ -126,7 +126,7 @@ class Batcher:
         self._settle(batch, done)
 
     def close(self, error: BaseException) -> None:
-        """Give out no more batches; every unanswered job, and every later one, fails with `error`."""
+        """Hand out no more batches; every unanswered job, and every later one, fails with `error`."""
         with self._changed:
             self._closed = error
             self._jobs.clear()
@@ -142,7 +142,7 @@ class Batcher:
         return parts
 
     def _in_order(self) -> list[JobSlice]:
-        """The first waiting texts of jobs: the head's, then those of small jobs, then of the oldest."""
+        """The first waiting texts of jobs: the head's, then those of small jobs, then those of the oldest."""
         head = self._jobs[0]
         others = [job for job in self._jobs if job is not head and not job.future.done()]
         others.sort(key=lambda job: (job.num_waiting > SMALL_TEXTS, job.arrival))
@@ -163,9 +163,9 @@ class Batcher:
         chosen[pack(lengths, budget=self.budget, num_first=num_first)] = True
         parts: list[JobSlice] = []
         start = 0
-        for job, its_lengths in window:
-            picked = chosen[start : start + len(its_lengths)]
-            start += len(its_lengths)
+        for job, job_lengths in window:
+            picked = chosen[start : start + len(job_lengths)]
+            start += len(job_lengths)
             if picked.any():
                 parts.append((job, job.waiting[picked]))
         return parts
@@ -185,12 +185,12 @@ class Batcher:
                 return
 
     def _answered(self, batch: Batch) -> list[list[Recipient]]:
-        """Note that the batch is answered; for each part, which other jobs get its answers."""
+        """Mark the batch as answered; returns which other jobs get the answers of each part."""
         with self._changed:
             return [self._coalescer.answered(job, positions) for job, positions in batch.parts]
 
     def _settle(self, batch: Batch, done: Sequence[PendingJob]) -> None:
-        """Wake the jobs that are done, and the batch is no longer on the device."""
+        """Wake the jobs that are done, and stop counting the batch as on the device."""
         settle([(job.future, job.embedded) for job in done])
         with self._changed:
             self._num_batched -= len(batch)

@@ -33,7 +33,7 @@ class Coalescer:
         """Register the job; its texts that are in a batch of another job are coalesced with those."""
         # Set operations on keys, each one pass in C: a job without duplicates pays next to nothing.
         if not self._wanted.isdisjoint(job.position_of):
-            coalesced = self._pair(job, job.position_of.keys() & self._wanted)
+            coalesced = self._link(job, job.position_of.keys() & self._wanted)
             if coalesced:
                 job.coalesce(np.array(coalesced, dtype=np.intp))
         self._wanted.update(job.position_of)
@@ -54,7 +54,7 @@ class Coalescer:
         return kept
 
     def answered(self, job: PendingJob, positions: Indices) -> list[Recipient]:
-        """Note that these texts are answered, here and in the jobs that get the same answers."""
+        """Mark these texts as answered, here and in the jobs that get the same answers."""
         job.answer(positions)
         recipients: list[Recipient] = []
         if not job.duplicates:
@@ -69,7 +69,7 @@ class Coalescer:
         return recipients
 
     def leave(self, job: PendingJob) -> list[PendingJob]:
-        """Forget the job; returns the jobs whose texts wait again, since a batch of this job had them."""
+        """Remove the job; returns the jobs whose texts wait again, having been in a batch of this job."""
         del self._jobs[job]
         self._wanted.difference_update(job.position_of)
         if not job.duplicates:
@@ -96,8 +96,8 @@ class Coalescer:
         for other, its_positions in _by_job(others):
             other.coalesce(its_positions)
 
-    def _pair(self, job: PendingJob, keys: set[Hashable]) -> list[int]:
-        """Link texts to their equals in other jobs; the positions of those that are in a batch already."""
+    def _link(self, job: PendingJob, keys: set[Hashable]) -> list[int]:
+        """Link texts to equal ones in other jobs; returns the positions of those already in a batch."""
         waiting, answered = int(TextState.WAITING), int(TextState.ANSWERED)
         in_batch = []
         for other in self._jobs:
@@ -119,7 +119,7 @@ class Coalescer:
 
 
 def _by_job(members: Iterable[tuple[PendingJob, int]]) -> list[tuple[PendingJob, Indices]]:
-    """Positions grouped by their job, jobs in the order of their first."""
+    """Group positions by job, in the order in which the jobs first appear."""
     grouped: dict[PendingJob, list[int]] = {}
     for job, position in members:
         grouped.setdefault(job, []).append(position)

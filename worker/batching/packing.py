@@ -44,7 +44,7 @@ def fill(
 
     For backends whose cost is the sum of tokens, so that texts may keep their order. The head, whose turn it
     is, gets half of the tokens or all it needs, and whatever the others leave over; always at least one text,
-    which goes alone if it is larger than the budget. The others are asked in turn until one does not fit
+    which goes alone if it is larger than the budget. The others follow in turn until one does not fit
     whole.
     """
     counts = [max(1, _fitting(head, budget.max_tokens // 2, budget.max_texts))]
@@ -67,7 +67,7 @@ def _fitting(lengths: npt.NDArray[np.int32], max_tokens: int, max_texts: int) ->
 
 def _ascending(lengths: npt.NDArray[np.int32]) -> Indices:
     """Positions sorted by length, stable."""
-    # NumPy's radix sort is for 16 bits only, and ten times as fast for the texts of eight batches.
+    # NumPy's radix sort handles 16 bits only, but is ten times as fast for the texts of eight batches.
     fits = lengths.max() <= np.iinfo(np.uint16).max
     return np.argsort(lengths.astype(np.uint16) if fits else lengths, kind="stable")
 

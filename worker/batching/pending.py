@@ -19,11 +19,11 @@ _Outcome = TypeVar("_Outcome")
 
 
 class TextState(IntEnum):
-    """Where a text of a pending job stands. Every text is answered once, and nothing follows that."""
+    """The state of a text of a pending job. Every text is answered once, which is final."""
 
     WAITING = 0  # in no batch
     BATCHED = 1  # in a batch of its own job
-    COALESCED = 2  # an equal text of another job is in a batch, whose answer is for both
+    COALESCED = 2  # an equal text of another job is in a batch, whose answer serves both
     ANSWERED = 3  # with a vector or a failure
 
 
@@ -66,7 +66,7 @@ class PendingJob:
     arrival: int = 0
     failures: list[TextFailure] = field(default_factory=list)
     num_coalesced: int = 0
-    _waiting: Indices | None = None  # None: not searched since `states` changed
+    _waiting: Indices | None = None  # None: outdated, as `states` has changed
 
     @classmethod
     def of(cls, tokens: Tokens, *, dim: int, position_of: TextPositions | None) -> Self:
@@ -105,7 +105,7 @@ class PendingJob:
         waiting, count = self.waiting, len(positions)
         self.states[positions] = _BATCHED
         self.num_waiting -= count
-        # Without padding it is the first of those that wait, and the others are known without a search.
+        # Without padding a batch takes the first waiting texts, so the others are known without a search.
         from_front = self.num_waiting == 0 or positions[-1] == waiting[count - 1]
         self._waiting = waiting[count:] if from_front else None
 
@@ -122,7 +122,7 @@ class PendingJob:
         self._waiting = None
 
     def answer(self, positions: Indices) -> None:
-        """Note that texts in a batch, of this job or another, are answered; their rows are written after."""
+        """Mark texts in a batch, of this job or another, as answered; their rows are written later."""
         self.states[positions] = _ANSWERED
 
     def write(self, positions: Indices, rows: FloatArray, finite: npt.NDArray[np.bool_]) -> bool:
@@ -164,7 +164,7 @@ class Duplicates:
 def settle(outcomes: Sequence[tuple[asyncio.Future[_Outcome], _Outcome | BaseException]]) -> None:
     """Set the outcomes of futures of one event loop, from any thread; futures that are done are left alone.
 
-    All at once, since each call wakes the loop, and then the two threads compete for the interpreter.
+    In one call, since each call wakes the event loop, whose thread then competes for the GIL.
     """
 
     def answer() -> None:

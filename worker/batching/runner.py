@@ -59,7 +59,7 @@ class Runner:
     def _run(self) -> None:
         try:
             self._loop()
-        except BaseException as error:  # the batch edge: the thread never ends unnoticed
+        except BaseException as error:  # the batches' error boundary: the thread never ends unnoticed
             dead = error if isinstance(error, BackendDead) else BackendDead(f"the backend failed: {error!r}")
             self._batcher.close(dead)
             self._on_death(dead)
@@ -92,12 +92,12 @@ class Runner:
         self._deliver(batch, self._finite(batch, vectors), started_s)
 
     def _collect_all(self) -> None:
-        """Batches are collected in the order of their launch, so before another is launched and collected."""
+        """Collect all batches in flight: handles must be collected in the order of their launch."""
         while self._in_flight:
             self._collect_oldest()
 
     def _finite(self, batch: Batch, vectors: FloatArray) -> FloatArray:
-        """The vectors; rows that are not finite are computed again alone, as batch-mates may be at fault."""
+        """Recompute rows that are not finite, each alone, as other texts in the batch may be at fault."""
         if len(batch) == 1 or all_finite(vectors):
             return vectors
         suspects = np.flatnonzero(~np.isfinite(vectors).all(axis=1))

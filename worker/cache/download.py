@@ -51,12 +51,12 @@ def requested_manifests(
 
 
 def download(manifest: Manifest, settings: Settings) -> Downloaded:
-    """Download a model unless it is in the cache already, and read it; a damaged one is downloaded again.
+    """Download a model unless it is cached already, and check it; a damaged one is downloaded again.
 
     Raises ModelError.
     """
     card = manifest.model
-    # From the hub where possible: a cache that is moved to another host cannot refer to packages of this one.
+    # Prefer the hub: a cache that is moved to another host cannot refer to packages of this one.
     sources = [source for source in card.sources if source.startswith("hf:")] or card.sources
     hub = settings.cache_path / "hub"
     directory = locate(sources, cache=hub, offline=settings.offline)
@@ -87,7 +87,7 @@ def _has_source(manifest: Manifest) -> bool:
 
 
 def _with_profile(requested: str, known: Iterable[Manifest]) -> Manifest:
-    """The model with the profile of this id, which may be followed by its name as printed, `id (name)`."""
+    """The manifest with the profile of this id, which may be followed by its name as in `id (name)`."""
     profile_id = requested.strip().partition(" ")[0]
     for manifest in known:
         if any(profile.id == profile_id for profile in manifest.profiles):

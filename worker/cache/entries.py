@@ -11,15 +11,15 @@ from selection import Manifest
 from selection.manifests.catalog import manifests
 from worker.storage.records import RecordOwner, read_record
 
-CacheNames = Mapping[str, str]
+_ModelNames = Mapping[str, str]  # by repository on the hub
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One thing that is kept or removed as a whole.
+    """One item in the cache, kept or removed as a whole.
 
     `path` is its folder or file, `parts` are all of its files if there are several. `model` and `profile` are
-    empty if the entry does not say. `age_s` counts from the last time any of it was written.
+    empty if unknown. `age_s` counts from the last write to any of it.
     """
 
     kind: str
@@ -32,7 +32,7 @@ class Entry:
 
 
 class _Owned(msgspec.Struct, frozen=True):
-    """Golden vectors and verification records, as far as they say whose they are."""
+    """The owner that golden vectors and verification records name."""
 
     owner: RecordOwner = RecordOwner()
 
@@ -43,7 +43,7 @@ class _MeasurementKey(msgspec.Struct, frozen=True):
 
 
 class _Measured(msgspec.Struct, frozen=True):
-    """A measurement, as far as it says of what."""
+    """The model and profile that a measurement names."""
 
     key: _MeasurementKey = _MeasurementKey()
 
@@ -53,7 +53,7 @@ class _PlanDescription(msgspec.Struct, frozen=True):
 
 
 def cache_entries(cache: Path) -> list[Entry]:
-    """Every entry of ours in the cache, by kind and then by name; other files are ignored."""
+    """All entries that Embedmill made in the cache, by kind, then by name; other files are ignored."""
     known = manifests()
     profiles = {profile.id: (each.model.name, profile.name) for each in known for profile in each.profiles}
     return [
@@ -71,7 +71,7 @@ def hub_files(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.rglob("*")) if path.is_file() and not path.is_symlink())
 
 
-def _names_by_source(known: tuple[Manifest, ...]) -> CacheNames:
+def _names_by_source(known: tuple[Manifest, ...]) -> _ModelNames:
     return {
         source.removeprefix("hf:").partition("@")[0]: each.model.name
         for each in known
@@ -80,7 +80,7 @@ def _names_by_source(known: tuple[Manifest, ...]) -> CacheNames:
     }
 
 
-def _models(hub: Path, names: CacheNames) -> Iterator[Entry]:
+def _models(hub: Path, names: _ModelNames) -> Iterator[Entry]:
     for folder in sorted(hub.glob("models--*")):
         repository = folder.name.removeprefix("models--").replace("--", "/")
         files = tuple(hub_files(folder))
@@ -90,8 +90,8 @@ def _models(hub: Path, names: CacheNames) -> Iterator[Entry]:
 def _owned(folder: Path, kind: str, known: tuple[Manifest, ...]) -> Iterator[Entry]:
     for path in sorted(folder.glob("*.json")):
         owner = (read_record(path, _Owned) or _Owned()).owner
-        called = owner.model
-        model = next((each.model.name for each in known if called and each.model.is_called(called)), called)
+        name = owner.model
+        model = next((each.model.name for each in known if name and each.model.is_called(name)), name)
         yield _entry(kind, path, model=model, profile=owner.profile)
 
 

@@ -33,7 +33,7 @@ def remove_entries(
     SettingsError if a file cannot be removed.
     """
     kept = {name.lower() for name in keep_models}
-    chosen = [each for each in entries if each.age_s >= older_than_s and not _called(each.model, kept)]
+    chosen = [each for each in entries if each.age_s >= older_than_s and not _is_named(each.model, kept)]
     removed: list[Entry] = []
     in_use: list[Entry] = []
     with ExitStack() as locks:
@@ -47,7 +47,7 @@ def remove_entries(
     return Pruned(removed=tuple(removed), in_use=tuple(in_use))
 
 
-def _called(model: str, names: Collection[str]) -> bool:
+def _is_named(model: str, names: Collection[str]) -> bool:
     return bool({model.lower(), model.lower().rpartition("/")[2]} & set(names)) if model else False
 
 

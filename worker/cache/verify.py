@@ -1,4 +1,4 @@
-"""Integrity checks of the cache: is every entry what was written there?"""
+"""Checks the integrity of the cache: is every entry still what was written?"""
 
 import hashlib
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ def faults(entry: Entry) -> list[str]:
 
 
 def _model_faults(folder: Path) -> Iterator[str]:
-    """The hub names files by their hashes; files with other names are opened instead."""
+    """Check files that the hub named by their hashes against these; open the others."""
     for link in sorted(folder.glob("snapshots/**/*")):
         if link.is_symlink() and not link.exists():
             yield f"{link} is a broken link; download the model again"
@@ -42,7 +42,7 @@ def _model_faults(folder: Path) -> Iterator[str]:
         if path.suffix == ".incomplete":
             yield f"{path} is from an interrupted download; download the model again, or remove the file"
         elif path.parent.name == "blobs" and _hash(path) not in (None, path.name):
-            yield f"{path} is damaged: its hash is not its name; remove it and download the model again"
+            yield f"{path} is damaged: its hash differs from its name; remove it and download the model again"
         elif path.suffix == ".safetensors":
             try:
                 SafetensorsFile(path)

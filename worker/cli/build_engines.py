@@ -37,7 +37,7 @@ from worker.startup.survey import Survey, survey
 def build_engines_command(capabilities: tuple[str, ...], **options: Any) -> None:
     """Build a model's TensorRT plans ahead of time.
 
-    Without --capability those that a worker on this machine would use. They are kept in the cache.
+    Without --capability, builds those that a worker on this machine would use. Plans are kept in the cache.
     """
     settings = settings_from(options)
     with bar_for_each() as on_start:
@@ -49,7 +49,7 @@ def build_engines_command(capabilities: tuple[str, ...], **options: Any) -> None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildTarget:
-    """A profile, and a GPU of this machine or the capability of others to build its plan for."""
+    """A profile, and the GPU of this machine or the compute capability to build its plan for."""
 
     profile: Profile
     gpu: Gpu | None = None
@@ -58,7 +58,7 @@ class BuildTarget:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuildOutcome:
-    """The result for one profile: a plan in the cache, or the reason why there is none."""
+    """The result for one profile: a plan in the cache, or the reason why it failed."""
 
     profile: Profile
     plan: CachedPlan | None
@@ -66,15 +66,15 @@ class BuildOutcome:
 
     @property
     def line(self) -> str:
-        """The outcome as a line for people."""
+        """The outcome as one line of text."""
         if self.plan is None:
             return f"{self.profile.name}: failed: {self.failure}"
-        what, size = self.plan.spec.plan, format_bytes(self.plan.path.stat().st_size)
+        spec, size = self.plan.spec.plan, format_bytes(self.plan.path.stat().st_size)
         how = f"built in {self.plan.seconds:.0f} s" if self.plan.seconds else "already built"
-        capability = "{}.{}".format(*what.capability)
+        capability = "{}.{}".format(*spec.capability)
         return (
-            f"{self.profile.name}: {how}, {size} for capability {capability} with {what.library} "
-            f"{what.version}: {self.plan.path}"
+            f"{self.profile.name}: {how}, {size} for capability {capability} with {spec.library} "
+            f"{spec.version}: {self.plan.path}"
         )
 
 
@@ -83,11 +83,11 @@ def build_engines(
 ) -> Iterator[BuildOutcome]:
     """Build the missing plans one after the other, and yield the outcome of each.
 
-    `on_start` is called with each profile and returns what is called with its progress. Raises ProfileError
+    `on_start` is called with each profile and returns the callback for its progress. Raises ProfileError
     if there is nothing to build, SettingsError for a malformed capability, ModelError.
     """
     seen = survey(settings.model_copy(update={"build_engines": "missing", "policy": "rules"}))
-    targets = _elsewhere(seen, settings, capabilities) if capabilities else _here(seen)
+    targets = _targets_for(seen, settings, capabilities) if capabilities else _local_targets(seen)
     bundle = read_bundle(seen.manifest, settings)
     for target in targets:
         try:
@@ -98,7 +98,7 @@ def build_engines(
             yield BuildOutcome(profile=target.profile, plan=plan)
 
 
-def _here(seen: Survey) -> list[BuildTarget]:
+def _local_targets(seen: Survey) -> list[BuildTarget]:
     """The best-ranked profile of each precision for the first GPU: what a worker here would try."""
     choice = seen.choice
     fits = [
@@ -132,7 +132,7 @@ def _refusal(seen: Survey) -> str:
     return next(filter(None, reasons), "its manifest has no such profile")
 
 
-def _elsewhere(seen: Survey, settings: Settings, capabilities: Sequence[str]) -> list[BuildTarget]:
+def _targets_for(seen: Survey, settings: Settings, capabilities: Sequence[str]) -> list[BuildTarget]:
     """The profiles made for exactly these capabilities, in every precision."""
     wanted = [_capability(text) for text in capabilities]
     named = settings.model_profile.strip().lower()
@@ -156,7 +156,9 @@ def _elsewhere(seen: Survey, settings: Settings, capabilities: Sequence[str]) ->
 def _capability(text: str) -> Capability:
     major, dot, minor = text.strip().partition(".")
     if not (dot and major.isdecimal() and minor.isdecimal()):
-        raise SettingsError(f"--capability: {text!r:.60} is not a compute capability; write for example 8.9")
+        raise SettingsError(
+            f"--capability: {text!r:.60} is not a compute capability; write, for example, 8.9"
+        )
     return int(major), int(minor)
 
 

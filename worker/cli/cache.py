@@ -22,7 +22,7 @@ def _age_s(_context: click.Context, _parameter: click.Parameter, value: str | No
         return None
     found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*(d|h|min|s)?", value)
     if found is None:
-        raise click.BadParameter(f"{value!r:.40} is not an age; write for example 30d, 12h, 90min or 45s")
+        raise click.BadParameter(f"{value!r:.40} is not an age; write, for example, 30d, 12h, 90min or 45s")
     return float(found[1]) * _UNITS_S[found[2] or "d"]
 
 
@@ -60,9 +60,9 @@ def cache_list_command(layout: str) -> None:
 @click.option("--keep-model", "keep_models", multiple=True, help="Keep this model's entries; repeatable.")
 @click.option("--dry-run", is_flag=True, help="Show what would be removed, and remove nothing.")
 def cache_prune_command(older_than_s: float | None, keep_models: tuple[str, ...], dry_run: bool) -> None:
-    """Remove entries, but none that running workers use.
+    """Remove entries, except those that running workers use.
 
-    All of them can be downloaded or made again.
+    Removed entries can be downloaded or made again.
     """
     if older_than_s is None and not keep_models:
         raise click.UsageError("name the entries to remove with --older-than, --keep-model or both")

@@ -1,4 +1,4 @@
-"""`worker check`: whether a worker would serve on this machine."""
+"""`worker check`: checks whether a worker can serve on this machine."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from worker.cli.options import model_options
 def check_command(**options: Any) -> None:
     """Check that a worker can serve on this machine.
 
-    Selects, loads and verifies a profile as `run` does, then exits: with status 0 if it can serve.
+    Selects, loads and verifies a profile as `run` does, then exits, with status 0 if it can serve.
     """
     settings = settings_from(options)
     from worker.startup.boot import boot

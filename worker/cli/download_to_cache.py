@@ -1,4 +1,4 @@
-"""`worker download-to-cache`: models fetched where there is a network, for workers that have none."""
+"""`worker download-to-cache`: downloads models ahead of time, for workers without a network."""
 
 import click
 
@@ -19,7 +19,7 @@ from worker.cli.entry import settings_from
 def download_to_cache_command(models: tuple[str, ...], profiles: tuple[str, ...], every: bool) -> None:
     """Download models for workers without a network.
 
-    Models go into the cache, and are loaded once to check them.
+    Models are stored in the cache, and loaded once to check them.
     """
     settings = settings_from({})
     from worker.cache.download import download, requested_manifests

@@ -1,4 +1,4 @@
-"""What all commands of `worker` share: settings from the environment, and errors as exit codes."""
+"""Shared by all `worker` commands: settings from the environment, and errors as exit codes."""
 
 from contextlib import AbstractContextManager
 from typing import Any
@@ -10,12 +10,12 @@ from worker.telemetry.logs import configure_logs
 
 
 def settings_from(options: dict[str, Any]) -> Settings:
-    """The settings, in which a command's options come before the environment; also configures logging."""
+    """Read the settings, with options overriding the environment, and configure logging."""
     settings = read_settings(**options)
     configure_logs(settings.log_level, jsonl=settings.jsonl_logging)
     return settings
 
 
 def errors_as_exit_codes() -> AbstractContextManager[None]:
-    """End the process at an error of ours with one line and a status: a ProfileError's own, else 1."""
+    """End the process at an Embedmill error with one line and a status: a ProfileError's own, else 1."""
     return exit_on_error(lambda error: error.exit_code if isinstance(error, ProfileError) else 1)

@@ -1,4 +1,4 @@
-"""`worker explain`: why which profile was selected."""
+"""`worker explain`: explains which profile is selected, and why."""
 
 from pathlib import Path
 from typing import Any

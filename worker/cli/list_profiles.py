@@ -1,4 +1,4 @@
-"""`worker list-profiles`: this machine, and what the model's profiles make of it."""
+"""`worker list-profiles`: shows this machine, and which of a model's profiles can run on it."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""The `worker` command; each subcommand has a file of its own, imported when it is needed."""
+"""The `worker` command; each subcommand has its own module, imported on demand."""
 
 from importlib import import_module
 from typing import Any
@@ -23,7 +23,7 @@ _ALIASES = {"list-model-profiles": "list-profiles"}  # NIM's name
 
 
 class _Commands(click.Group):
-    """Ends errors of ours with one line and an exit code, whatever the command."""
+    """Imports subcommands on demand, and turns Embedmill's errors into one line and an exit code."""
 
     def list_commands(self, context: click.Context) -> list[str]:
         return list(_COMMANDS)

@@ -1,4 +1,4 @@
-"""`worker measure`: how fast each profile is on this machine."""
+"""`worker measure`: measures how fast each profile is on this machine."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Options that several commands of `worker` have."""
+"""Options shared by several `worker` commands."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -22,10 +22,9 @@ class WorkerRates:
 
 
 class Rates:
-    """Keeps the readings within a window; a worker's time is that of its own clock."""
+    """Keeps the readings of the last seconds; a worker's times are from its own clock."""
 
-    def __init__(self, window_s: float = WINDOW_S) -> None:
-        self._window_s = window_s
+    def __init__(self) -> None:
         self._workers: dict[str, deque[WorkerRecord]] = {}
         self._queues: dict[str, deque[tuple[float, int]]] = {}
 
@@ -37,13 +36,13 @@ class Rates:
             records = self._workers[name]
             if not records or record.ready_for_s > records[-1].ready_for_s:
                 records.append(record)
-            while len(records) > 2 and record.ready_for_s - records[1].ready_for_s >= self._window_s:
+            while len(records) > 2 and record.ready_for_s - records[1].ready_for_s >= WINDOW_S:
                 records.popleft()
         self._queues = {queue.queue: self._queues.get(queue.queue, deque()) for queue in queues}
         for queue in queues:
             readings = self._queues[queue.queue]
             readings.append((now_s, queue.done))
-            while len(readings) > 2 and now_s - readings[1][0] >= self._window_s:
+            while len(readings) > 2 and now_s - readings[1][0] >= WINDOW_S:
                 readings.popleft()
 
     def jobs_per_s(self, queue: str) -> float | None:

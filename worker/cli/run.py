@@ -1,4 +1,4 @@
-"""`worker run`: the supervisor with its worker processes."""
+"""`worker run`: runs the supervisor and its worker processes."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""`worker run-one`: one worker process, as the supervisor starts it; not for people."""
+"""`worker run-one`: runs one worker process; only the supervisor starts it."""
 
 import asyncio
 import os

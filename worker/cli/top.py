@@ -46,7 +46,7 @@ _ONCE_S = 2.0  # between the two reads that a rate needs; workers publish their 
 def top_command(once: bool, as_json: bool, interval_s: float, **options: Any) -> None:
     """Show queues and workers live; press q to quit.
 
-    Reads Redis alone, so it works wherever Redis can be reached.
+    Reads Redis alone, so it works wherever Redis is reachable.
     """
     run_top(settings_from(options), once=once, as_json=as_json, interval_s=interval_s)
 
@@ -94,12 +94,12 @@ class Top:
             self._error = str(error)
 
     def screen(self, *, expand: bool = True) -> RenderableType:
-        """The screen for people, as wide as the terminal if `expand`."""
+        """The screen to print, as wide as the terminal if `expand`."""
         title = f"{self._prefix} at {redacted(self._redis_url)}, {time.strftime('%H:%M:%S')}"
         return screen(self._queues, self._rates, title=title, error=self._error, expand=expand)
 
     def json(self) -> list[dict[str, object]]:
-        """The same for programs."""
+        """The same as JSON values."""
         return queues_json(self._queues, self._rates)
 
 

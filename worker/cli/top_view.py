@@ -18,7 +18,7 @@ from worker.cli.rates import Rates
 def screen(
     queues: Sequence[QueueStatus], rates: Rates, *, title: str, error: str = "", expand: bool = True
 ) -> RenderableType:
-    """The whole screen, as wide as the terminal if `expand`; `error` says why it is out of date, if it is."""
+    """The whole screen, as wide as the terminal if `expand`; `error` says why it is out of date."""
     parts: list[RenderableType] = [_line(title, "dim")]
     if error:
         parts.append(_line(error, "bold red"))
@@ -38,7 +38,7 @@ def screen(
 
 
 def queues_json(queues: Sequence[QueueStatus], rates: Rates) -> list[dict[str, Any]]:
-    """The same for programs: the status of each queue and the record of each worker, with their rates."""
+    """The same as JSON values: the status of each queue and the record of each worker, with their rates."""
     return [
         {
             **asdict(queue),

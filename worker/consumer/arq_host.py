@@ -1,6 +1,6 @@
 """Hosts the consumer's loop in an arq Worker, which installs the signal handlers and owns the main task.
 
-This is all of arq that fits, and the only file that knows arq. arq's own loop claims jobs one by one, leaves
+Nothing else of arq fits, and no other file uses it. arq's own loop claims jobs one by one, leaves
 those of a dead worker locked until their timeout, lets a worker that lost its job write the result, and
 unpickles what it finds in Redis; on a signal it cancels its main task, which would strand the jobs of a claim
 in flight. arq is in maintenance mode, so replacing it must stay cheap.
@@ -15,7 +15,7 @@ from arq.worker import Worker
 class ArqHost:
     """Runs a coroutine as the main task of an arq worker; from its creation on, signals go to `on_signal`.
 
-    To be created in a running event loop. The signals are SIGINT and SIGTERM.
+    Create it in a running event loop. It handles SIGINT and SIGTERM.
     """
 
     def __init__(self, loop: Callable[[], Awaitable[None]], *, on_signal: Callable[[Signals], None]) -> None:
@@ -27,7 +27,7 @@ class ArqHost:
 
 
 class _HostedWorker(Worker):
-    """Never looks at Redis: `main` is what would."""
+    """Never reads Redis: only the overridden `main` would."""
 
     def __init__(self, loop: Callable[[], Awaitable[None]], on_signal: Callable[[Signals], None]) -> None:
         self._hosted_loop = loop
@@ -42,4 +42,4 @@ class _HostedWorker(Worker):
 
 
 async def _no_function(ctx: object) -> None:
-    """arq wants at least one function; jobs never run through arq."""
+    """arq requires at least one function; jobs never run through arq."""

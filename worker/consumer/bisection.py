@@ -7,7 +7,7 @@ range that was under test.
 from dataclasses import dataclass, replace
 from typing import Self
 
-KILLER_AFTER = 3  # deaths in a row of one text alone; twice may be chance, such as machines taken away
+KILLER_AFTER = 3  # deaths in a row while one text ran alone; two may be chance, such as preempted machines
 MAX_DEATHS = 64  # 43 suffice to find three killers among 4,096 texts, wherever they are
 
 
@@ -36,16 +36,16 @@ class Range:
         return cls(start, end)
 
 
-NOTHING = Range(0, 0)  # under test while the job runs but none of its texts: only the death is counted
+NOTHING = Range(0, 0)  # marked while none of the job's texts runs: a death is only counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bisection:
-    """What is known of a job that a worker held when it died.
+    """The state of the search for the texts of a job that kill workers.
 
-    Each text is one of `killers`, or in one range of `suspects` or of `cleared`, which a worker survived. A
-    range that killed is split and never joined again, since texts may kill only together. `lone_deaths` has a
-    text once for each death in a row while it ran alone.
+    Each text is in `killers`, in a range of `suspects`, or in a range of `cleared`, which a worker survived.
+    A range that killed a worker is split and never rejoined, since some texts kill only in combination.
+    `lone_deaths` lists a text once for each death in a row while it ran alone.
     """
 
     num_deaths: int = 0
@@ -70,30 +70,30 @@ class Bisection:
             return self
         return Bisection(num_deaths=self.num_deaths, suspects=(Range(0, num_texts),))
 
-    def survived(self, some: Range) -> "Bisection":
+    def survived(self, tested: Range) -> "Bisection":
         """The bisection after a worker survived these texts."""
         return replace(
             self,
-            lone_deaths=_without(self.lone_deaths, some),
-            suspects=tuple(one for one in self.suspects if one != some),
-            cleared=(*(one for one in self.cleared if one != some), some),
+            lone_deaths=_without(self.lone_deaths, tested),
+            suspects=tuple(span for span in self.suspects if span != tested),
+            cleared=(*(span for span in self.cleared if span != tested), tested),
         )
 
-    def died(self, some: Range) -> "Bisection":
-        """The bisection after a worker died while these texts were under test, of them or by chance."""
-        others = tuple(one for one in self.suspects if one != some)
+    def died(self, tested: Range) -> "Bisection":
+        """The bisection after a worker died with these texts under test, because of them or by chance."""
+        others = tuple(span for span in self.suspects if span != tested)
         after = replace(self, num_deaths=self.num_deaths + 1)
-        if len(some) == 0:
+        if len(tested) == 0:
             return after
-        after = replace(after, cleared=tuple(one for one in self.cleared if one != some))
-        if len(some) > 1:
-            return replace(after, suspects=some.halves() + others)
-        if self.lone_deaths.count(some.start) < KILLER_AFTER - 1:
-            return replace(after, lone_deaths=(*self.lone_deaths, some.start), suspects=(some, *others))
+        after = replace(after, cleared=tuple(span for span in self.cleared if span != tested))
+        if len(tested) > 1:
+            return replace(after, suspects=tested.halves() + others)
+        if self.lone_deaths.count(tested.start) < KILLER_AFTER - 1:
+            return replace(after, lone_deaths=(*self.lone_deaths, tested.start), suspects=(tested, *others))
         return replace(
             after,
-            killers=tuple(sorted({*self.killers, some.start})),
-            lone_deaths=_without(self.lone_deaths, some),
+            killers=tuple(sorted({*self.killers, tested.start})),
+            lone_deaths=_without(self.lone_deaths, tested),
             suspects=others,
         )
 
@@ -104,7 +104,7 @@ class Bisection:
         return {"deaths": self.num_deaths, "suspects": suspects, "killers": killers}
 
     def encode(self) -> str:
-        """One line, a few bytes per range."""
+        """Encode as one line, a few bytes per range."""
         parts = (self.killers, self.lone_deaths, self.suspects, self.cleared)
         return ";".join([str(self.num_deaths), *(",".join(map(str, part)) for part in parts)])
 
@@ -134,5 +134,5 @@ def _items(part: str) -> list[str]:
     return part.split(",") if part else []
 
 
-def _without(positions: tuple[int, ...], some: Range) -> tuple[int, ...]:
-    return tuple(at for at in positions if not some.start <= at < some.end)
+def _without(positions: tuple[int, ...], span: Range) -> tuple[int, ...]:
+    return tuple(at for at in positions if not span.start <= at < span.end)

@@ -1,4 +1,4 @@
-"""The consumer's loop: wakes up, reaps finished jobs, and claims as many as there is room for."""
+"""The consumer's loop: wakes up, reaps finished jobs, and claims as many new ones as fit."""
 
 import asyncio
 import time
@@ -16,7 +16,7 @@ from producer.contract import Failure, Keys
 from producer.errors import BackendDead
 from producer.transport.connect import end_tasks, subscribed
 from worker.consumer.arq_host import ArqHost
-from worker.consumer.failures import given_up
+from worker.consumer.failures import failure_if_exhausted
 from worker.consumer.heartbeat import Heartbeat
 from worker.consumer.leases import Claim, JobResult, Leases
 from worker.consumer.retry import retry_until_written
@@ -25,17 +25,18 @@ from worker.telemetry.observers import JobObserver
 
 log = structlog.stdlib.get_logger(__name__)
 
-# Runs a claimed job, given its payload or None if that is gone; gives None if the lease was lost.
+# Runs a claimed job, given its payload or None if that is gone; returns None if the lease was lost.
 JobFunction = Callable[[Claim, bytes | None], Awaitable[JobResult | None]]
 
 MIN_HELD_BYTES = 64 * 1024  # small jobs are claimed many at a time, however slow the last ones were
-STOP_S = 5.0  # a claim takes milliseconds unless Redis is gone
+STOP_S = 5.0  # a claim takes milliseconds unless Redis is unreachable
 _RETRY_BACKOFF = Backoff(first_s=0.5, max_s=30.0, jitter=(0.5, 1.5))
-IDLE_S = 0.25  # how long a lost wake-up message, or a lease that has expired, can go unnoticed
+IDLE_S = 0.25  # how long a lost wake-up message or an expired lease can go unnoticed
+_HORIZON_S = 2.0  # about as much work is claimed ahead as is done in this time
 
 
 class ConsumerState(Enum):
-    """RUNNING claims jobs and runs them, DRAINING only finishes what runs, STOPPING ends the loop."""
+    """RUNNING claims jobs and runs them, DRAINING only finishes running jobs, STOPPING ends the loop."""
 
     RUNNING = "running"
     DRAINING = "draining"
@@ -43,11 +44,12 @@ class ConsumerState(Enum):
 
 
 class Consumer:
-    """Claims jobs and runs them until told to stop.
+    """Claims jobs and runs them until it is stopped.
 
-    It holds as much work as it does in about `horizon_s`, at least two jobs, so that the next job is prepared
-    while the device computes, and other workers get their share of the queue. The first signal lets running
-    jobs finish within `grace_s`, a second one hands them back at once. To be created in a running event loop.
+    It holds about two seconds of work, and at least two jobs, so that the next job is
+    prepared while the device computes, and other workers get their share of the queue. After the first signal
+    running jobs may finish within `grace_s`; a second one hands them back at once. Create it in a running
+    event loop.
     """
 
     def __init__(
@@ -61,7 +63,6 @@ class Consumer:
         max_jobs: int,
         max_tries: int,
         grace_s: float,
-        horizon_s: float = 2.0,
     ) -> None:
         self._run_job = run_job
         self._redis = redis
@@ -71,7 +72,6 @@ class Consumer:
         self._max_jobs = max_jobs
         self._max_tries = max_tries
         self._grace_s = grace_s
-        self._horizon_s = horizon_s
         self._state = ConsumerState.RUNNING
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
@@ -88,7 +88,7 @@ class Consumer:
     async def run(self, heartbeat: Heartbeat) -> None:
         """Consume until a signal, or until cancelled; unfinished jobs are handed back without costing a try.
 
-        `heartbeat` renews the claims. Raises BackendDead if a job met it, and whatever else is a bug.
+        `heartbeat` renews the claims. Raises BackendDead if a job raised it, and any unexpected error.
         """
         self._heartbeat = heartbeat
         async with subscribed(self._redis, self._keys.wakeup, self._on_message):
@@ -100,22 +100,22 @@ class Consumer:
                 try:
                     await asyncio.shield(stopped)
                 finally:
-                    await asyncio.wait({stopped})  # a cancellation does not keep jobs from going back
+                    await asyncio.wait({stopped})  # even when cancelled, jobs are handed back first
         if not main.cancelled():
             main.result()
 
     def lease_lost(self, job: str) -> None:
         """Stop working on a job that another worker may run now."""
         log.warning("lease_lost", job=job)
-        self._observer.lease_lost(job)
+        self._observer.lease_lost()
         if job in self._tasks:
             self._tasks[job].cancel()
 
     async def _run_loop(self) -> None:
-        """Wake, reap, claim; after a claim that left jobs pending, the next turn does not wait."""
-        some_left = True
+        """Wake, reap, claim; after a claim that left jobs pending, the next iteration does not wait."""
+        more_expected = True
         while True:
-            if not some_left:
+            if not more_expected:
                 await self._wait_for_wakeup()
             self._wake.clear()
             self._reap()
@@ -123,7 +123,7 @@ class Consumer:
                 return
             if self._state is ConsumerState.DRAINING and not self._tasks:
                 return
-            some_left = await self._claim() if self._state is ConsumerState.RUNNING else False
+            more_expected = await self._claim() if self._state is ConsumerState.RUNNING else False
 
     async def _wait_for_wakeup(self) -> None:
         """Wait until a job ends, jobs are enqueued, the state changes, or it is time to claim in any case."""
@@ -133,7 +133,7 @@ class Consumer:
                 await self._wake.wait()
 
     def _reap(self) -> None:
-        """Forget finished tasks; BackendDead and bugs among their errors end the consumer."""
+        """Remove finished tasks; an error that one raised, BackendDead or a bug, ends the consumer."""
         for job, task in list(self._tasks.items()):
             if task.done():
                 del self._tasks[job]
@@ -141,14 +141,14 @@ class Consumer:
                     task.result()
 
     async def _claim(self) -> bool:
-        """Start what there is room for; True if something was claimed and more jobs are expected.
+        """Claim and start as many jobs as fit; True if any was claimed and more are expected.
 
-        A queue that was found empty is not looked at again because a job has ended here, only after a wake-up
-        message, and now and then since messages get lost and leases expire.
+        An empty queue is not polled whenever a job ends here, only after a wake-up message, and every
+        `IDLE_S` since messages get lost and leases expire.
         """
         if not self._jobs_expected and self._loop.time() < self._next_claim_s:
             return False
-        max_jobs, max_bytes = self._room()
+        max_jobs, max_bytes = self._capacity()
         if max_jobs == 0:
             return False
         self._jobs_expected = False  # before the claim: a wake-up message during it counts for the next
@@ -159,7 +159,7 @@ class Consumer:
             self._jobs_expected = True
             await asyncio.sleep(IDLE_S)
             return False
-        self._jobs_expected |= self._leases.some_left
+        self._jobs_expected |= self._leases.more_pending
         self._next_claim_s = self._loop.time() + IDLE_S
         for claim, payload in claims:
             self._claims[claim.job] = claim
@@ -167,11 +167,11 @@ class Consumer:
             self._tasks[claim.job] = asyncio.create_task(self._work(claim, payload), name=claim.job)
         return bool(claims) and self._jobs_expected
 
-    def _room(self) -> tuple[int, int]:
-        """How many jobs and bytes to claim now; 0 jobs if it is not worth a claim."""
+    def _capacity(self) -> tuple[int, int]:
+        """How many jobs and bytes to claim now; 0 jobs if a claim is not worth its cost."""
         max_jobs = self._max_jobs - len(self._tasks)
         held_bytes = sum(claim.num_bytes for claim in self._claims.values())
-        max_bytes = max(MIN_HELD_BYTES, self._bytes_per_s * self._horizon_s) - held_bytes
+        max_bytes = max(MIN_HELD_BYTES, self._bytes_per_s * _HORIZON_S) - held_bytes
         # Several at a time: a claim costs as much for one job as for many.
         if max_jobs < max(1, self._max_jobs // 8) or (len(self._tasks) >= 2 and max_bytes <= 0):
             return 0, 0
@@ -191,8 +191,8 @@ class Consumer:
             self._wake.set()
 
     async def _run_and_end(self, claim: Claim, payload: bytes | None) -> None:
-        """The job edge: whatever happens to the job, its owner writes exactly one ending."""
-        if (failure := given_up(claim, max_tries=self._max_tries)) is not None:
+        """The error boundary of a job: whatever happens, its owner writes exactly one outcome."""
+        if (failure := failure_if_exhausted(claim, max_tries=self._max_tries)) is not None:
             await self._fail(claim, failure, tries=claim.num_deaths or claim.tries - 1)
             return
         try:
@@ -207,7 +207,7 @@ class Consumer:
             await asyncio.shield(self._leases.release(claim, burn_try=False))
             raise
         except BackendDead:
-            raise  # as after any death, the parent hands back what the device held, or its lease expires
+            raise  # as after any crash, the parent hands the jobs back, or their leases expire
         except (RedisError, OSError, MemoryError) as error:
             log.warning("job_retried", job=claim.job, tries=claim.tries, error=str(error))
             pause_s = _RETRY_BACKOFF.pause_s(claim.tries)
@@ -233,14 +233,14 @@ class Consumer:
         await retry_until_written(lambda: self._leases.bury(claim, failure, tries=tries), claim.job)
 
     def _measure(self, claim: Claim) -> None:
-        """Update the smoothed bytes of text per second, by which `_room` limits the work that is held."""
+        """Update the moving average of bytes per second, from which `_capacity` limits the held work."""
         now_s = time.monotonic()
         rate = claim.num_bytes / max(now_s - self._last_done_s, 1e-3)
         self._last_done_s = now_s
         self._bytes_per_s += 0.2 * (rate - self._bytes_per_s)
 
     def _on_message(self, data: bytes) -> None:
-        """A message of the wake-up channel: jobs were enqueued or handed back, or a job was cancelled."""
+        """Handle a wake-up message: jobs were enqueued or handed back, or one was cancelled."""
         if data == b"+":
             self._jobs_expected = True
             self._wake.set()
@@ -263,10 +263,12 @@ class Consumer:
         self._wake.set()
 
     async def _hand_back(self, main: asyncio.Task[None]) -> None:
-        """Stop the loop and all jobs, and hand back what they have not handed back themselves."""
+        """Stop the loop and all jobs, and hand back those that are still claimed."""
         self._stop()
         await asyncio.wait({main}, timeout=STOP_S)
         await end_tasks(main, *self._tasks.values())
         with suppress(RedisError, OSError):
-            for claim in list(self._claims.values()):  # a task cancelled before its first step is silent
+            for claim in list(
+                self._claims.values()
+            ):  # a task cancelled before its first step releases nothing
                 await self._leases.release(claim, burn_try=False)

@@ -10,17 +10,17 @@ CODE = "killed_worker"
 _SUFFIX = "-killers"
 
 
-def given_up(claim: Claim, *, max_tries: int) -> Failure | None:
+def failure_if_exhausted(claim: Claim, *, max_tries: int) -> Failure | None:
     """The failure of a job that must not run again; None if it may."""
     if claim.bisection is not None and claim.bisection.exhausted:
         reason = (
             f"given up after {claim.num_deaths} deaths of workers that ran it alone, too many to find the "
-            "texts to blame; see `producer dead show`, and send fewer texts in a job"
+            "texts to blame; inspect it with `producer dead show`, and send fewer texts per job"
         )
     elif claim.tries > max_tries:
         reason = (
-            f"given up after {claim.tries - 1} tries that ended without a result; the logs of its workers "
-            "have the reasons (job_retried); run `producer dead requeue` once they are fixed"
+            f"given up after {claim.tries - 1} tries that ended without a result; see the reasons in "
+            "the workers' logs (job_retried), and run `producer dead requeue` once they are fixed"
         )
     else:
         return None
@@ -30,21 +30,21 @@ def given_up(claim: Claim, *, max_tries: int) -> Failure | None:
 def text_failures(job: str, killers: Iterable[int]) -> list[TextFailure]:
     """The failures of the texts at these indices, which kill workers."""
     reason = (
-        "workers died of it three times in a row while it ran alone; "
-        f"it is kept as dead letter {_dead_letter_id(job)}; change it or leave it out"
+        "it killed three workers in a row while it ran alone; "
+        f"it is kept as dead letter {_dead_letter_id(job)}; change the text or leave it out"
     )
     return [TextFailure(at, CODE, f"text {at}: {reason}") for at in killers]
 
 
 def dead_letter_of(job: str, request: Request, bisection: Bisection) -> NewDeadLetter:
-    """The job's killers as a request of their own, under an id made from the job's."""
+    """The dead letter that holds the job's killer texts, under an id derived from the job's."""
     killers = Request(
         model=request.model,
         texts=tuple(request.texts[at] for at in bisection.killers),
         options=request.options,
     )
     reason = (
-        f"workers died of these {len(bisection.killers)} of the {len(request.texts)} texts of job {job}; "
+        f"these {len(bisection.killers)} of the {len(request.texts)} texts of job {job} killed workers; "
         "inspect them with `producer dead show`, and requeue them once workers can run them"
     )
     return NewDeadLetter(
@@ -58,5 +58,5 @@ def dead_letter_of(job: str, request: Request, bisection: Bisection) -> NewDeadL
 
 
 def _dead_letter_id(job: str) -> str:
-    """A requeued dead letter whose texts kill again keeps its id."""
+    """Derive the id; a requeued dead letter whose texts kill again keeps its own."""
     return job if job.endswith(_SUFFIX) else job + _SUFFIX

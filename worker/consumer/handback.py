@@ -1,4 +1,4 @@
-"""Names of worker processes, and the jobs of a dead one handed back to the queue."""
+"""Names worker processes, and hands the jobs of a dead one back to the queue."""
 
 import os
 import socket

@@ -1,4 +1,4 @@
-"""Renews leases from a thread of its own, for as long as the worker's event loop responds."""
+"""Renews leases from a separate thread, for as long as the worker's event loop responds."""
 
 import asyncio
 import threading
@@ -26,11 +26,11 @@ async def _nothing(_: Redis) -> None:
 class Heartbeat:
     """Renews the held claims every third of a lease.
 
-    In a thread with a loop of its own, since a blocked event loop must not lose its leases at once; it stops
-    renewing when that loop has not responded for `max_silence_s`, since a hung worker must lose them.
-    `redis` is the thread's alone and closed with it. `on_lost` is called in the worker's loop with each job
-    whose lease is gone, `on_death` in the thread if that ends by anything but `close`, and `after_beat` in
-    the thread with its client.
+    Runs in a thread with its own event loop, so that a worker whose loop is briefly blocked keeps its leases,
+    and stops renewing once that loop has not responded for `max_silence_s`, so that a hung worker loses them.
+    `redis` is used only in the thread, and closed with it. `on_lost` is called in the worker's loop with each
+    job whose lease is gone, `on_death` in the thread if it ends by anything but `close`, and `after_beat` in
+    the thread, with its client, after each renewal.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Heartbeat:
         self._stop = asyncio.Event()  # of the thread's loop
         self._loop = asyncio.get_running_loop()
         self._thread_loop = asyncio.new_event_loop()
-        self._asked_loop_s: float | None = None
+        self._pinged_s: float | None = None
         self._renewed_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="embedmill-heartbeat", daemon=True)
         self._thread.start()
@@ -82,7 +82,7 @@ class Heartbeat:
                 del self._held[claim.job]
 
     def close(self) -> None:
-        """Take back the sign of life, then end the thread and its connection."""
+        """Remove the worker from the live workers, then end the thread and its connection."""
         with suppress(RuntimeError):  # the thread has died and closed its loop
             self._thread_loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(_CLOSE_S)
@@ -107,12 +107,12 @@ class Heartbeat:
                     await self._leases.leave(self._redis)
 
     async def _beat(self) -> None:
-        if self._asked_loop_s is None:
-            self._asked_loop_s = time.monotonic()
-            self._loop.call_soon_threadsafe(self._tick)
+        if self._pinged_s is None:
+            self._pinged_s = time.monotonic()
+            self._loop.call_soon_threadsafe(self._on_pong)
         silence_s = self._loop_silence_s()
         if silence_s > self._max_silence_s:
-            log.error("event_loop_silent", seconds=round(silence_s), consequence="its leases run out")
+            log.error("event_loop_silent", seconds=round(silence_s), consequence="its leases expire")
             return
         with self._lock:
             held = list(self._held.values())
@@ -123,18 +123,18 @@ class Heartbeat:
             log.warning("leases_not_renewed", error=str(error))
             return
         self._renewed_s = time.monotonic()
-        # A job that has just been finished is gone too, and held until the worker's loop has read the reply:
-        # a lease is lost if it is gone and held at two beats.
+        # The lease of a job that has just finished is gone too, and its claim is held until the worker's loop
+        # has read the reply: a lease counts as lost if it is gone and its claim held at two beats in a row.
         misses = {claim: self._misses.get(claim, 0) + 1 for claim in held if claim.job in lost}
         for claim, num_misses in misses.items():
             if num_misses == 2:
                 self._loop.call_soon_threadsafe(self._on_lost, claim.job)
         self._misses = misses
 
-    def _tick(self) -> None:
-        self._asked_loop_s = None
+    def _on_pong(self) -> None:
+        self._pinged_s = None
 
     def _loop_silence_s(self) -> float:
-        """How long the worker's loop has owed a response; 0 if it owes none, as during a renewal."""
-        asked_s = self._asked_loop_s
-        return 0.0 if asked_s is None else time.monotonic() - asked_s
+        """How long the worker's loop has left a ping unanswered; 0 if none is outstanding."""
+        pinged_s = self._pinged_s
+        return 0.0 if pinged_s is None else time.monotonic() - pinged_s

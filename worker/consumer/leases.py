@@ -2,8 +2,8 @@
 
 Each step is one script on the queue's keys and on the server's clock. A job is pending (in the zset
 `pending`) or leased (in the zset `leases`, until the time in its score). The next claim of any worker makes
-jobs with expired leases pending again. The owner's token in the job's hash fences every ending: a worker that
-lost the lease writes nothing. A job that pauses before its next try is a lease without an owner.
+jobs with expired leases pending again. The owner's token in the job's hash fences every outcome: a worker
+that lost its lease writes nothing. A job that pauses before its next try is a lease without an owner.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -28,9 +28,9 @@ from producer.queue.scripts import (
 from producer.transport.autopipeline import AutoPipeline
 from worker.consumer.bisection import Bisection, Range
 
-_PRESENCE_LEASES = 4  # how many leases long a worker counts as alive after its last sign of life
-_MAX_REQUEST_BYTES = 64 * 1024  # of texts: requests up to this total come with their claims
-_REQUEST = 6  # its index in a claim's row
+_PRESENCE_LEASES = 4  # a worker counts as alive for this many lease lengths after its last renewal
+_MAX_REQUEST_BYTES = 64 * 1024  # claims include their requests up to this total
+_REQUEST = 6  # index of the request in a claim's row
 MAX_DEAD = 1000
 MAX_DEAD_BYTES = 256 * 1024 * 1024
 MAX_REASON_CHARS = 1000
@@ -38,9 +38,9 @@ MAX_REASON_CHARS = 1000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A job that is ours until its lease expires; `tries` includes this one, but none that a death ended.
+    """A leased job, ours until the lease expires; `tries` counts this try, but none that a death ended.
 
-    `bisection` is what is known of a job that a worker held when it died; None for all others.
+    `bisection` is the state of the search for killer texts if a worker died while it held the job, else None.
     """
 
     job: str
@@ -59,7 +59,7 @@ class Claim:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewDeadLetter:
-    """Some texts of a job as a dead letter of their own: its id, its encoded request, and the reason."""
+    """A dead letter to write for some texts of a job: its id, its encoded request, and the reason."""
 
     job: str
     request: bytes
@@ -71,7 +71,7 @@ class NewDeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """A job's encoded reply or failure, and the dead letter to keep of it, if any."""
+    """A job's encoded reply or failure, and the dead letter to keep with it, if any."""
 
     payload: bytes
     dead_letter: NewDeadLetter | None = None
@@ -97,40 +97,41 @@ class Leases:
         self._describe = describe
         self._held: set[str] = set()
         self._claim_failed = False
-        self.some_left = True  #: False if the last claim left no job pending
+        self.more_pending = True  #: False if the last claim left no job pending
 
     async def claim(self, max_jobs: int, max_bytes: int) -> list[tuple[Claim, bytes | None]]:
         """Claim the next jobs, with their requests; at least one if any is pending, however large."""
-        # Redis may have run a claim whose reply was lost: then jobs are leased to us that we know nothing of.
+        # If the reply to a claim was lost, Redis may have leased us jobs that we do not know of.
         if self._claim_failed:
             await self._eval(RETURN_STRAYS, self._worker, *self._held)
         self._claim_failed = True
         lease = (str(self._lease_ms), str(_PRESENCE_LEASES * self._lease_ms))
         bounds = (str(max_jobs), str(max_bytes))
-        some_left, rows = await self._eval(CLAIM, self._worker, *bounds, *lease, str(_MAX_REQUEST_BYTES))
+        more_pending, rows = await self._eval(CLAIM, self._worker, *bounds, *lease, str(_MAX_REQUEST_BYTES))
         jobs = [(_read_claim(row), row[_REQUEST]) for row in rows]
         if missing := [self._keys.request(claim.job) for claim, payload in jobs if payload is None]:
             found = iter(await self._redis.mget(missing))
             jobs = [(claim, next(found) if payload is None else payload) for claim, payload in jobs]
         self._claim_failed = False
-        self.some_left = bool(some_left)
+        self.more_pending = bool(more_pending)
         self._held.update(claim.token for claim, _ in jobs)
         return jobs
 
-    async def mark(self, claim: Claim, bisection: Bisection, some: Range) -> bool:
-        """Record, before these texts are touched, that they are under test; False if the lease was lost."""
-        return bool(await self._eval(MARK, claim.job, claim.token, bisection.encode(), str(some)))
+    async def mark(self, claim: Claim, bisection: Bisection, tested: Range) -> bool:
+        """Record that these texts are under test, before they are touched; False if the lease was lost."""
+        return bool(await self._eval(MARK, claim.job, claim.token, bisection.encode(), str(tested)))
 
     async def finish(self, claim: Claim, result: JobResult) -> bool:
         """End the job with its result and keep its dead letter, in one step; False if the lease was lost."""
-        letter = result.dead_letter
-        if letter is None:
+        dead_letter = result.dead_letter
+        if dead_letter is None:
             return await self._end(FINISH, claim, result.payload)
-        staging_token = f"{letter.job}:{claim.token}:letter"
-        await self._redis.set(self._keys.staged(staging_token), letter.request, ex=STAGED_S)
-        sizes = (str(letter.num_bytes), str(letter.num_texts))
-        terms = (*_dead_letter_terms(letter.failure, letter.tries), letter.job, staging_token, *sizes)
-        return await self._end(FINISH_WITH_DEAD_LETTER, claim, result.payload, *terms)
+        staging_token = f"{dead_letter.job}:{claim.token}:letter"
+        await self._redis.set(self._keys.staged(staging_token), dead_letter.request, ex=STAGED_S)
+        sizes = (str(dead_letter.num_bytes), str(dead_letter.num_texts))
+        kept = _dead_letter_arguments(dead_letter.failure, dead_letter.tries)
+        arguments = (*kept, dead_letter.job, staging_token, *sizes)
+        return await self._end(FINISH_WITH_DEAD_LETTER, claim, result.payload, *arguments)
 
     async def bury(self, claim: Claim, failure: Failure, *, tries: int) -> bool:
         """End the job with its failure and keep it as a dead letter; False if the lease was lost.
@@ -139,7 +140,7 @@ class Leases:
         """
         keep_ms = str(int(FAILURE_KEPT_S * 1000))
         return await self._end(
-            BURY, claim, encode_failure(failure), keep_ms, *_dead_letter_terms(failure, tries)
+            BURY, claim, encode_failure(failure), keep_ms, *_dead_letter_arguments(failure, tries)
         )
 
     async def _end(self, script: Script, claim: Claim, result: bytes, *arguments: str) -> bool:
@@ -159,19 +160,19 @@ class Leases:
         return bool(released)
 
     async def renew(self, redis: Redis, claims: Iterable[Claim]) -> set[str]:
-        """Extend the leases from now on, through another client; the ids of jobs that are lost.
+        """Extend the leases, counted from now, through another client; returns the ids of lost jobs.
 
-        This is also the worker's sign of life, with or without claims.
+        This also shows that the worker is alive, with or without claims.
         """
         jobs = [part for claim in claims for part in (claim.job, claim.token)]
-        terms = (str(_PRESENCE_LEASES * self._lease_ms), str(self._lease_ms))
+        lifetimes = (str(_PRESENCE_LEASES * self._lease_ms), str(self._lease_ms))
         lost = await redis.execute_command(
-            *RENEW.command(self._keys.root, self._worker, *terms, self._describe(), *jobs)
+            *RENEW.command(self._keys.root, self._worker, *lifetimes, self._describe(), *jobs)
         )
         return {job.decode() for job in lost}
 
     async def leave(self, redis: Redis) -> None:
-        """Remove the worker's sign of life and its record."""
+        """Remove the worker from the live workers, and its record."""
         await redis.zrem(self._keys.workers, self._worker)
         await redis.unlink(self._keys.worker(self._worker))
 
@@ -194,14 +195,14 @@ def _read_claim(row: Sequence[Any]) -> Claim:
 
 
 def _read_bisection(line: bytes | None = None) -> Bisection | None:
-    """A line that no worker of this version wrote counts as a bisection that has just begun."""
+    """Decode the bisection; one that this version cannot read counts as new."""
     try:
         return None if line is None else Bisection.decode(line.decode())
     except ValueError:
         return Bisection()
 
 
-def _dead_letter_terms(failure: Failure, tries: int) -> tuple[str, ...]:
-    """The arguments of scripts that keep a dead letter: the reason, and the limits on all dead letters."""
-    why = (failure.code, failure.message[:MAX_REASON_CHARS], str(tries))
-    return (*why, str(int(DEAD_KEPT_S * 1000)), str(MAX_DEAD), str(MAX_DEAD_BYTES))
+def _dead_letter_arguments(failure: Failure, tries: int) -> tuple[str, ...]:
+    """Arguments of the scripts that keep a dead letter: the reason, and the limits on all dead letters."""
+    reason = (failure.code, failure.message[:MAX_REASON_CHARS], str(tries))
+    return (*reason, str(int(DEAD_KEPT_S * 1000)), str(MAX_DEAD), str(MAX_DEAD_BYTES))

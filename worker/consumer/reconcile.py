@@ -1,4 +1,4 @@
-"""Reconciles the counter of a queue's bytes with its jobs, since a lost job never subtracts its own."""
+"""Reconciles a queue's byte counter with its jobs: a lost job never subtracts its bytes."""
 
 import time
 
@@ -11,13 +11,13 @@ from producer.queue.scripts import RECONCILE
 log = structlog.stdlib.get_logger(__name__)
 
 INTERVAL_S = 60.0
-MAX_JOBS = 20_000  # counting more would block Redis for more than some milliseconds
+MAX_JOBS = 20_000  # counting more would block Redis for more than a few milliseconds
 
 
 class Reconciler:
-    """Sets the counter to the bytes of all pending and running jobs; the first live worker by name does it.
+    """Sets the counter to the bytes of all pending and running jobs; only the first live worker by name acts.
 
-    Call it often: it acts once every `interval_s`, the first time at once. redis-py's errors pass through.
+    Call it often: it acts once per `interval_s`, the first time at once. redis-py's errors pass through.
     """
 
     def __init__(self, keys: Keys, worker: str, *, interval_s: float = INTERVAL_S) -> None:
@@ -27,7 +27,7 @@ class Reconciler:
         self._due_s = 0.0
 
     async def __call__(self, redis: Redis) -> None:
-        """Reconcile if it is time."""
+        """Reconcile if it is due."""
         now_s = time.monotonic()
         if now_s < self._due_s:
             return

@@ -16,8 +16,8 @@ _BACKOFF = Backoff(first_s=0.1, max_s=2.0, jitter=(0.5, 1.0))
 async def retry_until_written(write: Callable[[], Awaitable[bool]], job: str) -> bool:
     """The result of `write` once Redis has accepted it; `write` is fenced, so a retry never writes twice.
 
-    The job is done and only its outcome is not written, so running it again would gain nothing: an outage,
-    a full memory or a read-only replica costs no try. Only a cancellation ends it early.
+    The job is done and only its outcome is unwritten, so running it again would gain nothing: an outage, full
+    memory or a read-only replica does not cost a try. Only a cancellation ends the retries early.
     """
     num_failures = 0
     while True:

@@ -11,7 +11,7 @@ from worker.contract import Indices
 class Distinct:
     """The distinct texts of a job, in the order of their first appearance.
 
-    `position_of` has the position of each among `texts`. `inverse` intp (n,) gives the position of each text
+    `position_of` maps each to its position in `texts`. `inverse` intp (n,) gives the position of each text
     of the job; None if no text is repeated.
     """
 

@@ -25,7 +25,7 @@ log = structlog.stdlib.get_logger(__name__)
 # Records which texts of a claim are about to run alone; False if the lease was lost.
 Mark = Callable[[Claim, Bisection, Range], Awaitable[bool]]
 
-MAX_QUICK_REQUEST = 1024  # bytes: some 250 tokens, 0.05 ms to read with nanotoken, 0.2 ms with tokenizers
+MAX_QUICK_REQUEST = 1024  # bytes: about 250 tokens, 0.05 ms to read with nanotoken, 0.2 ms with tokenizers
 MAX_QUICK_VECTORS = 16 * 1024  # bytes
 
 _Result = TypeVar("_Result")
@@ -34,9 +34,9 @@ _Result = TypeVar("_Result")
 class JobHandler:
     """Runs claimed jobs: answers every text, and raises only if the device or the shutdown ends the worker.
 
-    A job that was held by a worker when that died runs alone in this process, range by range, and each range
-    is marked before anything but the decoder has seen its texts. CPU work runs in `executor`; on the event
-    loop runs only what is done sooner than a thread would begin it.
+    A job whose worker died before runs alone in this process, range by range, and each range is marked before
+    anything but the decoder touches its texts. CPU work runs in `executor`; the event loop does only what
+    takes less time than a thread would take to start on it.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class JobHandler:
         quick = self._is_quick(embedded.vectors.nbytes, MAX_QUICK_VECTORS)
         encoded = finish() if quick else await self._in_thread(finish)
         watch.lap("answer")
-        self._tell_answered(claim, encoded, watch)
+        self._report_answered(claim, encoded, watch)
         return JobResult(encoded.payload)
 
     async def _run_alone(
@@ -105,26 +105,26 @@ class JobHandler:
         bisection = bisection.over(len(request.texts))
         log.warning("bisection", job=claim.job, **bisection.fields)
         results: list[PartResult] = []
-        for some in bisection.ranges:
-            if not await self._mark(claim, bisection, some):
+        for tested in bisection.ranges:
+            if not await self._mark(claim, bisection, tested):
                 return None
-            results.append(await self._compute_alone(checked, some, watch))
-            bisection = bisection.survived(some)
+            results.append(await self._compute_alone(checked, tested, watch))
+            bisection = bisection.survived(tested)
         if not await self._mark(claim, bisection, NOTHING):
             return None
         killers = text_failures(claim.job, bisection.killers)
         encoded = await self._in_thread(partial(self._pipeline.encode, request, results, killers))
         watch.lap("answer")
-        self._tell_answered(claim, encoded, watch)
+        self._report_answered(claim, encoded, watch)
         if not killers:
             return JobResult(encoded.payload)
-        letter = dead_letter_of(claim.job, request, bisection)
-        log.error("killers_found", job=claim.job, texts=len(killers), dead_letter=letter.job)
-        return JobResult(encoded.payload, letter)
+        dead_letter = dead_letter_of(claim.job, request, bisection)
+        log.error("killers_found", job=claim.job, texts=len(killers), dead_letter=dead_letter.job)
+        return JobResult(encoded.payload, dead_letter)
 
-    async def _compute_alone(self, checked: CheckedRequest, some: Range, watch: Stopwatch) -> PartResult:
-        """From tokens to what the cache keeps, so that nothing touches these texts after their range."""
-        part = await self._in_thread(partial(self._pipeline.prepare, checked, some))
+    async def _compute_alone(self, checked: CheckedRequest, tested: Range, watch: Stopwatch) -> PartResult:
+        """Do all work on these texts, caching included, so that nothing touches them after their range."""
+        part = await self._in_thread(partial(self._pipeline.prepare, checked, tested))
         watch.lap("prepare")
         embedded = await self._batcher.embed(part.encoded.tokens)
         watch.lap("device")
@@ -133,16 +133,16 @@ class JobHandler:
         return result
 
     async def _quiesce(self) -> None:
-        """Wait for what cancelled jobs have left in the threads and on the device."""
-        left = map(asyncio.wrap_future, list(self._in_threads))
-        await asyncio.gather(*left, return_exceptions=True)
+        """Wait for work that cancelled jobs have left in threads and on the device."""
+        running = map(asyncio.wrap_future, list(self._in_threads))
+        await asyncio.gather(*running, return_exceptions=True)
         await self._batcher.drained()
 
     def _read(self, payload: bytes | None) -> RequestPart:
         return self._pipeline.prepare(self._pipeline.read(payload))
 
     def _is_quick(self, num_bytes: int, max_bytes: int) -> bool:
-        """Whether work on so many bytes costs less than the way to a thread and back."""
+        """True if work on this many bytes costs less than handing it to a thread and back."""
         return num_bytes <= max_bytes and not self._pipeline.blocking
 
     async def _in_thread(self, work: Callable[[], _Result]) -> _Result:
@@ -151,7 +151,7 @@ class JobHandler:
         future.add_done_callback(self._in_threads.discard)
         return await asyncio.wrap_future(future)
 
-    def _tell_answered(self, claim: Claim, encoded: EncodedReply, watch: Stopwatch) -> None:
+    def _report_answered(self, claim: Claim, encoded: EncodedReply, watch: Stopwatch) -> None:
         reply, results = encoded.reply, encoded.results
         self._on_job(
             JobEvent.answered(

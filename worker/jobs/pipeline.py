@@ -29,7 +29,7 @@ from worker.vector_cache.cache import Known, VectorCache
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedModel:
-    """The model that requests may ask for, by any of its `names`, and what its replies say about it."""
+    """The model that requests may name by any of its `names`, and what its replies need."""
 
     names: frozenset[str]
     provenance: Provenance
@@ -51,7 +51,7 @@ class RequestPart:
     """Texts of a request, ready for the batcher.
 
     `rows` intp (k,) are the indices in the request of those that were not refused. Of the `distinct` texts
-    among them, `cached` are those that the cache had, None without a cache; the others, at the positions
+    among them, `cached` are those found in the cache, None without a cache; the others, at the positions
     `misses`, are tokenized in `encoded`. `position_of` finds a text in `encoded.tokens`.
     """
 
@@ -93,11 +93,11 @@ class EncodedReply:
 
 
 class RequestPipeline:
-    """All work on a request but the batching: read and prepare before it, finish after it.
+    """All work on a request except the batching: read and prepare before it, finish after it.
 
-    A request may go through in parts: each is prepared and merged by itself, and all of them are encoded at
-    the end. Every method is CPU work for any thread; if `blocking`, `prepare` and `merge` also wait for the
-    store of the vector cache.
+    A request may be processed in parts: each is prepared and merged separately, and all are encoded together
+    at the end. Every method is CPU work that any thread may do; if `blocking`, `prepare` and `merge` also
+    wait for the store of the vector cache.
     """
 
     def __init__(
@@ -118,15 +118,15 @@ class RequestPipeline:
         _check_dimensions(request.options.dimensions, served)
         return CheckedRequest(request, served.prompts.for_input(request.options.input_type))
 
-    def prepare(self, checked: CheckedRequest, some: Range | None = None) -> RequestPart:
+    def prepare(self, checked: CheckedRequest, span: Range | None = None) -> RequestPart:
         """Deduplicate the texts in the range, or all, look them up in the cache and tokenize the rest."""
         request = checked.request
-        start, end = (0, len(request.texts)) if some is None else (some.start, some.end)
-        asked = request.texts[start:end]
-        texts = [checked.prompt + text for text in asked if text is not None]
+        start, end = (0, len(request.texts)) if span is None else (span.start, span.end)
+        requested = request.texts[start:end]
+        texts = [checked.prompt + text for text in requested if text is not None]
         rows = np.arange(start, end)
-        if len(texts) < len(asked):
-            rows = rows[[text is not None for text in asked]]
+        if len(texts) < len(requested):
+            rows = rows[[text is not None for text in requested]]
         found = distinct(texts)
         truncate, misses = request.options.truncate, np.arange(len(found.texts))
         cached = self._cache.look_up(found.texts, truncate) if self._cache is not None else None
@@ -147,11 +147,11 @@ class RequestPipeline:
         )
 
     def finish(self, part: RequestPart, embedded: Embedded) -> EncodedReply:
-        """Merge and encode a request that went through as one part."""
+        """Merge and encode a request that was processed as one part."""
         return self.encode(part.request, [self.merge(part, embedded)])
 
     def merge(self, part: RequestPart, embedded: Embedded) -> PartResult:
-        """Merge computed and cached vectors into one result for each text; the computed go into the cache."""
+        """Merge computed and cached vectors into one result for each text, and cache the computed ones."""
         texts, encoded, cached = part.distinct.texts, part.encoded, part.cached
         truncated = np.zeros(len(texts), dtype=np.bool_)
         truncated[part.misses[encoded.truncated]] = True
@@ -176,7 +176,7 @@ class RequestPipeline:
     def encode(
         self, request: Request, results: Sequence[PartResult], killers: Iterable[TextFailure] = ()
     ) -> EncodedReply:
-        """Encode the reply to all texts: those of the results, the killers, and the refused."""
+        """Encode the reply to all texts: those of the results, the killers, and the refused ones."""
         count = len(request.texts)
         token_counts = np.zeros(count, dtype=np.int32)
         truncated = np.zeros(count, dtype=np.bool_)
@@ -206,7 +206,7 @@ def _check_dimensions(dimensions: int | None, served: ServedModel) -> None:
     if not served.matryoshka:  # the first sentence is NIM's, which clients match on
         raise InvalidOption(
             f"This model does not support 'dimensions', but a value of '{dimensions}' was provided. "
-            f"{model} gives {served.dim}."
+            f"The vectors of {model} have {served.dim} dimensions."
         )
     if dimensions > served.dim:
         raise InvalidOption(f"dimensions is {dimensions}, but {model} has {served.dim}")
@@ -215,7 +215,7 @@ def _check_dimensions(dimensions: int | None, served: ServedModel) -> None:
 def _position_of(
     found: Distinct, texts: Sequence[str], encoded: Encoded, truncate: Truncate
 ) -> TextPositions:
-    """The position of each encoded text by what decides its ids: the text and, if it was cut, where."""
+    """The position of each encoded text by what determines its ids: the text and how it was truncated."""
     if len(encoded.kept) == len(found.position_of) and len(encoded.truncated) == 0:
         return found.position_of
     position_of: dict[Any, int] = dict(found.position_of)
@@ -227,9 +227,9 @@ def _position_of(
 
 
 def _merged(sources: Sequence[Known], count: int) -> Known:
-    """All `count` texts from what the sources know; texts in none of them have NaN and no tokens."""
+    """Merge the sources into one entry per text; texts in none of them get NaN and zero tokens."""
     if len(sources) == 1 and len(sources[0].places) == count:
-        return sources[0]  # nothing to move: the usual case
+        return sources[0]  # nothing to copy: the usual case
     dim = sources[0].vectors.shape[1]
     vectors = np.full((count, dim), np.nan, dtype=np.float32)
     lengths = np.zeros(count, dtype=np.int32)
@@ -244,7 +244,7 @@ def _merged(sources: Sequence[Known], count: int) -> Known:
 def _vectors(count: int, results: Sequence[PartResult], dim: int) -> FloatArray:
     """The vectors of all texts of a request, NaN where there is none."""
     if len(results) == 1 and len(results[0].rows) == count:
-        return results[0].vectors  # nothing to move: the usual case
+        return results[0].vectors  # nothing to copy: the usual case
     vectors = np.full((count, dim), np.nan, dtype=np.float32)
     for result in results:
         vectors[result.rows] = result.vectors
@@ -260,10 +260,8 @@ def _failures(part: RequestPart, embedded: Embedded, max_tokens: int) -> Iterabl
         return
     inverse = part.distinct.inverse
     position_of_row = np.arange(len(part.rows)) if inverse is None else inverse
-    concerned = np.isin(position_of_row, [*failed, *too_long])
-    for index, position in zip(
-        part.rows[concerned].tolist(), position_of_row[concerned].tolist(), strict=True
-    ):
+    affected = np.isin(position_of_row, [*failed, *too_long])
+    for index, position in zip(part.rows[affected].tolist(), position_of_row[affected].tolist(), strict=True):
         if position in too_long:
             yield _too_long(index, too_long[position], max_tokens)
         else:

@@ -1,4 +1,4 @@
-"""The prompts of a model by input type: from its own files or else from its manifest."""
+"""The prompts of a model by input type: from its own files, or else from its manifest."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from producer.contract import InputType
 from producer.errors import InvalidOption
 
-# The names that models use for the prompt of an input type, as sentence-transformers looks for them.
+# The names under which sentence-transformers looks for the prompt of an input type.
 _NAMES = {
     InputType.QUERY: ("query",),
     InputType.PASSAGE: ("passage", "document", "corpus"),

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 
 class SharedLock:
-    """Any number of holders share it, or one has it alone; served in order of arrival, so nobody starves."""
+    """Any number of holders share it, or one has it alone; served in order of arrival, so none starves."""
 
     def __init__(self) -> None:
         self._turnstile = asyncio.Lock()  # first come, first served
@@ -16,7 +16,7 @@ class SharedLock:
 
     @asynccontextmanager
     async def shared(self) -> AsyncIterator[None]:
-        """Hold it beside other shared holders."""
+        """Hold the lock together with other shared holders."""
         async with self._turnstile:
             self._num_sharing += 1
             self._unshared.clear()
@@ -29,7 +29,7 @@ class SharedLock:
 
     @asynccontextmanager
     async def exclusive(self) -> AsyncIterator[None]:
-        """Hold it alone: wait until the others have left, and let nobody in meanwhile."""
+        """Hold the lock alone: wait until all holders have left, while later arrivals wait."""
         async with self._turnstile:
             await self._unshared.wait()
             yield

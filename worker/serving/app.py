@@ -1,4 +1,4 @@
-"""Connects the worker's parts, and serves until a signal. Holds no logic."""
+"""Wires the worker's parts together and serves until a signal; contains no logic."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -41,10 +41,10 @@ async def serve(
     owner: str | None = None,
     on_ready: Callable[[Callable[[], Report]], None] = lambda _: None,
 ) -> None:
-    """Run jobs until a signal; what still runs after the grace goes back to the queue.
+    """Run jobs until a signal; those still running after the grace period go back to the queue.
 
-    `owner` is the name under which it holds leases, a new one if none is given. `on_ready` gets a function
-    that reports the state of the worker, from any thread. Raises QueueUnavailable if Redis is unreachable at
+    `owner` is the name under which it holds leases, a new one if none is given. `on_ready` is called with a
+    thread-safe function that reports the worker's state. Raises QueueUnavailable if Redis is unreachable at
     the start, BackendDead if the device or another stage dies.
     """
     keys = Keys(queue_name(settings.name), settings.prefix)
@@ -90,7 +90,7 @@ def _job_handler(
     batches: BatchObserver,
     failure: StageFailure,
 ) -> Iterator[JobHandler]:
-    """From a job's payload to its result: tokenizer threads, cache, batcher, runner; closed at the end."""
+    """The job handler with its threads, cache, batcher and runner, all closed at the end."""
     backend = booted.backend
     budget = Budget(
         max_tokens=backend.max_batch_tokens, max_texts=backend.max_batch_texts, padded=backend.padded
@@ -100,7 +100,7 @@ def _job_handler(
         if cache is not None:
             on_exit.callback(cache.close)
         batcher = Batcher(budget, dim=backend.dim)
-        pipeline = RequestPipeline(serving(settings, booted), booted.tokenizer, cache=cache)
+        pipeline = RequestPipeline(served_model(settings, booted), booted.tokenizer, cache=cache)
         runner = Runner(backend, batcher, on_batch=batches.batch_computed, on_death=failure.report)
         executor = on_exit.enter_context(
             ThreadPoolExecutor(max_workers=4, thread_name_prefix="embedmill-cpu")
@@ -115,7 +115,7 @@ def _job_handler(
 def _heartbeat(
     settings: Settings, leases: Leases, consumer: Consumer, failure: StageFailure, reconciler: Reconciler
 ) -> Heartbeat:
-    """The heartbeat on a connection that gives up early on a silent peer: the next beat tries again."""
+    """The heartbeat, on a connection that gives up early on a silent server: the next beat retries."""
     outage_budget = OutageBudget(settings.lease_s / 3)
     timeout_s = max(1.0, settings.lease_s / 2)
     return Heartbeat(
@@ -129,7 +129,7 @@ def _heartbeat(
 
 
 def worker_info(name: str, settings: Settings, booted: Booted, counters: Counters) -> WorkerInfo:
-    """What the worker reports about itself."""
+    """The information that the worker publishes about itself."""
     return WorkerInfo(
         name=name,
         model=settings.name,
@@ -140,8 +140,8 @@ def worker_info(name: str, settings: Settings, booted: Booted, counters: Counter
     )
 
 
-def serving(settings: Settings, booted: Booted) -> ServedModel:
-    """The model names that the worker answers to, and what its replies are made with."""
+def served_model(settings: Settings, booted: Booted) -> ServedModel:
+    """The model as requests may name it and as replies describe it."""
     card, profile = booted.survey.manifest.model, booted.profile
     return ServedModel(
         names=frozenset({settings.name, settings.model, card.name, *card.aliases}),

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 class StageFailure:
     """The first failure of a stage that runs in a thread: reported there, raised in the event loop.
 
-    To be created in a running event loop.
+    Create it in a running event loop.
     """
 
     def __init__(self) -> None:
@@ -16,7 +16,7 @@ class StageFailure:
         self._reported: asyncio.Future[None] = self._loop.create_future()
 
     def report(self, error: BaseException) -> None:
-        """Take note of a failure, from any thread; only the first one counts."""
+        """Report a failure, from any thread; only the first one counts."""
         self._loop.call_soon_threadsafe(self._note, error)
 
     @asynccontextmanager
@@ -28,7 +28,7 @@ class StageFailure:
                 yield
                 watch.cancel()
         except BaseExceptionGroup as errors:
-            raise errors.exceptions[0] from None  # what ended the block, not a group of it
+            raise errors.exceptions[0] from None  # the error itself, not a group around it
 
     async def _watch(self) -> None:
         await self._reported

@@ -22,7 +22,7 @@ def open_cache(settings: Settings, booted: Booted, keys: Keys) -> VectorCache | 
     max_entries = max_records(settings.vector_cache_mb, dim)
     store: Store
     if settings.vector_cache == "redis":
-        # A short outage budget: a result must not wait long for what only saves time.
+        # A short outage budget: a result must not wait long for a cache.
         redis = connect(settings.redis_url, timeout_s=2.0, outage_budget=OutageBudget(0.2))
         store = RedisVectors(redis, keys.root, max_entries=max_entries)
     else:

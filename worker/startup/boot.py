@@ -1,4 +1,4 @@
-"""Boot: probe the machine once, choose a profile, load it and verify it."""
+"""Boots a worker: probes the machine once, then chooses, loads and verifies a profile."""
 
 import os
 import time
@@ -21,8 +21,6 @@ from worker.storage.lock import FileLock, locked
 from worker.storage.model_lock import ModelLock
 from worker.tokenization.tokenizer import Tokenizer
 
-__all__ = ["Booted", "Survey", "boot", "survey"]
-
 log = structlog.stdlib.get_logger(__name__)
 
 
@@ -30,7 +28,7 @@ log = structlog.stdlib.get_logger(__name__)
 class Booted:
     """A profile ready to serve: loaded and verified, with its model's part of the cache locked.
 
-    `fingerprint` is that of the model's files.
+    `fingerprint` identifies the model's files.
     """
 
     survey: Survey
@@ -59,7 +57,7 @@ def boot(settings: Settings, *, probe: Probe = probe) -> Booted:
     bundle = read_bundle(seen.manifest, settings)
     for profile in choice.candidates:
         if profile not in choice.candidates:
-            continue  # loaded exactly like one that has failed
+            continue  # it loads exactly like one that has failed
         try:
             backend, verified = _load(profile, bundle, replace(seen, choice=choice), settings)
         except (BackendError, ModelError) as error:
@@ -80,15 +78,17 @@ def boot(settings: Settings, *, probe: Probe = probe) -> Booted:
 
 
 def _survey_measured(settings: Settings, probe: Probe) -> Survey:
-    """The choice; under policy `measured`, with measurements of all runnable profiles that can have one."""
+    """Survey the machine; under policy `measured`, measure the runnable profiles that were not yet."""
     facts = machine_facts(settings, probe=probe)
     seen = survey(settings, facts=facts)
     if not _unmeasured(seen, settings):
         return seen
     with _measuring_lock(settings) as lock:
         if lock is not None and lock.waited:
-            facts = machine_facts(settings, probe=probe)  # the other worker's models have come and gone
-        seen = survey(settings, facts=facts)  # with what another worker of this host has measured
+            facts = machine_facts(
+                settings, probe=probe
+            )  # free memory changed while the other worker measured
+        seen = survey(settings, facts=facts)  # including what another worker of this host measured
         if missing := _unmeasured(seen, settings):
             names = ", ".join(profile.name for profile in missing)
             log.info("measuring", reason="policy measured has no measurements of these", profiles=names)
@@ -104,7 +104,7 @@ def _unmeasured(seen: Survey, settings: Settings) -> list[Profile]:
 
 
 def _measuring_lock(settings: Settings) -> FileLock | nullcontext[None]:
-    """Lets one worker measure at a time: side by side they would slow each other down."""
+    """Lets one worker measure at a time: concurrent ones would slow each other down."""
     path = measurements_path(settings) / "measuring.lock"
     try:
         return locked(path, waiting="measuring_wait", reason="another worker is measuring")

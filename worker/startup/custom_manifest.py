@@ -9,7 +9,7 @@ from selection.manifests.manifest import ModelCard, profile_tags, with_id
 from worker.models.custom_files import find_custom_files
 from worker.models.onnx.graph_file import GraphFile, read_graph
 
-# To the vectors of the safetensors beside it. The bounds only make sure that it is the same model.
+# To the vectors of the safetensors beside the graph; these bounds only ensure that both are the same model.
 _MIN_COSINE = {"fp32": 0.99999, "fp16": 0.9999, "bf16": 0.999, "int8": 0.95}
 
 

@@ -25,7 +25,7 @@ from worker.storage.records import RecordOwner, read_record, write_record
 
 log = structlog.stdlib.get_logger(__name__)
 
-# Backends that compute golden vectors where none are shipped: the first that can run the network.
+# Backends that compute golden vectors if none are shipped: the first that can run the network.
 _REFERENCES = ("onnx", "torch", "transformers")
 
 
@@ -53,7 +53,7 @@ class _GoldenFile(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_golden(path: Path) -> Golden:
-    """The golden vectors in a file. Raises ModelError if it holds none."""
+    """The golden vectors in a file. Raises ModelError if it does not hold any."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=_GoldenFile).golden
     except (OSError, ValueError, RecursionError) as error:
@@ -108,7 +108,9 @@ def _make(backend: Backend, bundle: ModelBundle, settings: Settings) -> Golden:
     finally:
         backend.close()
     if not np.isfinite(vectors).all():
-        raise ModelError("the model gives vectors that are not finite, even in fp32: its weights are damaged")
+        raise ModelError(
+            "the model's vectors are not finite, even in fp32: its weights are damaged; download them again"
+        )
     record = _GoldenFile(
         texts=tuple(texts),
         dim=vectors.shape[1],

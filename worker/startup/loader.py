@@ -42,7 +42,7 @@ def read_bundle(manifest: Manifest, settings: Settings) -> ModelBundle:
         model = read_model(directory, sha256=card.weights_sha256)
     if not model.head.include_prompt and any(card.prompts.values()):
         raise ModelError(
-            "the model excludes prompts from pooling, but its manifest defines some; remove them"
+            "the model excludes prompts from pooling, but its manifest defines some; remove them there"
         )
     tokenizer = Tokenizer(model.transformer, max_tokens=model.max_text_tokens, lower_case=model.do_lower_case)
     return ModelBundle(model=model, tokenizer=tokenizer, fingerprint=_fingerprint(model))
@@ -86,7 +86,7 @@ def _plan(
 
 
 def _fingerprint(model: Model) -> str:
-    """A digest of all files; the network's weights count by the revision, as they have been hashed before."""
+    """A digest of all files; the network's weights count by the revision, which is made from their hash."""
     digest = hashlib.sha256(model.revision.encode())
     for path in sorted(_files(model)):
         digest.update(f"\0{path.relative_to(model.directory)}\0".encode())

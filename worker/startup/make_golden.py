@@ -2,7 +2,7 @@
 
     python -m worker.startup.make_golden DIR -o FILE
 
-For those who add a model. Needs torch and sentence-transformers (extra `peers`), which workers do not.
+For adding a model. Needs torch and sentence-transformers (extra `peers`); workers do not.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Measures how fast each profile is on this machine, and keeps what it finds for policy `measured`."""
+"""Measures how fast each profile is on this machine, and stores the results for policy `measured`."""
 
 import json
 import os
@@ -50,8 +50,8 @@ def measure_profiles(
 ) -> list[MeasurementRow]:
     """Measure these profiles, or every runnable one, in turn, and store the measurements in the cache.
 
-    `facts` are this machine's, probed if None. A cache that cannot be written is logged. Raises ProfileError
-    if no profile is runnable.
+    `facts` are this machine's, probed if None. A cache that cannot be written is only logged. Raises
+    ProfileError if no profile is runnable.
     """
     facts = machine_facts(settings) if facts is None else facts
     seen = survey(settings.model_copy(update={"policy": "rules"}), facts=facts)
@@ -133,7 +133,7 @@ def _measure_in_process(
                 check=False,
             )
     except subprocess.TimeoutExpired:
-        return MeasurementRow(profile=profile, measurement=None, failure=f"not done after {_LIMIT_S} s")
+        return MeasurementRow(profile=profile, measurement=None, failure=f"not finished after {_LIMIT_S} s")
     if done.returncode != 0:
         last_line = (done.stderr.decode(errors="replace").strip().splitlines() or ["no output"])[-1]
         failure = f"its process ended with status {done.returncode}: {last_line:.200}"

@@ -1,9 +1,9 @@
-"""Measures one profile in a process of its own.
+"""Measures one profile in a separate process.
 
     python -m worker.startup.measurement_process PROFILE_ID
 
-The first line of standard input is the request as JSON, which brings the machine's facts: nothing is probed.
-The process ends when that input is closed. Its end frees all memory; a crash ends only the measurement.
+The first line of standard input is the request as JSON, including the machine's facts, so nothing is probed.
+The process ends when its input is closed. Its end frees all memory; a crash ends only the measurement.
 """
 
 import os
@@ -47,7 +47,7 @@ class MeasurementRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MeasurementAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """What the process prints: the measurement, or the reason why there is none."""
+    """What the process prints: the measurement, or the reason why it failed."""
 
     measurement: Measurement | None = None
     failure: str = ""
@@ -56,7 +56,7 @@ class MeasurementAnswer(msgspec.Struct, frozen=True, kw_only=True):
 def main() -> None:
     """Measure as requested on standard input, and print the answer as one JSON object."""
     request = msgspec.json.decode(sys.stdin.readline(), type=MeasurementRequest)
-    end_with_parent(grace_s=0)  # a worker that is started anew needs the device
+    end_with_parent(grace_s=0)  # a restarted worker needs the device
     settings = Settings(**request.settings)
     configure_logs(settings.log_level, jsonl=settings.jsonl_logging)
     try:
@@ -84,7 +84,7 @@ def measure_here(settings: Settings, facts: Facts, *, profile_id: str) -> Measur
     backend = load_profile(profile, bundle, settings, facts=facts, gpu=gpu)
     load_s = time.perf_counter() - started_s
     try:
-        # Whether it is close enough to fp32 is for `choose` to decide.
+        # `choose` decides whether it is close enough to fp32.
         bounds = CosineBounds(batch=cosine_bounds(profile).batch)
         verified = verify_backend(backend, bundle.tokenizer, golden, bounds)
         batches = _batches(backend, bundle.model, settings)
@@ -112,7 +112,7 @@ def _batches(backend: Backend, model: Model, settings: Settings) -> list[Tokens]
     lengths = random.choice(mix, num_texts)
     offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
     vocabulary = model.network.vocab_size
-    # Not the first ids: vocabularies begin with special tokens, and some models treat padding differently.
+    # Skip the first ids: vocabularies begin with special tokens, and some models treat padding differently.
     ids = random.integers(min(1000, vocabulary // 2), vocabulary, int(offsets[-1]), dtype=np.int32)
     texts = Tokens(ids, offsets)
     budget = Budget(
@@ -154,7 +154,7 @@ def _memory_bytes(gpu: Gpu | None, free_before_bytes: int | None) -> int:
 
 
 def _free_bytes(gpu: Gpu | None) -> int | None:
-    """Free memory of the GPU at this moment, None if the driver does not say."""
+    """Free memory of the GPU at this moment, None if the driver does not report it."""
     visible = find_gpus(os.environ).visible if gpu is not None else ()
     return next((each.memory_free_bytes for each in visible if gpu and each.uuid == gpu.uuid), None)
 

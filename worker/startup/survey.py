@@ -1,4 +1,4 @@
-"""The survey before anything is loaded: the machine, the model's profiles, and the choice among them."""
+"""Surveys the machine and the model's profiles, and chooses among them, before anything is loaded."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -27,7 +27,7 @@ from worker.settings import Settings
 from worker.startup.custom_manifest import custom_manifest
 from worker.startup.length_mix import length_mix
 
-#: Tells what a machine is, given its environment variables.
+#: Probes the machine, given its environment variables.
 Probe = Callable[[Mapping[str, str]], Facts]
 
 

@@ -1,4 +1,4 @@
-"""Verification: a profile serves only after it has reproduced golden vectors on this machine."""
+"""Verifies that a profile reproduces golden vectors on this machine before it serves."""
 
 from dataclasses import dataclass
 
@@ -21,7 +21,7 @@ _MIN_BATCH_COSINE = 0.9999
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
-    """Cosines that verification found.
+    """The cosines that verification found.
 
     `golden_cosine` is the worst and `mean_cosine` the mean to the golden vectors, None without any.
     `batch_cosine` is the worst of a text in a full batch to the same text alone. `cached` is true if an
@@ -36,7 +36,7 @@ class Verified:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CosineBounds:
-    """The least cosines a profile may show: worst and mean to the golden vectors, and in a batch to alone."""
+    """Minimum cosines: worst and mean to the golden vectors, and of a text in a batch to itself alone."""
 
     worst: float = -1.0
     mean: float = -1.0
@@ -44,7 +44,7 @@ class CosineBounds:
 
 
 def cosine_bounds(profile: Profile) -> CosineBounds:
-    """The bounds that a profile must keep before it may serve."""
+    """The bounds that a profile must meet before it may serve."""
     return CosineBounds(
         worst=profile.min_cosine,
         mean=profile.min_mean_cosine or -1.0,
@@ -118,7 +118,7 @@ def _check_golden(vectors: FloatArray, golden: FloatArray, bounds: CosineBounds)
 
 def _check_finite(vectors: FloatArray) -> None:
     if not np.isfinite(vectors).all():
-        raise BackendError("the profile gives vectors that are not finite")
+        raise BackendError("the profile's vectors are not finite")
 
 
 def _cosines(left: FloatArray, right: FloatArray) -> npt.NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Verification records: a full comparison is done once and remembered; a full batch is run at every boot."""
+"""Keeps verification records: the full comparison is made once, a full batch is run at every boot."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ from worker.startup.survey import Survey
 from worker.startup.verification import Verified, cosine_bounds, run_full_batch, verify_backend
 from worker.storage.records import RecordOwner, read_record, write_record
 
-# Libraries between a text and its vector, besides the inference libraries, which are facts.
+# Libraries between a text and its vector, besides the inference libraries, which are among the facts.
 _LIBRARIES = ("embedmill", "numpy", "onnx", "tokenizers", "triton")
 
 
@@ -28,15 +28,15 @@ class _VerificationRecord(msgspec.Struct, frozen=True, kw_only=True):
 def ensure_verified(
     backend: Backend, profile: Profile, bundle: ModelBundle, seen: Survey, settings: Settings
 ) -> Verified:
-    """Verify a loaded profile, or recall what an earlier boot found under the same conditions.
+    """Verify a loaded profile, or reuse what an earlier boot found under the same conditions.
 
-    Raises BackendError if a vector is not what it must be, ModelError for broken golden vectors.
+    Raises BackendError if a vector fails its check, ModelError for broken golden vectors.
     """
     name = _key(profile, bundle, seen, settings)
     path = settings.cache_path / "verified" / f"{name}.json"
     record = read_record(path, _VerificationRecord) if settings.verify == "cached" else None
     if record is not None:
-        golden = _golden_at_hand(bundle, seen.manifest, settings)
+        golden = _existing_golden(bundle, seen.manifest, settings)
         run_full_batch(backend, bundle.tokenizer, golden, cosine_bounds(profile))
         return replace(record.verified, cached=True)
     golden = golden_for(profile, bundle, seen.manifest, settings)
@@ -49,14 +49,14 @@ def ensure_verified(
 def golden_for(
     profile: Profile, bundle: ModelBundle, manifest: Manifest, settings: Settings
 ) -> Golden | None:
-    """The golden vectors a profile is compared with, computed if need be; None if there cannot be any.
+    """The golden vectors a profile is compared with, computed if needed; None if there cannot be any.
 
     Raises ModelError.
     """
-    return _golden_at_hand(bundle, manifest, settings) or make_golden(profile, bundle, settings)
+    return _existing_golden(bundle, manifest, settings) or make_golden(profile, bundle, settings)
 
 
-def _golden_at_hand(bundle: ModelBundle, manifest: Manifest, settings: Settings) -> Golden | None:
+def _existing_golden(bundle: ModelBundle, manifest: Manifest, settings: Settings) -> Golden | None:
     shipped = manifest.model.golden
     return read_golden(shipped) if shipped is not None else cached_golden(bundle, settings)
 

@@ -12,9 +12,9 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 class FileLock:
-    """An advisory lock on a file, free at first; held until it is closed or the process ends.
+    """An advisory lock on a file, initially free; held until it is closed or the process ends.
 
-    Makes the file and its folder. Every method but `close` may raise OSError.
+    Creates the file and its folder. Every method but `close` may raise OSError.
     """
 
     _descriptor: int | None = None
@@ -37,11 +37,11 @@ class FileLock:
         self._lock(fcntl.LOCK_EX)
 
     def shared(self) -> None:
-        """Take the lock together with others that share it, waiting while one holds it alone."""
+        """Take the lock together with others that share it, waiting while another holds it alone."""
         self._lock(fcntl.LOCK_SH)
 
     def close(self) -> None:
-        """Release the lock; does nothing the second time."""
+        """Release the lock; does nothing if it is closed already."""
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
@@ -64,9 +64,9 @@ class FileLock:
 
 
 def locked(path: Path, *, waiting: str, reason: str) -> FileLock:
-    """The file's lock, taken for this process alone; logs the event `waiting` if another holds it now.
+    """Lock the file for this process alone; logs the event `waiting` if it must wait for another process.
 
-    Raises OSError if the file cannot be made or locked.
+    Raises OSError if the file cannot be created or locked.
     """
     lock = FileLock(path)
     try:

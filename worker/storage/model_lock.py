@@ -1,4 +1,4 @@
-"""Which models live workers use: each holds a shared lock on a file named after its model."""
+"""Tracks which models live workers use: each worker holds a shared lock on a file named after its model."""
 
 import hashlib
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ log = structlog.stdlib.get_logger(__name__)
 class ModelLock:
     """Protects a model's part of the cache from `worker cache prune` until closed or the process ends.
 
-    Where the cache cannot be locked it protects nothing.
+    It has no effect where the cache cannot be locked.
     """
 
     def __init__(self, cache: Path, model: str) -> None:
@@ -28,16 +28,16 @@ class ModelLock:
             _log_unlocked(path, error)
 
     def close(self) -> None:
-        """Stop protecting; does nothing the second time."""
+        """Stop protecting; does nothing if it is closed already."""
         if self._lock is not None:
             self._lock.close()
 
 
 @contextmanager
 def unused(cache: Path, model: str) -> Iterator[bool]:
-    """True if no live worker uses the model; in the block none can start to.
+    """True if no live worker uses the model; within the block none can start to use it.
 
-    True as well where the cache cannot be locked, as no worker could say so.
+    Also True where the cache cannot be locked, as no worker could hold a lock there.
     """
     path = _lock_path(cache, model)
     try:

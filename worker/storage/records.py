@@ -1,4 +1,4 @@
-"""JSON records in the cache: whole or absent, of one type each, and never a reason to fail."""
+"""Reads and writes typed JSON records in the cache, atomically; their faults never fail the caller."""
 
 from pathlib import Path
 from typing import TypeVar
@@ -14,14 +14,14 @@ T = TypeVar("T")
 
 
 class RecordOwner(msgspec.Struct, frozen=True, kw_only=True):
-    """The model and profile that a record belongs to; empty if it does not say."""
+    """The model and profile that a record belongs to; empty if unknown."""
 
     model: str = ""
     profile: str = ""
 
 
 def read_record(path: Path, kind: type[T]) -> T | None:
-    """The record in a file; None if it is absent, damaged or of another shape than `kind`."""
+    """The record in a file; None if it is absent, damaged or not of type `kind`."""
     try:
         return msgspec.json.decode(path.read_bytes(), type=kind)
     except FileNotFoundError:
@@ -35,7 +35,7 @@ def read_record(path: Path, kind: type[T]) -> T | None:
 
 
 def write_record(path: Path, record: object) -> None:
-    """Write a record, whole or not at all; a folder that cannot be written is logged, not raised."""
+    """Write a record atomically; a folder that cannot be written to is logged, not raised."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, msgspec.json.encode(record))

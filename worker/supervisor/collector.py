@@ -1,4 +1,4 @@
-"""Collects metrics of a machine's workers and their queue, from the processes and from Redis, when asked."""
+"""Collects metrics of a machine's workers and their queue, from the processes and Redis, at each scrape."""
 
 import asyncio
 from collections.abc import Iterator, Mapping
@@ -25,7 +25,7 @@ ASK_TIMEOUT_S = 2.0  # probes and scrapes give up after a few seconds
 
 
 class SupervisorCollector(Collector):
-    """Asks all worker processes at once, and keeps nothing between two scrapes; for any thread.
+    """Asks all worker processes at once, and keeps nothing between scrapes; thread-safe.
 
     `processes` are keyed by the name of their device.
     """

@@ -12,9 +12,9 @@ log = structlog.stdlib.get_logger(__name__)
 def pin_to_local_cpus(gpu_uuid: str, *, root: Path = Path("/"), nvml: Any = None) -> None:
     """Pin this thread, and those it starts, to the CPUs that the kernel lists as local to the GPU.
 
-    Only CPUs that this process may use already; if none of them is local, or the kernel or driver does not
-    say, nothing changes. Call it before any thread is started. `nvml` is a module with pynvml's functions,
-    by default pynvml itself.
+    Uses only CPUs that this process may already use; nothing changes if none of them is local, or if the
+    kernel or driver does not report it. Call it before any thread is started. `nvml` is a module with
+    pynvml's functions, by default pynvml itself.
     """
     if not hasattr(os, "sched_setaffinity"):
         return

@@ -21,7 +21,7 @@ _SILENT_CLIENT_S = 10.0
 
 @contextmanager
 def serve_http(collector: SupervisorCollector, *, host: str, port: int) -> Iterator[int]:
-    """Answer on that address for as long as the block lasts; yields the port, which the system chooses if 0.
+    """Serve on this address within the block; yields the port, which the system chooses if `port` is 0.
 
     Raises SettingsError if the address is taken or is not one of this machine.
     """
@@ -51,7 +51,7 @@ class _Server(ThreadingHTTPServer):
         super().__init__((host, port), _Handler)
 
     def server_bind(self) -> None:
-        """Skip HTTPServer's look-up of our own name: it may take long, and nobody reads the name."""
+        """Skip HTTPServer's look-up of our host name: it can be slow, and nothing uses the name."""
         TCPServer.server_bind(self)
 
 
@@ -62,7 +62,7 @@ class _Handler(BaseHTTPRequestHandler):
     sys_version = ""
 
     def do_GET(self) -> None:
-        """Answer on the paths of Kubernetes, NIM (`/v1/...`), TEI and vLLM (`/health`)."""
+        """Answer on the paths that Kubernetes, NIM (`/v1/...`), TEI and vLLM (`/health`) use."""
         routes: dict[str, Callable[[], None]] = {
             "/metrics": self._metrics,
             "/health": self._ready,

@@ -43,16 +43,18 @@ def worker_environments(seen: Survey, settings: Settings, environment: Environme
     for gpu in gpus:
         name = f"{gpu.index}:{num_slices[gpu.index]}" if gpu.mig_slice else str(gpu.index)
         num_slices[gpu.index] += 1
-        one = {**environment, "CUDA_VISIBLE_DEVICES": gpu.uuid}
+        variables = {**environment, "CUDA_VISIBLE_DEVICES": gpu.uuid}
         count = _workers_on(gpu, seen, settings, cores=seen.facts.cpu.num_cores // len(gpus))
-        environments |= {name: one} if count == 1 else {f"{name}/{k}": one for k in range(1, count + 1)}
+        environments |= (
+            {name: variables} if count == 1 else {f"{name}/{k}": variables for k in range(1, count + 1)}
+        )
     selected = seen.choice.selected
     only = "0" if selected is not None and selected.device != "cpu" else "cpu"
     return environments or {only: environment}
 
 
 def _workers_on(gpu: Gpu, seen: Survey, settings: Settings, *, cores: int) -> int:
-    """As many as the setting says; without it one, or two where one process could not feed the GPU.
+    """How many processes to run on it: the setting's number, else one, or two if one could not feed it.
 
     Because of the GIL a process prepares and answers at most about 66,000 texts/s of 160 tokens; only small
     networks on the largest GPUs compute faster (docs/lab/end-to-end.md).
@@ -72,6 +74,6 @@ def _workers_on(gpu: Gpu, seen: Survey, settings: Settings, *, cores: int) -> in
         "gpu_shared",
         gpu=gpu.index,
         workers=2,
-        reason="one worker process cannot feed it a model this small; see EMBEDMILL_WORKERS_PER_GPU",
+        reason="one worker process cannot feed it with so small a model; see EMBEDMILL_WORKERS_PER_GPU",
     )
     return 2

@@ -1,4 +1,4 @@
-"""One device's worker process: started, watched, and restarted when it dies."""
+"""Starts, watches and restarts the worker process of one device."""
 
 import signal
 import socket
@@ -25,7 +25,7 @@ _POLL_S = 0.25
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Exit:
-    """How one process ended: its status, how long it booted, and how long it served; None if it never did."""
+    """How one process ended: its status, and how long it booted and served; None if it never served."""
 
     status: int
     boot_s: float
@@ -38,11 +38,11 @@ class _Exit:
 
 
 class WorkerProcess:
-    """Runs `command(owner)` in `environment`, one process at a time, each with an owner name of its own.
+    """Runs `command(owner)` in `environment`, one process at a time, each with its own owner name.
 
     The process's standard input is the other end of a channel to us, which closes when this process ends.
     `hand_back` is called with the owner name of each process that has ended; it returns True if one of its
-    jobs was being bisected, in which case the death was to be expected.
+    jobs was being bisected, in which case a death was to be expected.
     """
 
     def __init__(
@@ -62,10 +62,10 @@ class WorkerProcess:
         self._lock = threading.Lock()
 
     def run(self) -> int:
-        """Run one process after the other until `stop`, or until one cannot serve; the status of the last.
+        """Run one process after the other until `stop`, or until one cannot serve; returns the last status.
 
         A process that served for longer than it booted, or was bisecting a job, is restarted at once, any
-        other after a pause that doubles. As long as none has become ready, a failure is final.
+        other after a pause that doubles each time. As long as none has become ready, a failure is final.
         """
         any_ready, num_failures = False, 0
         while True:
@@ -95,8 +95,8 @@ class WorkerProcess:
     def ask(self, *, timeout_s: float) -> tuple[str, Report | None]:
         """The state of the process, and its report if it serves and answers.
 
-        `down` without a process, `starting`, what the process says of itself, or `silent` if it served and
-        no longer answers.
+        `down` without a process, `starting`, the state that the process reports, or `silent` if it served
+        and no longer answers.
         """
         channel = self._channel
         if channel is None:
@@ -109,7 +109,7 @@ class WorkerProcess:
         return "down" if channel.ended else "silent", None
 
     def _run_once(self, owner: str) -> _Exit | None:
-        """How the process ended; None if none was started."""
+        """Run one process to its end; None if none was started because of `stop`."""
         ours, theirs = socket.socketpair()
         with ours, theirs:
             started_s = time.monotonic()
@@ -120,7 +120,7 @@ class WorkerProcess:
                     self._command(owner),
                     stdin=theirs.fileno(),
                     env=self._environment,
-                    process_group=0,  # Ctrl-C in a terminal is for the parent alone, which forwards it
+                    process_group=0,  # Ctrl-C in a terminal reaches only the parent, which forwards it
                 )
             theirs.close()
             self.num_starts += 1
@@ -133,7 +133,7 @@ class WorkerProcess:
 
 
 def _wait_until_ready(channel: ParentEnd, process: subprocess.Popen[bytes]) -> float:
-    """The time at which the process was seen to serve, or to have ended."""
+    """Wait until the process serves or has ended; returns the time."""
     while not channel.is_ready():
         with suppress(subprocess.TimeoutExpired):
             process.wait(_POLL_S)

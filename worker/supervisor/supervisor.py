@@ -1,4 +1,4 @@
-"""The parent process of the workers: one process a device, jobs of a dead one handed back at once.
+"""The parent of the worker processes: runs one per device, and hands the jobs of a dead one back at once.
 
 It loads neither a model nor an inference library, so that little can go wrong in it.
 """
@@ -47,7 +47,7 @@ def supervise(
     def hand_back_jobs(owner: str) -> bool:
         try:
             returned = asyncio.run(_hand_back(settings.redis_url, keys, owner))
-        except (RedisError, OSError) as error:  # the leases run out by themselves
+        except (RedisError, OSError) as error:  # the leases will expire by themselves
             log.warning("hand_back_failed", name=owner, error=str(error))
             return False
         if returned.num_jobs:
@@ -57,8 +57,8 @@ def supervise(
         return returned.num_under_test > 0
 
     processes = {
-        device: WorkerProcess(one, command=command, hand_back=hand_back_jobs)
-        for device, one in environments.items()
+        device: WorkerProcess(variables, command=command, hand_back=hand_back_jobs)
+        for device, variables in environments.items()
     }
     with ExitStack() as on_exit:
         if settings.metrics_port is not None:
@@ -82,17 +82,17 @@ def run_all(processes: Sequence[WorkerProcess]) -> int:
 
     Returns the first failure's status, as a shell would report it, or 0.
     """
-    # Handlers only leave a note: the code they interrupt may hold a lock.
-    notes: SimpleQueue[int | None] = SimpleQueue()
+    # Handlers only queue an event: the code they interrupt may hold a lock.
+    events: SimpleQueue[int | None] = SimpleQueue()  # a process's exit status, or None for a signal
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: notes.put(None))
+        signal.signal(number, lambda *_: events.put(None))
 
     def run(process: WorkerProcess) -> None:
         status = 1
         try:
             status = process.run()
         finally:
-            notes.put(status)
+            events.put(status)
 
     for process in processes:
         threading.Thread(target=run, args=(process,), name="embedmill-worker", daemon=True).start()
@@ -100,12 +100,12 @@ def run_all(processes: Sequence[WorkerProcess]) -> int:
     while len(statuses) < len(processes):
         try:
             # A signal that arrives just before the wait does not interrupt it, so the wait has a limit.
-            note = notes.get(timeout=_POLL_S)
+            event = events.get(timeout=_POLL_S)
         except Empty:
             continue
-        if note is None:
+        if event is None:
             for process in processes:
                 process.stop()
         else:
-            statuses.append(note if note >= 0 else 128 - note)
+            statuses.append(event if event >= 0 else 128 - event)
     return next(filter(None, statuses), 0)

@@ -1,9 +1,9 @@
-"""The socket between a parent and its worker process: both ends, and how a child ends with its parent.
+"""The socket between a parent and its worker process: both ends, and how the child ends with its parent.
 
 The child's standard input is one end of a socket pair; the parent holds the other. When it serves, the child
 writes `READY`. From then on the parent asks with single bytes, numbers that count up and wrap around, and the
-child answers each with a line: the number, a space, and a report. If the parent goes, by whatever means, the
-socket closes, which the child sees at once.
+child answers each with a line: the number, a space, and a report. If the parent ends, for whatever reason,
+the socket closes, which the child notices at once.
 """
 
 import os
@@ -23,13 +23,13 @@ log = structlog.stdlib.get_logger(__name__)
 READY = b"r"
 _STDIN = 0
 _CHUNK_BYTES = 65536
-_HAND_BACK_S = 10.0  # for returning the jobs that the grace did not finish
+_HAND_BACK_S = 10.0  # for handing back jobs that did not finish in the grace period
 
 
 class ParentEnd:
-    """The parent's end: whether the worker process serves, and how it is; for any thread.
+    """The parent's end: asks whether the worker process serves, and for its report; thread-safe.
 
-    `ended` is True once the process was found to have closed its end.
+    `ended` is True once the process is known to have closed its end.
     """
 
     def __init__(self, ours: socket.socket) -> None:
@@ -61,7 +61,7 @@ class ParentEnd:
                 while b"\n" in self._received:
                     line, _, self._received = self._received.partition(b"\n")
                     number, _, report = line.partition(b" ")
-                    if int(number) == self._question:  # others answer earlier questions, too late
+                    if int(number) == self._question:  # others are late answers to earlier questions
                         return decode_report(report)
                 if not self._receive(wait_s=deadline_s - time.monotonic()):
                     return None
@@ -86,7 +86,7 @@ class ParentEnd:
 class ChildEnd:
     """The worker process's end: announces that it serves, answers questions, and ends with its parent.
 
-    When the parent has gone, the process has `grace_s`, and some seconds more, to stop by itself.
+    Once the parent has gone, the process has `grace_s` and a few seconds more to stop by itself.
     """
 
     def __init__(self, grace_s: float) -> None:
@@ -96,7 +96,7 @@ class ChildEnd:
     def announce_ready(self, report: Callable[[], Report]) -> None:
         """Tell the parent that this process serves; `report` answers its questions, from another thread."""
         self._report = report
-        with suppress(OSError):  # the parent has gone: the watching thread sees it too
+        with suppress(OSError):  # the parent has gone, which the watching thread notices too
             os.write(_STDIN, READY)
 
     def _answer(self, question: int) -> None:
@@ -111,7 +111,7 @@ class ChildEnd:
 def watched_input(first_line: str) -> Iterator[int]:
     """A file descriptor for a child's standard input: one line, then open for as long as this process lives.
 
-    For a child that calls `end_with_parent` once it has read the line, which has to be small.
+    For a child that calls `end_with_parent` once it has read the line, which must be short.
     """
     ours, theirs = socket.socketpair()
     with ours, theirs:
@@ -122,9 +122,9 @@ def watched_input(first_line: str) -> Iterator[int]:
 def end_with_parent(*, grace_s: float, on_byte: Callable[[int], None] = lambda _: None) -> None:
     """Watch standard input from a thread: when the parent's end closes, send this process SIGTERM.
 
-    After another `grace_s` the process exits with status 1, since a hung one does not hear the signal. Each
-    byte that comes before goes to `on_byte`. A program that cannot watch its parent itself is started under
-    `producer.embedded.watcher` instead.
+    After another `grace_s` the process exits with status 1, since a hung one ignores the signal. Each byte
+    received before that is passed to `on_byte`. A program that cannot watch its parent itself is started
+    under `producer.embedded.watcher` instead.
     """
 
     def watch() -> None:

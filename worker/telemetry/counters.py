@@ -7,7 +7,7 @@ from typing import Any
 
 from worker.telemetry.events import BatchEvent, JobEvent
 
-# Bounds in seconds: from one batch on a GPU to a queue that is filled overnight.
+# Bounds in seconds: from one batch on a GPU to a wait on a queue that was filled overnight.
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600)
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
@@ -97,8 +97,8 @@ class Counters:
             self.job_stage_s["device"].observe(event.device_s)
             self.job_stage_s["answer"].observe(event.answer_s)
 
-    def count_lost_lease(self, job: str) -> None:
-        """Count a job that was lost because its lease had run out."""
+    def count_lost_lease(self) -> None:
+        """Count a running job whose lease was lost."""
         self.leases_lost += 1
 
     def numbers(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Configures logging: lines for people or JSON objects for machines, on stderr. Texts are never logged."""
+"""Configures logging: lines of text or JSON objects, on stderr. Texts are never logged."""
 
 import logging
 import sys
@@ -9,16 +9,16 @@ import numpy as np
 import structlog
 from structlog.typing import EventDict, Processor
 
-_LIBRARIES = ("arq", "httpx", "httpx2", "huggingface_hub", "filelock")  # below a warning they are noise
+_LIBRARIES = ("arq", "httpx", "httpx2", "huggingface_hub", "filelock")  # below WARNING they are noise
 
 
 def configure_logs(level: str, *, jsonl: bool) -> None:
     """Send the events of all loggers to stderr; called once, by the process's entry point.
 
     Text is `timestamp LEVEL event key=value …`, a traceback on the lines after it; JSON is one object a line
-    with typed fields. Events of ours skip the standard library's handlers: every job logs one, and that way
-    costs three times as much. Loggers are not cached: it would save about 1 µs an event, and hold on to the
-    configuration of whoever logged first.
+    with typed fields. Our own events bypass the standard library's handlers, which cost three times as much:
+    every job logs one. Loggers are not cached: it would save about 1 µs an event, but later changes of the
+    configuration would not reach them.
     """
     stream = sys.stderr
     heading: list[Processor] = [
@@ -79,11 +79,11 @@ def _text_line(_: object, __: str, event: EventDict) -> str:
 
 
 def _json_line(_: object, __: str, event: EventDict) -> str:
-    """The event as one JSON object that begins with when, how grave and what."""
+    """The event as one JSON object that begins with its timestamp, level and name."""
     first = {key: event.pop(key) for key in ("timestamp", "level", "event")}
     return msgspec.json.encode({**first, **event}, enc_hook=_plain).decode()
 
 
 def _plain(value: Any) -> Any:
-    """What JSON has no type for: a number of numpy's as a number, all else as text."""
+    """Encode what JSON has no type for: NumPy scalars as numbers, all else as text."""
     return value.item() if isinstance(value, np.generic) else str(value)

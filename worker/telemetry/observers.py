@@ -1,4 +1,4 @@
-"""What the log and the counters are told: every batch, and every job."""
+"""Observers that log and count every batch and every job."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ class BatchObserver:
     counters: Counters
 
     def batch_computed(self, event: BatchEvent) -> None:
-        """A batch has its vectors."""
+        """Log and count a computed batch."""
         log_batch(event)
         self.counters.count_batch(event)
 
@@ -26,10 +26,10 @@ class JobObserver:
     counters: Counters
 
     def job_ended(self, event: JobEvent) -> None:
-        """A job has its result, text by text or as a whole."""
+        """Log and count a job that has ended, text by text or as a whole."""
         log_job(event)
         self.counters.count_job(event)
 
-    def lease_lost(self, job: str) -> None:
-        """Another worker may run a job that still runs here."""
-        self.counters.count_lost_lease(job)
+    def lease_lost(self) -> None:
+        """Count a lost lease: another worker may run the job that still runs here."""
+        self.counters.count_lost_lease()

@@ -79,7 +79,7 @@ QUEUE_METRICS = (
     MetricSpec("lost_leases", "counter", "queue_leases_lost", "Leases that expired or whose worker died."),
 )
 
-# What the supervisor itself knows of each worker process.
+# What the supervisor itself knows about each worker process.
 SUPERVISOR_METRICS = (
     MetricSpec(
         "state", "gauge", "worker_state", "1 for the worker process's current state, else 0.", "state"
@@ -170,6 +170,6 @@ def _family(
 
 
 def _buckets(histogram: Mapping[str, Any]) -> list[tuple[str, float]]:
-    """Cumulative buckets, as Prometheus wants them: each counts all values up to its bound."""
+    """Cumulative buckets, as Prometheus expects them: each counts all values up to its bound."""
     bounds = [*(str(float(bound)) for bound in histogram["bounds"]), "+Inf"]
     return list(zip(bounds, accumulate(histogram["counts"]), strict=True))

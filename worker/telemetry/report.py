@@ -1,4 +1,4 @@
-"""What a worker process answers when its parent asks how it is: its state, its profile and its counters."""
+"""The report that a worker process sends its parent on request: its state, profile and counters."""
 
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -26,10 +26,10 @@ _decoder = msgspec.json.Decoder(Report)
 
 
 def encode_report(report: Report) -> bytes:
-    """The report as JSON on one line, without the line's end."""
+    """Encode a report as one line of JSON, without the line break."""
     return msgspec.json.encode(report)
 
 
 def decode_report(line: bytes) -> Report:
-    """The report that a worker process of ours encoded; raises msgspec.ValidationError for anything else."""
+    """Decode a report that `encode_report` made; raises msgspec.ValidationError for anything else."""
     return _decoder.decode(line)

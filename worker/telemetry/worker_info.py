@@ -1,4 +1,4 @@
-"""What this worker publishes about itself while it lives: in Redis, and to its parent."""
+"""The information that a worker publishes about itself, in Redis and to its parent."""
 
 import os
 import socket
@@ -11,7 +11,7 @@ from worker.telemetry.report import Report, State
 
 
 class WorkerInfo:
-    """Facts fixed at the start, with the counters as they are when somebody asks; for any thread."""
+    """Facts fixed at the start, and the current counters; thread-safe."""
 
     def __init__(
         self, *, name: str, model: str, revision: str, profile: Profile, choice: Choice, counters: Counters

@@ -1,4 +1,4 @@
-"""Tokenizer engines: the reference library, a fast one that must agree with it, and a fallback of both."""
+"""Tokenizer engines: the reference library, a fast one that must agree with it, and a fallback from it."""
 
 from collections.abc import Callable
 from itertools import chain
@@ -23,7 +23,7 @@ class UnsupportedTokenizer(Exception):
 
 
 def reference_engine(library: Any) -> Engine:
-    """The engine of the `tokenizers` library, which uses threads of its own."""
+    """The engine of the `tokenizers` library, which uses its own threads."""
 
     def encode(texts: list[str]) -> Tokens:
         rows = [encoding.ids for encoding in library.encode_batch_fast(texts)]
@@ -51,7 +51,7 @@ def wordpiece_engine(tokenizer_json: str) -> Engine:
         raise UnsupportedTokenizer(f"nanotoken does not support it: {error}") from error
 
     def encode(texts: list[str]) -> Tokens:
-        # On the calling thread: jobs are prepared on several, and each more thread would cost a cache.
+        # On the calling thread: jobs are prepared on several, and every additional thread would need a cache.
         ragged = fast.encode_batch(texts, parallel=False)
         return Tokens(ragged.ids.view(np.int32), ragged.offsets.astype(np.int32))
 

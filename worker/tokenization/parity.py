@@ -8,7 +8,8 @@ import numpy as np
 from worker.tokenization.engines import Engine
 
 _BATCH_TEXTS = 64
-_ALL_BELOW = 0x3100  # every character of the alphabets; samples beyond, where blocks are large and uniform
+_MAX_PIECES = 4096
+_ALL_BELOW = 0x3100  # below, every character (the alphabets); beyond, samples of large, uniform blocks
 _SAMPLE_STEP, _SAMPLE_END = 13, 0x20000
 _ODD = (
     "",
@@ -61,9 +62,9 @@ def _texts(special: Sequence[str]) -> Iterator[str]:
     yield from _mixtures(special)
 
 
-def _words(vocabulary: Sequence[str], max_pieces: int = 4096) -> Iterator[str]:
+def _words(vocabulary: Sequence[str]) -> Iterator[str]:
     """Pieces of the vocabulary, separate and run together: the latter need the longest match."""
-    step = max(1, len(vocabulary) // max_pieces)
+    step = max(1, len(vocabulary) // _MAX_PIECES)
     pieces = [piece.removeprefix("##") for piece in sorted(vocabulary)[::step]]
     for start in range(0, len(pieces), _BATCH_TEXTS):
         part = pieces[start : start + _BATCH_TEXTS]
@@ -80,7 +81,7 @@ def _every_character() -> Iterator[str]:
 
 
 def _mixtures(special: Sequence[str], count: int = 500) -> Iterator[str]:
-    """Characters of all kinds side by side; the same in every run."""
+    """Characters of all kinds side by side; identical in every run."""
     choose = random.Random(0)
     ranges = ((0x20, 0x7F), (0, 0x20), (0xA0, 0x370), (0x300, 0x370), (0x370, 0x600), (0x4E00, 0x4F00))
     kinds = [[chr(code) for code in range(*ends)] for ends in (*ranges, (0x1F300, 0x1F700), (0x2000, 0x2070))]

@@ -42,7 +42,7 @@ class Encoded:
 
 
 class Tokenizer:
-    """Tokenizes as a model directory's tokenizer.json says. Safe to call from many threads.
+    """Tokenizes as a model directory's tokenizer.json specifies. Thread-safe.
 
     Truncation and padding set in the file are ignored: some files truncate at 128 and pad to 128. Texts of
     up to `max_tokens` tokens, special tokens included, are never truncated. With `lower_case`, texts are
@@ -70,7 +70,7 @@ class Tokenizer:
 
     def encode(self, texts: SequenceOf[str], truncate: Truncate) -> Encoded:
         """Tokenize all texts; those longer than `max_tokens` are truncated at START or END, or refused."""
-        tokens = self._uncut(list(texts), truncate)
+        tokens = self._untruncated(list(texts), truncate)
         lengths = tokens.lengths
         kept = np.arange(len(tokens))
         long = np.flatnonzero(lengths > self.max_tokens)
@@ -99,8 +99,8 @@ class Tokenizer:
             too_long={},
         )
 
-    def _uncut(self, texts: list[str], truncate: Truncate) -> Tokens:
-        """Tokenize without truncation, but very long texts only in a part that is still too long."""
+    def _untruncated(self, texts: list[str], truncate: Truncate) -> Tokens:
+        """Tokenize without truncation; of a very long text, only a part that is itself too long."""
         max_chars = CHARACTERS_PER_TOKEN * self.max_tokens
         any_long = max(map(len, texts), default=0) > max_chars
         if not any_long or not self._separable or truncate is Truncate.NONE:  # NONE reports the full length

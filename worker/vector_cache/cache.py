@@ -22,16 +22,16 @@ class StoreError(Exception):
 
 
 class Store(Protocol):
-    """Bounded storage of byte strings, which evicts the least recently used first, roughly.
+    """Bounded storage of byte strings with approximate LRU eviction.
 
-    Called from several threads. Raises StoreError.
+    Its methods are called from several threads and raise StoreError.
     """
 
     def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """The values in the order of the keys."""
 
     def put(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
-        """Keep the values."""
+        """Store the values."""
 
     def close(self) -> None:
         """Close files and connections."""
@@ -39,7 +39,7 @@ class Store(Protocol):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Known:
-    """Texts as they were embedded: `places` intp (k,) among those asked for, vectors float32 (k, dim).
+    """Embedded texts: `places` intp (k,) among those requested, vectors float32 (k, dim).
 
     `lengths` int32 (k,) are their tokens after truncation, `truncated` bool (k,) which were truncated.
     """
@@ -53,8 +53,8 @@ class Known:
 class VectorCache:
     """Keeps whole float32 vectors, before Matryoshka truncation and casts, so one entry serves all options.
 
-    A hit is bit-identical to what was computed. `identity` is whatever else determines the vector: the files
-    of the model and the precision. A store that fails costs hits, never replies.
+    A hit is bit-identical to what was computed. `identity` names what else determines the vector: the files
+    of the model and the precision. A failing store costs hits, but never a reply.
     """
 
     def __init__(self, store: Store, *, identity: str, dim: int) -> None:
@@ -67,7 +67,7 @@ class VectorCache:
         self._failing = False
 
     def look_up(self, texts: Sequence[str], truncate: Truncate) -> Known:
-        """Those of the texts, with their prompts, whose vectors are cached for this truncation."""
+        """Find the texts, prompts included, whose vectors are cached for this truncation."""
         values = self._read([self._key(text, truncate) for text in texts])
         size = self._record.itemsize
         found = [place for place, value in enumerate(values) if value is not None and len(value) == size]
@@ -105,7 +105,7 @@ class VectorCache:
         try:
             values = self._store.get(keys)
         except StoreError as error:
-            self._failed(error)
+            self._log_failure(error)
             return [None] * len(keys)
         self._failing = False
         return values
@@ -114,15 +114,15 @@ class VectorCache:
         try:
             self._store.put(keys, values)
         except StoreError as error:
-            self._failed(error)
+            self._log_failure(error)
 
-    def _failed(self, error: StoreError) -> None:
+    def _log_failure(self, error: StoreError) -> None:
         if not self._failing:  # logged once, not for every job
             log.warning("vector_cache_failing", reason=str(error))
         self._failing = True
 
 
 def max_records(max_mb: int, dim: int) -> int:
-    """How many vectors of `dim` dimensions fit into so many MB, with a store's overhead for each."""
+    """How many vectors of `dim` dimensions fit into `max_mb`, with a store's overhead for each."""
     overhead_bytes = 100
     return max(2, max_mb * 1_000_000 // (4 + 4 * dim + overhead_bytes))

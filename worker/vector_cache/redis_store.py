@@ -11,7 +11,7 @@ from worker.vector_cache.cache import StoreError
 
 _Result = TypeVar("_Result")
 
-# KEYS[1] root of the queue's keys; ARGV most entries of one hash, then key and value of each entry.
+# KEYS[1] root of the queue's keys; ARGV maximum entries of one hash, then key and value of each entry.
 # Entries are never deleted one by one: a full hash becomes the old one, and the old one is dropped.
 _PUT = """
 local young, old = KEYS[1] .. 'vectors', KEYS[1] .. 'vectors-old'
@@ -27,9 +27,9 @@ end
 
 
 class RedisVectors:
-    """At most `max_entries`; drops what was neither written nor read while half as many were added.
+    """Holds at most `max_entries`; drops those neither written nor read while half as many were added.
 
-    `redis` is used in a thread of its own alone, and closed with it.
+    `redis` is used only by a separate thread, and closed with it.
     """
 
     def __init__(self, redis: Redis, root: str, *, max_entries: int) -> None:
@@ -68,7 +68,7 @@ class RedisVectors:
             if value is not None:
                 values[at] = value
                 found.append((keys[at], value))
-        if found:  # it is used, so it stays
+        if found:  # in use, so moved to the young generation
             await self._put(*zip(*found, strict=True))
         return values
 

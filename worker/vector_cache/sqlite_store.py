@@ -13,7 +13,7 @@ _TABLES = ("young", "old")
 
 
 class DiskVectors:
-    """At most `max_entries`; drops what was neither written nor read while half as many were added.
+    """Holds at most `max_entries`; drops those neither written nor read while half as many were added.
 
     Several processes may share the file. Raises StoreError if it cannot be opened.
     """
@@ -43,7 +43,7 @@ class DiskVectors:
                 older = self._read("old", missing)
         except sqlite3.Error as error:
             raise StoreError(str(error)) from error
-        if older:  # it is used, so it stays
+        if older:  # in use, so moved to the young generation
             self.put(list(older), list(older.values()))
         found |= older
         return [found.get(key) for key in keys]
@@ -86,8 +86,8 @@ class DiskVectors:
         found: dict[bytes, bytes] = {}
         for start in range(0, len(keys), _KEYS_PER_QUERY):
             part = keys[start : start + _KEYS_PER_QUERY]
-            marks = ",".join("?" * len(part))
+            placeholders = ",".join("?" * len(part))
             found.update(
-                self._database.execute(f"SELECT key, value FROM {table} WHERE key IN ({marks})", part)
+                self._database.execute(f"SELECT key, value FROM {table} WHERE key IN ({placeholders})", part)
             )
         return found

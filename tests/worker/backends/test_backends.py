@@ -1,4 +1,4 @@
-"""What every backend owes, whichever it is."""
+"""The contract that every backend keeps."""
 
 import importlib.resources
 import subprocess

@@ -87,9 +87,14 @@ async def test_a_claim_tells_whether_jobs_are_left(redis: Redis, keys: Keys) -> 
     owner = leases(redis, keys)
     for text in ("a", "bb", "cc"):
         await enqueue(redis, keys, text)
-    for bounds, some_left in (((1, MANY), True), ((10, 1), True), ((10, MANY), False), ((10, MANY), False)):
+    for bounds, more_pending in (
+        ((1, MANY), True),
+        ((10, 1), True),
+        ((10, MANY), False),
+        ((10, MANY), False),
+    ):
         await owner.claim(*bounds)
-        assert owner.some_left is some_left
+        assert owner.more_pending is more_pending
 
 
 async def test_a_job_has_one_owner(redis: Redis, keys: Keys) -> None:

@@ -54,13 +54,13 @@ def built(
     precision: str,
     *,
     network: Architecture | None = None,
-    door: Any = library,
+    tensorrt: Any = library,
     progress: Progress | None = None,
 ) -> bytes:
     """A plan of a small network."""
     network = network or small_architecture()
     model, weights = small_model(network), small_weights(network)
-    return planned(model, weights, capability, precision, door=door, progress=progress)
+    return planned(model, weights, capability, precision, tensorrt=tensorrt, progress=progress)
 
 
 def planned(
@@ -69,14 +69,14 @@ def planned(
     capability: Capability,
     precision: str,
     *,
-    door: Any = library,
+    tensorrt: Any = library,
     progress: Progress | None = None,
 ) -> bytes:
     """A plan of the model for SHAPES."""
     scales = calibrate(model, weights, small_tokens(5, 40)) if precision == "fp8" else None
     graph = build_padded_graph(model, weights, precision=precision, scales=scales).graph
     asked = spec(capability, precision)
-    return build_plan(graph, asked, door, timing_cache=Path("unused"), progress=progress)
+    return build_plan(graph, asked, tensorrt, timing_cache=Path("unused"), progress=progress)
 
 
 def tensors_of(plan: bytes) -> list[tuple[str, str, str]]:
@@ -178,7 +178,7 @@ def test_a_parser_that_takes_only_whole_graphs_builds_the_same_network() -> None
             self.parse = self._parser.parse
 
     older = SimpleNamespace(**{name: getattr(library, name) for name in dir(library)} | {"OnnxParser": Older})
-    assert ends_of(built((8, 9), "fp16", door=older)) == ends_of(built((8, 9), "fp16"))
+    assert ends_of(built((8, 9), "fp16", tensorrt=older)) == ends_of(built((8, 9), "fp16"))
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

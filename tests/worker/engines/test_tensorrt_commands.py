@@ -118,7 +118,7 @@ def test_a_plan_that_cannot_be_built_does_not_keep_the_others(model: Path, tmp_p
     ("arguments", "status", "says"),
     [
         (["--capability", "7.0"], 3, "no TensorRT profile of small/random is for capability 7.0"),
-        (["--capability", "nine"], 1, "'nine' is not a compute capability; write for example 8.9"),
+        (["--capability", "nine"], 1, "'nine' is not a compute capability; write, for example, 8.9"),
         (["--capability", "8.9", "--profile", "sm90-fp16-tensorrt"], 3, "and named sm90-fp16-tensorrt"),
         ([], 4, "no TensorRT profile of small/random can be built for this machine: NIM_CPU_ONLY is set"),
         (["--profile", "unknown"], 3, "unknown"),

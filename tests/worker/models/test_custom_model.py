@@ -17,7 +17,8 @@ from producer.contract import Truncate
 from producer.errors import SettingsError
 from worker.cli.main import main
 from worker.settings import Settings, read_settings
-from worker.startup.boot import boot, survey
+from worker.startup.boot import boot
+from worker.startup.survey import survey
 
 TEXTS = ["a", "A man is eating food.", "The quantum computer factored a large integer.", "b c", ""]
 
