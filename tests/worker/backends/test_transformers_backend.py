@@ -223,7 +223,7 @@ def test_positions_behind_a_padding_row_are_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"auto_map": {"AutoModel": "modeling.Model"}}, "code of its own"),
+        ({"auto_map": {"AutoModel": "modeling.Model"}}, "needs remote code"),
         ({"hidden_size": None}, "has no hidden_size or d_model"),
         ({"model_type": None}, "model_type None"),
     ],
