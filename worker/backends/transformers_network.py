@@ -85,7 +85,7 @@ def _check_positions(model: Model, network: Any) -> None:
             room = table.num_embeddings - table.padding_idx - 1
             if room < model.max_text_tokens:
                 raise BackendError(
-                    f"the network has positions for {room} tokens, but the model's files promise "
+                    f"the network has positions for {room} tokens, but the model's files state "
                     f"{model.max_text_tokens}; set max_seq_length in sentence_bert_config.json"
                 )
 

@@ -86,7 +86,7 @@ class _Tensors:
         self._keep_16bit = keep_16bit
 
     def exact(self, array: np.ndarray) -> Tensor:
-        """float32, whatever the precision."""
+        """The array as float32, regardless of the precision."""
         return torch.from_numpy(np.array(array, dtype=np.float32)).to(self._device)
 
     def named(self, name: str) -> Tensor | None:

@@ -216,7 +216,7 @@ def test_positions_behind_a_padding_row_are_counted(tmp_path: Path) -> None:
     directory = directory_of(tmp_path / "model", "prelayernorm", poolings=["mean"])
     loaded(read_model(directory)).close()
     write(directory / "sentence_bert_config.json", {"max_seq_length": 130})
-    with pytest.raises(BackendError, match="positions for 128 tokens, the model's files promise 130"):
+    with pytest.raises(BackendError, match="positions for 128 tokens, but the model's files state 130"):
         loaded(read_model(directory))
 
 

@@ -56,7 +56,7 @@ def attend(
     q = tl.load(qkv + rows[:, None].to(tl.int64) * row_width + head * DIM + dims[None, :])
     keys = qkv + (HEADS + head // (HEADS // KV_HEADS)) * DIM
     values = keys + KV_HEADS * DIM
-    top = tl.full([BLOCK_M], -1.0e30, tl.float32)  # finite, so that a fully masked block gives no NaN
+    top = tl.full([BLOCK_M], -1.0e30, tl.float32)  # finite, so that a fully masked block does not yield NaN
     total = tl.zeros([BLOCK_M], tl.float32)
     acc = tl.zeros([BLOCK_M, DIM], tl.float32)
 

@@ -92,8 +92,8 @@ def load_proto(path: Path) -> Any:
 def _sha256(path: Path, proto: Any) -> str:
     digest = hashlib.sha256()
     # A missing external file is reported when the graph is loaded.
-    beside = sorted(each for each in external_files(path, proto) if each.is_file())
-    for each in (path, *beside):
+    external = sorted(each for each in external_files(path, proto) if each.is_file())
+    for each in (path, *external):
         with each.open("rb") as file:
             while block := file.read(_BLOCK_BYTES):
                 digest.update(block)
