@@ -1,7 +1,7 @@
-"""A reverse dictionary: embeds 4,000 definitions through the whole system, then finds words by their meaning.
+"""A reverse dictionary: embeds 4,000 definitions with Embedmill, then finds words by their meaning.
 
-python examples/dictionary.py                             our own questions
-python examples/dictionary.py "a machine that flies"      yours, with the vectors of the last run
+python examples/dictionary.py                             sample questions
+python examples/dictionary.py "a machine that flies"      your question, with the vectors of the last run
 """
 
 import json
@@ -39,7 +39,7 @@ Vectors = npt.NDArray[np.float32]
 
 
 def embed_corpus(redis_url: str) -> None:
-    """Run `producer embed` as a person would; exit with its status if it fails."""
+    """Run `producer embed` as a user would; exit with its status if it fails."""
     VECTORS.parent.mkdir(exist_ok=True)
     VECTORS.unlink(missing_ok=True)
     paths = [os.path.relpath(CORPUS), "-o", str(VECTORS)]
@@ -51,14 +51,14 @@ def embed_corpus(redis_url: str) -> None:
 
 
 def read_vectors() -> tuple[list[str], Vectors]:
-    """The ids in `VECTORS` and their vectors, float32 (n, dim), of unit length."""
+    """The ids in `VECTORS`, and their vectors of unit length, float32 (n, dim)."""
     table = pq.read_table(VECTORS, columns=["id", "vector"])
     vectors = table["vector"].combine_chunks().flatten().to_numpy()
     return table["id"].to_pylist(), vectors.reshape(len(table), -1)
 
 
 def show_answers(questions: Sequence[str], asked: Vectors) -> None:
-    """Print the nearest definitions of every question with their cosines."""
+    """Print the nearest definitions to each question, with their cosine similarities."""
     with CORPUS.open(encoding="utf-8") as lines:
         texts = {entry["id"]: entry["text"] for entry in map(json.loads, lines)}
     ids, vectors = read_vectors()
@@ -71,7 +71,7 @@ def show_answers(questions: Sequence[str], asked: Vectors) -> None:
 
 
 def main() -> None:
-    """Serve the corpus and the questions with one embedded Valkey server and one worker."""
+    """Embed the corpus and the questions with an embedded Valkey server and one worker."""
     questions = sys.argv[1:] or QUESTIONS
     has_vectors = VECTORS.exists() and VECTORS.stat().st_mtime > CORPUS.stat().st_mtime
     with exit_status(), EmbeddedServer() as server, EmbeddedWorker(redis_url=server.url, model=MODEL):

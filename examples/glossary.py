@@ -1,4 +1,4 @@
-"""Prints the demo's corpus: the definitions of common, concrete nouns in WordNet 3.0.
+"""Prints the corpus of the demo: definitions of common, concrete nouns from WordNet 3.0.
 
 python examples/glossary.py /usr/share/wordnet > examples/definitions.jsonl     (Debian: wordnet-base)
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 NUM_DEFINITIONS = 4000
 MAX_NAMES = 3
 NUM_CHARACTERS = range(12, 181)
-# WordNet's numbers for animals, artifacts, body, food, objects, phenomena, plants and substances.
+# WordNet's file numbers of animals, artifacts, body, food, objects, phenomena, plants and substances.
 CONCRETE_FILES = frozenset({"05", "06", "08", "13", "17", "19", "20", "27"})
 UNWELCOME = re.compile(
     "slang|obscene|offensive|disparag|street name|sexual|genital|copulat|female repro|bosom"
@@ -23,7 +23,7 @@ UNWELCOME = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Sense:
-    """One meaning of a word: `number` 1 is the word's usual one; `names` begins with the word."""
+    """A sense of a word: `number` 1 is its most common one; `names` starts with the word."""
 
     number: int
     names: tuple[str, ...]
@@ -31,13 +31,13 @@ class Sense:
 
 
 def read_entries(path: Path) -> Iterator[str]:
-    """The lines of a WordNet file without the licence at its top, which is indented."""
+    """The lines of a WordNet file, without the indented licence at the top."""
     with path.open(encoding="ascii") as lines:
         yield from (line for line in lines if not line.startswith(" "))
 
 
 def read_numbers(path: Path) -> dict[tuple[str, str], int]:
-    """Sense numbers by word and offset; an index file lists a word's offsets, the usual one first."""
+    """Sense numbers by word and offset; an index file lists a word's offsets, the most common sense first."""
     numbers = {}
     for entry in read_entries(path):
         word, _, num_senses, *rest = entry.split()
@@ -47,7 +47,7 @@ def read_numbers(path: Path) -> dict[tuple[str, str], int]:
 
 
 def read_senses(folder: Path) -> Iterator[Sense]:
-    """Concrete nouns that are ordinary single words with a short definition."""
+    """Senses of concrete nouns that are ordinary single words, with short definitions."""
     numbers = read_numbers(folder / "index.noun")
     for entry in read_entries(folder / "data.noun"):
         head, gloss = entry.split(" | ", maxsplit=1)
@@ -60,7 +60,7 @@ def read_senses(folder: Path) -> Iterator[Sense]:
 
 
 def count_words(path: Path) -> Counter[str]:
-    """How often each word is used to explain others, the measure of how common it is."""
+    """How often each word occurs in definitions, as a measure of how common it is."""
     glosses = (entry.partition(" | ")[2] for entry in read_entries(path))
     return Counter(word for gloss in glosses for word in re.findall(r"[a-z]+", gloss.lower()))
 

@@ -1,8 +1,8 @@
-"""What the chosen profile does alone: the same texts, tokenized before, two batches in flight; prints JSON.
+"""Measures the chosen profile alone: tokenized texts, two batches in flight; prints JSON.
 
     EMBEDMILL_MODEL=... python -m benchmarks.end_to_end.backend_alone TEXTS.jsonl
 
-No queue, no tokenizing, no batching under way: the most that the worker could reach.
+No queue, tokenization or batching during the measurement: an upper bound for the worker.
 """
 
 import json
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 def packed(tokens: Tokens, backend: Backend) -> list[Tokens]:
-    """All texts in batches, cut from eight batches' worth at a time as the worker does."""
+    """All texts in batches, packed from a window of eight batches' worth, as the worker does."""
     budget = Budget(
         max_tokens=backend.max_batch_tokens, max_texts=backend.max_batch_texts, padded=backend.padded
     )
@@ -62,7 +62,7 @@ def packed(tokens: Tokens, backend: Backend) -> list[Tokens]:
 
 
 def run(backend: Backend, batches: list[Tokens]) -> None:
-    """Two in flight, as the worker's device thread has them."""
+    """Compute all batches with two in flight, as the worker's runner does."""
     in_flight: deque[object] = deque()
     for batch in batches:
         in_flight.append(backend.launch(batch))

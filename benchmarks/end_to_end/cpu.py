@@ -1,10 +1,10 @@
-"""This system through the queue beside sentence-transformers: same machine, model, texts and cores.
+"""Compares Embedmill through the queue with sentence-transformers: same machine, model, texts and cores.
 
     python -m benchmarks.end_to_end.cpu [--texts 1000] [--mean-tokens 20 100 177] [--rounds 3] [--json FILE]
 
-Both take turns, so that a noisy machine is noisy to both; the ratio of each pair is what counts. Needs the
-extras `demo` and `peers`. sentence-transformers runs in fp32 with its own sorting and its best batch size;
-ours is the profile chosen by itself, or the one that EMBEDMILL_MODEL_PROFILE names.
+The runs are interleaved, so that noise on the machine affects both; the result is the ratio of each pair.
+Needs the extras `demo` and `peers`. sentence-transformers runs in fp32 with its own sorting and its best
+batch size; Embedmill runs the profile that it selects, or the one in EMBEDMILL_MODEL_PROFILE.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def main() -> None:
 
 
 def load_peer() -> Callable[[list[str], int], np.ndarray]:
-    """sentence-transformers' encode, in fp32 on all cores this process may use."""
+    """sentence-transformers' encode, in fp32 on all cores that this process may use."""
     import torch
     from sentence_transformers import SentenceTransformer
 
@@ -70,7 +70,7 @@ def compare(
     mean_tokens: float,
     rounds: int,
 ) -> dict[str, object]:
-    """Median texts/s of both, and of the ratio pair by pair."""
+    """Median texts/s of both, and the median ratio of the pairs."""
     few = sample[: len(sample) // 4]
     best = min(PEER_BATCH_SIZES, key=lambda size: timed(lambda: peer(few, size))[0])
     options = EmbedOptions(truncate="END")
@@ -92,7 +92,7 @@ def compare(
     return {
         "texts": len(sample),
         "mean_tokens": round(num_tokens / len(sample), 1),
-        "wished_mean_tokens": mean_tokens,
+        "target_mean_tokens": mean_tokens,
         "embedmill_texts_per_s": round(len(sample) / statistics.median(pair[0] for pair in pairs), 1),
         "embedmill_tokens_per_s": round(num_tokens / statistics.median(pair[0] for pair in pairs)),
         "sentence_transformers_texts_per_s": round(
@@ -106,7 +106,7 @@ def compare(
 
 
 def timed(run: Callable[[], object]) -> tuple[float, object]:
-    """Seconds and result."""
+    """The seconds that `run` takes, and its result."""
     started_s = time.perf_counter()
     result = run()
     return time.perf_counter() - started_s, result
@@ -114,7 +114,8 @@ def timed(run: Callable[[], object]) -> tuple[float, object]:
 
 def line(result: dict[str, object]) -> str:
     return (
-        f"{result['mean_tokens']:>6} tokens a text: embedmill {result['embedmill_texts_per_s']:>8} texts/s, "
+        f"{result['mean_tokens']:>6} tokens per text: "
+        f"embedmill {result['embedmill_texts_per_s']:>8} texts/s, "
         f"sentence-transformers {result['sentence_transformers_texts_per_s']:>8} (batch "
         f"{result['sentence_transformers_batch_size']}), ratio {result['ratio']} {result['ratios']}, "
         f"worst cosine {result['worst_cosine']:.7f}"
@@ -122,7 +123,7 @@ def line(result: dict[str, object]) -> str:
 
 
 def machine() -> dict[str, object]:
-    """What the numbers belong to."""
+    """The date, machine and versions behind the numbers."""
     names = ("sentence-transformers", "torch", "transformers", "onnxruntime", "tokenizers", "numpy")
     return {
         "date": time.strftime("%Y-%m-%d"),

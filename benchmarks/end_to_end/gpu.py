@@ -1,15 +1,15 @@
-"""From texts in producers' processes to vectors received, through a real server; beside the backend alone.
+"""End-to-end throughput, from texts in producer processes to vectors received, next to the backend alone.
 
     python -m benchmarks.end_to_end.gpu --model all-MiniLM-L6-v2 [--mean-tokens 20 177] [--texts 20000]
         [--producers 2] [--batch-texts 512] [--in-flight 16] [--embedding-type float16] [--peer-texts 20000]
         [--peers sentence-transformers infinity vllm] [--peer-python infinity=VENV/bin/python] [--tei URL]
         [--json FILE] [--plot FILE]
 
-`--model` is a served name, or a model's directory (benchmarks/support/random_model.py makes one of any
-shape); a name with EMBEDMILL_MODEL_DIR is that model's profiles over other weights. One worker
-host serves with the profile it chooses; EMBEDMILL_* settings in the environment reach it. Everything runs one
-after the other: the backend alone, the whole way, then each peer in its own process, with an
-interpreter of its own where one is named.
+`--model` is a served name or a model's directory (benchmarks/support/random_model.py makes one of any
+shape); a name with EMBEDMILL_MODEL_DIR runs that model's profiles with other weights. One worker host serves
+the profile that it selects; EMBEDMILL_* settings in the environment apply to it. Measurements run one after
+the other: the backend alone, end to end, then each peer in a separate process, with its own interpreter if
+one is given.
 """
 
 import argparse
@@ -66,7 +66,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--embedding-type", default="float16", choices=["float16", "float32"])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peers", nargs="*", default=[])
-    parser.add_argument("--peer-texts", type=int, help="peers get only so many, being slower; default: all")
+    parser.add_argument(
+        "--peer-texts", type=int, help="number of texts for peers, which are slower; default: all"
+    )
     parser.add_argument("--peer-python", nargs="*", default=[], metavar="PEER=PYTHON")
     parser.add_argument("--tei")
     parser.add_argument("--json", type=Path)
@@ -75,14 +77,14 @@ def parse() -> argparse.Namespace:
 
 
 def measure(arguments: argparse.Namespace, path: Path, peers_path: Path) -> Report:
-    """One length mix: the backend alone, the whole way, each peer."""
+    """Measure one length distribution: the backend alone, end to end, and each peer."""
     env = {**os.environ, "EMBEDMILL_MODEL": arguments.model}
     if Path(arguments.model).is_dir():
         env |= {"EMBEDMILL_MODEL": "benchmark", "EMBEDMILL_MODEL_DIR": arguments.model}
     alone = child(["benchmarks.end_to_end.backend_alone", str(path)], env)
-    say("backend alone", alone)
-    served = whole_way(arguments, path, env)
-    say("Embedmill, end to end", served)
+    print_rate("backend alone", alone)
+    served = end_to_end(arguments, path, env)
+    print_rate("Embedmill, end to end", served)
     pythons = dict(named.split("=", 1) for named in arguments.peer_python)
     peers = [
         child(
@@ -93,7 +95,7 @@ def measure(arguments: argparse.Namespace, path: Path, peers_path: Path) -> Repo
     if arguments.tei:
         peers.append(child(["benchmarks.peers.in_process", "tei", arguments.tei, str(peers_path)]))
     for peer in peers:
-        say(peer["peer"], peer)
+        print_rate(peer["peer"], peer)
     share = served["texts_per_s"] / alone["texts_per_s"]
     return {
         "model": arguments.model,
@@ -104,13 +106,13 @@ def measure(arguments: argparse.Namespace, path: Path, peers_path: Path) -> Repo
     }
 
 
-def say(name: str, found: Report) -> None:
-    """A rate as soon as it is known, so that a run that is cut short has told something."""
+def print_rate(name: str, found: Report) -> None:
+    """Print a rate as soon as it is known, so that an aborted run has shown it."""
     print(f"  {name:<24}{found['texts_per_s']:>12,.0f} texts/s", file=sys.stderr, flush=True)
 
 
-def whole_way(arguments: argparse.Namespace, path: Path, env: dict[str, str]) -> Report:
-    """The median round of all texts from the producers' processes to their vectors received."""
+def end_to_end(arguments: argparse.Namespace, path: Path, env: dict[str, str]) -> Report:
+    """The median round of embedding all texts, from the producer processes back to them."""
     with EmbeddedServer() as server, host({**env, "EMBEDMILL_REDIS_URL": server.url}) as serving:
         server_process = psutil.Process(redis.Redis.from_url(server.url).info("server")["process_id"])
         watched = {"server": [server_process], "worker": serving.workers}
@@ -128,7 +130,7 @@ def whole_way(arguments: argparse.Namespace, path: Path, env: dict[str, str]) ->
 
 
 def one_round(arguments: argparse.Namespace, path: Path, url: str, model: str) -> Report:
-    """All texts once: from the start of the first producer until the last one has its last vector."""
+    """Embed all texts once: from the start of the first producer until the last vector is received."""
     common = [
         str(arguments.producers),
         str(arguments.batch_texts),
@@ -155,13 +157,13 @@ def one_round(arguments: argparse.Namespace, path: Path, url: str, model: str) -
     ]
     for one in producers:
         if one.stdout is None or one.stdout.readline() != "ready\n":
-            raise SystemExit("a producer did not come up")
+            raise SystemExit("a producer did not start")
     found = [json.loads(one.communicate("go\n")[0]) for one in start_all(producers)]
     ended_s, started_s = max(one["ended_s"] for one in found), min(one["started_s"] for one in found)
     jobs_ms = np.concatenate([one["jobs_s"] for one in found]) * 1000
     num_vectors = sum(one["num_vectors"] for one in found)
     if num_vectors != arguments.texts:
-        raise SystemExit(f"{num_vectors} vectors came for {arguments.texts} texts")
+        raise SystemExit(f"{num_vectors} vectors were received for {arguments.texts} texts")
     return {
         "texts_per_s": num_vectors / (ended_s - started_s),
         "job_p50_ms": float(np.percentile(jobs_ms, 50)),
@@ -174,7 +176,7 @@ def one_round(arguments: argparse.Namespace, path: Path, url: str, model: str) -
 
 
 def start_all(producers: list[subprocess.Popen[str]]) -> list[subprocess.Popen[str]]:
-    """Tell all to go before the first is waited for."""
+    """Signal all producers to start before waiting for any of them."""
     for one in producers:
         if one.stdin is not None:
             one.stdin.write("go\n")
@@ -183,18 +185,18 @@ def start_all(producers: list[subprocess.Popen[str]]) -> list[subprocess.Popen[s
 
 
 def child(arguments: list[str], env: dict[str, str] | None = None, *, python: str | None = None) -> Report:
-    """The JSON on the last line that a module prints; SystemExit with what it said if it fails."""
+    """The JSON in the last line that a module prints; SystemExit with its stderr if it fails."""
     ended = subprocess.run(
         [python or sys.executable, "-m", *arguments], env=env, capture_output=True, text=True, check=False
     )
     if ended.returncode:
-        raise SystemExit(f"{' '.join(arguments)} ended with {ended.returncode}:\n{ended.stderr[-2000:]}")
+        raise SystemExit(f"{' '.join(arguments)} exited with {ended.returncode}:\n{ended.stderr[-2000:]}")
     report: Report = json.loads(ended.stdout.splitlines()[-1])
     return report
 
 
 def model_dir(env: dict[str, str]) -> str:
-    """Where the peers find the same weights."""
+    """The directory of the same weights, for the peers."""
     from selection import manifest_for
     from worker.models.source import locate
 
@@ -204,14 +206,14 @@ def model_dir(env: dict[str, str]) -> str:
 
 
 def table(case: Report) -> str:
-    """One length mix as lines to read."""
+    """The results for one length distribution as text."""
     alone, served = case["alone"], case["served"]
     rows = [
         ("backend alone", alone["texts_per_s"], f"{alone['profile']}, {alone['tokens_per_s']:,.0f} tokens/s"),
         (
             "Embedmill, end to end",
             served["texts_per_s"],
-            f"{case['share_of_alone']:.1%} of it; job p50 {served['job_p50_ms']:,.0f} ms, "
+            f"{case['share_of_alone']:.1%} of the backend alone; job p50 {served['job_p50_ms']:,.0f} ms, "
             f"p99 {served['job_p99_ms']:,.0f} ms; CPU s: "
             + ", ".join(f"{role} {used:.1f}" for role, used in served["cpu_s"].items())
             + (f"; GPU busy {served['gpu_busy']:.0%}" if served["gpu_busy"] is not None else ""),
@@ -220,17 +222,17 @@ def table(case: Report) -> str:
             (
                 peer["peer"],
                 peer["texts_per_s"],
-                f"{peer['best']}; we are {served['texts_per_s'] / peer['texts_per_s']:.2f} times it",
+                f"{peer['best']}; Embedmill: {served['texts_per_s'] / peer['texts_per_s']:.2f} times as fast",
             )
             for peer in case["peers"]
         ),
     ]
-    head = f"mean {alone['mean_tokens']:.0f} tokens a text{', ' + alone['gpu'] if alone['gpu'] else ''}"
+    head = f"mean {alone['mean_tokens']:.0f} tokens per text{', ' + alone['gpu'] if alone['gpu'] else ''}"
     return "\n".join([head, *(f"  {name:<24}{rate:>12,.0f} texts/s  {note}" for name, rate, note in rows)])
 
 
 def machine() -> Report:
-    """What the numbers belong to."""
+    """The date, machine and versions behind the numbers."""
     names = ("redis", "arq", "msgpack", "numpy", "tokenizers")
     return {
         "date": time.strftime("%Y-%m-%d"),
@@ -241,7 +243,7 @@ def machine() -> Report:
 
 
 def plot(cases: list[Report], path: Path) -> None:
-    """Texts a second as bars: the backend alone, the whole way, the peers; a panel for each length mix."""
+    """Plot texts/s of backend alone, Embedmill and peers as bars, one panel per length distribution."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -259,10 +261,10 @@ def plot(cases: list[Report], path: Path) -> None:
         axes.bar_label(drawn, labels=[f"{value:,.0f}" for value in list(bars.values())[::-1]], padding=3)
         title = f"{case['model']}, {case['alone']['profile']}\nmean {case['alone']['mean_tokens']:.0f} tokens"
         axes.set_title(title, fontsize=10)
-        axes.set_xlabel("texts a second")
+        axes.set_xlabel("texts/s")
         axes.set_xlim(0, max(bars.values()) * 1.25)
         top = num_bars(case) - 0.4
-        axes.set_ylim(top - max(map(num_bars, cases)) - 0.2, top)  # bars as thick and as high in every panel
+        axes.set_ylim(top - max(map(num_bars, cases)) - 0.2, top)  # the same bar height in every panel
         axes.xaxis.set_major_locator(ticker.MaxNLocator(4))
         axes.xaxis.set_major_formatter(ticker.StrMethodFormatter("{x:,.0f}"))
         axes.spines[["top", "right"]].set_visible(False)

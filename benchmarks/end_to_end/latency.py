@@ -1,11 +1,11 @@
-"""Latency while the queue is nearly empty: one text at a time, ten a second, and a burst.
+"""Latency with a nearly empty queue: one text at a time, ten per second, and a burst.
 
     python -m benchmarks.end_to_end.latency [--model all-MiniLM-L6-v2] [--mean-tokens 20] [--texts 500]
         [--json FILE]
 
-One client, one worker, an embedded server on a unix socket, all on this machine. `one at a time` asks again
-as soon as the answer is there; `ten a second` asks by the clock, whatever is still under way; `burst` asks
-for 64 texts at the same moment, each as a job of its own, and counts until each has its vector.
+One client, one worker and an embedded server on a Unix socket, all on this machine. `one at a time` submits
+the next text as soon as the result arrives; `ten a second` submits at a fixed rate, regardless of texts in
+flight; `burst` submits 64 texts at once, each as a separate job, and measures until each vector arrives.
 """
 
 import argparse
@@ -47,27 +47,27 @@ def main() -> None:
 
 
 async def measure(url: str, model: str, sample: list[str]) -> dict[str, dict[str, float]]:
-    """Every row by its name."""
+    """Measure all rows, by name."""
     async with Client(url, model=model) as client:
         for text in sample[:20]:
             await one_text(client, f"warm-up {text}")
         ten_a_second = sample[: min(len(sample), 100)]
         return {
             "one at a time": row([await one_text(client, text) for text in sample]),
-            "ten a second": row(await by_the_clock(client, [f"again {text}" for text in ten_a_second])),
+            "ten a second": row(await at_fixed_rate(client, [f"again {text}" for text in ten_a_second])),
             "burst": row(await bursts(client, [f"burst {text}" for text in sample])),
         }
 
 
 async def one_text(client: Client, text: str) -> float:
-    """Seconds from asking to the vector."""
+    """The seconds from submitting a text to receiving its vector."""
     started_s = time.perf_counter()
     await client.embed([text], OPTIONS)
     return time.perf_counter() - started_s
 
 
-async def by_the_clock(client: Client, sample: list[str]) -> list[float]:
-    """A text every tenth of a second, whatever is still under way."""
+async def at_fixed_rate(client: Client, sample: list[str]) -> list[float]:
+    """Submit a text every tenth of a second, regardless of texts in flight."""
     tasks = []
     for text in sample:
         tasks.append(asyncio.create_task(one_text(client, text)))
@@ -76,7 +76,7 @@ async def by_the_clock(client: Client, sample: list[str]) -> list[float]:
 
 
 async def bursts(client: Client, sample: list[str]) -> list[float]:
-    """All texts of a burst at the same moment, burst after burst."""
+    """Submit all texts of a burst at once, burst after burst."""
     taken_s: list[float] = []
     for first in range(0, len(sample), BURST_TEXTS):
         burst = sample[first : first + BURST_TEXTS]
@@ -85,7 +85,7 @@ async def bursts(client: Client, sample: list[str]) -> list[float]:
 
 
 def row(taken_s: list[float]) -> dict[str, float]:
-    """What is told of one way of asking."""
+    """The statistics of one way of submitting."""
     p50, p99 = np.percentile(taken_s, [50, 99]) * 1000
     return {"p50_ms": float(p50), "p99_ms": float(p99), "texts": len(taken_s)}
 

@@ -1,9 +1,9 @@
-"""One producer of the end-to-end benchmark: a process that enqueues its texts and receives all vectors.
+"""A producer process of the end-to-end benchmark: enqueues its texts and receives all vectors.
 
     python -m benchmarks.end_to_end.producing URL MODEL TEXTS.jsonl FIRST STEP BATCH_TEXTS IN_FLIGHT TYPE
 
 It prints `ready`, waits for a line on standard input, embeds every STEP-th batch from FIRST on, and prints
-JSON: when it began and ended on the system's monotonic clock, how long each job took, how many vectors came.
+JSON: start and end on the system's monotonic clock, the duration of each job, the number of vectors.
 """
 
 import asyncio
@@ -20,23 +20,23 @@ from producer import Client, EmbedOptions
 async def produce(
     url: str, model: str, batches: list[list[str]], in_flight: int, embedding_type: str
 ) -> dict[str, object]:
-    """Embed all batches; memory of vectors is not kept."""
+    """Embed all batches and discard the vectors."""
     options = EmbedOptions(truncate="END", embedding_type=embedding_type)
-    asked_s: list[float] = []
+    submitted_s: list[float] = []
     taken_s: list[float] = []
     num_vectors = 0
 
-    async def asking() -> AsyncIterator[list[str]]:
+    async def submitting() -> AsyncIterator[list[str]]:
         for batch in batches:
-            asked_s.append(time.monotonic())
+            submitted_s.append(time.monotonic())
             yield batch
 
     async with Client(url, model=model) as client:
         print("ready", flush=True)
         await asyncio.to_thread(sys.stdin.readline)
         started_s, cpu_before_s = time.monotonic(), time.process_time()
-        async for reply in client.embed_many(asking(), options, max_in_flight=in_flight):
-            taken_s.append(time.monotonic() - asked_s[len(taken_s)])
+        async for reply in client.embed_many(submitting(), options, max_in_flight=in_flight):
+            taken_s.append(time.monotonic() - submitted_s[len(taken_s)])
             num_vectors += len(reply.vectors) - len(reply.failures)
     return {
         "started_s": started_s,

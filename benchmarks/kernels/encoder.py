@@ -40,29 +40,29 @@ class Case:
 
 
 class VarlenOps(TritonOps):
-    """Uses torch's built-in attention for texts of different lengths."""
+    """Uses torch's built-in attention for variable lengths."""
 
     def __init__(self, matmuls: Matmuls, *, longest: int) -> None:
         super().__init__(matmuls)
         self._longest = longest
 
     def attend(self, qkv: Tensor, flat: Flat, attention: AttentionSpec) -> Tensor:
-        """One call for all texts; its tiles end where texts end."""
+        """One call for all texts; no tile spans two texts."""
         q, k, v = qkv.view(len(qkv), 3, attention.heads, attention.head_dim).unbind(1)
         offsets, longest = flat.offsets, self._longest
         return varlen_attn(q, k, v, offsets, offsets, longest, longest).flatten(1)
 
 
 class TiledOps(TritonOps):
-    """Uses Triton's attention even where Hopper's own would be used."""
+    """Uses the Triton attention even where the Hopper attention would be used."""
 
     def attend(self, qkv: Tensor, flat: Flat, attention: AttentionSpec) -> Tensor:
-        """Without spans, Hopper's attention is not used."""
+        """Without spans, the Hopper attention is not used."""
         return super().attend(qkv, replace(flat, spans=None), attention)
 
 
 def load(case: Case, weights: Weights) -> torch_backend.TorchBackend:
-    """The case's backend."""
+    """Load the case's backend."""
     options = LoadOptions(
         device="cuda",
         precision=case.precision,
@@ -73,13 +73,13 @@ def load(case: Case, weights: Weights) -> torch_backend.TorchBackend:
 
 
 def device_us(case: Case, weights: Weights, attention: str) -> float:
-    """Median microseconds of one full batch in a CUDA graph captured for exactly its texts, without copies.
+    """Median microseconds of one full batch, in a CUDA graph captured for exactly its texts, without copies.
 
     `attention` is "ours", "tiles" (Triton's) or "varlen" (torch's own).
     """
     tokens = batches(case.mean_tokens, case.max_batch_tokens, count=1)[0]
     lengths = tokens.lengths
-    lengths[-1] += case.max_batch_tokens - lengths.sum()  # so that neither sees padding
+    lengths[-1] += case.max_batch_tokens - lengths.sum()  # so that there is no padding
     offsets = torch.from_numpy(np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)).cuda()
     ids = torch.randint(1000, 30_000, (case.max_batch_tokens,), dtype=torch.int32, device="cuda")
     matmuls = Matmuls(case.cache / "autotune")
@@ -107,7 +107,7 @@ def device_us(case: Case, weights: Weights, attention: str) -> float:
 
 
 def pass_through(backend: torch_backend.TorchBackend, work: list[Tokens]) -> float:
-    """Seconds for all batches from host memory to host memory, two in flight."""
+    """Seconds for all batches, from host memory to host memory, with two in flight."""
     begun = time.perf_counter()
     pending = backend.launch(work[0])
     for tokens in work[1:]:
@@ -162,7 +162,7 @@ def matmul_ceiling() -> float:
 
 
 def compare(case: Case, weights: Weights) -> dict[str, Any]:
-    """The case from host to host, and on the device alone next to other attentions."""
+    """Measure the case from host to host, and on the device alone with each attention kernel."""
     row = measure(case, weights)
     sizes = network(case.shape)
     row["device_us"] = device_us(case, weights, "ours")
@@ -179,7 +179,7 @@ def main() -> None:
     parser.add_argument("--shapes", default="minilm,base,large")
     parser.add_argument("--means", default="20,177,500")
     parser.add_argument("--precisions", default="fp16,bf16,fp8")
-    parser.add_argument("--max-batch-tokens", type=int, help="default: that of a worker")
+    parser.add_argument("--max-batch-tokens", type=int, help="default: as in a worker")
     parser.add_argument("--output", type=Path, default=Path("encoder.json"))
     arguments = parser.parse_args()
     torch.set_grad_enabled(False)

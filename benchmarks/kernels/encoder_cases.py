@@ -22,7 +22,7 @@ MAX_TEXT_TOKENS = 512
 
 
 def network(shape: str) -> Architecture:
-    """A BERT of that size, or the bidirectional Llama 3.2 1B with a smaller vocabulary."""
+    """A BERT of that size, or a bidirectional Llama 3.2 1B with a smaller vocabulary."""
     layers, hidden, heads, intermediate = SIZES[shape]
     sizes = {
         "vocab_size": 30_522,
@@ -91,7 +91,7 @@ def _lengths(rng: np.random.Generator, mean_tokens: int) -> Iterator[int]:
 
 
 def num_flops(architecture: Architecture, lengths: npt.NDArray[np.int32]) -> float:
-    """Floating-point operations of the matmuls and of attention within each text."""
+    """The floating-point operations of linear layers, and of attention within each text."""
     a = architecture
     attended = a.heads * a.head_dim
     mlp = a.intermediate * (3 if a.gated else 2)

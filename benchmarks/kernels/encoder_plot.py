@@ -3,8 +3,8 @@
     python -m benchmarks.kernels.encoder_plot encoder.json [more.json ...]
         [--peers encoder_peers.json] -o encoder.png
 
-Bars are M tokens/s by mean length. The rate of the built-in varlen attention is estimated: ours from host to
-host, scaled by the two device times.
+Bars are M tokens/s by mean length. The rate with torch's varlen attention is estimated: our host-to-host
+rate, scaled by the ratio of the device times.
 """
 
 import argparse
@@ -52,7 +52,7 @@ def bars(rows: list[dict[str, Any]], peers: list[dict[str, Any]]) -> dict[str, d
 
 
 def draw(found: dict[str, dict[int, dict[str, float]]], *, title: str, output: Path) -> None:
-    """Grouped bars, the same colour for the same implementation in every panel."""
+    """Draw grouped bars, with the same colour for an implementation in every panel."""
     import matplotlib as mpl
 
     mpl.use("Agg")

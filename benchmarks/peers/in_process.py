@@ -1,10 +1,10 @@
-"""One peer on the same texts, at the best of its settings; prints JSON.
+"""Measures one peer on the same texts with its best setting; prints JSON.
 
     python -m benchmarks.peers.in_process {sentence-transformers,infinity,vllm} MODEL_DIR TEXTS.jsonl
     python -m benchmarks.peers.in_process tei URL TEXTS.jsonl    # a text-embeddings-inference server
 
-fp16 on a GPU, fp32 on a CPU. Every setting runs once to warm up and twice to be timed, the better counts.
-Infinity and vLLM run in their own process without HTTP, which is the kinder way for them.
+fp16 on a GPU, fp32 on a CPU. Each setting has one warm-up run and two timed runs, of which the better
+counts. Infinity and vLLM run in this process without HTTP, which favours them.
 """
 
 import argparse
@@ -28,7 +28,7 @@ Setting = tuple[str, Callable[[list[str]], Any]]
 
 
 def sentence_transformers(model: str) -> Iterator[Setting]:
-    """`encode`, which sorts by length; with its unpadded attention where the version has it."""
+    """`encode`, which sorts by length; with unpadded attention if the version supports it."""
     import torch
     from sentence_transformers import SentenceTransformer
 
@@ -43,7 +43,7 @@ def sentence_transformers(model: str) -> Iterator[Setting]:
 
 
 def infinity(model: str) -> Iterator[Setting]:
-    """The engine in this process, with BetterTransformer on a GPU, which beat its compiled form there."""
+    """The engine in this process; on a GPU with BetterTransformer, which is faster than compiling there."""
     import torch
     from infinity_emb import AsyncEmbeddingEngine, EngineArgs
 
@@ -70,7 +70,7 @@ def infinity(model: str) -> Iterator[Setting]:
 
 
 def vllm(model: str) -> Iterator[Setting]:
-    """The offline engine as a pooling runner."""
+    """The offline engine with the pooling runner."""
     from vllm import LLM
 
     engine = LLM(model=model, runner="pooling", dtype="float16", enforce_eager=False)
@@ -78,14 +78,14 @@ def vllm(model: str) -> Iterator[Setting]:
 
 
 def tei(url: str) -> Iterator[Setting]:
-    """A server over HTTP, many connections at a time."""
+    """A server over HTTP, with many concurrent connections."""
     import urllib.request
 
     def post(texts: list[str]) -> None:
         body = json.dumps({"inputs": texts, "truncate": True}).encode()
         request = urllib.request.Request(f"{url}/embed", body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request) as answer:
-            json.load(answer)
+        with urllib.request.urlopen(request) as response:
+            json.load(response)
 
     def embed(texts: list[str]) -> None:
         batches = [texts[at : at + TEI_TEXTS] for at in range(0, len(texts), TEI_TEXTS)]
@@ -106,7 +106,7 @@ PEERS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("peer", choices=PEERS)
-    parser.add_argument("model", help="directory of the model, or the server's address")
+    parser.add_argument("model", help="the model's directory, or the server's URL")
     parser.add_argument("texts", type=Path)
     arguments = parser.parse_args()
     texts = read_texts(arguments.texts)
@@ -124,7 +124,7 @@ def main() -> None:
 
 
 def rate(run: Callable[[list[str]], Any], texts: list[str]) -> float:
-    """Texts a second, the better of two runs after one over a quarter of the texts."""
+    """Texts/s: the better of two runs, after a warm-up with a quarter of the texts."""
     run(texts[: max(1, len(texts) // 4)])
     taken_s = []
     for _ in range(2):

@@ -1,10 +1,10 @@
-"""Finds the layers that an fp8 profile should keep in 16 bit, on real texts and on the CPU.
+"""Finds the layers that an fp8 profile should keep in 16-bit, with real texts on the CPU.
 
     python -m benchmarks.quality.keep_16bit MODEL_DIR [--min-cosine 0.995] [--texts 150] [--mean-tokens 50]
 
-Each layer is first kept alone. Then layers are kept together, in the order in which they improved the mean
-cosine, until the worst cosine to fp32 reaches the bound: that set is the recommendation. The CPU multiplies
-the same fp8 numbers as a GPU, in fp32. Needs the extra `torch`.
+First, each layer is kept on its own. Then layers are added one by one, in the order of how much they improved
+the mean cosine, until the worst cosine with fp32 reaches the threshold: that set is the recommendation. The
+CPU multiplies the same fp8 numbers as a GPU, in fp32. Needs the extra `torch`.
 """
 
 import argparse
@@ -28,7 +28,7 @@ PARTS = ("qkv", "up", "down")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """A set of kept layers, and the worst and mean cosine to fp32."""
+    """A set of layers kept in 16-bit, and the worst and mean cosine with fp32."""
 
     kept: tuple[str, ...]
     worst: float
@@ -49,7 +49,7 @@ def main() -> None:
     tokenizer = Tokenizer(model.transformer, max_tokens=model.max_text_tokens)
     sample = list(texts(arguments.texts, mean_tokens=arguments.mean_tokens))
     tokens = tokenizer.encode(sample, Truncate.END).tokens
-    print(f"{len(tokens)} texts, {len(tokens.ids)} tokens, bound {arguments.min_cosine}")
+    print(f"{len(tokens)} texts, {len(tokens.ids)} tokens, threshold {arguments.min_cosine}")
     last = None
     for trial in trials(model.architecture.layers, measurer(model, tokens), arguments.min_cosine):
         print(
@@ -58,13 +58,13 @@ def main() -> None:
         )
         last = trial
     if last is None or last.worst < arguments.min_cosine:
-        print("no set reaches the bound; choose a 16-bit profile")
+        print("no set reaches the threshold; choose a 16-bit profile")
     else:
         print(f"keep_16bit: [{', '.join(sorted(last.kept))}]")
 
 
 def trials(num_layers: int, measure: Measure, min_cosine: float) -> Iterator[Trial]:
-    """No layer, each part, each layer alone, then growing sets, up to one that reaches the bound."""
+    """No layers, each part, each layer alone, then growing sets until one reaches the threshold."""
     none_kept = measure(())
     yield none_kept
     if none_kept.worst >= min_cosine:
@@ -76,7 +76,7 @@ def trials(num_layers: int, measure: Measure, min_cosine: float) -> Iterator[Tri
         for part in PARTS:
             alone.append(measure((f"layers.{index}.{part}",)))
             yield alone[-1]
-    # By the mean: the worst cosine is that of a single text, and noisy.
+    # By the mean: the worst cosine belongs to a single text and is noisy.
     alone.sort(key=lambda trial: -trial.mean)
     kept: tuple[str, ...] = ()
     for single in alone:
@@ -88,7 +88,7 @@ def trials(num_layers: int, measure: Measure, min_cosine: float) -> Iterator[Tri
 
 
 def measurer(model: Model, tokens: Tokens) -> Measure:
-    """A function that measures a set of kept layers on the tokens, fp8 against fp32."""
+    """A function that compares fp8 with fp32 on the tokens for a set of kept layers."""
     expected = embedded(load_backend("torch", model, LoadOptions(device="cpu", precision="fp32")), tokens)
 
     def measure(kept: tuple[str, ...]) -> Trial:
@@ -102,7 +102,7 @@ def measurer(model: Model, tokens: Tokens) -> Measure:
 
 
 def embedded(backend: Backend, tokens: Tokens) -> FloatArray:
-    """The texts' vectors in their order, in batches as the worker packs them."""
+    """The texts' vectors, in their order, computed in batches packed like the worker's."""
     budget = Budget(
         max_tokens=backend.max_batch_tokens, max_texts=backend.max_batch_texts, padded=backend.padded
     )

@@ -1,11 +1,11 @@
-"""Compares our vectors of a real model with those of sentence-transformers in fp32, on real texts.
+"""Compares our vectors with those of sentence-transformers in fp32, for a real model and real texts.
 
     python -m benchmarks.quality.parity MODEL_DIR [--texts 500] [--mean-tokens 60] [--long 50]
         [--ways onnx:fp32,torch:fp32,torch:bf16,torch:fp16:cuda]
 
-A way is a backend, a precision and a device, by default the CPU. Lengths are log-normal; `--long` of the
-texts exceed the model's limit and are truncated. sentence-transformers embeds texts one by one, we in batches
-as the worker packs them. Needs the extra `peers`.
+Each of `--ways` is a backend, a precision and a device, by default the CPU. Lengths are log-normal; `--long`
+of the texts exceed the model's limit and are truncated. sentence-transformers embeds texts one by one, we in
+batches packed like the worker's. Needs the extra `peers`.
 """
 
 import argparse

@@ -2,8 +2,8 @@
 
     python -m benchmarks.quality.retrieval DIR [--model all-MiniLM-L6-v2] [--embedding-type float32]
 
-DIR holds corpus.jsonl[.gz], queries.jsonl and qrels.tsv. Server and worker are this run's own; the
-profile is the one chosen by itself, or the one that EMBEDMILL_MODEL_PROFILE names.
+DIR contains corpus.jsonl[.gz], queries.jsonl and qrels.tsv. The run starts its own server and worker, with
+the profile that is selected automatically or the one in EMBEDMILL_MODEL_PROFILE.
 """
 
 import argparse
@@ -76,7 +76,7 @@ def rows(directory: Path, name: str) -> Iterator[dict[str, str]]:
 
 
 def qrels(path: Path) -> dict[str, dict[str, int]]:
-    """Relevant documents of each query with their grades."""
+    """The relevant documents of each query, with their grades."""
     judgements: dict[str, dict[str, int]] = defaultdict(dict)
     with path.open(encoding="utf-8") as lines:
         for row in csv.DictReader(lines, delimiter="\t"):
@@ -85,7 +85,7 @@ def qrels(path: Path) -> dict[str, dict[str, int]]:
 
 
 def embed(client: SyncClient, texts: list[str], options: EmbedOptions) -> np.ndarray:
-    """All vectors as float32 of unit length, in order."""
+    """All vectors, in order, as float32 with unit length."""
     batches = [texts[at : at + BATCH_TEXTS] for at in range(0, len(texts), BATCH_TEXTS)]
     parts = []
     for reply in client.embed_many(batches, options):
@@ -97,7 +97,7 @@ def embed(client: SyncClient, texts: list[str], options: EmbedOptions) -> np.nda
 
 
 def decoded(vectors: np.ndarray, options: EmbedOptions) -> np.ndarray:
-    """Quantised vectors as floats again, up to one factor."""
+    """Dequantised vectors, up to a constant factor."""
     kind = str(options.embedding_type)
     if kind in ("binary", "ubinary"):
         bits = vectors.astype(np.int16) + (128 if kind == "binary" else 0)
@@ -106,7 +106,7 @@ def decoded(vectors: np.ndarray, options: EmbedOptions) -> np.ndarray:
 
 
 def score(found: list[str], relevant: dict[str, int]) -> tuple[float, float]:
-    """nDCG@10 and recall@10 as pytrec_eval computes them."""
+    """nDCG@10 and recall@10, as computed by pytrec_eval."""
     gains = [relevant.get(document, 0) / np.log2(rank + 2) for rank, document in enumerate(found)]
     ideal = [
         grade / np.log2(rank + 2) for rank, grade in enumerate(sorted(relevant.values(), reverse=True)[:10])

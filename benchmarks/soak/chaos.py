@@ -1,10 +1,11 @@
-"""A deep queue while everything that can be killed is killed: every job is answered, once, and rightly.
+"""Chaos test: with faults injected into a deep queue, every job gets exactly one result, the correct one.
 
     python -m benchmarks.soak.chaos [--jobs 100000] [--json FILE]
 
-`tests/chaos/` runs the same with fewer jobs. The queue is kept full; some jobs are urgent and some can wait,
-some texts and some whole jobs fail, some jobs are cancelled, half the answers are consumed, and a few jobs
-have a text that kills every worker that embeds it: it must be found, and no other may be taken for it.
+`tests/system/test_chaos.py` runs the same with fewer jobs. The queue is kept full. Jobs have high, normal and
+low priority; some texts and some whole jobs fail; some jobs are cancelled; half of the results are consumed;
+and a few jobs contain a poison text, which kills every worker that embeds it: exactly these texts must be
+found.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from benchmarks.soak.chaos_jobs import Expected, Job
-from benchmarks.soak.havoc import Havoc, Server, host
+from benchmarks.soak.faults import FaultInjector, Server, host
 from benchmarks.soak.mortal_worker import COMMAND
 from producer import Client, QueueLimits
 from producer.contract import Keys, queue_name
@@ -38,28 +39,28 @@ MODEL = "fake/echo"
 KEYS = Keys(queue_name(MODEL))
 NUM_HOSTS = 3
 LEASE_S = 1.0
-DEPTH = 2_000  # jobs that may wait
+DEPTH = 2_000  # maximum number of pending jobs
 NUM_PRODUCERS = 32
 NUM_READERS = 200
 KEEP_RESULT_S = 600.0
-ANSWER_S = 240.0  # within which a job must be answered
+RESULT_TIMEOUT_S = 240.0
 
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A job that is on the queue."""
+    """An enqueued job."""
 
     job: Job
     enqueued_s: float
 
 
 @dataclass(slots=True)
-class Told:
-    """What clients heard."""
+class Observed:
+    """What the clients observed."""
 
-    answers: Counter[str] = field(default_factory=Counter)
+    outcomes: Counter[str] = field(default_factory=Counter)
     waited_s: dict[str, list[float]] = field(default_factory=lambda: {"high": [], "normal": [], "low": []})
     depths: list[int] = field(default_factory=list)
     all_enqueued: bool = False
@@ -67,21 +68,21 @@ class Told:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What happened to the jobs, and around them."""
+    """The outcomes of the jobs, and the injected faults."""
 
     num_jobs: int
     seconds: float
-    answers: dict[str, int]
-    killers_found: int
+    outcomes: dict[str, int]
+    poison_texts_found: int
     lost_leases: int
     median_depth: int
     median_wait_s: dict[str, float]
-    havoc: dict[str, int]
+    faults: dict[str, int]
 
 
 async def chaos(num_jobs: int, directory: Path) -> Report:
-    """So many jobs through three hosts under havoc; AssertionError if one promise is broken."""
-    server, told = Server(directory), Told()
+    """Run the jobs through three hosts while faults are injected; AssertionError if a guarantee is broken."""
+    server, observed = Server(directory), Observed()
     async with AsyncExitStack() as on_exit:
         server.start()
         on_exit.callback(server.kill)
@@ -95,31 +96,33 @@ async def chaos(num_jobs: int, directory: Path) -> Report:
         with closing((booted := boot(Settings(model=MODEL))).backend):
             expected = Expected(booted)
         redis = await on_exit.enter_async_context(connect(server.url))
-        havoc = Havoc(server, hosts, keys=KEYS, lease_s=LEASE_S, done=lambda: told.answers.total() / num_jobs)
+        faults = FaultInjector(
+            server, hosts, keys=KEYS, lease_s=LEASE_S, progress=lambda: observed.outcomes.total() / num_jobs
+        )
         started_s = time.monotonic()
-        async with _running(havoc.wreak()), _running(_watch_depth(redis, told)):
+        async with _running(faults.inject()), _running(_watch_depth(redis, observed)):
             try:
-                await _all_jobs(client, num_jobs, told, expected)
+                await _all_jobs(client, num_jobs, observed, expected)
             finally:
-                havoc.thaw()
+                faults.resume_workers()
         seconds = time.monotonic() - started_s
-        killers_found = await _check_letters(client, num_jobs)
-        totals = await _check(redis, told, num_jobs)
+        poison_texts_found = await _check_dead_letters(client, num_jobs)
+        totals = await _check(redis, observed, num_jobs)
     return Report(
         num_jobs=num_jobs,
         seconds=seconds,
-        answers=dict(told.answers),
-        killers_found=killers_found,
+        outcomes=dict(observed.outcomes),
+        poison_texts_found=poison_texts_found,
         lost_leases=totals["lost_leases"],
-        median_depth=int(np.median(told.depths)),
-        median_wait_s={name: float(np.median(waits)) for name, waits in told.waited_s.items() if waits},
-        havoc=dict(havoc.counts),
+        median_depth=int(np.median(observed.depths)),
+        median_wait_s={name: float(np.median(waits)) for name, waits in observed.waited_s.items() if waits},
+        faults=dict(faults.counts),
     )
 
 
 @asynccontextmanager
 async def _running(work: Awaitable[None]) -> AsyncIterator[None]:
-    """Beside the block; an error of either ends both."""
+    """Run `work` concurrently with the block; an error in either ends both."""
     task = asyncio.ensure_future(work)
     try:
         yield
@@ -129,44 +132,44 @@ async def _running(work: Awaitable[None]) -> AsyncIterator[None]:
         await end_tasks(task)
 
 
-async def _watch_depth(redis: Redis, told: Told) -> None:
-    while not told.all_enqueued:
+async def _watch_depth(redis: Redis, observed: Observed) -> None:
+    while not observed.all_enqueued:
         await asyncio.sleep(0.25)
         try:
-            told.depths.append(int(await redis.zcard(KEYS.pending)))
+            observed.depths.append(int(await redis.zcard(KEYS.pending)))
         except (RedisError, OSError):
             continue
 
 
-async def _all_jobs(client: Client, num_jobs: int, told: Told, expected: Expected) -> None:
-    """Producers fill the queue as far as it goes; readers take the answers in the order of the jobs."""
+async def _all_jobs(client: Client, num_jobs: int, observed: Observed, expected: Expected) -> None:
+    """Producers keep the queue full; readers fetch the results in the order of the jobs."""
     numbers = iter(range(num_jobs))
     enqueued: asyncio.Queue[Entry] = asyncio.Queue()
-    lazy: list[Entry] = []  # answered last: they must not hold the readers
+    low_priority: list[Entry] = []  # read last, as they would block the readers
 
     async def produce() -> None:
         for n in numbers:
             job = Job(n)
-            await _insist(lambda job=job: _submit(client, job))
+            await _retry(lambda job=job: _submit(client, job))
             entry = Entry(job, time.monotonic())
-            if job.cancelled or job.priority == "high":  # their answers are there before those of older jobs
-                await _read(client, entry, told, expected)
+            if job.cancelled or job.priority == "high":  # their results arrive before those of older jobs
+                await _read(client, entry, observed, expected)
             elif job.priority == "low":
-                lazy.append(entry)
+                low_priority.append(entry)
             else:
                 enqueued.put_nowait(entry)
 
     async def read() -> None:
         while True:
             entry = await enqueued.get()
-            await _read(client, entry, told, expected)
+            await _read(client, entry, observed, expected)
             enqueued.task_done()
 
     async with asyncio.TaskGroup() as group:
         readers = [group.create_task(read()) for _ in range(NUM_READERS)]
         await asyncio.gather(*(produce() for _ in range(NUM_PRODUCERS)))
-        told.all_enqueued = True
-        for entry in lazy:
+        observed.all_enqueued = True
+        for entry in low_priority:
             enqueued.put_nowait(entry)
         await enqueued.join()
         for reader in readers:
@@ -179,8 +182,8 @@ async def _submit(client: Client, job: Job) -> None:
         await client.cancel(job.name)
 
 
-async def _insist(step: Callable[[], Awaitable[_T]]) -> _T:
-    """However long Redis is away."""
+async def _retry(step: Callable[[], Awaitable[_T]]) -> _T:
+    """Retry the step for as long as Redis is unavailable."""
     while True:
         try:
             return await step()
@@ -188,46 +191,48 @@ async def _insist(step: Callable[[], Awaitable[_T]]) -> _T:
             await asyncio.sleep(0.1)
 
 
-async def _read(client: Client, entry: Entry, told: Told, expected: Expected) -> None:
-    """The job's answer is the right one."""
+async def _read(client: Client, entry: Entry, observed: Observed, expected: Expected) -> None:
+    """Fetch the job's result and check it."""
     job = entry.job
     try:
-        reply = await _insist(lambda: client.result(job.name, timeout_s=ANSWER_S, consume=job.consumed))
+        reply = await _retry(
+            lambda: client.result(job.name, timeout_s=RESULT_TIMEOUT_S, consume=job.consumed)
+        )
         expected.check(job, reply)
         outcome = "embedded"
     except JobFailed as failed:
         outcome = failed.worker_code
     assert outcome in job.outcomes, (job, outcome)
-    told.answers[outcome] += 1
-    told.waited_s[job.priority].append(time.monotonic() - entry.enqueued_s)
+    observed.outcomes[outcome] += 1
+    observed.waited_s[job.priority].append(time.monotonic() - entry.enqueued_s)
 
 
-async def _check_letters(client: Client, num_jobs: int) -> int:
-    """The texts that kill, and no others, are kept as dead letters; how many there were before they went."""
-    expected = {job.dead_letter: job for job in map(Job, range(num_jobs)) if job.killers}
+async def _check_dead_letters(client: Client, num_jobs: int) -> int:
+    """Check that exactly the poison texts are dead letters, and drop them; the number of dead letters."""
+    expected = {job.dead_letter: job for job in map(Job, range(num_jobs)) if job.poison_texts}
     assert {letter.job for letter in await client.dead_letters()} == expected.keys()
     for name, job in expected.items():
         _, request = await client.dead_letter(name)
         assert request is not None
-        assert list(request.texts) == job.killers
+        assert list(request.texts) == job.poison_texts
         assert await client.drop(name)
     return len(expected)
 
 
-async def _check(redis: Redis, told: Told, num_jobs: int) -> dict[str, int]:
-    """What the server counted is what clients heard, and what is left goes by itself."""
+async def _check(redis: Redis, observed: Observed, num_jobs: int) -> dict[str, int]:
+    """Check that the server's counters match what clients observed, and that all other keys expire."""
     totals = {name.decode(): int(count) for name, count in (await redis.hgetall(KEYS.totals)).items()}
-    done = told.answers["embedded"] + told.answers["invalid_option"]
-    assert told.answers.total() == num_jobs, told.answers
+    done = observed.outcomes["embedded"] + observed.outcomes["invalid_option"]
+    assert observed.outcomes.total() == num_jobs, observed.outcomes
     assert totals["bytes"] == 0, totals
-    assert totals["done"] == done, (totals, told.answers)
-    assert totals.get("cancelled", 0) == told.answers["cancelled"], (totals, told.answers)
+    assert totals["done"] == done, (totals, observed.outcomes)
+    assert totals.get("cancelled", 0) == observed.outcomes["cancelled"], (totals, observed.outcomes)
     assert totals.get("failed", 0) == 0, totals
-    assert totals["lost_leases"] > 0, "nothing was hit: this was no chaos"
-    lasting = {KEYS.totals, KEYS.workers}
+    assert totals["lost_leases"] > 0, "no lease was lost: no fault had an effect"
+    permanent = {KEYS.totals, KEYS.workers}
     for key in await redis.keys():
-        ttl_s = await redis.ttl(key)  # -2: it went in between
-        assert key.decode() in lasting or ttl_s == -2 or 0 <= ttl_s <= KEEP_RESULT_S, (key, ttl_s)
+        ttl_s = await redis.ttl(key)  # -2: it expired in between
+        assert key.decode() in permanent or ttl_s == -2 or 0 <= ttl_s <= KEEP_RESULT_S, (key, ttl_s)
     return totals
 
 

@@ -1,10 +1,10 @@
-"""The jobs of the chaos run: what the n-th asks, what may become of it, and what its answer must be."""
+"""The jobs of the chaos test: the request of the n-th job, its possible outcomes, and the expected result."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.soak.mortal_worker import KILLER
+from benchmarks.soak.mortal_worker import POISON
 from producer import EmbedOptions
 from producer.contract import Reply, Truncate
 from worker.backends.fake import fake_vectors
@@ -13,7 +13,7 @@ from worker.startup.boot import Booted
 MAX_TEXTS = 20
 POOL = [
     f"text {n} of the pool " * (1 + n % 9) for n in range(1000)
-]  # so that they are embedded here only once
+]  # a pool, so that the expected vectors are computed only once
 TOO_LONG = "word " * 600
 PLAIN = EmbedOptions()
 REFUSED = EmbedOptions(dimensions=4096)  # more than the model has
@@ -21,7 +21,7 @@ REFUSED = EmbedOptions(dimensions=4096)  # more than the model has
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The n-th job: what it asks and what becomes of it follow from n."""
+    """The n-th job; n determines its request and its outcome."""
 
     n: int
 
@@ -30,34 +30,36 @@ class Job:
         return f"job-{self.n}"
 
     @property
-    def places(self) -> list[int]:
-        """Of its texts in the pool."""
+    def pool_indices(self) -> list[int]:
+        """The indices in the pool of its texts."""
         return [(37 * self.n + i) % len(POOL) for i in range(1 + 7 * self.n % MAX_TEXTS)]
 
     @property
     def bad(self) -> list[str]:
-        """Texts that fail beside the others."""
+        """Texts that fail on their own."""
         return [TOO_LONG, "lone \ud800 surrogate"] if self.n % 20 == 3 else []
 
     @property
-    def killers(self) -> list[str]:
+    def poison_texts(self) -> list[str]:
         """Texts that kill the worker that embeds them."""
-        return [f"{KILLER} {self.n}"] if self.n % 3000 == 99 else []
+        return [f"{POISON} {self.n}"] if self.n % 3000 == 99 else []
 
     @property
     def dead_letter(self) -> str:
-        """The dead letter that holds the killers."""
+        """The name of the dead letter that contains the poison texts."""
         return f"{self.name}-killers"
 
     @property
     def texts(self) -> list[str]:
-        return [POOL[place] for place in self.places] + self.bad + self.killers
+        return [POOL[index] for index in self.pool_indices] + self.bad + self.poison_texts
 
     @property
     def codes(self) -> dict[int, str]:
-        """Why which text must fail, by its index; all others must not."""
-        codes = ["text_too_long", "invalid_unicode"] if self.bad else ["killed_worker"] * len(self.killers)
-        return dict(enumerate(codes, len(self.places)))
+        """The error codes of the texts that must fail, by index; all others must succeed."""
+        codes = (
+            ["text_too_long", "invalid_unicode"] if self.bad else ["killed_worker"] * len(self.poison_texts)
+        )
+        return dict(enumerate(codes, len(self.pool_indices)))
 
     @property
     def options(self) -> EmbedOptions:
@@ -82,16 +84,16 @@ class Job:
 
 
 class Expected:
-    """What replies must be."""
+    """The expected replies."""
 
     def __init__(self, booted: Booted) -> None:
         tokens = booted.tokenizer.encode(POOL, Truncate.END).tokens
         self._vectors = fake_vectors(tokens, booted.model.dim)
 
     def check(self, job: Job, reply: Reply) -> None:
-        """AssertionError if a vector is wrong, or a text failed that should not, or the other way round."""
+        """AssertionError if a vector is wrong, or if the wrong texts failed."""
         codes = {failure.index: failure.code for failure in reply.failures}
         assert codes == job.codes, (job, codes)
-        expected = self._vectors[job.places]
+        expected = self._vectors[job.pool_indices]
         np.testing.assert_allclose(reply.vectors[: len(expected)], expected, atol=1e-6)
         assert len(reply.vectors) == len(job.texts), job

@@ -1,10 +1,10 @@
-"""Memory over a long run: `producer embed` of many generated texts, with the worker and the server watched.
+"""Memory use over a long run: `producer embed` with many generated texts, a worker and a server.
 
     python -m benchmarks.soak.memory [--texts 1000000] [--model fake/echo] [--mean-tokens 20] [--plot FILE]
 
-Samples the resident memory of the three processes and prints, for each, its median over tenths of the run,
-and the processor time it took for a text, which other work on the machine changes less than texts a second.
-The first tenth is left out of the slope: pools and caches fill in it.
+Samples the resident memory of the three processes and prints, for each, the median over each tenth of the run
+and the CPU time per text, which other load on the machine affects less than texts/s. The slope excludes the
+first tenth, in which pools and caches fill up.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def run(model: str, source: Path, output: Path) -> tuple[dict[str, np.ndarray], dict[str, float], float]:
-    """Samples (seconds, MB) of each process, its processor time, and how long the command took."""
+    """Samples (seconds, MB) and CPU seconds of each process, and how long the command took."""
     with EmbeddedServer() as server, tempfile.TemporaryFile() as log:
         env = {**os.environ, "EMBEDMILL_REDIS_URL": server.url, "EMBEDMILL_MODEL": model}
         worker = subprocess.Popen([sys.executable, "-m", "worker", "run"], env=env, stderr=log)
@@ -89,12 +89,12 @@ def run(model: str, source: Path, output: Path) -> tuple[dict[str, np.ndarray], 
             while producer.poll() is None:
                 for name, pid in watched.items():
                     resident = psutil.Process(pid).memory_info().rss / 1e6
-                    if resident:  # 0 is a process that has just ended
+                    if resident:  # 0 for a process that has just exited
                         rows[name].append((time.perf_counter() - started_s, resident))
                         used_s[name] = cpu_s(pid) - before_s[name]
                 time.sleep(SAMPLE_S)
             if producer.returncode != 0:
-                raise SystemExit(f"producer embed ended with {producer.returncode}")
+                raise SystemExit(f"producer embed exited with {producer.returncode}")
             seconds = time.perf_counter() - started_s
         finally:
             worker.terminate()
@@ -103,7 +103,7 @@ def run(model: str, source: Path, output: Path) -> tuple[dict[str, np.ndarray], 
 
 
 def cpu_s(pid: int) -> float:
-    """Processor time of a process so far."""
+    """The CPU seconds of a process so far."""
     times = psutil.Process(pid).cpu_times()
     return float(times.user + times.system)
 
@@ -128,14 +128,14 @@ def tenths(rows: np.ndarray) -> list[float]:
 
 
 def slope(rows: np.ndarray, seconds: float, num_texts: int) -> float:
-    """Growth by a straight line through all but the first tenth, in MB per million texts."""
+    """Growth by a linear fit to all but the first tenth, in MB per million texts."""
     later = rows[len(rows) // 10 :]
     per_second = np.polyfit(later[:, 0], later[:, 1], 1)[0]
     return round(float(per_second * seconds / num_texts * 1e6), 2)
 
 
 def plot(samples: dict[str, np.ndarray], path: Path, title: str) -> None:
-    """The curves of the three processes."""
+    """Plot the memory of the three processes over time."""
     import matplotlib as mpl
 
     mpl.use("Agg")

@@ -1,8 +1,8 @@
-"""`worker run` with a model that one word kills the process of.
+"""`worker run` with a fake model: one word kills the worker process that embeds it.
 
     python -m benchmarks.soak.mortal_worker [OWNER]
 
-Without an owner it is the parent, which starts itself with one.
+Without OWNER this is the parent process, which starts itself with one.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from worker.telemetry.channel import ChildEnd
 from worker.telemetry.logs import configure_logs
 
 COMMAND = [sys.executable, "-m", "benchmarks.soak.mortal_worker"]
-KILLER = "zebra"  # one token of the fake model
+POISON = "zebra"  # one token of the fake model
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
     channel = ChildEnd(settings.grace_s)
     found = boot(settings)
     found.backend.close()
-    _, token, _ = found.tokenizer.encode([KILLER], Truncate.END).tokens.ids.tolist()
+    _, token, _ = found.tokenizer.encode([POISON], Truncate.END).tokens.ids.tolist()
     model = found.model
     deadly = FakeBackend(dim=model.dim, max_text_tokens=model.max_text_tokens, deadly=[token])
     asyncio.run(

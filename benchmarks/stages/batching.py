@@ -1,9 +1,10 @@
-"""How the batcher batches jobs of many sizes: padding, and the number of batches until each job is done.
+"""Simulates the batcher with jobs of many sizes: padding, and the number of batches until a job is done.
 
     python -m benchmarks.stages.batching [--batches 3000]
 
-Deterministic; no device and no clock: 24 jobs are pending at any time, half of them with 8 texts, most others
-with 512, some with 4,096, lengths log-normal with a mean of about 60 tokens; 16,384 tokens a batch.
+Deterministic, without device or clock: 24 jobs are pending at any time, half of them with 8 texts, most
+others with 512 and some with 4,096; lengths are log-normal with a mean of about 60 tokens, and a batch has up
+to 16,384 tokens.
 """
 
 import argparse
@@ -30,7 +31,7 @@ def main() -> None:
 
 
 async def simulate(*, padded: bool, num_batches: int) -> None:
-    """Prints a row for each size of job, and how much of the cost was tokens."""
+    """Print a row for each job size, and the share of the cost that is tokens."""
     random = np.random.default_rng(0)
     batcher = Batcher(Budget(max_tokens=BATCH_TOKENS, max_texts=4096, padded=padded), dim=1)
     pending: dict[asyncio.Task[Embedded], int] = {}
@@ -56,18 +57,18 @@ async def simulate(*, padded: bool, num_batches: int) -> None:
     for size, seen in waits.items():
         p50, p99 = np.percentile(seen, [50, 99])
         print(f"| {kind} | {size} | {len(seen)} | {p50:.0f} | {p99:.0f} | {max(seen)} |")
-    print(f"{kind}: {num_tokens / cost_tokens:.3f} of the cost are tokens")
+    print(f"{kind}: {num_tokens / cost_tokens:.3f} of the cost is tokens")
 
 
 def tokens(random: np.random.Generator, count: int) -> Tokens:
-    """A job of this many texts."""
+    """A job with `count` texts."""
     lengths = np.clip(np.round(random.lognormal(np.log(60) - 0.18, 0.6, count)), 1, 256)
     offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
     return Tokens(np.ones(offsets[-1], dtype=np.int32), offsets)
 
 
 async def settled() -> None:
-    """Let tasks run that were just created or answered."""
+    """Let tasks run that were just created or completed."""
     for _ in range(3):
         await asyncio.sleep(0)
 

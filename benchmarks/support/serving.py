@@ -1,4 +1,4 @@
-"""A worker host under test and what it uses: processor time of each process, busy share of the GPU."""
+"""Runs a worker host under test and measures its CPU time and GPU utilisation."""
 
 import subprocess
 import sys
@@ -19,20 +19,20 @@ _SAMPLE_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """`worker run`, ready; its log grows in `log`."""
+    """A `worker run` that is ready; it logs to the file `log`."""
 
     process: psutil.Process
     log: Path
 
     @property
     def workers(self) -> list[psutil.Process]:
-        """The processes that serve, one a device."""
+        """The worker processes, one per device."""
         return self.process.children()
 
 
 @contextmanager
 def host(env: Mapping[str, str]) -> Iterator[Host]:
-    """`worker run` with that environment, from ready until it is ended; SystemExit with its log."""
+    """`worker run` with that environment, from ready until terminated; SystemExit if it exits early."""
     with tempfile.NamedTemporaryFile(suffix=".log") as file:
         log = Path(file.name)
         process = subprocess.Popen([sys.executable, "-m", "worker", "run"], env=dict(env), stderr=file)
@@ -48,14 +48,14 @@ def host(env: Mapping[str, str]) -> Iterator[Host]:
 
 
 def cpu_s(processes: list[psutil.Process]) -> float:
-    """Processor seconds of the processes so far, those of their threads included."""
+    """The CPU seconds of the processes so far, including all threads."""
     times = [process.cpu_times() for process in processes]
     return sum(one.user + one.system for one in times)
 
 
 @contextmanager
 def gpu_busy() -> Iterator[list[tuple[float, float]]]:
-    """A list that fills in the block: times of the monotonic clock, each with how busy GPU 0 was, 0 to 1."""
+    """A list filled during the block: times on the monotonic clock, with GPU 0's utilisation, 0 to 1."""
     samples: list[tuple[float, float]] = []
     ended = threading.Event()
     thread = threading.Thread(target=_sample, args=(samples, ended), daemon=True)
@@ -68,7 +68,7 @@ def gpu_busy() -> Iterator[list[tuple[float, float]]]:
 
 
 def mean_between(samples: list[tuple[float, float]], started_s: float, ended_s: float) -> float | None:
-    """The mean of the samples of that time; None without any."""
+    """The mean of the samples between two times; None if there are none."""
     found = [share for at_s, share in samples if started_s <= at_s <= ended_s]
     return sum(found) / len(found) if found else None
 

@@ -18,11 +18,11 @@ _MAX_BATCH_TOKENS = 65_536
 
 
 class FakeBackend:
-    """Token i of a text (from 1) adds i to element `id % dim` of its vector, which then gets unit length.
+    """Token i of a text (from 1) adds i to element `id % dim` of its vector, which is then normalised.
 
-    Collecting takes `delay_s`. It raises the error of a token in `failures`, and BackendOutOfMemory for a
-    batch of more than `memory_tokens` tokens. A token in `deadly` kills the process, as a driver or the
-    out-of-memory killer would.
+    `collect` takes `delay_s`. It raises the error that `failures` maps a token id to, and BackendOutOfMemory
+    for a batch of more than `memory_tokens` tokens. A token id in `deadly` kills the process, as a driver or
+    the out-of-memory killer would.
     """
 
     def __init__(
@@ -63,11 +63,11 @@ class FakeBackend:
             os.kill(os.getpid(), signal.SIGKILL)
         if len(tokens.ids) > self._memory_tokens:
             raise BackendOutOfMemory(
-                f"{len(tokens.ids)} tokens do not fit {self._memory_tokens}; send less at once"
+                f"{len(tokens.ids)} tokens exceed the memory for {self._memory_tokens}; send a smaller batch"
             )
         for token_id, kind in self._failures.items():
             if token_id in tokens.ids:
-                raise kind(f"the fake backend was told to fail at token id {token_id}")
+                raise kind(f"the fake backend is configured to fail at token id {token_id}")
         return fake_vectors(tokens, self.dim)
 
     def close(self) -> None:
@@ -76,7 +76,7 @@ class FakeBackend:
 
 
 def load_fake(model: Model, options: LoadOptions) -> FakeBackend:
-    """A fake with the model's dimensions and limits."""
+    """A fake backend with the model's dimension and limits."""
     return FakeBackend(
         dim=model.dim,
         max_batch_tokens=max(options.max_batch_tokens or _MAX_BATCH_TOKENS, model.max_text_tokens),

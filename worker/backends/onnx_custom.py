@@ -1,7 +1,7 @@
-"""A custom ONNX graph on ONNX Runtime, padded, followed by a graph of ours that pools and normalises.
+"""A custom ONNX graph on ONNX Runtime, with padded batches, followed by our own graph for pooling.
 
-Two sessions rather than one merged graph: the custom graph is not rewritten, and the tensors between the two
-stay on the device.
+There are two sessions rather than one merged graph: this leaves the custom graph unchanged, and the tensors
+between the two stay on the device.
 """
 
 from typing import Any, cast
@@ -11,45 +11,48 @@ import numpy.typing as npt
 
 from producer.errors import BackendError
 from worker.backends.cpu_threads import usable_cpus
+from worker.backends.micro_batch_pool import Launched, MicroBatchPool
 from worker.backends.onnx_errors import onnx_errors
 from worker.backends.onnx_session import open_session
 from worker.backends.options import LoadOptions
-from worker.backends.portion_pool import Launched, PortionPool
 from worker.backends.validation import check_batch
 from worker.contract import Backend, FloatArray, Handle, Tokens
 from worker.graphs.builder import Graph
 from worker.graphs.custom.head import custom_head
-from worker.graphs.custom.inputs import custom_padded_inputs, cut_batches, slot_inputs
+from worker.graphs.custom.inputs import custom_micro_batches, custom_padded_inputs, slot_inputs
 from worker.models.custom_model import padding_id
 from worker.models.model import Model
 from worker.models.onnx.graph_file import GraphFile, load_proto
 from worker.models.onnx.stored_tensors import check_tensors
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-_PORTION_SLOTS = 512  # on CPUs, as in onnx_cpu
-_PORTIONS_PER_THREAD = 8
+_MICRO_BATCH_SLOTS = 512  # on CPUs, as in onnx_cpu.py
+_MICRO_BATCHES_PER_THREAD = 8
 _CUDA_BATCH_TOKENS = 16_384
 
 
 def load_custom_onnx(model: Model, options: LoadOptions) -> Backend:
-    """The model's own graph, run once on a text of one token.
+    """The model's own graph, loaded and tested on a text of one token.
 
-    Raises ModelError if its tensors are incomplete or hold NaN, BackendError if it does not load or run here.
+    Raises ModelError if its tensors are incomplete or contain NaN, and BackendError if it cannot be loaded or
+    run here.
     """
     device = options.device
     graph = model.graph
     if graph is None:
-        raise BackendError("the model has no graph of its own; choose another backend")
+        raise BackendError("the model does not come with an ONNX graph; choose another backend")
     check_tensors(graph.path, load_proto(graph.path))
     threads = 1 if device == "cuda" else options.num_threads or usable_cpus()
-    own_budget = _CUDA_BATCH_TOKENS if device == "cuda" else _PORTION_SLOTS * _PORTIONS_PER_THREAD * threads
+    default_budget = (
+        _CUDA_BATCH_TOKENS if device == "cuda" else _MICRO_BATCH_SLOTS * _MICRO_BATCHES_PER_THREAD * threads
+    )
     return _CustomOnnxBackend(
         model,
         graph,
         _open(graph, _PROVIDERS[device]),
         device=device,
         num_threads=threads,
-        max_batch_tokens=max(options.max_batch_tokens or own_budget, model.max_text_tokens),
+        max_batch_tokens=max(options.max_batch_tokens or default_budget, model.max_text_tokens),
     )
 
 
@@ -88,11 +91,11 @@ class _CustomOnnxBackend:
         self._graph = graph
         self._session = session
         self._device = device
-        self._portion_slots = max_batch_tokens if device == "cuda" else _PORTION_SLOTS
-        self._pool = PortionPool(self._run, num_threads=num_threads)
+        self._micro_batch_slots = max_batch_tokens if device == "cuda" else _MICRO_BATCH_SLOTS
+        self._pool = MicroBatchPool(self._run, num_threads=num_threads)
         self._closed = False
         self._padding_id = padding_id(model)
-        self._head = self._build_head()  # keeps the tensors alive, which the session does not copy
+        self._head = self._build_head()  # keeps the tensors alive: the session does not copy them
         self._head_session = open_session(self._head, _PROVIDERS[device])
         self.dim = int(self._head_session.get_outputs()[0].shape[1])
 
@@ -101,7 +104,7 @@ class _CustomOnnxBackend:
             raise BackendError("the backend is closed; load it again")
         check_batch(tokens, self, vocab_size=self._model.architecture.vocab_size)
         return self._pool.launch(
-            tokens, cut_batches(tokens.lengths, self._graph, max_slots=self._portion_slots)
+            tokens, custom_micro_batches(tokens.lengths, self._graph, max_slots=self._micro_batch_slots)
         )
 
     def collect(self, handle: Handle) -> FloatArray:
@@ -112,21 +115,21 @@ class _CustomOnnxBackend:
         self._pool.close()
 
     def _build_head(self) -> Graph:
-        """The head that fits the graph's output for a text of one token. Raises BackendError if none does."""
+        """The head for the shape of the graph's output. Raises BackendError if that shape is unexpected."""
         one = Tokens(np.array([self._padding_id], np.int32), np.array([0, 1], np.int32))
         states = self._states(one, np.array([0], dtype=np.intp))
         shape, num_texts = states.shape(), self._graph.num_texts or 1
         expected = [num_texts] if self._graph.pooled else [num_texts, self._graph.num_tokens or 1]
         if shape[:-1] != expected:
             raise BackendError(
-                f"{self._graph.path.name} gives {self._graph.output} of shape {shape} for a batch of "
+                f"{self._graph.path.name} outputs {self._graph.output} of shape {shape} for a batch of "
                 f"{num_texts} x {self._graph.num_tokens or 1} tokens; {[*expected, 'size']} is expected"
             )
         kind = states.element_type()
         return custom_head(self._model, shape, element_type=kind, pooled=self._graph.pooled)
 
     def _states(self, tokens: Tokens, texts: npt.NDArray[np.intp]) -> Any:
-        """The custom graph's output, as a value on the device: (B, S, hidden) or (B, size)."""
+        """The custom graph's output on the device, an OrtValue (B, S, hidden) or (B, size)."""
         binding = self._session.io_binding()
         inputs = custom_padded_inputs(
             tokens,

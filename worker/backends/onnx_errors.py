@@ -11,7 +11,7 @@ def onnx_errors(action: str) -> Iterator[None]:
     """Raise BackendOutOfMemory, BackendDead or BackendError for what ONNX Runtime raises in the block."""
     from onnxruntime.capi import onnxruntime_pybind11_state as runtime
 
-    # Their only common base class is Exception.
+    # The only base class that these share is Exception.
     kinds = (
         runtime.EPFail,
         runtime.Fail,
@@ -20,20 +20,20 @@ def onnx_errors(action: str) -> Iterator[None]:
         runtime.InvalidProtobuf,
         runtime.NotImplemented,
         runtime.RuntimeException,
-        RuntimeError,  # raised by runs with bound inputs
+        RuntimeError,  # raised by run_with_iobinding
     )
     try:
         yield
     except MemoryError as error:
-        raise BackendOutOfMemory(f"no memory left to {action}; send less at once") from error
+        raise BackendOutOfMemory(f"out of memory: cannot {action}; send a smaller batch") from error
     except kinds as error:
         text = str(error)
-        # cuBLAS and cuDNN say "the resource allocation failed" or ALLOC_FAILED.
+        # cuBLAS and cuDNN report "the resource allocation failed" or ALLOC_FAILED.
         if any(
             sign in text for sign in ("allocate memory", "out of memory", "allocation failed", "ALLOC_FAILED")
         ):
-            raise BackendOutOfMemory(f"no memory left to {action}; send less at once") from error
+            raise BackendOutOfMemory(f"out of memory: cannot {action}; send a smaller batch") from error
         if "CUDA failure" in text or "CUDA error" in text:
-            # After an error of the device, every later call fails in this process.
-            raise BackendDead(f"the GPU failed to {action}: {text:.200}; restart the worker") from error
+            # After a device error, every later CUDA call in this process fails.
+            raise BackendDead(f"the GPU failed: cannot {action}: {text:.200}; restart the worker") from error
         raise BackendError(f"onnxruntime cannot {action}: {error!s:.200}") from error

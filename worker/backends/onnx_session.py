@@ -1,4 +1,4 @@
-"""Opens ONNX Runtime sessions on the requested execution provider, and refuses a fallback to another."""
+"""Opens ONNX Runtime sessions on the requested execution provider and rejects a fallback to another."""
 
 from typing import Any
 
@@ -11,16 +11,16 @@ CUDA = "CUDAExecutionProvider"
 
 _OPTIONS: dict[str, dict[str, str]] = {
     CPU: {},
-    # The provider makes its own stream. Its arena grows by what is requested, not by doubling, so that
-    # several processes fit on a GPU. TF32 would not be exact enough for fp32 profiles.
+    # The provider creates its own stream. Its arena grows by the requested size instead of doubling, so that
+    # several processes fit on a GPU. TF32 is not accurate enough for fp32 profiles.
     CUDA: {"arena_extend_strategy": "kSameAsRequested", "use_tf32": "0"},
 }
-# Operators with nearly all of the work, which must not be left to the CPU.
+# Operators that do nearly all of the work and must not fall back to the CPU.
 _HEAVY = {"Gemm", "PackedMultiHeadAttention", "SkipLayerNormalization", "SkipSimplifiedLayerNormalization"}
 
 
 def open_session(graph: Graph, provider: str) -> Any:
-    """A session on the graph and its tensors. Raises BackendError if other providers would do its work."""
+    """A session on the graph and its tensors. Raises BackendError if another provider would run it."""
     import onnxruntime
 
     available = onnxruntime.get_available_providers()
@@ -29,9 +29,9 @@ def open_session(graph: Graph, provider: str) -> Any:
         raise BackendError(f"this onnxruntime has no {provider}, only {', '.join(available)}{cure}")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    # The graph already has the fused operators we want; more fusing would undo some of them.
+    # The graph already has the fused operators we want; higher levels would undo some of them.
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.enable_mem_pattern = False  # it would keep a memory plan for every shape
+    options.enable_mem_pattern = False  # it keeps a memory plan for every shape
     options.log_severity_level = 3
     options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     options.add_external_initializers(
@@ -39,7 +39,7 @@ def open_session(graph: Graph, provider: str) -> Any:
         [onnxruntime.OrtValue.ortvalue_from_numpy(tensor) for tensor in graph.tensors.values()],
     )
     if provider == CUDA:
-        # CUDA's libraries may be installed as wheels, which the loader does not search.
+        # CUDA's libraries may be installed as wheels, where the dynamic loader does not look.
         onnxruntime.preload_dlls()
     with onnx_errors("load the network"):
         session = onnxruntime.InferenceSession(
@@ -50,16 +50,16 @@ def open_session(graph: Graph, provider: str) -> Any:
 
 
 def refuse_fallback(session: Any, provider: str) -> None:
-    """Raise BackendError if ONNX Runtime chose another provider, as it does if libraries are missing."""
+    """Raise BackendError if ONNX Runtime fell back to another provider, as when libraries are missing."""
     if session.get_providers()[0] != provider:
         raise BackendError(f"onnxruntime chose {session.get_providers()[0]} instead of {provider}")
     elsewhere = misplaced(session, provider)
     if elsewhere:
-        raise BackendError(f"onnxruntime leaves {', '.join(elsewhere)} to another provider than {provider}")
+        raise BackendError(f"onnxruntime runs {', '.join(elsewhere)} on another provider than {provider}")
 
 
 def misplaced(session: Any, provider: str) -> list[str]:
-    """The heavy operators that do not run on the provider, sorted."""
+    """The heavy operators that are assigned to other providers, sorted."""
     if not hasattr(session, "get_provider_graph_assignment_info"):
         return []  # unknown before onnxruntime 1.24
     return sorted(

@@ -1,21 +1,21 @@
-"""How a model is loaded: what every backend's loader is given beside the model."""
+"""The options with which a backend loads a model."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-# Callers that only need the options do not import selection.
+# Not at run time, so that importing the options does not import selection.
 if TYPE_CHECKING:
     from worker.engines.plan_file import CachedPlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadOptions:
-    """Options for loading a model; None leaves the choice to the backend, which ignores what it cannot use.
+    """Options for loading a model; None means the backend's default. Backends ignore options they do not use.
 
-    `device` is "cpu" or "cuda": the first GPU that the process sees. `keep_16bit` names layers that fp8
-    leaves in bf16. `plan` is what TensorRT runs; it settles everything else. `cache` is a folder for findings
-    that later boots can use.
+    `device` is "cpu" or "cuda", the first GPU visible to the process. `keep_16bit` names layers that stay in
+    bf16 with fp8. `plan` is the plan that TensorRT runs; it overrides all other options. `cache` is a folder
+    for autotuning results, which later starts reuse.
     """
 
     device: str = "cpu"

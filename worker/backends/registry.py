@@ -1,4 +1,4 @@
-"""The backends by name. A backend's library is imported when it is loaded, not before."""
+"""The backends by name. A backend's library is imported only when the backend is loaded."""
 
 from collections.abc import Callable
 
@@ -13,8 +13,9 @@ Loader = Callable[[Model, LoadOptions], Backend]
 def load_backend(name: str, model: Model, options: LoadOptions) -> Backend:
     """The model loaded by the backend `name` ("onnx", "torch", "transformers", "tensorrt" or "fake").
 
-    Raises BackendError for an unknown name, a library that is not installed (naming the extra that has it),
-    and options that the backend cannot follow; ModelError if the weights do not fit the network.
+    Raises BackendError for an unknown name, for a library that is not installed (naming the extra that
+    installs it), and for options that the backend does not support; ModelError if the weights do not match
+    the network.
     """
     if name not in _LOADERS:
         raise BackendError(f"there is no backend {name!r:.60}; choose from " + ", ".join(_LOADERS))
@@ -61,7 +62,7 @@ def _fake(model: Model, options: LoadOptions) -> Backend:
     return load_fake(model, options)
 
 
-# Name -> loader, and the extra that installs its library.
+# Name -> the loader and the extra that installs its library.
 _LOADERS: dict[str, tuple[Loader, str]] = {
     "onnx": (_onnx, "cpu"),
     "torch": (_torch, "torch"),

@@ -1,4 +1,4 @@
-"""TensorRT as a backend: padded batches cut into buckets, each bucket a CUDA graph on one stream."""
+"""TensorRT as a backend: a batch is split into padded buckets, each a CUDA graph on one stream."""
 
 from dataclasses import dataclass
 from typing import Any, cast
@@ -11,7 +11,7 @@ from producer.errors import BackendError
 from worker.backends.options import LoadOptions
 from worker.backends.validation import check_batch
 from worker.contract import Backend, FloatArray, Handle, Tokens
-from worker.engines.buckets import Portion, bucket_portions
+from worker.engines.buckets import MicroBatch, split_into_buckets
 from worker.engines.cuda_driver import Bytes, Cuda, open_cuda
 from worker.engines.engine import TensorrtEngine
 from worker.engines.library import open_library
@@ -28,14 +28,14 @@ _IN_FLIGHT = 2
 def load_tensorrt(
     model: Model, options: LoadOptions, *, library: Any = None, cuda: Cuda | None = None
 ) -> Backend:
-    """The options' plan on the first GPU that this process sees, with every bucket run once and captured.
+    """The plan in the options on the first visible GPU, with every bucket run once and captured.
 
-    Its limits are those it was built with. `library` and `cuda` replace TensorRT and the driver in tests.
-    Raises BackendError if there is no plan, or it is damaged or built for another GPU, library or version.
+    The limits are those that the plan was built with. `library` and `cuda` replace TensorRT and the driver in
+    tests. Raises BackendError if the plan is missing, damaged, or built for another GPU, library or version.
     """
     plan = options.plan
     if plan is None:
-        raise BackendError("the tensorrt backend needs a plan, and got none; run `worker build-engines`")
+        raise BackendError("the tensorrt backend needs a plan and was given none; run `worker build-engines`")
     content = read_plan(plan.path, plan.spec.key)
     library = library or open_library(plan.spec.plan.library)
     device = cuda or open_cuda()
@@ -56,7 +56,7 @@ def load_tensorrt(
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class _Staging:
-    """Host memory of one batch in flight, and the event after which it can be used again."""
+    """Host memory of one batch in flight, and the event after which it can be reused."""
 
     inputs: Bytes
     output: Bytes
@@ -66,7 +66,7 @@ class _Staging:
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class _Launched:
     num_texts: int
-    portions: list[Portion]
+    micro_batches: list[MicroBatch]
     staging: _Staging
 
 
@@ -84,7 +84,7 @@ class TensorrtBackend:
         self._shapes = shapes
         self._engine: TensorrtEngine | None = engine
         self._cuda = cuda
-        # The buckets of a batch have at most three times its slots in all: see `bucket_portions`.
+        # The buckets of a batch have at most three times its slots in total: see `split_into_buckets`.
         in_bytes = 4 * 3 * (3 * self.max_batch_tokens)
         out_bytes = 4 * self.dim * self.max_batch_texts
         self._free = [
@@ -97,20 +97,20 @@ class TensorrtBackend:
     def launch(self, tokens: Tokens) -> Handle:
         engine = self._engine
         if engine is None:
-            raise BackendError("the tensorrt backend is closed; load another one")
+            raise BackendError("the tensorrt backend is closed; load it again")
         if not self._free:
-            raise BackendError(f"{_IN_FLIGHT} batches are in flight; collect one before the next")
+            raise BackendError(f"{_IN_FLIGHT} batches are in flight; collect one before launching the next")
         check_batch(tokens, self, vocab_size=self._architecture.vocab_size)
         self._cuda.enter()
         staging = self._free.pop()
         try:
-            cut = bucket_portions(tokens.lengths, self._shapes)
-            self._send(engine, tokens, cut, staging)
+            micro_batches = split_into_buckets(tokens.lengths, self._shapes)
+            self._enqueue(engine, tokens, micro_batches, staging)
         except BaseException:
-            self._cuda.synchronize()  # the next batch overwrites memory that copies may still be reading
+            self._cuda.synchronize()  # copies may still be reading memory that the next batch overwrites
             self._free.append(staging)
             raise
-        return _Launched(num_texts=len(tokens), portions=cut, staging=staging)
+        return _Launched(num_texts=len(tokens), micro_batches=micro_batches, staging=staging)
 
     def collect(self, handle: Handle) -> FloatArray:
         launched = cast("_Launched", handle)
@@ -118,7 +118,7 @@ class TensorrtBackend:
         self._cuda.wait(launched.staging.done)
         rows = launched.staging.output.view(np.float32)[: launched.num_texts * self.dim]
         vectors = np.empty((launched.num_texts, self.dim), dtype=np.float32)
-        order = np.concatenate([portion.texts for portion in launched.portions])
+        order = np.concatenate([micro_batch.texts for micro_batch in launched.micro_batches])
         vectors[order] = rows.reshape(-1, self.dim)
         self._free.append(launched.staging)
         return vectors
@@ -131,24 +131,26 @@ class TensorrtBackend:
             self._engine = None
             self._cuda.close()
 
-    def _send(self, engine: TensorrtEngine, tokens: Tokens, cut: list[Portion], staging: _Staging) -> None:
-        """Copy in, run and copy out each portion in turn; the stream keeps the order."""
+    def _enqueue(
+        self, engine: TensorrtEngine, tokens: Tokens, micro_batches: list[MicroBatch], staging: _Staging
+    ) -> None:
+        """Enqueue copying in, computing and copying out for each micro-batch, in stream order."""
         read, written = 0, 0
-        for portion in cut:
+        for micro_batch in micro_batches:
             arrays = padded_inputs(
                 tokens,
-                portion.texts,
+                micro_batch.texts,
                 self._architecture.position_offset,
-                num_texts=portion.bucket.num_texts,
-                num_tokens=portion.bucket.num_tokens,
+                num_texts=micro_batch.bucket.num_texts,
+                num_tokens=micro_batch.bucket.num_tokens,
             )
             for name, array in arrays.items():
                 place = staging.inputs[read : read + array.nbytes]
                 place[:] = _bytes(array)
                 self._cuda.copy_in(engine.inputs[name], place)
                 read += array.nbytes
-            engine.run(portion.bucket)
-            num_bytes = 4 * self.dim * len(portion.texts)
+            engine.run(micro_batch.bucket)
+            num_bytes = 4 * self.dim * len(micro_batch.texts)
             self._cuda.copy_out(staging.output[written : written + num_bytes], engine.output)
             written += num_bytes
         self._cuda.record(staging.done)

@@ -1,4 +1,4 @@
-"""Makes batches of known texts: of a single text, and as full as a backend allows."""
+"""Builds batches for verification: single texts, and the fullest batch that a backend accepts."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,13 +7,13 @@ from worker.contract import Backend, FloatArray, Indices, Tokens
 
 
 def embed_one_by_one(backend: Backend, tokens: Tokens) -> FloatArray:
-    """Each text in a batch of its own: float32 (n, dim). Raises BackendError."""
-    alone = (take(tokens, np.array([index], dtype=np.intp)) for index in range(len(tokens)))
-    return np.concatenate([backend.collect(backend.launch(each)) for each in alone])
+    """Embed each text in a separate batch: float32 (n, dim). Raises BackendError."""
+    single = (take(tokens, np.array([index], dtype=np.intp)) for index in range(len(tokens)))
+    return np.concatenate([backend.collect(backend.launch(each)) for each in single])
 
 
 def full_batch(lengths: npt.NDArray[np.int32], backend: Backend) -> Indices:
-    """The texts of the fullest batch: all of them repeatedly, the longest first, up to the limits."""
+    """Indices for the fullest batch: all texts, repeated, longest first, up to the backend's limits."""
     order = np.argsort(-lengths, kind="stable")
     num_rounds = 1 + backend.max_batch_tokens // int(lengths.sum())
     many = np.tile(order, num_rounds)
@@ -26,7 +26,7 @@ def full_batch(lengths: npt.NDArray[np.int32], backend: Backend) -> Indices:
 
 
 def take(tokens: Tokens, texts: Indices) -> Tokens:
-    """The texts with these indices, in this order; an index may occur more than once."""
+    """The texts at these indices, in this order; an index may occur more than once."""
     starts, ends = tokens.offsets[:-1][texts].tolist(), tokens.offsets[1:][texts].tolist()
     ids = np.concatenate([tokens.ids[start:end] for start, end in zip(starts, ends, strict=True)])
     offsets = np.concatenate(([0], np.cumsum(tokens.lengths[texts]))).astype(np.int32)

@@ -1,4 +1,4 @@
-"""PyTorch as a backend: our own unpadded encoder, run from captured graphs on a GPU, eagerly on the CPU."""
+"""PyTorch as a backend: our unpadded encoder, run from CUDA graphs on a GPU and eagerly on the CPU."""
 
 from typing import Any, Protocol
 
@@ -22,7 +22,7 @@ _SMALL_HIDDEN = 768
 
 
 class Pipeline(Protocol):
-    """How batches pass through one device, each started and then finished, in order."""
+    """Computes batches on one device; they are finished in the order in which they were started."""
 
     max_tokens: int
     max_texts: int
@@ -38,7 +38,7 @@ class Pipeline(Protocol):
 
 
 class TorchBackend:
-    """See `Backend`: unpadded, over a pipeline."""
+    """See `Backend`: unpadded, on a `Pipeline`."""
 
     padded = False
 
@@ -54,7 +54,7 @@ class TorchBackend:
     def launch(self, tokens: Tokens) -> Any:
         """See `Backend`."""
         if not self._open:
-            raise BackendError("the torch backend is closed; load another one")
+            raise BackendError("the torch backend is closed; load it again")
         check_batch(tokens, self, vocab_size=self._vocab_size)
         with torch_errors():
             return self._pipeline.start(tokens)
@@ -65,7 +65,7 @@ class TorchBackend:
             return self._pipeline.finish(handle)
 
     def close(self) -> None:
-        """Free the device; calling it twice is fine."""
+        """Free the device; a second call has no effect."""
         if self._open:
             self._open = False
             with torch_errors():
@@ -73,7 +73,7 @@ class TorchBackend:
 
 
 class HostPipeline:
-    """Computes each batch on the calling thread when it is started."""
+    """Computes each batch in `start`, on the calling thread."""
 
     def __init__(self, encoder: Encoder, max_tokens: int) -> None:
         self.max_tokens = max_tokens
@@ -95,22 +95,22 @@ class HostPipeline:
 
 
 def gpu_batch_tokens(hidden: int) -> int:
-    """Default tokens per batch on a GPU: small networks gain 1 to 2 % from twice as many, others nothing."""
+    """Default tokens per batch on a GPU; only small networks gain, 1 to 2 %, from twice as many."""
     return 2 * _GPU_BATCH_TOKENS if hidden <= _SMALL_HIDDEN else _GPU_BATCH_TOKENS
 
 
 def load_torch(model: Model, options: LoadOptions) -> TorchBackend:
-    """The model with its own weights; see `build_torch_backend`. Raises ModelError if they do not fit."""
+    """The model with its weights; see `build_torch_backend`. Raises ModelError if they do not match."""
     return build_torch_backend(model, read_weights(model.transformer, model.architecture), options)
 
 
 def build_torch_backend(model: Model, weights: Weights, options: LoadOptions) -> TorchBackend:
-    """The network with these weights, ready to serve: nothing is compiled or captured later.
+    """The network with these weights, ready to serve: nothing is compiled or captured afterwards.
 
-    The device may also be "cuda:<i>"; `precision` is fp32, fp16, bf16 or fp8. The budget may come out smaller
-    than `max_batch_tokens` on a GPU with little memory. With a folder `cache` the fastest matmul algorithms
-    are searched for and remembered there. Raises BackendError if the device is absent, its memory too small
-    or the precision not supported there; BackendDead if the device is lost.
+    The device may also be "cuda:<i>"; `precision` is fp32, fp16, bf16 or fp8. The token budget may be
+    smaller than `max_batch_tokens` on a GPU with little memory. With a `cache` folder the matmuls are
+    autotuned and the results stored there. Raises BackendError if the device is missing, its memory too small
+    or the precision unsupported there; BackendDead if the device is lost.
     """
     precision = options.precision
     with torch_errors():
@@ -124,7 +124,7 @@ def build_torch_backend(model: Model, weights: Weights, options: LoadOptions) ->
             device=place,
             precision=precision,
             keep_16bit=options.keep_16bit,
-            tanh_gelu=on_gpu and precision != "fp32",  # fused into the matmul there
+            tanh_gelu=on_gpu and precision != "fp32",  # there GELU is fused into the matmul
         )
         default = gpu_batch_tokens(model.architecture.hidden) if on_gpu else _CPU_BATCH_TOKENS
         budget = max(options.max_batch_tokens or default, model.max_text_tokens)
@@ -147,8 +147,8 @@ def _gpu_ops(model: Model, place: torch.device, options: LoadOptions) -> Ops:
         )
     if model.architecture.head_dim not in HEAD_DIMS:
         raise BackendError(
-            f"the model has heads of {model.architecture.head_dim} units, our kernels support {HEAD_DIMS}; "
-            "choose an onnx profile"
+            f"the model's head dimension is {model.architecture.head_dim}; our kernels support "
+            f"{HEAD_DIMS}; choose an onnx profile"
         )
     return TritonOps(Matmuls(cache and cache / "matmul"))
 

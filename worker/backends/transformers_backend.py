@@ -1,4 +1,4 @@
-"""Networks of families without an implementation of ours, run by transformers: padded, on CPU or GPU."""
+"""Runs networks that only transformers implements: padded, on CPU or GPU."""
 
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from worker.encoder.padded_pooling import Padded, pooled
 from worker.encoder.torch_errors import torch_errors
 from worker.models.model import Model
 
-# Default budgets, padding included.
+# Default budgets in tokens, padding included.
 _GPU_BATCH_SLOTS = 16_384
 _CPU_BATCH_SLOTS = 4_096
 
@@ -31,7 +31,7 @@ class _Launched:
 
 
 class TransformersBackend:
-    """See `Backend`: a network of transformers with our own pooling head."""
+    """See `Backend`: a transformers network with our own head."""
 
     padded = True
 
@@ -47,13 +47,13 @@ class TransformersBackend:
         self._denses = denses
         self._network = network
         self._device = network.device
-        # Some networks count positions by which ids are not padding.
+        # Some networks derive positions from the ids that are not padding.
         self._padding_id = _padding_id(network.config.pad_token_id, self._vocab_size)
 
     def launch(self, tokens: Tokens) -> Any:
         """See `Backend`."""
         if self._network is None:
-            raise BackendError("the transformers backend is closed; load another one")
+            raise BackendError("the transformers backend is closed; load it again")
         check_batch(tokens, self, vocab_size=self._vocab_size)
         with torch_errors(), torch.inference_mode(), _on(self._device):
             vectors = self._vectors(tokens)
@@ -84,7 +84,7 @@ class TransformersBackend:
 
     def _vectors(self, tokens: Tokens) -> Tensor:
         ids, lengths = (
-            self._sent(array)
+            self._to_device(array)
             for array in (_padded(tokens, self._padding_id), tokens.lengths.astype(np.int64))
         )
         inside = torch.arange(ids.shape[1], device=self._device)[None, :] < lengths[:, None]
@@ -94,7 +94,7 @@ class TransformersBackend:
             x = dense(x)
         return torch.nn.functional.normalize(x, dim=1, eps=1e-12) if self._head.normalize else x
 
-    def _sent(self, array: npt.NDArray[np.int64]) -> Tensor:
+    def _to_device(self, array: npt.NDArray[np.int64]) -> Tensor:
         host = torch.from_numpy(array)
         return host if self._device.type == "cpu" else host.pin_memory().to(self._device, non_blocking=True)
 
@@ -102,7 +102,7 @@ class TransformersBackend:
 def load_transformers(model: Model, options: LoadOptions) -> TransformersBackend:
     """The model in fp32, fp16 or bf16, ready to serve; the device may also be "cuda:<i>".
 
-    Raises BackendError if the device is absent, its memory too small, the precision not one of these, or if
+    Raises BackendError if the device is missing, its memory too small or the precision unsupported, or if
     transformers cannot load the network.
     """
     with torch_errors():
@@ -121,7 +121,7 @@ def load_transformers(model: Model, options: LoadOptions) -> TransformersBackend
 
 
 def _padded(tokens: Tokens, padding_id: int) -> npt.NDArray[np.int64]:
-    """Ids (n, longest), the text at the left of each row."""
+    """Ids (n, longest), padded on the right."""
     lengths = tokens.lengths
     ids = np.full((len(lengths), int(lengths.max())), padding_id, dtype=np.int64)
     ids[np.arange(ids.shape[1]) < lengths[:, None]] = tokens.ids

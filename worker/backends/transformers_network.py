@@ -1,4 +1,4 @@
-"""Loads a network with transformers: from safetensors, with the library's own code only, and complete."""
+"""Loads a network with transformers: safetensors only, no remote code, no missing tensors."""
 
 from typing import Any
 
@@ -10,20 +10,20 @@ from worker.encoder.network import Tensor
 from worker.models.model import Model
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-_UNUSED = "pooler."  # for other tasks; absent from many checkpoints
+_UNUSED = "pooler."  # for other tasks; missing from many checkpoints
 
 
 def load_network(model: Model, device: torch.device, precision: str) -> Any:
     """The network in `precision` (fp32, fp16 or bf16) on `device`, in evaluation mode.
 
-    Raises BackendError if transformers cannot load it, or it would not give one vector per token.
+    Raises BackendError if transformers cannot load it, or if it does not output one vector per token.
     """
     if precision not in _DTYPES:
         raise BackendError(
             f"the transformers backend has no precision {precision!r:.40}; choose from {', '.join(_DTYPES)}"
         )
     network = _from_directory(model, _DTYPES[precision])
-    network.config.use_cache = False  # decoders: nothing is generated
+    network.config.use_cache = False  # for decoders: we do not generate
     _check_token_types(model)
     _check_positions(model, network)
     network = network.eval().to(device)
@@ -39,7 +39,7 @@ def _from_directory(model: Model, dtype: torch.dtype) -> Any:
     local = {"local_files_only": True, "trust_remote_code": False}
     try:
         config = transformers.AutoConfig.from_pretrained(model.transformer, **local)
-        # Of an encoder-decoder such as T5, only the encoder makes embeddings.
+        # An encoder-decoder such as T5 embeds with its encoder alone.
         encoder_only = type(config) in transformers.MODEL_FOR_TEXT_ENCODING_MAPPING
         kind = transformers.AutoModelForTextEncoding if encoder_only else transformers.AutoModel
         if config.is_encoder_decoder and not encoder_only:
@@ -72,20 +72,20 @@ def _from_directory(model: Model, dtype: torch.dtype) -> Any:
 
 
 def _check_token_types(model: Model) -> None:
-    """Backends get ids only, but some tokenizers, such as XLNet's, give tokens other types than 0."""
+    """Backends receive ids only, but some tokenizers, such as XLNet's, use token types other than 0."""
     path = model.transformer / "tokenizer.json"
     if path.is_file() and any(Tokenizer.from_file(str(path)).encode("a text").type_ids):
-        raise BackendError("the model's tokenizer gives tokens types other than 0; that is not supported")
+        raise BackendError("the model's tokenizer uses token types other than 0, which are not supported")
 
 
 def _check_positions(model: Model, network: Any) -> None:
-    """Some families start positions after a padding row, which config.json does not show."""
+    """Some families number positions from after a padding row, which config.json does not state."""
     for name, table in network.named_modules():
         if name.endswith("position_embeddings") and getattr(table, "padding_idx", None) is not None:
             room = table.num_embeddings - table.padding_idx - 1
             if room < model.max_text_tokens:
                 raise BackendError(
-                    f"the network has positions for {room} tokens, the model's files promise "
+                    f"the network has positions for {room} tokens, but the model's files state "
                     f"{model.max_text_tokens}; set max_seq_length in sentence_bert_config.json"
                 )
 
@@ -97,9 +97,9 @@ def _check_output(model: Model, network: Any, device: torch.device) -> None:
             states: Tensor = network(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
         except (AttributeError, TypeError, ValueError) as error:
             raise BackendError(
-                f"a network of model_type {network.config.model_type!r:.60} gives no token vectors; "
+                f"a network of model_type {network.config.model_type!r:.60} does not output token vectors; "
                 "it cannot be served"
             ) from error
     expected = (1, 2, model.network.hidden)
     if tuple(states.shape) != expected:
-        raise BackendError(f"the network gives {tuple(states.shape)} for two tokens, expected {expected}")
+        raise BackendError(f"the network outputs {tuple(states.shape)} for two tokens, expected {expected}")

@@ -19,16 +19,16 @@ def check_batch(tokens: Tokens, backend: Backend, *, vocab_size: int) -> None:
     lengths = tokens.lengths
     if lengths.min() < 1 or lengths.max() > backend.max_text_tokens:
         raise BackendError(
-            f"a batch has texts of {lengths.min()} to {lengths.max()} tokens, 1 to "
+            f"a batch has texts of {lengths.min()} to {lengths.max()} tokens, but 1 to "
             f"{backend.max_text_tokens} are allowed; truncate them first"
         )
     if len(ids) > backend.max_batch_tokens or len(lengths) > backend.max_batch_texts:
         raise BackendError(
-            f"a batch has {len(lengths)} texts and {len(ids)} tokens, the limits are "
-            f"{backend.max_batch_texts} and {backend.max_batch_tokens}; send less at once"
+            f"a batch has {len(lengths)} texts and {len(ids)} tokens, but the limits are "
+            f"{backend.max_batch_texts} and {backend.max_batch_tokens}; send a smaller batch"
         )
     if ids.min() < 0 or ids.max() >= vocab_size:
         raise BackendError(
-            f"a batch has token ids from {ids.min()} to {ids.max()}, the vocabulary has {vocab_size}; "
+            f"a batch has token ids from {ids.min()} to {ids.max()}, but the vocabulary has {vocab_size}; "
             "the tokenizer belongs to another model"
         )

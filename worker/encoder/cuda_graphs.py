@@ -1,4 +1,4 @@
-"""Captures one CUDA graph per bucket of token counts, so that a batch costs one launch."""
+"""Captures one CUDA graph per token-count bucket, so that a batch needs a single launch."""
 
 import bisect
 from dataclasses import dataclass
@@ -29,28 +29,28 @@ class _Captured:
 
 
 class GraphedEncoder:
-    """Replays an encoder from CUDA graphs that share inputs, memory and stream: run one at a time.
+    """Replays an encoder from CUDA graphs that share inputs and memory: only one may run at a time.
 
-    `inputs` is int32: offsets (max_texts + 1,), then ids. The caller fills the unused offsets with the token
-    count and the unused ids with any valid id.
+    `inputs` is int32: offsets (max_texts + 1,), then ids. The caller fills unused offsets with the token
+    count and unused ids with any valid id.
     """
 
     def __init__(
         self, encoder: Encoder, *, max_tokens: int, max_texts: int, stream: torch.cuda.Stream
     ) -> None:
         self.sizes = bucket_sizes(max_tokens)
-        self._encoder = encoder  # keeps the weights alive: the graphs hold only their addresses
+        self._encoder = encoder  # keeps the weights alive: the graphs only contain their addresses
         self._max_texts = max_texts
         device = encoder.network.embeddings.words.device
         self.inputs = torch.zeros(max_texts + 1 + max_tokens, dtype=torch.int32, device=device)
         self._captured: dict[int, _Captured] = {}
         pool = torch.cuda.graph_pool_handle()
-        stream.wait_stream(torch.cuda.current_stream(device))  # on which inputs and weights were made
-        for size in reversed(self.sizes):  # largest first: the others reuse its memory
+        stream.wait_stream(torch.cuda.current_stream(device))  # on which inputs and weights were created
+        for size in reversed(self.sizes):  # largest first, so that the others reuse its memory
             self._captured[size] = self._capture(encoder, size, pool, stream)
 
     def bucket(self, num_tokens: int) -> int:
-        """The smallest captured token count that holds `num_tokens`."""
+        """The smallest captured token count of at least `num_tokens`."""
         return self.sizes[bisect.bisect_left(self.sizes, num_tokens)]
 
     def replay(self, bucket: int) -> Tensor:
@@ -63,7 +63,7 @@ class GraphedEncoder:
         self, encoder: Encoder, size: int, pool: tuple[int, int], stream: torch.cuda.Stream
     ) -> _Captured:
         split = self._max_texts + 1
-        # No more texts than tokens: with CLS pooling the last layer runs once per text, empty ones included.
+        # At most as many texts as tokens: with CLS pooling the last layer also runs for empty texts.
         offsets = self.inputs[: min(self._max_texts, size) + 1]
         ids = self.inputs[split : split + size]
         with torch.cuda.stream(stream):

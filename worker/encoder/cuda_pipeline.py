@@ -1,4 +1,4 @@
-"""Overlaps copying in, computing and copying out on one GPU, each on a stream of its own."""
+"""Overlaps copying in, computing and copying out on one GPU, on separate streams."""
 
 import gc
 import math
@@ -14,7 +14,7 @@ from worker.encoder.network import Tensor
 from worker.encoder.torch_errors import is_out_of_memory
 from worker.encoder.triton_ops import ROWS_MULTIPLE
 
-_NUM_SLOTS = 3  #: two batches in flight while a third is filled
+_NUM_SLOTS = 3  #: two batches in flight while a third is being filled
 _TOKENS_PER_TEXT = 4  #: a batch has room for max_tokens / 4 texts
 _SMALLEST_BUDGET_TOKENS = 1024
 
@@ -37,7 +37,7 @@ class CudaPipeline:
     """Runs one encoder on one GPU; every graph is captured before the constructor returns.
 
     `max_tokens` is rounded up to a multiple of 128 and halved until the graphs fit into free memory.
-    Raises BackendError if even the longest text does not fit.
+    Raises BackendError if not even the longest text fits.
     """
 
     def __init__(self, encoder: Encoder, *, dim: int, max_tokens: int, max_text_tokens: int) -> None:
@@ -50,10 +50,10 @@ class CudaPipeline:
         self.max_texts = _max_texts(self.max_tokens)
         self._slots = [self._slot(dim) for _ in range(_NUM_SLOTS)]
         self._next = 0
-        torch.cuda.synchronize(self._device)  # the buffers were zeroed on another stream
+        torch.cuda.synchronize(self._device)  # the buffers are zeroed on another stream
 
     def start(self, tokens: Tokens) -> Slot:
-        """Launch the batch. Raises BackendError if every slot holds a batch that was not collected."""
+        """Launch the batch. Raises BackendError if every slot contains a batch that was not collected."""
         slot = self._slots[self._next]
         if slot.num_texts:
             raise BackendError(f"{_NUM_SLOTS} batches are in flight; collect one before the next launch")
@@ -62,7 +62,9 @@ class CudaPipeline:
         try:
             self._send(slot, tokens)
         except BaseException:
-            torch.cuda.synchronize(self._device)  # a copy may still read what the next batch overwrites
+            torch.cuda.synchronize(
+                self._device
+            )  # a copy may still be reading memory that the next batch overwrites
             slot.num_texts = 0
             raise
         return slot
@@ -80,7 +82,7 @@ class CudaPipeline:
             torch.cuda.synchronize(self._device)
             self._slots.clear()
             del self._graphs
-            gc.collect()  # destroying a graph during another capture would invalidate that capture
+            gc.collect()  # a graph destroyed during a later capture would invalidate that capture
             torch.cuda.empty_cache()
 
     def _send(self, slot: Slot, tokens: Tokens) -> None:
@@ -126,7 +128,7 @@ class CudaPipeline:
                         "choose a smaller model or precision"
                     ) from error
                 budget = max(smallest, _round_up(budget // 2))
-            torch.cuda.empty_cache()  # outside the handler: its traceback keeps tensors alive
+            torch.cuda.empty_cache()  # outside the handler, whose traceback keeps tensors alive
 
     def _slot(self, dim: int) -> Slot:
         num_inputs = self._graphs.inputs.numel()

@@ -56,7 +56,7 @@ def build_encoder(
     keep_16bit: Iterable[str] = (),
     tanh_gelu: bool = False,
 ) -> Encoder:
-    """The model's encoder on `device`. Raises what build_network raises; ModelError for bad dense layers."""
+    """The model's encoder on `device`. Raises as `build_network`, and ModelError for bad dense layers."""
     network = build_network(
         model.architecture,
         weights,
@@ -70,6 +70,6 @@ def build_encoder(
 
 
 def _token_index(flat: Flat, mode: str) -> Tensor:
-    """Index of each text's first or last token; an arbitrary valid one for empty texts."""
+    """Index of each text's first or last token; an arbitrary valid index for empty texts."""
     index = flat.offsets[:-1] if mode == "cls" else flat.offsets[1:] - 1
     return index.clamp(0, len(flat.ids) - 1)

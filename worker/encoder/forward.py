@@ -1,4 +1,4 @@
-"""The forward pass over flat tokens, the same code for every device."""
+"""The forward pass over flat tokens, shared by all devices."""
 
 from typing import Literal, Protocol
 
@@ -18,11 +18,11 @@ from worker.encoder.network import (
 class Ops(Protocol):
     """The operations of a forward pass on one kind of device; sums, norms and pooling compute in float32.
 
-    `reader` is the layer that reads the rows next: they are also returned in fp8 if it reads fp8.
+    `reader` is the layer that reads the returned rows; if it reads fp8, they are also returned in fp8.
     """
 
     def prepare(self, network: Network, num_tokens: int) -> None:
-        """Tune and compile for batches of `num_tokens`; slow, called before the first batch."""
+        """Autotune and compile for batches of `num_tokens`; slow, to be called before the first batch."""
 
     def segment(self, ids: Tensor, offsets: Tensor) -> Flat:
         """The batch with the bounds of each token's text."""
@@ -79,7 +79,7 @@ def token_vectors(network: Network, ops: Ops, flat: Flat, *, only: Tensor | None
         attended = ops.attend(qkv, flat, layer.attention)
         last = index == len(layers) - 1
         if last and only is not None:
-            # Nothing reads the other tokens from here on.
+            # The other tokens are not read from here on.
             attended, residual = attended[only], residual[only]
         reader = None if last else layers[index + 1].qkv
         rows = _after_attention(network, ops, layer, attended, residual, reader=reader)
@@ -97,7 +97,7 @@ def _after_attention(
     *,
     reader: Linear | None,
 ) -> Rows:
-    """The part of a layer that works on each token by itself: output projection, norms, feed-forward."""
+    """The token-wise part of a layer: output projection, norms and feed-forward."""
     keep_sum = not network.post_norm
     rows = ops.add_norm(
         Rows(attended), layer.out, residual, layer.attention_norm, keep_sum=keep_sum, reader=layer.up

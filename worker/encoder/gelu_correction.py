@@ -1,4 +1,4 @@
-"""The mean error of tanh GELU, which a matmul computes in its epilogue, against exact GELU."""
+"""The mean error of tanh GELU, which matmul epilogues compute, relative to exact GELU."""
 
 import torch
 import torch.nn.functional as F
@@ -12,10 +12,10 @@ _NUM_POINTS = 193
 def mean_tanh_error(weight: Tensor, bias: Tensor | None, norm: Norm) -> Tensor:
     """float32 (out,): E[tanh GELU - exact GELU] of weight @ norm(x) + bias, for any x.
 
-    Before its weight and bias, a norm's output has mean 0 and variance 1. Treated as independent normal
-    variables, they make each output of the layer normal, and the difference is integrated over that
-    distribution. The difference is an even function, so it does not average out: it is two thirds of MPNet's
-    error.
+    Before its weight and bias, a norm's output has mean 0 and variance 1. If its elements are
+    treated as independent normal variables, each output of the layer is normal, and the difference is
+    integrated over that distribution. The difference is an even function, so it does not average out: it
+    accounts for two thirds of MPNet's error.
     """
     mean = weight.new_zeros(len(weight)) if norm.bias is None else weight @ norm.bias
     if bias is not None:

@@ -1,4 +1,4 @@
-"""Builds the network on a device from weights on the host."""
+"""Builds a network on a device from weights in host memory."""
 
 import math
 from collections.abc import Iterable
@@ -31,7 +31,7 @@ from worker.models.rope import Rope
 from worker.models.weights import Weights
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16, "fp8": torch.bfloat16}
-EIGHT_BIT_PARTS = ("qkv", "up", "down")  #: not `out`: no kernel writes attention's output as fp8
+EIGHT_BIT_PARTS = ("qkv", "up", "down")  #: not `out`: no attention kernel outputs fp8
 
 
 def build_network(
@@ -47,18 +47,20 @@ def build_network(
     """The network with its tensors on `device` in `precision` (fp32, fp16, bf16 or fp8).
 
     Position tables cover texts of up to `max_text_tokens`. With fp8, `keep_16bit` names layers that stay
-    bf16, such as "layers.<i>.down". With `tanh_gelu` a network without gates computes exact GELU in its tanh
-    form, and the next bias corrects the mean error. Raises BackendError for an unknown precision, an unknown
-    layer name, and weights that overflow fp16.
+    bf16, such as "layers.<i>.down". With `tanh_gelu` a network without gates computes exact GELU with its
+    tanh approximation, and the next bias corrects the mean error. Raises BackendError for an unknown
+    precision, an unknown layer name, and weights that overflow fp16.
     """
     if precision not in _DTYPES:
-        raise BackendError(f"PyTorch knows no precision {precision!r:.40}; choose from {', '.join(_DTYPES)}")
+        raise BackendError(
+            f"the torch backend has no precision {precision!r:.40}; choose from {', '.join(_DTYPES)}"
+        )
     kept = frozenset(keep_16bit)
     known = {f"layers.{index}.{part}" for index in range(architecture.layers) for part in EIGHT_BIT_PARTS}
     for name in sorted(kept - known):
         raise BackendError(f"keep_16bit names {name!r:.60}, which fp8 does not quantise; remove it")
     tensors = _Tensors(weights, device, precision, kept)
-    # A gated activation is not part of the matmul, and the next layer has no bias to correct it with.
+    # A gated activation is not fused into the matmul, and the next layer has no bias to correct.
     tanh_gelu = tanh_gelu and architecture.activation == "gelu" and not architecture.gated
     parts = _Parts(architecture, tensors, max_text_tokens, tanh_gelu=tanh_gelu)
     return Network(
@@ -72,7 +74,7 @@ def build_network(
 
 
 class _Tensors:
-    """Tensors by name, on the device, in the precision they are used in."""
+    """Tensors by name, on the device, in the precision in which they are used."""
 
     def __init__(
         self, weights: Weights, device: torch.device, precision: str, keep_16bit: frozenset[str]
@@ -84,7 +86,7 @@ class _Tensors:
         self._keep_16bit = keep_16bit
 
     def exact(self, array: np.ndarray) -> Tensor:
-        """float32, whatever the precision."""
+        """The array as float32, regardless of the precision."""
         return torch.from_numpy(np.array(array, dtype=np.float32)).to(self._device)
 
     def named(self, name: str) -> Tensor | None:
@@ -100,10 +102,10 @@ class _Tensors:
     def linear(
         self, name: str, *, input_error: Tensor | None = None, input_bound: Tensor | None = None
     ) -> Linear:
-        """The layer, quantised if the precision and its name ask for it.
+        """The layer, quantised if the precision is fp8 and its name is not excluded.
 
-        `input_error` (in,) is the mean error of its input, which the bias corrects. `input_bound` () is the
-        largest magnitude of its input: if known, a quantised layer gets a static scale.
+        `input_error` (in,) is the mean error of its input, which the bias corrects. `input_bound` () is an
+        upper bound of its input's magnitude; with it, a quantised layer gets a static scale.
         """
         exact, exact_bias = self.named(f"{name}.weight"), self.named(f"{name}.bias")
         if exact_bias is not None and input_error is not None:
@@ -121,7 +123,7 @@ class _Tensors:
 
 
 class _Parts:
-    """Builds the parts of one architecture's network."""
+    """Builds the parts of a network of one architecture."""
 
     def __init__(
         self, architecture: Architecture, tensors: _Tensors, max_text_tokens: int, *, tanh_gelu: bool
@@ -138,7 +140,7 @@ class _Parts:
         words, positions = tensors.named("embeddings.word"), tensors.named("embeddings.position")
         types = tensors.named("embeddings.token_type")
         if types is not None:
-            # Every sequence is a single text: all tokens are of type 0.
+            # Every sequence is a single text, so all tokens are of type 0.
             if positions is None:
                 words = words + types[0]
             else:
@@ -177,11 +179,11 @@ class _Parts:
         return Norm(weight=weight, bias=bias, eps=self._architecture.norm_eps, rms=rms)
 
     def _input_bounds(self, layer: str, norm: Norm) -> tuple[Tensor | None, Tensor | None]:
-        """The bounds of fp8 inputs of up and down; none with a gate, whose product has no useful bound."""
+        """Bounds of the fp8 inputs of up and down; none with a gate, whose product has no useful bound."""
         if self._architecture.gated or not self._tensors.eight_bit:
             return None, None
         named = self._tensors.named
-        # None of the activations increases a magnitude.
+        # No activation increases magnitudes.
         return norm_bound(norm), linear_bound(named(f"{layer}.up.weight"), named(f"{layer}.up.bias"), norm)
 
     def _tanh_error(self, layer: str, norm: Norm) -> Tensor | None:

@@ -1,9 +1,9 @@
-"""A network on its device, as data: tensors in the order in which the forward pass uses them."""
+"""The data classes of a network on its device, in the order in which the forward pass uses them."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Tensor = Any  # torch.Tensor; torch is not type-checked here
+Tensor = Any  # torch.Tensor; torch's types are not checked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -18,7 +18,7 @@ class Norm:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StaticScale:
-    """One fp8 scale for all rows of a layer's input: a power of two and its inverse, () float32."""
+    """One fp8 scale for all rows of a layer's input: a power of two and its inverse, float32 ()."""
 
     value: Tensor
     inverse: Tensor
@@ -28,8 +28,8 @@ class StaticScale:
 class Linear:
     """y = x @ weight.T + bias. With a float32 `scale` the weight is fp8, and the layer reads fp8 rows.
 
-    With `static_scale` all rows share that scale and `scale` is (); without, every row has its own scale and
-    `scale` is (out,).
+    With `static_scale` all input rows share it and `scale` is (); without, every input row has its own scale
+    and `scale` is (out,).
     """
 
     weight: Tensor
@@ -45,7 +45,7 @@ class Linear:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Embeddings:
-    """Word rows plus position rows, then a norm; the constant token type is added to the positions.
+    """Word rows plus position rows, then a norm; the constant token type is already added to a table.
 
     Without `positions` and `norm` the word rows are used unchanged.
     """
@@ -60,7 +60,7 @@ class Embeddings:
 class Rotation:
     """Rotary positions: `cosines` and `sines` are float32 (positions, head_dim / 2).
 
-    With `query_norm` and `key_norm` (RMSNorm over a head) heads are normalised before they are rotated.
+    With `query_norm` and `key_norm` (RMSNorm over a head), heads are normalised before rotation.
     """
 
     cosines: Tensor
@@ -89,7 +89,7 @@ class AttentionSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Layer:
-    """One layer; each norm is applied to the sum of a branch and the residual."""
+    """One layer; each norm is applied to the sum of a branch's output and the residual."""
 
     qkv: Linear
     attention: AttentionSpec
@@ -104,8 +104,8 @@ class Layer:
 class Network:
     """An encoder up to its token vectors.
 
-    The residual that branches are added to is the norm's output if `post_norm`, else the sum itself; in that
-    case `first_norm` precedes the first layer unless the embeddings have a norm.
+    With `post_norm` the residual is the output of the last norm. Otherwise it is the sum itself, and
+    `first_norm` precedes the first layer unless the embeddings have a norm.
     """
 
     embeddings: Embeddings
@@ -122,7 +122,7 @@ class Flat:
 
     Token t belongs to the text at [start[t], end[t]). Tokens from offsets[n] on are padding and have
     start == end; entries with offsets[i] == offsets[i + 1] are not texts. Attention on a GPU works on `tiles`
-    of consecutive tokens [tiles[i], tiles[i + 1]). `spans` (tiles, 4) describes each to HopperAttention.
+    of consecutive tokens [tiles[i], tiles[i + 1]). `spans` (tiles, 4) describes each for HopperAttention.
     """
 
     ids: Tensor
@@ -135,9 +135,9 @@ class Flat:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:
-    """What a linear layer reads: `values` (T, k), or fp8 `quantised` (T, k) with its `scale`, or both.
+    """The input of a linear layer: `values` (T, k), or fp8 `quantised` (T, k) with its `scale`, or both.
 
-    `scale` is (T,), or () if all rows share it. What is absent is None; the layer's precision decides which
+    `scale` is (T,), or () if all rows share it. Absent fields are None; the layer's precision decides which
     it reads.
     """
 

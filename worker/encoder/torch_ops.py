@@ -1,4 +1,4 @@
-"""`Ops` in plain torch operations: for the CPU, in any precision."""
+"""`Ops` with plain torch operations: for the CPU, in any precision."""
 
 import itertools
 from typing import Literal
@@ -18,10 +18,10 @@ _ACTIVATIONS = {
 
 
 class TorchOps:
-    """Plain torch operations; attention handles one text at a time, so batch-mates cannot affect it."""
+    """Plain torch operations; attention handles one text at a time, unaffected by its batch-mates."""
 
     def prepare(self, network: Network, num_tokens: int) -> None:
-        """Do nothing: there is nothing to tune."""
+        """Do nothing: there is nothing to autotune."""
 
     def segment(self, ids: Tensor, offsets: Tensor) -> Flat:
         """The batch with the bounds of each token's text."""
@@ -51,7 +51,7 @@ class TorchOps:
         return F.linear(x, weight, bias).to(torch.bfloat16)
 
     def up(self, rows: Rows, linear: Linear, activation: str, *, gated: bool, reader: Linear) -> Rows:
-        """activation(layer(rows)), gated if asked."""
+        """activation(layer(rows)), optionally gated."""
         x = self.linear(rows, linear)
         inner = x.float()
         if gated:
@@ -133,13 +133,13 @@ def _normalise(x: Tensor, norm: Norm) -> Tensor:
 
 
 def _rotate(x: Tensor, norm: Norm | None, cosines: Tensor, sines: Tensor) -> Tensor:
-    """float32 heads (T, heads, head_dim), each one's first half rotated against its second."""
+    """float32 heads (T, heads, head_dim), with each head's first half rotated against its second."""
     first, second = (x if norm is None else _normalise(x, norm)).chunk(2, dim=2)
     return torch.cat([first * cosines - second * sines, second * cosines + first * sines], dim=2)
 
 
 def _mask(attention: AttentionSpec, length: int, like: Tensor) -> Tensor | None:
-    """The mask added to a text's scores, (heads or 1, length, length); None if every key is visible."""
+    """The mask added to a text's scores, (heads or 1, length, length); None if no key is masked."""
     if attention.bias is None and not attention.causal and not attention.window:
         return None
     position = torch.arange(length, device=like.device)

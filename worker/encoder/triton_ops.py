@@ -1,4 +1,4 @@
-"""`Ops` on a CUDA GPU: Triton for memory-bound operations, cuBLAS for matmuls, Hopper's own attention."""
+"""`Ops` on a CUDA GPU: Triton for memory-bound operations, cuBLAS for matmuls, our attention on Hopper."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -29,14 +29,14 @@ _FP8 = torch.float8_e4m3fn
 
 
 class TritonOps:
-    """Kernels for one CUDA device that can be captured: none waits for the device or branches on its data."""
+    """Kernels for one CUDA device, all capturable: none synchronises or branches on data of the device."""
 
     def __init__(self, matmuls: Matmuls | None = None) -> None:
         self._matmuls = matmuls or Matmuls()
         self._hopper: HopperAttention | None = None
 
     def prepare(self, network: Network, num_tokens: int) -> None:
-        """Autotune the matmuls for batches of `num_tokens`, and compile Hopper's attention on a Hopper."""
+        """Autotune the matmuls for batches of `num_tokens`, and on a Hopper GPU compile its attention."""
         self._hopper = self._hopper or hopper_attention(network)
         self._matmuls.autotune(_tunable_layers(network), num_tokens)
 
@@ -81,7 +81,7 @@ class TritonOps:
         return self._matmuls.linear(rows, linear)
 
     def up(self, rows: Rows, linear: Linear, activation: str, *, gated: bool, reader: Linear) -> Rows:
-        """activation(layer(rows)), gated if asked."""
+        """activation(layer(rows)), optionally gated."""
         if activation == "gelu_tanh" and not gated:
             fused = self._matmuls.gelu(rows, linear, reader)
             if fused is not None:
@@ -120,7 +120,7 @@ class TritonOps:
 
     def attend(self, qkv: Tensor, flat: Flat, attention: AttentionSpec) -> Tensor:
         """Softmax attention within each text."""
-        if self._hopper is not None and self._hopper.takes(qkv, flat, attention):
+        if self._hopper is not None and self._hopper.supports(qkv, flat, attention):
             return self._hopper.attend(qkv, flat, attention)
         out = qkv.new_empty(len(qkv), attention.heads * attention.head_dim)
         tile = attention_tile(qkv.dtype, attention.head_dim)
@@ -163,7 +163,7 @@ class TritonOps:
             return self._sum_norm(x, residual, None, norm, keep_sum=keep_sum, reader=reader)
         if keep_sum and linear.bias is not None:
             residual += linear.bias
-        # The matmul accumulates into the residual, so that the norm reads one tensor less.
+        # The matmul accumulates into the residual, so that the norm reads one tensor fewer.
         x = self._matmuls.add(rows, linear, residual)
         addend = None if keep_sum else linear.bias
         return self._sum_norm(x, None, addend, norm, keep_sum=False, reader=reader)
@@ -218,12 +218,12 @@ class TritonOps:
 
 
 def _is_summed_in_norm(linear: Linear, *, keep_sum: bool) -> bool:
-    """True if the norm kernel adds the residual: bf16 loses a quarter more if the matmul rounds the sum."""
+    """True if the norm kernel adds the residual: bf16 loses a quarter more accuracy if the matmul does."""
     return linear.weight.dtype == torch.bfloat16 and not keep_sum
 
 
 def _tunable_layers(network: Network) -> Iterator[tuple[MatmulKind, Linear]]:
-    """The layers whose matmul can be autotuned, each with the kind that the operations above ask for."""
+    """The layers whose matmul can be autotuned, each with the kind of matmul that `TritonOps` uses."""
     tanh_gelu = network.activation == "gelu_tanh" and not network.gated
     for layer in network.layers:
         for linear in (layer.qkv, layer.out, layer.up, layer.down):
@@ -250,7 +250,7 @@ def _empty_rows(num_rows: int, width: int, like: Tensor, reader: Linear | None, 
 
 
 def _outputs(rows: Rows, reader: Linear | None) -> dict[str, Any]:
-    """The arguments that tell a kernel of rows.py where to write what."""
+    """The output arguments of a kernel in rows.py."""
     static_scale = reader and reader.static_scale
     fp8 = 0 if rows.quantised is None else 2 if static_scale else 1
     scale = static_scale.inverse if static_scale else rows.scale

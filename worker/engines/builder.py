@@ -1,4 +1,4 @@
-"""Builds a TensorRT plan from a graph, through the Python API that both libraries share."""
+"""Builds a TensorRT plan from an ONNX graph, with the Python API that both libraries share."""
 
 import signal
 import threading
@@ -15,7 +15,7 @@ from worker.engines.timing_cache import load_timing_cache, save_timing_cache
 from worker.graphs.builder import Graph
 from worker.graphs.inline import inlined
 
-#: Called with the fraction of the build that is done, 0 to 1; raises to end the build.
+#: Called with the completed fraction of the build, 0 to 1; an exception aborts the build.
 Progress = Callable[[float], None]
 
 
@@ -24,14 +24,14 @@ def build_plan(
 ) -> bytes:
     """The serialised plan of a graph with the inputs of worker/graphs/padded/graph.py.
 
-    `library` is the module; the plan is for GPUs of the spec's capability. `tensorrt` needs such a GPU as the
-    current one, `tensorrt_rtx` needs none. Raises BackendError with TensorRT's own reason.
+    `library` is the module; the plan is for GPUs of the spec's capability. `tensorrt` must run on such a GPU,
+    `tensorrt_rtx` needs none. Raises BackendError with the reason that TensorRT logged.
     """
     logger = error_logger(library)
     builder = create(library, "Builder", logger)
     network = builder.create_network(_strongly_typed(library))
     config = builder.create_builder_config()
-    parser = library.OnnxParser(network, logger)  # keeps the weights alive until the plan is built
+    parser = library.OnnxParser(network, logger)  # keeps the weights alive during the build
     if not _parsed(parser, graph):
         errors = "; ".join(str(parser.get_error(index)) for index in range(parser.num_errors))
         reason = " ".join(errors.split())
@@ -39,14 +39,14 @@ def build_plan(
     for shape in spec.shapes:
         config.add_optimization_profile(_optimization_profile(builder, shape))
     _set_target(config, spec, library)
-    watcher = _watcher(library, progress or _ignore)  # must live as long as the build
-    config.progress_monitor = watcher
-    if spec.plan.library == "tensorrt":  # without effect and deprecated for RTX
+    monitor = _progress_monitor(library, progress or _ignore)  # must outlive the build
+    config.progress_monitor = monitor
+    if spec.plan.library == "tensorrt":  # deprecated and without effect in RTX
         load_timing_cache(config, timing_cache)
-    with _interrupts_end(watcher):
+    with _abort_on_interrupt(monitor):
         plan = builder.build_serialized_network(network, config)
-    if watcher.interrupt is not None:
-        raise watcher.interrupt
+    if monitor.interrupt is not None:
+        raise monitor.interrupt
     if plan is None:
         raise BackendError(f"{spec.plan.library} could not build the plan: {first_error(logger)}")
     if spec.plan.library == "tensorrt":
@@ -55,7 +55,7 @@ def build_plan(
 
 
 def _parsed(parser: Any, graph: Graph) -> bool:
-    """False if the parser reports errors; older parsers only take the graph with its weights, up to 2 GiB."""
+    """False if the parser reports errors. Older parsers need the weights inside the graph, up to 2 GiB."""
     if not hasattr(parser, "load_initializer"):
         return bool(parser.parse(inlined(graph)))
     return bool(
@@ -69,7 +69,7 @@ def _parsed(parser: Any, graph: Graph) -> bool:
 
 
 def _strongly_typed(library: Any) -> int:
-    """The flag for TensorRT 10; version 11 has no other mode, and may drop the flag."""
+    """The flag for TensorRT 10; version 11 has no other mode and may drop the flag."""
     flag = getattr(library.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     return 0 if flag is None else 1 << int(flag)
 
@@ -84,7 +84,7 @@ def _optimization_profile(builder: Any, shape: Shape) -> Any:
 
 
 def _set_target(config: Any, spec: EngineSpec, library: Any) -> None:
-    """Set the GPUs that the plan is for."""
+    """Set the GPUs that the plan is built for."""
     plan = spec.plan
     if plan.library == "tensorrt_rtx":
         name = "SM{}{}".format(*plan.capability)
@@ -106,19 +106,19 @@ def _set_target(config: Any, spec: EngineSpec, library: Any) -> None:
 
 
 def _ignore(fraction: float) -> None:
-    """For builds without progress, which can be interrupted all the same."""
+    """The progress callback of builds that report none; they can still be interrupted."""
 
 
 @contextmanager
-def _interrupts_end(watcher: Any) -> Iterator[None]:
-    """Let Ctrl-C end the build at its next step: raised inside TensorRT, it would be lost."""
+def _abort_on_interrupt(monitor: Any) -> Iterator[None]:
+    """Let Ctrl-C abort the build at its next step: an exception raised inside TensorRT would be lost."""
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or before is not signal.default_int_handler:
         yield
         return
 
     def note(*_: object) -> None:
-        watcher.interrupt = KeyboardInterrupt()
+        monitor.interrupt = KeyboardInterrupt()
 
     signal.signal(signal.SIGINT, note)
     try:
@@ -127,10 +127,10 @@ def _interrupts_end(watcher: Any) -> Iterator[None]:
         signal.signal(signal.SIGINT, before)
 
 
-def _watcher(library: Any, progress: Progress) -> Any:
-    """Turns TensorRT's nested phases into one fraction, and ends the build on an exception."""
+def _progress_monitor(library: Any, progress: Progress) -> Any:
+    """A progress monitor that reports nested phases as one fraction and aborts the build on an exception."""
 
-    class Watcher(library.IProgressMonitor):  # type: ignore[misc]
+    class Monitor(library.IProgressMonitor):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.interrupt: BaseException | None = None
@@ -149,13 +149,13 @@ def _watcher(library: Any, progress: Progress) -> Any:
             return self.interrupt is None
 
         def _note(self, phase_name: str, phase: tuple[str | None, int, int] | None) -> None:
-            # TensorRT calls this, and exceptions must not pass through it.
+            # TensorRT calls this method, so exceptions must not leave it.
             try:
                 if phase is None:
                     self._phases.pop(phase_name, None)
                 else:
                     self._phases[phase_name] = phase
-                    # A phase may start again, or state its number of steps after it has done some.
+                    # A phase may restart, or report its number of steps after completing some.
                     self._reported = max(self._reported, min(1.0, self._fraction(phase_name)))
                     progress(self._reported)
             except BaseException as error:
@@ -169,4 +169,4 @@ def _watcher(library: Any, progress: Progress) -> Any:
                 fraction = (done + fraction) / max(num_steps, 1)
             return fraction
 
-    return Watcher()
+    return Monitor()

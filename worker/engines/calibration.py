@@ -1,4 +1,4 @@
-"""Calibration for fp8: the largest value that enters each linear layer, from which scales are made."""
+"""Calibrates fp8: finds the largest input magnitude of each linear layer, which determines its scale."""
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from worker.models.weights import Weights
 
 
 def calibrate(model: Model, weights: Weights, tokens: Tokens) -> Scales:
-    """The largest magnitude to enter each linear layer, over texts embedded one by one in fp32 on the CPU.
+    """The largest input magnitude of each linear layer, over texts embedded one by one in fp32 on the CPU.
 
     Raises BackendError without ONNX Runtime.
     """
@@ -34,13 +34,13 @@ def calibrate(model: Model, weights: Weights, tokens: Tokens) -> Scales:
     )
     largest = np.zeros(len(names))
     for index in range(len(tokens)):
-        found = session.run(values, _alone(tokens, index, model.architecture.position_offset))
+        found = session.run(values, _single_text_inputs(tokens, index, model.architecture.position_offset))
         largest = np.maximum(largest, [np.abs(value).max() for value in found])
     return dict(zip(names, largest.tolist(), strict=True))
 
 
-def _alone(tokens: Tokens, index: int, position_offset: int) -> dict[str, np.ndarray]:
-    """A batch of one text, without padding whose values would count."""
+def _single_text_inputs(tokens: Tokens, index: int, position_offset: int) -> dict[str, np.ndarray]:
+    """The inputs for a single text, without padding, whose values would count."""
     text = np.array([index], dtype=np.intp)
     length = int(tokens.lengths[index])
     return padded_inputs(tokens, text, position_offset, num_texts=1, num_tokens=length)

@@ -1,7 +1,8 @@
-"""The few CUDA driver calls that run a plan, through ctypes: libcuda comes with every driver.
+"""The few CUDA driver calls that running a plan needs, through ctypes: libcuda comes with every driver.
 
-Not through cuda-core: its exceptions carry a message but no status, and the status decides whether a batch is
-retried in parts, a graph is left out, or the worker ends. Nor does TensorRT install CUDA's Python bindings.
+We do not use cuda-core: its exceptions have a message but no status code, and the code decides whether a
+batch is split and retried, a graph is skipped, or the worker exits. TensorRT does not install CUDA's Python
+bindings either.
 """
 
 import ctypes
@@ -30,13 +31,13 @@ class Cuda(Protocol):
     stream: int
 
     def enter(self) -> None:
-        """Make the GPU current in this thread; must be the thread's first call."""
+        """Make the GPU's context current on this thread; must be the thread's first call."""
 
     def allocate(self, num_bytes: int) -> int:
         """The address of new GPU memory, aligned to 256 bytes."""
 
     def allocate_host(self, num_bytes: int) -> Bytes:
-        """New pinned host memory, which the GPU copies from and to asynchronously."""
+        """New pinned host memory, for asynchronous copies to and from the GPU."""
 
     def copy_in(self, target: int, source: Bytes) -> None:
         """Copy host memory to the GPU, in stream order."""
@@ -57,7 +58,7 @@ class Cuda(Protocol):
         """Block until the stream is idle."""
 
     def begin_capture(self) -> None:
-        """Capture work sent to the stream instead of running it."""
+        """Start capturing work on the stream instead of running it."""
 
     def end_capture(self) -> int | None:
         """The captured graph, ready to launch; None if some of the work cannot be captured."""

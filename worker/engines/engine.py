@@ -1,4 +1,4 @@
-"""Runs a plan: one execution context per bucket, captured as a CUDA graph before it serves."""
+"""Runs a plan: one execution context per bucket, captured as a CUDA graph when the plan is loaded."""
 
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,10 @@ OUTPUT = "vectors"
 
 
 class TensorrtEngine:
-    """Runs batches of exactly a bucket's size, from and to fixed buffers.
+    """Runs batches of exactly a bucket's size, with fixed input and output buffers.
 
-    `inputs` and `output` are GPU addresses with room for the largest bucket. Everything is compiled,
-    allocated and captured by the constructor.
+    `inputs` and `output` are the addresses of GPU buffers large enough for every bucket. The constructor
+    compiles, allocates and captures everything.
     """
 
     def __init__(
@@ -58,11 +58,11 @@ class TensorrtEngine:
                 self._prepare(bucket, index)
         cuda.synchronize()
         self._kernels.save()
-        self._logger.errors.clear()  # those that it recovered from
+        self._logger.errors.clear()  # drop errors that the library recovered from
         log.info("plan_ready", buckets=len(self._contexts), graphs=len(self._graphs))
 
     def run(self, bucket: Bucket) -> None:
-        """Enqueue a batch of that size on the stream. Raises BackendError if TensorRT refuses."""
+        """Enqueue a batch of the bucket's size on the stream. Raises BackendError if TensorRT fails."""
         graph = self._graphs.get(bucket)
         if graph is not None:
             self._cuda.launch(graph)
@@ -70,7 +70,7 @@ class TensorrtEngine:
             self._enqueue(self._contexts[bucket])
 
     def close(self) -> None:
-        """Free TensorRT's objects, innermost first; closing the driver frees the memory."""
+        """Free TensorRT's objects in reverse order of creation; closing the driver frees the memory."""
         self._graphs.clear()
         self._contexts.clear()
         self._kernels.close()
@@ -89,7 +89,7 @@ class TensorrtEngine:
         return engine
 
     def _check(self, shapes: tuple[Shape, ...], dim: int) -> None:
-        """Refuse a plan with other tensors or shapes: its buffers would have the wrong sizes."""
+        """Reject a plan with other tensors or shapes, for which the buffers would have the wrong sizes."""
         engine, library = self._engine, self._library
         names = {engine.get_tensor_name(index) for index in range(engine.num_io_tensors)}
         expected = [library.DataType.INT32] * len(INPUTS) + [library.DataType.FLOAT]
@@ -110,7 +110,7 @@ class TensorrtEngine:
             )
 
     def _runtime_config(self) -> Any:
-        """For TensorRT for RTX: compile the kernels of every bucket at load, not when they first run."""
+        """For TensorRT for RTX: compile the kernels of every bucket at load, not on first use."""
         if self._library.__name__ != "tensorrt_rtx":
             return None
         config = self._engine.create_runtime_config()
@@ -125,12 +125,12 @@ class TensorrtEngine:
         return self._library.ExecutionContextAllocationStrategy.USER_MANAGED
 
     def _prepare(self, bucket: Bucket, profile_index: int) -> None:
-        """Make a context for the bucket: a captured graph depends on the state of its context."""
+        """Create and capture the bucket's own context: a captured graph depends on its context's state."""
         context = self._engine.create_execution_context(self._config or self._user_managed)
         if context is None:
-            raise BackendError(f"TensorRT has no context for {bucket}: {first_error(self._logger)}")
+            raise BackendError(f"TensorRT cannot create a context for {bucket}: {first_error(self._logger)}")
         stream = self._cuda.stream
-        # Batches run one after another on one stream, so all contexts can share scratch memory.
+        # Batches run sequentially on one stream, so all contexts can share scratch memory.
         context.set_device_memory(self._scratch, self._scratch_bytes)
         full = (bucket.num_texts, bucket.num_tokens)
         done = [
@@ -140,9 +140,9 @@ class TensorrtEngine:
             context.set_tensor_address(OUTPUT, self.output),
         ]
         if not all(done):
-            raise BackendError(f"TensorRT refuses {bucket}: {first_error(self._logger)}")
+            raise BackendError(f"TensorRT does not accept {bucket}: {first_error(self._logger)}")
         self._contexts[bucket] = context
-        # The first run resolves shapes and compiles; only the second can be captured.
+        # The first run resolves shapes and compiles kernels; only the second can be captured.
         self._enqueue(context)
         self._cuda.synchronize()
         capturable = getattr(context, "is_stream_capturable", None)

@@ -1,4 +1,4 @@
-"""Imports TensorRT, `tensorrt` or `tensorrt_rtx` by name, and turns its complaints into our errors."""
+"""Imports TensorRT (`tensorrt` or `tensorrt_rtx`) and translates its errors into the project's."""
 
 import importlib
 import logging
@@ -15,20 +15,20 @@ LIBRARIES = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt-rtx"}  #: module 
 
 
 def open_library(name: str) -> Any:
-    """The module. Raises BackendError if it is not installed or does not load."""
+    """The imported module. Raises BackendError if it is not installed or does not load."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
         raise BackendError(
             f"{name} cannot be imported ({error!s:.120}); install embedmill[{LIBRARIES[name]}]"
         ) from error
-    # The module raises plain errors for shared libraries that are missing or built for another CUDA.
+    # The module raises built-in errors for shared libraries that are missing or built for another CUDA.
     except (OSError, RuntimeError) as error:
         raise BackendError(f"{name} is installed but does not load: {error!s:.200}") from error
 
 
 def error_logger(library: Any) -> Any:
-    """A logger for the library: keeps its last `errors`, and passes all but verbose messages to our log."""
+    """A logger for the library: keeps its last `errors` and forwards all but verbose messages to our log."""
     severity = library.ILogger.Severity
     levels = {
         severity.INTERNAL_ERROR: logging.ERROR,
@@ -54,10 +54,10 @@ def error_logger(library: Any) -> Any:
 
 
 def create(library: Any, name: str, logger: Any) -> Any:
-    """The library's Builder or Runtime. Raises BackendError if there is no GPU or driver for it."""
+    """The library's Builder or Runtime. Raises BackendError without a GPU or driver."""
     try:
         created = getattr(library, name)(logger)
-    except TypeError:  # the binding's way to report a null pointer
+    except TypeError:  # how the binding reports a null pointer
         created = None
     if created is None:
         raise BackendError(f"{library.__name__} does not start here: {first_error(logger)}")
@@ -65,6 +65,6 @@ def create(library: Any, name: str, logger: Any) -> Any:
 
 
 def first_error(logger: Any) -> str:
-    """The first error that the library logged, on one line, to end a sentence with."""
-    text = " ".join(logger.errors[0].split()) if logger.errors else "it gave no reason"
+    """The first error that the library logged, on one line, for the end of an error message."""
+    text = " ".join(logger.errors[0].split()) if logger.errors else "no reason was logged"
     return f"{text:.300}"

@@ -1,4 +1,4 @@
-"""A TensorRT plan on disk: a header line of JSON that says what it is, then TensorRT's bytes."""
+"""A TensorRT plan on disk: a JSON header line that identifies it, then TensorRT's bytes."""
 
 import hashlib
 from dataclasses import asdict, dataclass
@@ -14,7 +14,7 @@ from worker.engines.spec import EngineSpec
 
 _FORMAT = "embedmill-plan"
 _MAX_HEADER_BYTES = 1024
-_AGAIN = "remove it and run `worker build-engines`"
+_REBUILD = "remove it and run `worker build-engines`"
 
 
 class _Header(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,7 +25,7 @@ class _Header(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CachedPlan:
-    """A plan in the cache. `seconds` is how long it took to build, 0 for one that was there."""
+    """A plan in the cache. `seconds` is how long the build took, 0 if the plan was already there."""
 
     path: Path
     spec: EngineSpec
@@ -33,14 +33,14 @@ class CachedPlan:
 
 
 def plan_path(folder: Path, spec: EngineSpec) -> Path:
-    """Where the plan lies below the cache's folder of plans; its description has the suffix .json."""
+    """The plan's path below `folder`, the cache's folder of plans; its description has the suffix .json."""
     return folder / spec.plan.profile_id[:16] / f"{spec.key}.plan"
 
 
 def write_plan(path: Path, spec: EngineSpec, content: bytes) -> None:
     """Write a plan and, once it is complete, its description.
 
-    Raises BackendError if the cache cannot hold them.
+    Raises BackendError if they cannot be written to the cache.
     """
     header = _Header(format=_FORMAT, key=spec.key, sha256=hashlib.sha256(content).hexdigest())
     try:
@@ -55,20 +55,20 @@ def write_plan(path: Path, spec: EngineSpec, content: bytes) -> None:
 
 
 def read_plan(path: Path, key: str) -> memoryview:
-    """TensorRT's bytes of the plan with that key. Raises BackendError if the file is damaged or another."""
+    """TensorRT's bytes of the plan. Raises BackendError if it is damaged or does not have that key."""
     try:
         content = path.read_bytes()
     except OSError as error:
-        raise BackendError(f"{path} cannot be read ({error.strerror}); {_AGAIN}") from error
+        raise BackendError(f"{path} cannot be read ({error.strerror}); {_REBUILD}") from error
     end = content.find(b"\n", 0, _MAX_HEADER_BYTES)
     header = _header(content[: max(end, 0)])
     if header is None:
-        raise BackendError(f"{path} is not an Embedmill plan; {_AGAIN}")
+        raise BackendError(f"{path} is not an Embedmill plan; {_REBUILD}")
     if header.key != key:
-        raise BackendError(f"{path} is not the plan that its name says; {_AGAIN}")
+        raise BackendError(f"{path} is not the plan that its name says; {_REBUILD}")
     plan = memoryview(content)[end + 1 :]
     if hashlib.sha256(plan).hexdigest() != header.sha256:
-        raise BackendError(f"{path} is damaged or incomplete; {_AGAIN}")
+        raise BackendError(f"{path} is damaged or incomplete; {_REBUILD}")
     return plan
 
 
@@ -81,5 +81,5 @@ def _header(line: bytes) -> _Header | None:
 
 
 def _description(plan: Plan) -> dict[str, Any]:
-    """In the form that `selection` reads."""
+    """The plan's description in the format that `selection` reads."""
     return asdict(plan) | {"capability": "{}.{}".format(*plan.capability)}

@@ -1,4 +1,4 @@
-"""The specification of a TensorRT plan: everything that must match before it is loaded, and its key."""
+"""The specification of a TensorRT plan: everything that must match for it to be loaded, and its key."""
 
 import hashlib
 import json
@@ -12,12 +12,12 @@ from worker.engines.shapes import Shape, shapes_for
 from worker.models.model import Model
 
 MAX_BATCH_TOKENS = 16_384  #: default budget of a batch, padding included
-_RECIPE = 1  # increased whenever the same model would give another graph or build
+_RECIPE = 1  # incremented whenever the graph or the build of the same model changes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSpec:
-    """`plan` is what selection compares; `fingerprint` changes with any of the model's files."""
+    """`plan` is what `selection` compares; `fingerprint` changes with any of the model's files."""
 
     plan: Plan
     fingerprint: str
@@ -27,7 +27,7 @@ class EngineSpec:
 
     @property
     def key(self) -> str:
-        """64 hex digits that change with every field."""
+        """A hash of all fields, 64 hex digits."""
         canonical = json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -42,9 +42,9 @@ def engine_spec(
     capability: Capability | None = None,
     max_batch_tokens: int | None = None,
 ) -> EngineSpec:
-    """The plan that the profile needs on `gpu`, or, ahead of time, on GPUs of a `capability`.
+    """The specification for the profile on `gpu`, or, ahead of time, on GPUs of a `capability`.
 
-    Raises BackendError if no installed library can build it, or no GPU is named.
+    Raises BackendError if no installed library can build it, or if no GPU is specified.
     """
     capability = capability or (gpu.capability if gpu else None) or _capability_of(profile)
     if capability is None:
@@ -56,7 +56,7 @@ def engine_spec(
         raise BackendError(
             f"no plan can be built for {profile.name}: {obstacle.reason if obstacle else 'no TensorRT'}"
         )
-    # TensorRT for RTX finishes its plans on the GPU that runs them, so they fit every GPU model.
+    # TensorRT for RTX compiles its plans further on the GPU that runs them, so they fit every GPU model.
     one_model = profile.requires.names_gpu and library.name == "tensorrt"
     return EngineSpec(
         plan=Plan(

@@ -1,4 +1,4 @@
-"""Finds a profile's TensorRT plan in the cache, or builds it there."""
+"""Finds a profile's TensorRT plan in the cache or builds it."""
 
 import time
 from collections.abc import Iterator
@@ -40,9 +40,9 @@ def find_plan(folder: Path, spec: EngineSpec) -> CachedPlan:
 def ensure_plan(
     folder: Path, spec: EngineSpec, model: Model, tokenizer: Tokenizer, *, progress: Progress | None = None
 ) -> CachedPlan:
-    """The plan in the cache below `folder`, built if absent or damaged; one process builds, others wait.
+    """The plan in the cache below `folder`, built if missing or damaged; one process builds, others wait.
 
-    Raises BackendError if it cannot be built or written, ModelError if the weights do not fit the network.
+    Raises BackendError if it cannot be built or written, ModelError if the weights do not match the network.
     """
     path = plan_path(folder, spec)
     with build_lock(path):
@@ -69,7 +69,7 @@ def _exists(path: Path) -> bool:
 
 
 def _is_intact(path: Path, spec: EngineSpec) -> bool:
-    """Whether the plan need not be built; a damaged one is logged."""
+    """True if the plan does not have to be built; a damaged one is logged."""
     if not _exists(path):
         return False
     try:
@@ -91,9 +91,9 @@ def _graph(spec: EngineSpec, model: Model, tokenizer: Tokenizer) -> Graph:
 
 @contextmanager
 def build_lock(path: Path) -> Iterator[None]:
-    """Hold the lock beside the plan, waiting while another process builds it, which is logged.
+    """Hold the lock file next to the plan; waiting for another process's build is logged.
 
-    Raises BackendError if the folder cannot be written.
+    Raises BackendError if the folder is not writable.
     """
     try:
         lock = locked(path.with_suffix(".lock"), waiting="plan_wait", reason="another process is building it")

@@ -1,4 +1,4 @@
-"""TensorRT's timing cache: kernel timings of earlier builds, which make similar builds quick."""
+"""TensorRT's timing cache: kernel timings of earlier builds, which speed up similar builds."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 def timing_cache_path(folder: Path, spec: EngineSpec) -> Path:
-    """One file per library version and GPU model, as TensorRT refuses those of others."""
+    """One file per library version and GPU model, because TensorRT rejects those of others."""
     plan = spec.plan
     where = plan.gpu_name or "{}.{}".format(*plan.capability)
     return folder / "timing" / f"{plan.library}-{plan.version}-{where.replace(' ', '_')}.cache"
@@ -25,14 +25,14 @@ def load_timing_cache(config: Any, path: Path) -> None:
     except OSError:
         known = b""
     cache = config.create_timing_cache(known)
-    # TensorRT refuses a cache of another GPU or driver, and returns None for a damaged one.
+    # TensorRT rejects a cache from another GPU or driver, and returns None for a damaged one.
     if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
         log.info("timing_cache_ignored", path=str(path), reason="from another GPU or driver, or damaged")
         config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
 
 
 def save_timing_cache(config: Any, path: Path) -> None:
-    """Write the builder's timings; a cache that cannot be written is logged."""
+    """Write the builder's timings; failure to write them is logged."""
     cache = config.get_timing_cache()
     if cache is None:
         return

@@ -1,7 +1,7 @@
 """Builds ONNX graphs node by node; large tensors stay NumPy arrays outside the protobuf.
 
-With `onnx.helper` alone: a builder library (onnxscript, onnx-ir) would be one more dependency of every
-worker, in place of these few methods.
+It uses only `onnx.helper`: a builder library (onnxscript, onnx-ir) would be another dependency of every
+worker to replace these few methods.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,14 +16,14 @@ MICROSOFT = "com.microsoft"  # domain of ONNX Runtime's own operators
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Graph:
-    """A serialised ONNX model, and by name the tensors that it declares as external data."""
+    """A serialised ONNX model and, by name, the tensors that it declares as external data."""
 
     proto: bytes
     tensors: Mapping[str, npt.NDArray[Any]]
 
 
 class Nodes:
-    """Collects nodes and tensors in writing order and names every value."""
+    """Collects nodes and tensors in the order in which they are added, and names every value."""
 
     def __init__(self) -> None:
         self._nodes: list[Any] = []
@@ -31,7 +31,7 @@ class Nodes:
         self._tensors: dict[str, npt.NDArray[Any]] = {}
 
     def op(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
-        """Append a node with one output and return its name; an input "" is omitted."""
+        """Append a node with one output and return the output's name; an input "" is omitted."""
         return self.ops(kind, *inputs, num_outputs=1, domain=domain, **attributes)[0]
 
     def ops(
@@ -74,7 +74,7 @@ class Nodes:
         return name
 
     def branch(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> Any:
-        """A subgraph of one node, as a branch of an If; its inputs are values of this graph."""
+        """A subgraph of one node for a branch of an If; its inputs are values of this graph."""
         from onnx import TensorProto, helper
 
         node = helper.make_node(kind, list(inputs), ["branch"], domain=domain, **attributes)
@@ -84,9 +84,9 @@ class Nodes:
     def finish(
         self, inputs: Sequence[Any], output: str, *, name: str, shape: Sequence[str | int], opset: int = 18
     ) -> Graph:
-        """The finished model, with `output` as its one float32 output `name`.
+        """The finished model, with `output` as its only output, float32, called `name`.
 
-        `opset` should be the lowest version that has all operators used, so that older runtimes can read it.
+        `opset` should be the lowest version with all operators used, so that older runtimes can read it.
         """
         from onnx import TensorProto, helper
 

@@ -1,4 +1,4 @@
-"""The row of the position table of each token of a batch."""
+"""Computes each token's row in the position table."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,9 +7,9 @@ from worker.contract import Tokens
 
 
 def token_positions(tokens: Tokens, position_offset: int) -> npt.NDArray[np.int32]:
-    """int32 (T,): counts from `position_offset` within each text.
+    """int32 (T,), counting up from `position_offset` within each text.
 
-    If the table has a row for padding (the one before the offset), a padding token spelled out in a text gets
+    If the table has a row for padding (the one before the offset), a padding token that occurs in a text gets
     that row and is not counted, as in transformers.
     """
     padding = position_offset - 1

@@ -1,4 +1,4 @@
-"""A network described as data, read from the config.json that transformers writes."""
+"""The description of a network, read from the config.json of transformers."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,16 +23,16 @@ _ACTIVATIONS: dict[str, Activation] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
-    """Everything about a network but its weights and its pooling.
+    """Everything about a network except its weights and its pooling.
 
-    `kind` is the family that names its tensors. `position_offset` is the row of the position table that the
-    first token takes; `max_positions` is the table's number of rows. `relative_buckets` is 0 without a
-    relative position bias. Activation "gelu" is exact (erf), "gelu_tanh" its approximation; `gated`
-    multiplies it with the layer's second half. Norms follow the residual sums if `post_norm`; otherwise they
-    precede the branches, and one more ends the network. `biased` names the linear layers with a bias. `ropes`
-    and `windows` have one entry per layer if positions are rotary; a window is how many tokens away a key may
-    be, 0 for no limit. `causal`: no attention to later tokens. `head_norm`: RMS norm of each query and key
-    head.
+    `kind` is the family, which decides the names of its tensors. `position_offset` is the row of the position
+    table for the first token, and `max_positions` the number of rows. `relative_buckets` is 0 without a
+    relative position bias. Activation "gelu" is exact (erf), "gelu_tanh" its approximation; with `gated` the
+    first half of the up projection is activated and multiplied by the second. With `post_norm` norms follow
+    the residual sums; otherwise they precede the branches, and a final norm ends the network. `biased` names
+    the linear layers with a bias. `ropes` and `windows` have one entry per layer if positions are rotary; a
+    window is how many tokens away a key may be, 0 for no limit. With `causal` tokens do not attend to later
+    ones. With `head_norm` each query and key head is normalised (RMSNorm).
     """
 
     kind: str
@@ -63,14 +63,14 @@ class Architecture:
 
     @property
     def max_tokens(self) -> int:
-        """The longest text for which there are positions."""
+        """The length of the longest text that the position table covers, in tokens."""
         return self.max_positions - self.position_offset
 
 
 def is_known_family(config: Mapping[str, Any]) -> bool:
-    """False if a config.json names a family that has no description here.
+    """False if a config.json names a family that we do not implement.
 
-    True for one that is wrong in other ways, which `read_architecture` reports.
+    True for one that is invalid in other ways, which `read_architecture` reports.
     """
     kind = config.get("model_type")
     return not isinstance(kind, str) or "auto_map" in config or kind in _FAMILIES or kind in ROTARY_FAMILIES
@@ -79,12 +79,12 @@ def is_known_family(config: Mapping[str, Any]) -> bool:
 def read_architecture(config: Mapping[str, Any]) -> Architecture:
     """The network that a parsed config.json describes.
 
-    Raises ModelError for an unknown family, for remote code, and for options that are not supported.
+    Raises ModelError for an unknown family, for remote code, and for unsupported options.
     """
     if "auto_map" in config:
         raise ModelError(
-            "the model needs code of its own (config.json has auto_map), and code that comes with weights "
-            "is never run; choose a model of a supported family: " + ", ".join([*_FAMILIES, *ROTARY_FAMILIES])
+            "the model needs remote code (config.json has auto_map), which is never run; choose a model of a "
+            "supported family: " + ", ".join([*_FAMILIES, *ROTARY_FAMILIES])
         )
     kind = config.get("model_type")
     if isinstance(kind, str) and kind in ROTARY_FAMILIES:
@@ -128,12 +128,12 @@ def _bert(config: Mapping[str, Any]) -> Architecture:
 
 
 def _roberta(config: Mapping[str, Any]) -> Architecture:
-    # The position table has a row for padding, and positions start after it.
+    # Positions start after the padding token's row of the position table.
     return _encoder(config, "roberta", position_offset=_int(config, "pad_token_id", 1) + 1)
 
 
 def _mpnet(config: Mapping[str, Any]) -> Architecture:
-    # transformers hard-codes the padding row 1 here, whatever pad_token_id says.
+    # transformers hard-codes padding row 1 here, regardless of pad_token_id.
     buckets = _int(config, "relative_attention_num_buckets", 32)
     return _encoder(config, "mpnet", position_offset=2, token_types=0, relative_buckets=buckets)
 
@@ -196,9 +196,9 @@ _FAMILIES: dict[str, Callable[[Mapping[str, Any]], Architecture]] = {
 
 def _int(config: Mapping[str, Any], name: str, default: int | None = None) -> int:
     value = config.get(name, default)
-    # Zero is a valid padding id; a size of zero is found by the tensors' shapes.
+    # 0 is a valid padding id; a size of 0 fails the check of the tensors' shapes.
     if type(value) is not int or value < 0:
-        raise ModelError(f"config.json has {name} {value!r:.60}; a whole number is expected")
+        raise ModelError(f"config.json has {name} {value!r:.60}; a non-negative integer is expected")
     return value
 
 

@@ -10,14 +10,14 @@ from worker.models.config_file import read_object
 def weight_files(directory: Path) -> list[Path]:
     """The safetensors files of a directory, sorted by name.
 
-    Raises ModelError if one is missing, and names the cure if there is only a pickled checkpoint.
+    Raises ModelError if one is missing; for a pickled checkpoint, the error says how to convert it.
     """
     index = directory / "model.safetensors.index.json"
     if index.is_file():
         shards = read_object(index).get("weight_map")
         if not isinstance(shards, dict) or not shards:
             raise ModelError(f"{index.name} lists no shards; download the model again")
-        # Names only: an index must not lead outside its directory.
+        # File names only: an index must not point outside its directory.
         paths = sorted({directory / Path(str(shard)).name for shard in shards.values()})
     else:
         paths = [directory / "model.safetensors"]
@@ -28,7 +28,7 @@ def weight_files(directory: Path) -> list[Path]:
 
 
 def weights_sha256(directory: Path) -> str:
-    """SHA-256 over all weight files in order, as hex digits; for a single file, that file's own."""
+    """SHA-256 in hex over the contents of all weight files in order; for one file, that of the file."""
     digest = hashlib.sha256()
     for path in weight_files(directory):
         with path.open("rb") as file:

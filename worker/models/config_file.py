@@ -8,7 +8,7 @@ from producer.errors import ModelError
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file of a model's directory. Raises ModelError if there is none."""
+    """The JSON object in a file of a model's directory. Raises ModelError if it cannot be read."""
     try:
         found = json.loads(path.read_bytes())
     except OSError as error:
@@ -19,5 +19,5 @@ def read_object(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ModelError(f"{path} is not valid JSON; download the model again") from error
     if not isinstance(found, dict):
-        raise ModelError(f"{path} holds a {type(found).__name__}, not an object; download the model again")
+        raise ModelError(f"{path} contains a {type(found).__name__}, not an object; download the model again")
     return found

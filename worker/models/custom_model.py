@@ -1,4 +1,4 @@
-"""Reads a custom model: an ONNX graph, and from the files beside it what the graph does not say."""
+"""Reads a custom model: an ONNX graph, and from the files next to it what the graph does not state."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,18 +16,18 @@ from worker.models.onnx.graph_file import GraphFile, read_graph
 
 log = structlog.stdlib.get_logger(__name__)
 
-# Keys under which a config.json may state the pooling; none is standard.
+# Keys with which config.json files state the pooling; none of them is standard.
 _POOLING_KEYS = ("pooling_mode", "pooling", "pooling_strategy", "emb_pooler")
-_MAX_TEXT_TOKENS = 512  # if nothing is stated: the usual limit, which verification tries
+_MAX_TEXT_TOKENS = 512  # the usual limit, if none is stated; verification tests it
 
 
 def read_custom_model(found: CustomFiles) -> Model:
-    """The model around an ONNX graph. Raises ModelError, with what was found, for what is not understood."""
+    """The model of an ONNX graph. Raises ModelError, naming what was found, if it is not recognised."""
     graph = read_graph(found.onnx)
     transformer = _tokenizer_directory(found)
     config = first_of(transformer, ("config.json",))
     settings = first_of(transformer, TRANSFORMER_SETTINGS)
-    whole = first_of(found.directory, ("config_sentence_transformers.json",))
+    st_config = first_of(found.directory, ("config_sentence_transformers.json",))
     architecture = _architecture(config, graph)
     return Model(
         directory=found.directory,
@@ -37,16 +37,16 @@ def read_custom_model(found: CustomFiles) -> Model:
         head=_head(found.directory, config, graph),
         max_text_tokens=_max_text_tokens(settings, transformer, architecture, graph),
         do_lower_case=bool(settings.get("do_lower_case", False)),
-        prompts=stated_prompts(whole),
-        default_prompt=whole.get("default_prompt_name"),
-        similarity=whole.get("similarity_fn_name") or "cosine",
+        prompts=stated_prompts(st_config),
+        default_prompt=st_config.get("default_prompt_name"),
+        similarity=st_config.get("similarity_fn_name") or "cosine",
         matryoshka_dims=(),
         graph=graph,
     )
 
 
 def reference_of(model: Model) -> Model | None:
-    """The same model by its safetensors, if they lie beside the graph and its network is known."""
+    """The same model read from its safetensors, if they are next to the graph and the family is known."""
     try:
         reference = read_model(model.directory)
     except ModelError as error:
@@ -56,7 +56,7 @@ def reference_of(model: Model) -> Model | None:
 
 
 def padding_id(model: Model) -> int:
-    """The padding token's id: masked out, but some graphs derive positions from it."""
+    """The padding token's id. Padding is masked out, but some graphs derive positions from it."""
     return _count(first_of(model.transformer, ("config.json",)).get("pad_token_id")) or 0
 
 
@@ -67,12 +67,12 @@ def _tokenizer_directory(found: CustomFiles) -> Path:
     seen = ", ".join(sorted(path.name for path in found.directory.iterdir())[:8])
     raise ModelError(
         f"{found.directory} has no tokenizer.json; save the model's tokenizer there as a fast tokenizer. "
-        f"It has {seen}"
+        f"It contains {seen}"
     )
 
 
 def _architecture(config: Mapping[str, Any], graph: GraphFile) -> Architecture:
-    """The network of config.json if its family is known, else as much of it as the graph says."""
+    """The network of config.json if its family is known, else what the graph states about it."""
     try:
         return read_architecture(config)
     except ModelError as error:
@@ -100,7 +100,7 @@ def _count(value: object) -> int | None:
 
 
 def _head(directory: Path, config: Mapping[str, Any], graph: GraphFile) -> Head:
-    """As stated by modules.json, the Pooling module or config.json, else mean pooling."""
+    """As stated by modules.json, by the Pooling module's config or by config.json; else mean pooling."""
     if (directory / "modules.json").is_file():
         return read_head(directory)[1]
     stated = first_of(directory, ("1_Pooling/config.json",))
@@ -117,7 +117,7 @@ def _head(directory: Path, config: Mapping[str, Any], graph: GraphFile) -> Head:
 def _max_text_tokens(
     settings: Mapping[str, Any], transformer: Path, architecture: Architecture, graph: GraphFile
 ) -> int:
-    """The smallest limit that the files state."""
+    """The smallest limit that the files or the graph state."""
     limits = [architecture.max_tokens, settings.get("max_seq_length"), graph.num_tokens]
     if (transformer / "tokenizer_config.json").is_file():
         limits.append(read_object(transformer / "tokenizer_config.json").get("model_max_length"))

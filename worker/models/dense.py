@@ -23,7 +23,7 @@ _ACTIVATIONS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dense:
-    """y = activation(x @ weight.T + bias); `directory` holds weight and bias."""
+    """y = activation(x @ weight.T + bias); `directory` contains weight and bias."""
 
     in_features: int
     out_features: int
@@ -37,9 +37,11 @@ def read_dense(directory: Path) -> Dense:
     config = read_object(directory / "config.json")
     source = config.get("module_input_name", "sentence_embedding")
     if source != "sentence_embedding" or config.get("module_output_name") not in (None, source):
-        raise ModelError(f"{directory.name} does not work on the sentence embedding; that is not supported")
+        raise ModelError(
+            f"{directory.name} does not transform the sentence embedding, which is not supported"
+        )
     if config.get("use_residual"):
-        raise ModelError(f"{directory.name} is a Dense layer with use_residual; that is not supported")
+        raise ModelError(f"{directory.name} is a Dense layer with use_residual, which is not supported")
     activation = config.get("activation_function", "torch.nn.modules.activation.Tanh")
     if activation not in _ACTIVATIONS:
         raise ModelError(
@@ -48,7 +50,9 @@ def read_dense(directory: Path) -> Dense:
         )
     sizes = config.get("in_features"), config.get("out_features")
     if not all(type(size) is int and size > 0 for size in sizes):
-        raise ModelError(f"{directory.name} has in_features, out_features {sizes!r:.80}; expected are sizes")
+        raise ModelError(
+            f"{directory.name} has in_features, out_features {sizes!r:.80}; positive integers are expected"
+        )
     weight_files(directory)
     return Dense(
         in_features=config["in_features"],
@@ -60,7 +64,7 @@ def read_dense(directory: Path) -> Dense:
 
 
 def dense_weights(dense: Dense) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32] | None]:
-    """Float32 weight (out, in) and bias (out,). Raises ModelError naming a tensor that is wrong."""
+    """float32 weight (out, in) and bias (out,). Raises ModelError naming a tensor that is wrong."""
     file = SafetensorsFile(weight_files(dense.directory)[0])
     expected: dict[str, tuple[int, ...]] = {"linear.weight": (dense.out_features, dense.in_features)}
     if dense.bias:

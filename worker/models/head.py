@@ -31,9 +31,9 @@ _LEGACY_POOLINGS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Head:
-    """Poolings, concatenated; then the dense layers in turn; then unit length if `normalize`.
+    """The concatenated poolings, then the dense layers in order, then normalisation if `normalize`.
 
-    Without `include_prompt` a prompt's tokens are attended to, but not pooled.
+    Without `include_prompt` a prompt's tokens are attended to but not pooled.
     """
 
     poolings: tuple[Pooling, ...]
@@ -42,7 +42,7 @@ class Head:
     normalize: bool
 
 
-# What sentence-transformers adds to a plain transformers directory.
+# The head that sentence-transformers adds to a plain transformers directory.
 PLAIN_HEAD = Head(poolings=("mean",), include_prompt=True, denses=(), normalize=False)
 
 
@@ -81,7 +81,7 @@ def read_pooling(config: Mapping[str, Any]) -> tuple[tuple[Pooling, ...], bool]:
         modes = [modes]
     for mode in modes:
         if not isinstance(mode, str) or mode not in _POOLINGS:
-            raise ModelError(f"the model pools by {mode!r:.60}; supported are " + ", ".join(_POOLINGS))
+            raise ModelError(f"the model's pooling is {mode!r:.60}; supported are " + ", ".join(_POOLINGS))
     return tuple(_POOLINGS[mode] for mode in modes), bool(config.get("include_prompt", True))
 
 
@@ -96,6 +96,8 @@ def _read_modules(listing: Path) -> list[tuple[str, Path]]:
         if Path(path).is_absolute() or ".." in Path(path).parts:
             raise ModelError(f"modules.json places a module at {path!r:.80}, outside the model's directory")
         if not kind.startswith("sentence_transformers."):
-            raise ModelError(f"modules.json names {kind!r:.80}, the model's own code; it is never run")
+            raise ModelError(
+                f"modules.json names {kind!r:.80}, code that comes with the model, which is never run"
+            )
         modules.append((kind.rpartition(".")[2], listing.parent / path))
     return modules

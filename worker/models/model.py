@@ -13,7 +13,7 @@ from worker.models.head import Head, read_head
 from worker.models.onnx.graph_file import GraphFile
 from worker.models.unknown_family import UnknownFamily, read_unknown_family
 
-# Files in which sentence-transformers keeps the transformer's settings.
+# Files in which sentence-transformers stores the transformer's settings.
 TRANSFORMER_SETTINGS = (
     "sentence_bert_config.json",
     "sentence_roberta_config.json",
@@ -22,17 +22,17 @@ TRANSFORMER_SETTINGS = (
     "sentence_xlm-roberta_config.json",
 )
 
-_LONGEST_TEXT = 1 << 20  # a higher limit is a placeholder for none
+_LONGEST_TEXT = 1 << 20  # a higher number is a placeholder for no limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """Everything about a model but its weights.
+    """Everything about a model except its weights.
 
-    `transformer` is the folder of config.json, tokenizer and weights. `network` is an UnknownFamily if only
-    the transformers backend can run it. `prompts` are by the model's own names; `default_prompt` is one of
-    these names or None. `matryoshka_dims` is empty if the files state none. A custom model has a `graph`,
-    which runs in place of the weights; then `network` holds only what the files say of it.
+    `transformer` is the folder with config.json, tokenizer and weights. `network` is an UnknownFamily if only
+    the transformers backend can run it. `prompts` maps the model's prompt names to texts; `default_prompt` is
+    one of these names or None. `matryoshka_dims` is empty if the files state none. A custom model has a
+    `graph`, which is run instead of the weights; `network` then contains only what the files state about it.
     """
 
     directory: Path
@@ -50,10 +50,10 @@ class Model:
 
     @property
     def architecture(self) -> Architecture:
-        """The network as our own backends build it. Raises BackendError for an unknown family."""
+        """The network as our own code runs it. Raises BackendError for an unknown family."""
         if isinstance(self.network, UnknownFamily):
             raise BackendError(
-                f"only transformers supports model_type {self.network.kind!r:.60}; "
+                f"only the transformers library supports model_type {self.network.kind!r:.60}; "
                 "choose a profile of the transformers backend"
             )
         return self.network
@@ -75,11 +75,11 @@ def read_model(directory: Path, *, revision: str | None = None, sha256: str | No
     """The model in a sentence-transformers (or plain transformers) directory.
 
     `revision` defaults to the first 12 hex digits of the weights' SHA-256, which must be `sha256` if given.
-    Raises ModelError if a file is missing, broken or not understood, if the weights are pickled or not the
+    Raises ModelError if a file is missing, damaged or not supported, if the weights are pickled or not the
     expected ones, or if the model needs remote code.
     """
     if not directory.is_dir():
-        raise ModelError(f"{directory} is not a directory; name one that holds a model")
+        raise ModelError(f"{directory} is not a directory; name one that contains a model")
     transformer, head = read_head(directory)
     config = read_object(transformer / "config.json")
     network = read_architecture(config) if is_known_family(config) else read_unknown_family(config)
@@ -93,7 +93,7 @@ def read_model(directory: Path, *, revision: str | None = None, sha256: str | No
             )
         revision = revision or found[:12]
     settings = first_of(transformer, TRANSFORMER_SETTINGS)
-    whole = first_of(directory, ("config_sentence_transformers.json",))
+    st_config = first_of(directory, ("config_sentence_transformers.json",))
     model = Model(
         directory=directory,
         transformer=transformer,
@@ -102,19 +102,19 @@ def read_model(directory: Path, *, revision: str | None = None, sha256: str | No
         head=head,
         max_text_tokens=_max_text_tokens(settings, transformer, network.max_tokens),
         do_lower_case=bool(settings.get("do_lower_case", False)),
-        prompts=stated_prompts(whole),
-        default_prompt=whole.get("default_prompt_name"),
-        similarity=whole.get("similarity_fn_name") or "cosine",
+        prompts=stated_prompts(st_config),
+        default_prompt=st_config.get("default_prompt_name"),
+        similarity=st_config.get("similarity_fn_name") or "cosine",
         matryoshka_dims=_matryoshka_dims(config),
     )
     _check_sizes(model)
     if not head.include_prompt and any(model.prompts.values()):
-        raise ModelError("the model excludes its prompts from pooling; that is not supported")
+        raise ModelError("the model excludes its prompts from pooling, which is not supported")
     return model
 
 
 def first_of(directory: Path, names: tuple[str, ...]) -> dict[str, Any]:
-    """The JSON object of the first of these files that exists, else an empty one. Raises ModelError."""
+    """The JSON object in the first of these files that exists, else {}. Raises ModelError."""
     for name in names:
         if (directory / name).is_file():
             return read_object(directory / name)
@@ -122,15 +122,15 @@ def first_of(directory: Path, names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _max_text_tokens(settings: Mapping[str, Any], transformer: Path, num_positions: int | None) -> int:
-    """As sentence-transformers: the model's own setting, else the tokenizer's; at most the positions."""
+    """As in sentence-transformers: the model's setting, else the tokenizer's, at most the positions."""
     limit = settings.get("max_seq_length")
     if limit is None:
         limit = first_of(transformer, ("tokenizer_config.json",)).get("model_max_length")
     if limit is None:
         limit = num_positions
-    # A tokenizer without a limit says 1e30, which JSON may give as a float.
+    # A tokenizer without a limit states 1e30, which JSON may parse as a float.
     if isinstance(limit, bool) or not isinstance(limit, int | float) or limit < 1:
-        raise ModelError(f"the model's longest text is {limit!r:.60}; a number of tokens is expected")
+        raise ModelError(f"the model's maximum text length is {limit!r:.60}; a number of tokens is expected")
     if num_positions is None and limit > _LONGEST_TEXT:
         raise ModelError(
             "the model does not limit the length of texts; set max_seq_length in sentence_bert_config.json"
@@ -149,7 +149,7 @@ def stated_prompts(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _matryoshka_dims(config: Mapping[str, Any]) -> tuple[int, ...]:
-    """From the key that models on the hub use and vLLM reads; none is standard."""
+    """From the key that models on the hub use and vLLM reads; there is no standard one."""
     dims = config.get("matryoshka_dimensions") or ()
     if not isinstance(dims, list | tuple) or not all(type(dim) is int and dim > 0 for dim in dims):
         raise ModelError(f"config.json has matryoshka_dimensions {dims!r:.60}; a list of sizes is expected")
@@ -160,5 +160,5 @@ def _check_sizes(model: Model) -> None:
     size = model.pooled_dim
     for dense in model.head.denses:
         if dense.in_features != size:
-            raise ModelError(f"{dense.directory.name} takes {dense.in_features} values but gets {size}")
+            raise ModelError(f"{dense.directory.name} takes {dense.in_features} values but receives {size}")
         size = dense.out_features

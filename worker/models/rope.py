@@ -1,4 +1,4 @@
-"""Rotary position embeddings as config.json states them, with the keys of transformers 4 or 5."""
+"""Rotary position embeddings, read from a config.json with the keys of transformers 4 or 5."""
 
 import math
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from producer.errors import ModelError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RopeScaling:
-    """Llama 3's scaling for longer texts: low frequencies are divided by `factor`, high ones kept."""
+    """Llama 3's scaling for longer texts: low frequencies are divided by `factor`, high ones are kept."""
 
     factor: float
     low_freq_factor: float
@@ -29,16 +29,16 @@ class Rope:
     scaling: RopeScaling | None = None
 
     def inverse_frequencies(self, head_dim: int) -> npt.NDArray[np.float32]:
-        """Radians per token for each pair of a head's units, float32 (head_dim / 2,)."""
+        """Radians per token for each pair of a head's dimensions, float32 (head_dim / 2,)."""
         frequencies: npt.NDArray[np.float32] = (
             1.0 / self.theta ** (np.arange(0, head_dim, 2, dtype=np.float64) / head_dim)
         ).astype(np.float32)
         if self.scaling is None:
             return frequencies
         scaling = self.scaling
-        turns = scaling.original_max_positions * frequencies / (2 * math.pi)
+        rotations = scaling.original_max_positions * frequencies / (2 * math.pi)
         span = scaling.high_freq_factor - scaling.low_freq_factor
-        kept = np.clip((turns - scaling.low_freq_factor) / span, 0, 1)
+        kept = np.clip((rotations - scaling.low_freq_factor) / span, 0, 1)
         scaled: npt.NDArray[np.float32] = (
             (1 - kept) * frequencies / scaling.factor + kept * frequencies
         ).astype(np.float32)
@@ -46,9 +46,9 @@ class Rope:
 
 
 def read_rope(config: Mapping[str, Any], *, default_theta: float, kind: str | None = None) -> Rope:
-    """The frequencies in a config's rope_parameters (of a layer `kind`, if it has several) or rope_theta.
+    """The frequencies in a config's rope_parameters (those of layer type `kind`, if given) or rope_theta.
 
-    Raises ModelError for types other than "default" and "llama3", and for rotation of only a part of a head.
+    Raises ModelError for types other than "default" and "llama3", and for partial rotation of a head.
     """
     parameters = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if kind is not None:
@@ -60,7 +60,7 @@ def read_rope(config: Mapping[str, Any], *, default_theta: float, kind: str | No
             f"config.json has rotary positions of type {rope_type!r:.60}; supported are default and llama3"
         )
     if parameters.get("partial_rotary_factor", config.get("partial_rotary_factor", 1.0)) != 1.0:
-        raise ModelError("config.json rotates only a part of each head; that is not supported")
+        raise ModelError("config.json rotates only a part of each head, which is not supported")
     if rope_type == "default":
         return Rope(theta=float(theta))
     try:
@@ -71,5 +71,7 @@ def read_rope(config: Mapping[str, Any], *, default_theta: float, kind: str | No
             original_max_positions=float(parameters["original_max_position_embeddings"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"config.json has llama3 rotary positions without a valid {error}") from error
+        raise ModelError(
+            f"config.json has llama3 rotary positions with a missing or invalid value: {error}"
+        ) from error
     return Rope(theta=float(theta), scaling=scaling)

@@ -1,4 +1,4 @@
-"""Families with rotary positions: an Architecture's fields from each family's config.json."""
+"""Families with rotary positions: reads the fields of an Architecture from their config.json."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from producer.errors import ModelError
 from worker.models.rope import read_rope
 
 ConfigFields = dict[str, Any]
-_DECODER_NAMES = {"post_norm": False, "norm": "rms", "norm_bias": False, "embedding_norm": False}
+_DECODER_FIELDS = {"post_norm": False, "norm": "rms", "norm_bias": False, "embedding_norm": False}
 
 
 def _nomic(config: Mapping[str, Any]) -> ConfigFields:
@@ -37,10 +37,10 @@ def _modernbert(config: Mapping[str, Any]) -> ConfigFields:
     kinds = config.get("layer_types") or [
         "sliding_attention" if index % every else "full_attention" for index in range(layers)
     ]
-    old_spelling = {"full_attention": "global_rope_theta", "sliding_attention": "local_rope_theta"}
+    old_keys = {"full_attention": "global_rope_theta", "sliding_attention": "local_rope_theta"}
     default = {"full_attention": 160_000.0, "sliding_attention": 10_000.0}
     ropes = {
-        kind: read_rope(config, default_theta=config.get(old_spelling[kind], default[kind]), kind=kind)
+        kind: read_rope(config, default_theta=config.get(old_keys[kind], default[kind]), kind=kind)
         for kind in default
     }
     bias = config.get("attention_bias", False), config.get("mlp_bias", False)
@@ -59,7 +59,7 @@ def _modernbert(config: Mapping[str, Any]) -> ConfigFields:
 
 def _qwen3(config: Mapping[str, Any]) -> ConfigFields:
     if config.get("use_sliding_window"):
-        raise ModelError("config.json has use_sliding_window; that is not supported for qwen3")
+        raise ModelError("config.json has use_sliding_window, which is not supported for qwen3")
     return _decoder(config) | {"head_norm": True}
 
 
@@ -72,7 +72,7 @@ def _bidirectional_llama(config: Mapping[str, Any]) -> ConfigFields:
 
 
 def _mistral(config: Mapping[str, Any]) -> ConfigFields:
-    # A token attends to itself and the tokens before it, `sliding_window` in all.
+    # A token attends to itself and the tokens before it, `sliding_window` in total.
     window = (config.get("sliding_window") or 1) - 1
     return _decoder(config) | {"windows": (window,) * config["num_hidden_layers"]}
 
@@ -80,10 +80,10 @@ def _mistral(config: Mapping[str, Any]) -> ConfigFields:
 def _decoder(config: Mapping[str, Any]) -> ConfigFields:
     layers = config["num_hidden_layers"]
     if config.get("attention_bias") or config.get("mlp_bias"):
-        raise ModelError("config.json has biases in a decoder's linear layers; that is not supported")
+        raise ModelError("config.json has biases in a decoder's linear layers, which are not supported")
     return (
         _sizes(config)
-        | _DECODER_NAMES
+        | _DECODER_FIELDS
         | {
             "kv_heads": config.get("num_key_value_heads") or config["num_attention_heads"],
             "activation": config["hidden_act"],
@@ -113,7 +113,7 @@ def _sizes(config: Mapping[str, Any]) -> ConfigFields:
     }
 
 
-#: model_type -> the key of its tensor names, and the reader of its config.json
+#: model_type -> the key of its tensor names and the reader of its config.json
 ROTARY_FAMILIES: dict[str, tuple[str, Callable[[Mapping[str, Any]], ConfigFields]]] = {
     "nomic_bert": ("nomic_bert", _nomic),
     "gte": ("gte", _gte),

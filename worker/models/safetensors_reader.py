@@ -1,6 +1,6 @@
-"""Reads a safetensors file as NumPy views of the mapped file: a tensor is read only when it is used.
+"""Reads a safetensors file as NumPy views of the memory-mapped file, so that tensors are read lazily.
 
-The safetensors library has no bfloat16 for NumPy, and copies where this returns views.
+The safetensors library does not support bfloat16 with NumPy, and copies where this returns views.
 """
 
 import json
@@ -19,7 +19,7 @@ _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
 
 class SafetensorsFile:
-    """One mapped file; `names` lists its tensors. Raises ModelError if it is damaged or incomplete."""
+    """A memory-mapped file; `names` lists its tensors. Raises ModelError if it is damaged or incomplete."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -31,15 +31,15 @@ class SafetensorsFile:
 
     @property
     def names(self) -> list[str]:
-        """Names of all tensors."""
+        """The names of all tensors."""
         return list(self._header)
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Shape of a tensor, without reading it."""
+        """The shape of a tensor, without reading the tensor."""
         return tuple(self._header[name]["shape"])
 
     def read(self, name: str) -> npt.NDArray[np.float32]:
-        """A tensor as float32: a view of the file if it is stored so, else a copy. Raises ModelError."""
+        """A tensor as float32: a view of the file if stored as float32, else a copy. Raises ModelError."""
         entry = self._header[name]
         dtype = entry["dtype"]
         if dtype not in _DTYPES:
@@ -53,22 +53,23 @@ class SafetensorsFile:
             found = (stored.astype(np.uint32) << 16).view(np.float32)
         else:
             found = np.require(stored, dtype=np.float32, requirements=["A", "C"])
-        # In a row of the token table it would show only when that token comes, long after verification.
+        # In a row of the token table, NaN would only appear with that token, long after verification.
         if found.size and np.isnan(found.min()):
             raise ModelError(
-                f"tensor {name} of {self._path.name} holds NaN; the weights are damaged, download them again"
+                f"tensor {name} of {self._path.name} contains NaN; the weights are damaged, "
+                "download them again"
             )
         return found
 
 
 def _read_header(data: npt.NDArray[np.uint8]) -> tuple[int, Mapping[str, Any]]:
-    """The offset of the first tensor, and the header. Raises ValueError if either does not fit the file."""
+    """The offset of the first tensor, and the header. Raises ValueError if they do not match the file."""
     start = 8 + int.from_bytes(data[:8].tobytes(), "little")
     if len(data) < 8 or start > min(len(data), _MAX_HEADER_BYTES):
         raise ValueError("the header is longer than the file")
     header = json.loads(data[8:start].tobytes())
     if not isinstance(header, dict):
-        raise ValueError("the header is not a map")
+        raise ValueError("the header is not an object")
     header.pop("__metadata__", None)
     for name, entry in header.items():
         if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():

@@ -7,18 +7,18 @@ from pathlib import Path
 
 from producer.errors import ModelError
 
-# No files that can run code: no pickles (.bin, .pt), no Python.
+# Only files that cannot run code: no pickles (.bin, .pt) and no Python.
 _FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def locate(sources: Sequence[str], *, cache: Path | None, offline: bool, again: bool = False) -> Path:
-    """The directory of the first source that provides one.
+    """The directory of the first source that has the model.
 
     A source is "dir:<path>" or a bare path, "package:<import name>/<path inside>", or
-    "hf:<org>/<name>[@<revision>]", which is downloaded into `cache` (None: the hub library's own) unless it
-    is there already or `offline` is set; `again` downloads it in any case. Raises ModelError with one
-    sentence for each source that failed.
+    "hf:<org>/<name>[@<revision>]", which is downloaded into `cache` (None: the hub library's cache) unless it
+    is already there or `offline` is set; `again` downloads it in any case. Raises ModelError with the
+    reason for each source.
     """
     if not sources:
         raise ModelError("the model has no source; name a directory, a package or a Hugging Face model")
@@ -50,7 +50,7 @@ def _directory(path: str) -> Path:
 
 def _package(place: str) -> Path:
     name, _, inside = place.partition("/")
-    # Finding the spec of a top-level package does not run the package.
+    # find_spec does not import a top-level package.
     spec = importlib.util.find_spec(name) if name.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
         raise ModelError(f"the package {name} is not installed; install it with pip")
@@ -82,9 +82,10 @@ def _hub(place: str, *, cache: Path | None, offline: bool, again: bool) -> Path:
         raise ModelError(f"not in the cache, and {why}; download it on a host with network access") from error
     except HfHubHTTPError as error:
         raise ModelError(
-            f"the hub refused the download ({type(error).__name__}); check its name, revision and your token"
+            f"the hub refused the download ({type(error).__name__}); check the name, the revision and "
+            "your token"
         ) from error
-    # The base error of the HTTP library that huggingface_hub uses: connections that fail or break.
+    # The HTTP library's base class for errors, raised when a connection fails or breaks.
     except HfHubHTTPError.__bases__[0] as error:
         raise ModelError(
             f"the download was interrupted ({type(error).__name__}); run it again to resume it"
@@ -93,16 +94,16 @@ def _hub(place: str, *, cache: Path | None, offline: bool, again: bool) -> Path:
         raise ModelError(_write_failure(error, cache)) from error
     except ValueError as error:
         raise ModelError(
-            f"the hub refused the download ({type(error).__name__}); check its name and revision"
+            f"the hub refused the download ({type(error).__name__}); check the name and the revision"
         ) from error
     return Path(found)
 
 
 def _write_failure(error: OSError, cache: Path | None) -> str:
-    """Why a download could not be written, and the cure."""
+    """Why a download could not be written, and what to do."""
     where = cache or "the hub's cache"
     if error.errno in _DISK_FULL:
-        return f"the disk of {where} is full, or limits the size of files; free space and try again"
+        return f"the disk of {where} is full or limits file sizes; free space and try again"
     if error.errno is not None:
         return (
             f"{where} cannot be written ({error.strerror}); set EMBEDMILL_CACHE_PATH to a writable folder or "

@@ -6,31 +6,31 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorNames:
-    """A family's names: `whole` for tensors that exist once, `parts` for a layer's, below `<stem>.<index>.`.
+    """A family's names: `network` for tensors that exist once, `layer` for those below `<stem>.<index>.`.
 
-    Keys are our names without the leaf (weight or bias). A part with several names is stacked from them.
-    `prefix` precedes all names in checkpoints of models with a task head. With `factor_first`, a gated
-    layer is stored with the half first that is not activated.
+    Keys are our names without the leaf (weight or bias). A tensor with several names is their concatenation.
+    `prefix` precedes all names in checkpoints of models with a task head. With `factor_first`, a gated layer
+    is stored with the half that is not activated first.
     """
 
     prefix: str
-    whole: Mapping[str, str]
+    network: Mapping[str, str]
     stem: str
-    parts: Mapping[str, tuple[str, ...]]
+    layer: Mapping[str, tuple[str, ...]]
     factor_first: bool = False
 
     def sources(self, name: str) -> tuple[str, ...]:
-        """The family's names of the tensors that ours is made of."""
+        """The family's names of the tensors that make up ours."""
         if name.startswith("layers."):
             _, index, part, leaf = name.split(".")
-            return tuple(f"{self.stem}.{index}.{source}.{leaf}" for source in self.parts[part])
-        owner, _, leaf = name.rpartition(".")
+            return tuple(f"{self.stem}.{index}.{source}.{leaf}" for source in self.layer[part])
+        module, _, leaf = name.rpartition(".")
         if leaf in ("weight", "bias"):
-            return (f"{self.whole[owner]}.{leaf}",)
-        return (f"{self.whole[name]}.weight",)
+            return (f"{self.network[module]}.{leaf}",)
+        return (f"{self.network[name]}.weight",)
 
 
-_BERT_WHOLE = {
+_BERT_NETWORK = {
     "embeddings.word": "embeddings.word_embeddings",
     "embeddings.position": "embeddings.position_embeddings",
     "embeddings.token_type": "embeddings.token_type_embeddings",
@@ -92,16 +92,16 @@ _MODERNBERT_LAYER = {
     "down": ("mlp.Wo",),
     "output_norm": ("mlp_norm",),
 }
-_MODERNBERT_WHOLE = {
+_MODERNBERT_NETWORK = {
     "embeddings.word": "embeddings.tok_embeddings",
     "embeddings.norm": "embeddings.norm",
     "final_norm": "final_norm",
 }
-_DECODER_WHOLE = {"embeddings.word": "embed_tokens", "final_norm": "norm"}
+_DECODER_NETWORK = {"embeddings.word": "embed_tokens", "final_norm": "norm"}
 
 
-def _bert(prefix: str, parts: Mapping[str, tuple[str, ...]], stem: str = "encoder.layer") -> TensorNames:
-    return TensorNames(prefix=prefix, whole=_BERT_WHOLE, stem=stem, parts=parts)
+def _bert(prefix: str, layer: Mapping[str, tuple[str, ...]], stem: str = "encoder.layer") -> TensorNames:
+    return TensorNames(prefix=prefix, network=_BERT_NETWORK, stem=stem, layer=layer)
 
 
 TENSOR_NAMES = {
@@ -111,15 +111,15 @@ TENSOR_NAMES = {
     "distilbert": _bert("distilbert.", _DISTILBERT_LAYER, "transformer.layer"),
     "nomic_bert": TensorNames(
         prefix="bert.",
-        whole=_BERT_WHOLE | {"embeddings.norm": "emb_ln"},
+        network=_BERT_NETWORK | {"embeddings.norm": "emb_ln"},
         stem="encoder.layers",
-        parts=_NOMIC_LAYER,
+        layer=_NOMIC_LAYER,
     ),
     "gte": TensorNames(
-        prefix="new.", whole=_BERT_WHOLE, stem="encoder.layer", parts=_GTE_LAYER, factor_first=True
+        prefix="new.", network=_BERT_NETWORK, stem="encoder.layer", layer=_GTE_LAYER, factor_first=True
     ),
     "modernbert": TensorNames(
-        prefix="model.", whole=_MODERNBERT_WHOLE, stem="layers", parts=_MODERNBERT_LAYER
+        prefix="model.", network=_MODERNBERT_NETWORK, stem="layers", layer=_MODERNBERT_LAYER
     ),
-    "decoder": TensorNames(prefix="model.", whole=_DECODER_WHOLE, stem="layers", parts=_DECODER_LAYER),
+    "decoder": TensorNames(prefix="model.", network=_DECODER_NETWORK, stem="layers", layer=_DECODER_LAYER),
 }

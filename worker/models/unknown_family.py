@@ -1,4 +1,4 @@
-"""Networks of families without a description here: the sizes that their config.json must state."""
+"""Families that only transformers implements: the sizes that their config.json must state."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any
 
 from producer.errors import ModelError
 
-# The keys differ between families.
+# The keys of each family differ.
 _HIDDEN = ("hidden_size", "d_model", "dim", "n_embd")
 _POSITIONS = ("max_position_embeddings", "n_positions")
 

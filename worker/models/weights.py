@@ -1,4 +1,4 @@
-"""Reads a network's tensors, under the same names for every family.
+"""Reads a network's tensors and gives them the same names for every family.
 
     embeddings.word (vocab, hidden)      embeddings.position (max_positions, hidden)
     embeddings.token_type (types, hidden)     embeddings.norm.weight / .bias (hidden,)
@@ -6,12 +6,12 @@
     layers.<i>.qkv.weight ((heads + 2 * kv_heads) * head_dim, hidden) / .bias
     layers.<i>.q_norm.weight, k_norm.weight (head_dim,)
     layers.<i>.out.weight (hidden, heads * head_dim) / .bias         layers.<i>.attention_norm.weight / .bias
-    layers.<i>.up.weight (intermediate, hidden) / .bias; gated: twice the rows, the activated half first
+    layers.<i>.up.weight (intermediate, hidden) / .bias; gated: twice the rows, activated half first
     layers.<i>.down.weight (hidden, intermediate) / .bias            layers.<i>.output_norm.weight / .bias
 
 A linear layer's weight is (out, in), as stored: y = x @ weight.T + bias. A layer's two norms follow its two
-residual sums, or precede its two branches if the network is not `post_norm`. Tensors that a network does not
-have are absent.
+residual sums, or precede its two branches if the network is not `post_norm`. Tensors that a network lacks are
+absent.
 """
 
 from collections.abc import Mapping
@@ -28,7 +28,7 @@ from worker.models.tensor_names import TENSOR_NAMES
 
 Weights = Mapping[str, npt.NDArray[np.float32]]
 
-# Heads of other tasks, the pooler, which sentence embeddings do not use, and buffers of old checkpoints.
+# Task heads and the pooler, which sentence embeddings do not use, and buffers of old checkpoints.
 _IGNORED = (
     "pooler.",
     "cls.",
@@ -47,7 +47,7 @@ _IGNORED_BUFFER = ".rotary_emb.inv_freq"
 def read_weights(directory: Path, architecture: Architecture) -> Weights:
     """All tensors of the network in `directory` as float32, complete and with the right shapes.
 
-    Raises ModelError naming a tensor that is missing, unexpected, or of another shape.
+    Raises ModelError naming a tensor that is missing, unexpected, or of the wrong shape.
     """
     names = TENSOR_NAMES[architecture.kind]
     stored = _index(directory, names.prefix)
@@ -82,7 +82,7 @@ def tensor_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
         norms.append("final_norm")
     for layer in range(architecture.layers):
         shapes |= _layer_shapes(architecture, f"layers.{layer}")
-        # The embedding norm also serves as the norm before the first branch.
+        # A norm after the embeddings also serves as the norm before the first branch.
         if architecture.post_norm or layer > 0 or not architecture.embedding_norm:
             norms.append(f"layers.{layer}.attention_norm")
         norms.append(f"layers.{layer}.output_norm")
@@ -94,7 +94,7 @@ def tensor_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
 
 
 def _layer_shapes(architecture: Architecture, layer: str) -> dict[str, tuple[int, ...]]:
-    """The tensors of one layer, without its norms."""
+    """The tensors of one layer, except its norms."""
     hidden, intermediate = architecture.hidden, architecture.intermediate
     attended = architecture.heads * architecture.head_dim
     linear = {
@@ -123,18 +123,18 @@ def _assemble(
         file, name = stored[part]
         found = file.shape(name)
         if found[1:] != shape[1:] or (len(parts) == 1 and found != shape):
-            raise ModelError(f"tensor {name} has shape {found}, config.json asks for {shape}")
+            raise ModelError(f"tensor {name} has shape {found}, but config.json requires {shape}")
         arrays.append(file.read(name))
     if len(arrays) == 1:
         return arrays[0]
     rows = sum(len(array) for array in arrays)
     if rows != shape[0]:
-        raise ModelError(f"tensors {', '.join(parts)} have {rows} rows, config.json asks for {shape[0]}")
+        raise ModelError(f"tensors {', '.join(parts)} have {rows} rows, but config.json requires {shape[0]}")
     return np.concatenate(arrays)
 
 
 def _index(directory: Path, prefix: str) -> dict[str, tuple[SafetensorsFile, str]]:
-    """The family's name of each stored tensor -> its file, and its name there."""
+    """The family's name of each stored tensor -> its file and its name in that file."""
     found: dict[str, tuple[SafetensorsFile, str]] = {}
     for path in weight_files(directory):
         file = SafetensorsFile(path)

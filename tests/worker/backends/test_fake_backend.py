@@ -44,7 +44,7 @@ def test_a_poisonous_token_fails_its_batch_only(kind: type[BackendError]) -> Non
 def test_memory_runs_out_above_a_size() -> None:
     """Up to memory_tokens a batch passes, above it is out of memory."""
     assert FakeBackend(dim=5, memory_tokens=4).collect(TOKENS).shape == (2, 5)
-    with pytest.raises(BackendOutOfMemory, match="4 tokens do not fit 3"):
+    with pytest.raises(BackendOutOfMemory, match="4 tokens exceed the memory for 3"):
         FakeBackend(dim=5, memory_tokens=3).collect(TOKENS)
 
 

@@ -25,7 +25,7 @@ from worker.backends.onnx_errors import onnx_errors
 from worker.backends.onnx_session import CPU, CUDA, open_session, refuse_fallback
 from worker.contract import Backend, Tokens
 from worker.graphs.builder import Graph
-from worker.graphs.flat.inputs import flat_portions, num_slots
+from worker.graphs.flat.inputs import flat_micro_batches, num_slots
 from worker.graphs.flat.linear import int8_rows
 from worker.models.model import read_model
 
@@ -125,17 +125,17 @@ def test_a_provider_that_is_not_there_is_refused() -> None:
 
 
 @given(st.lists(st.integers(1, 700), min_size=1, max_size=200))
-def test_portions_hold_every_text_once_within_the_limit(lengths: list[int]) -> None:
-    """Each text is in one portion, of texts with as many slots; more than 256 slots are a text's alone."""
+def test_micro_batches_hold_every_text_once_within_the_limit(lengths: list[int]) -> None:
+    """Each text is in one micro-batch of texts with as many slots; a text with more than 256 is alone."""
     array = np.array(lengths, np.int32)
     slots = num_slots(array)
-    cut = flat_portions(array, 512)
+    cut = flat_micro_batches(array, 512)
     assert sorted(np.concatenate(cut).tolist()) == list(range(len(lengths)))
     for texts in cut:
         assert len(set(slots[texts])) == 1
         assert len(texts) == 1 or int(slots[texts].sum()) <= 512
         assert len(texts) == 1 or slots[texts[0]] <= 256
-    # No two portions could have been one.
+    # No two micro-batches could have been merged.
     sizes = [int(slots[texts[0]]) for texts in cut]
     unfilled = [s for s, texts in zip(sizes, cut, strict=True) if s <= 256 and (len(texts) + 1) * s <= 512]
     assert len(unfilled) == len(set(unfilled))
@@ -226,7 +226,7 @@ def test_out_of_memory_is_told_and_the_next_batch_works(precision: str) -> None:
         check=True,
     )
     said, same = ran.stdout.split("\n")[-3:-1]
-    assert (said, same) == ("no memory left to compute a batch; send less at once", "True")
+    assert (said, same) == ("out of memory: cannot compute a batch; send a smaller batch", "True")
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ def test_long_texts_take_turns_where_scores_are_held(causal: bool, length: int, 
     """Three texts on three threads: at once, unless they are long and attention has walls."""
     session, model = CountingSession(), model_of(rotary(causal=causal, max_positions=2000))
     backend = OnnxCpuBackend(
-        session, Graph(b"", {}), model, num_threads=3, portion_slots=512, max_batch_tokens=6000
+        session, Graph(b"", {}), model, num_threads=3, micro_batch_slots=512, max_batch_tokens=6000
     )
     tokens = Tokens(np.full(3 * length, 7, np.int32), (np.arange(4) * length).astype(np.int32))
     backend.collect(backend.launch(tokens))

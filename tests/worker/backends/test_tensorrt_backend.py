@@ -205,7 +205,7 @@ def test_a_batch_that_fails_leaves_the_backend_whole(stage: Stage) -> None:
 def test_batches_beyond_the_limits_are_refused(stage: Stage) -> None:
     """And so is a closed backend; closing twice is fine."""
     backend = stage.load()
-    with pytest.raises(BackendError, match="texts of 41 to 41 tokens, 1 to 40 are possible"):
+    with pytest.raises(BackendError, match="texts of 41 to 41 tokens, but 1 to 40 are allowed"):
         backend.launch(small_tokens(41))
     with pytest.raises(BackendError, match="a batch has 11 texts"):
         backend.launch(small_tokens(*[1] * 11))

@@ -216,14 +216,14 @@ def test_positions_behind_a_padding_row_are_counted(tmp_path: Path) -> None:
     directory = directory_of(tmp_path / "model", "prelayernorm", poolings=["mean"])
     loaded(read_model(directory)).close()
     write(directory / "sentence_bert_config.json", {"max_seq_length": 130})
-    with pytest.raises(BackendError, match="positions for 128 tokens, the model's files promise 130"):
+    with pytest.raises(BackendError, match="positions for 128 tokens, but the model's files state 130"):
         loaded(read_model(directory))
 
 
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"auto_map": {"AutoModel": "modeling.Model"}}, "code of its own"),
+        ({"auto_map": {"AutoModel": "modeling.Model"}}, "needs remote code"),
         ({"hidden_size": None}, "has no hidden_size or d_model"),
         ({"model_type": None}, "model_type None"),
     ],

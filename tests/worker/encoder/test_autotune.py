@@ -48,7 +48,7 @@ class StandIn:
     def __init__(self, accepted: set[bytes]) -> None:
         self.accepted = accepted
 
-    def takes(self, algorithm: bytes) -> bool:
+    def supports(self, algorithm: bytes) -> bool:
         """The library's answer."""
         return algorithm in self.accepted
 

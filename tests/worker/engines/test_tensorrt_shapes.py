@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.small_network import small_tokens
 
-from worker.engines.buckets import bucket_portions
+from worker.engines.buckets import split_into_buckets
 from worker.engines.shapes import Bucket, shapes_for
 from worker.graphs.padded.inputs import padded_inputs
 
@@ -41,21 +41,21 @@ def test_every_text_runs_once_in_a_bucket_that_fits(
     longest = int(random.integers(1, max_text_tokens + 1))
     num_texts = max(1, min(num_texts, slots // longest, shapes[0].max_texts))
     lengths = random.integers(1, longest + 1, num_texts).astype(np.int32)
-    cut = bucket_portions(lengths, shapes)
-    assert sorted(np.concatenate([portion.texts for portion in cut])) == list(range(num_texts))
+    cut = split_into_buckets(lengths, shapes)
+    assert sorted(np.concatenate([micro_batch.texts for micro_batch in cut])) == list(range(num_texts))
     known = {bucket for shape in shapes for bucket in shape.buckets}
-    for portion in cut:
-        assert portion.bucket in known
-        assert len(portion.texts) <= portion.bucket.num_texts
-        assert lengths[portion.texts].max() <= portion.bucket.num_tokens
-    assert sum(portion.bucket.num_slots for portion in cut) <= 3 * slots
+    for micro_batch in cut:
+        assert micro_batch.bucket in known
+        assert len(micro_batch.texts) <= micro_batch.bucket.num_texts
+        assert lengths[micro_batch.texts].max() <= micro_batch.bucket.num_tokens
+    assert sum(micro_batch.bucket.num_slots for micro_batch in cut) <= 3 * slots
 
 
 def test_the_smallest_bucket_that_fits_is_taken() -> None:
     """Not the fullest."""
     shapes = shapes_for(128, 1024)
     lengths = np.full(3, 40, np.int32)
-    assert [portion.bucket for portion in bucket_portions(lengths, shapes)] == [Bucket(4, 64)]
+    assert [micro_batch.bucket for micro_batch in split_into_buckets(lengths, shapes)] == [Bucket(4, 64)]
 
 
 def test_padding_counts_for_nothing() -> None:

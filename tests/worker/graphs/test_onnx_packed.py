@@ -13,7 +13,7 @@ from worker.backends.onnx_cuda import OnnxCudaBackend
 from worker.backends.onnx_session import CPU, CUDA, misplaced, open_session
 from worker.contract import Tokens
 from worker.graphs.packed.graph import build_packed_graph
-from worker.graphs.packed.inputs import packed_inputs, shelves
+from worker.graphs.packed.inputs import packed_inputs, packed_micro_batches
 from worker.models.architecture import Architecture
 
 NETWORKS: dict[str, Architecture] = {
@@ -131,9 +131,9 @@ def test_inputs_are_those_of_the_operator() -> None:
 
 
 def test_a_long_text_among_short_ones_does_not_blow_up_the_slots() -> None:
-    """On every shelf, longest times count stays within the limit, and each text is on one shelf."""
+    """The longest text times the count stays within the limit, and each text is in one micro-batch."""
     lengths = np.array([500, *[3] * 200, 40, 40], np.int32)
-    cut = shelves(lengths, 1024)
+    cut = packed_micro_batches(lengths, 1024)
     assert sorted(np.concatenate(cut).tolist()) == list(range(203))
     assert all(int(lengths[texts].max()) * len(texts) <= 1024 for texts in cut)
     assert len(cut) <= 4

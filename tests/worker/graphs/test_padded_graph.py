@@ -197,9 +197,9 @@ def test_fp8_gives_a_text_the_same_vector_among_any_others() -> None:
 def test_what_it_cannot_express_is_refused() -> None:
     """With a reason, before anything is built."""
     model, weights = small_model(), small_weights(small_architecture())
-    with pytest.raises(BackendError, match="written in fp32, fp16, fp8, not in int8"):
+    with pytest.raises(BackendError, match="supports fp32, fp16, fp8, not int8"):
         build_padded_graph(model, weights, precision="int8")
-    with pytest.raises(BackendError, match=r"no scale for what enters layers\.0\.qkv"):
+    with pytest.raises(BackendError, match=r"no scale for the input of layers\.0\.qkv"):
         build_padded_graph(model, weights, precision="fp8")
     huge = dict(weights) | {"layers.0.up.weight": np.full((128, 64), 1e6, np.float32)}
     with pytest.raises(BackendError, match=r"layers\.0\.up\.weight has values that float16 cannot hold"):

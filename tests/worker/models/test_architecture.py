@@ -82,7 +82,7 @@ def test_activations_are_told_apart(name: str, expected: str) -> None:
         ({"model_type": "t5"}, r"'t5'; supported are bert, roberta"),
         ({"model_type": ["bert"]}, "model_type"),
         ({"model_type": None}, "None"),
-        ({"auto_map": {"AutoModel": "modeling.Model"}}, "code of its own"),
+        ({"auto_map": {"AutoModel": "modeling.Model"}}, "needs remote code"),
         ({"position_embedding_type": "relative_key"}, "'relative_key'"),
         ({"is_decoder": True}, "decoder"),
         ({"hidden_act": "mish"}, "'mish'"),

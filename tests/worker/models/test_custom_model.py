@@ -59,7 +59,7 @@ def run(command: str, directory: Path, **environment: str) -> Result:
     ],
     ids=str,
 )
-def test_usual_exports_are_understood(tmp_path: Path, export: dict[str, Any]) -> None:
+def test_usual_exports_are_recognised(tmp_path: Path, export: dict[str, Any]) -> None:
     """Whatever inputs are called and of whatever integers: every text gets the mean of its own tokens."""
     found, ids = vectors_of(write_model(tmp_path / "mine", **export))
     expected = [states_of(each).mean(axis=0) for each in ids]
@@ -214,28 +214,28 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda at: (at / "model.onnx").write_text("version https://git-lfs"),
         "is not a complete ONNX file",
     ),
-    "NaN": (_with_nan, "the tensor table of model.onnx holds NaN"),
-    "external missing": (_without_weights, "keeps its weights in weights.data, which is missing"),
+    "NaN": (_with_nan, "the tensor table of model.onnx contains NaN"),
+    "external missing": (_without_weights, "stores its weights in weights.data, which is missing"),
     "external truncated": (_with_half_the_weights, "it is truncated, copy it again"),
     "two graphs": (_with_two_graphs, "has several graphs: a.onnx, b.onnx; name the one to serve"),
     "plan": (_with_a_plan_only, "model.plan is a TensorRT plan of 1.1 MiB that was built elsewhere"),
     "logits": (
         lambda at: write_graph(at / "model.onnx", output="logits"),
-        "the outputs of model.onnx are not understood: logits float32 [?, ?, 8]",
+        "the outputs of model.onnx are not recognised: logits float32 [?, ?, 8]",
     ),
     "pixels": (
         _with_pixels,
-        "the inputs of model.onnx are not understood: input_ids int64 [?, ?]; pixel_values int64 [?, ?, 3]",
+        "the inputs of model.onnx are not recognised: input_ids int64 [?, ?]; pixel_values int64 [?, ?, 3]",
     ),
     "fixed without mask": (
         lambda at: write_graph(at / "model.onnx", names={"ids": "input_ids"}, shape=("b", 16)),
-        "takes texts of exactly 16 tokens and no attention mask",
+        "takes texts of exactly 16 tokens without an attention mask",
     ),
     "empty": (
         lambda at: [path.unlink() for path in at.iterdir()],
-        "nor its folder onnx has an .onnx graph; it has nothing",
+        "nor its subfolder onnx has an .onnx graph; it contains nothing",
     ),
-    "absent": (shutil.rmtree, "is not a directory; name one that holds a graph and a tokenizer"),
+    "absent": (shutil.rmtree, "is not a directory; name one that contains a graph and a tokenizer"),
 }
 
 
@@ -260,7 +260,7 @@ def test_a_graph_reads_nothing_outside_its_directory(tmp_path: Path, place: str)
         for entry in tensor.external_data:
             entry.value = place if entry.key == "location" else entry.value
     (directory / "model.onnx").write_bytes(proto.SerializeToString())
-    assert "outside its directory; it is not read" in run("check", directory).output
+    assert "outside its directory; such files are not read" in run("check", directory).output
 
 
 @pytest.mark.peers

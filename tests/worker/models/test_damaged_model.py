@@ -43,10 +43,14 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, int]] = {
         "model.safetensors is not a complete safetensors file; download it again",
         4,
     ),
-    "NaN weights": (_nan_in_one_row, "embeddings.word_embeddings.weight of model.safetensors holds NaN", 4),
+    "NaN weights": (
+        _nan_in_one_row,
+        "embeddings.word_embeddings.weight of model.safetensors contains NaN",
+        4,
+    ),
     "weights of another network": (
         lambda at: (at / "config.json").write_text(json.dumps({**CONFIG, "hidden_size": 16})),
-        "has shape (30522, 8), config.json asks for (30522, 16)",
+        "has shape (30522, 8), but config.json requires (30522, 16)",
         4,
     ),
     "no weights": (
@@ -70,7 +74,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, int]] = {
     ),
     "remote code": (
         lambda at: (at / "config.json").write_text(json.dumps({**CONFIG, "auto_map": {}})),
-        "the model needs code of its own",
+        "the model needs remote code",
         1,
     ),
     "empty directory": (_empty, "config.json cannot be read from", 1),

@@ -83,7 +83,7 @@ def test_scaling_lowers_the_low_frequencies_only() -> None:
     [
         ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rotary positions of type 'yarn'"),
         ({"partial_rotary_factor": 0.5}, "only a part of each head"),
-        ({"rope_scaling": {"rope_type": "llama3"}}, "without a valid 'factor'"),
+        ({"rope_scaling": {"rope_type": "llama3"}}, "missing or invalid value: 'factor'"),
         ({"attention_bias": True}, "biases"),
         ({"hidden_act": "elu"}, "activation 'elu'"),
         ({"num_hidden_layers": 0}, "num_hidden_layers 0"),

@@ -1,4 +1,4 @@
-"""Attention over flat tiles: a program handles consecutive tokens of one head, of any texts."""
+"""Attention over flat tiles: a program handles consecutive tokens of any texts for one head."""
 # ruff: noqa: PLR0917
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
 
@@ -14,7 +14,7 @@ def attend(
     text_start,
     text_end,
     bias,
-    MAX_DISTANCE: tl.constexpr,  # the bias table covers distances -MAX_DISTANCE..MAX_DISTANCE; 0: no bias
+    MAX_DISTANCE: tl.constexpr,  # the bias table covers distances -MAX_DISTANCE to MAX_DISTANCE; 0: no bias
     HEADS: tl.constexpr,
     KV_HEADS: tl.constexpr,
     DIM: tl.constexpr,
@@ -25,7 +25,7 @@ def attend(
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
 ):
-    """Write softmax(q k^T * SCALE + bias) v for one tile, of at most BLOCK_M rows, and one head.
+    """Write softmax(q k^T * SCALE + bias) v for one tile of at most BLOCK_M rows and one head.
 
     qkv is (T, (HEADS + 2 * KV_HEADS) * DIM), out is (T, HEADS * DIM); `tiles` holds each tile's first row.
     Keys run from the start of the first row's text to the end of the last row's; keys of other texts are
@@ -56,11 +56,11 @@ def attend(
     q = tl.load(qkv + rows[:, None].to(tl.int64) * row_width + head * DIM + dims[None, :])
     keys = qkv + (HEADS + head // (HEADS // KV_HEADS)) * DIM
     values = keys + KV_HEADS * DIM
-    top = tl.full([BLOCK_M], -1.0e30, tl.float32)  # finite, so that a fully masked block gives no NaN
+    top = tl.full([BLOCK_M], -1.0e30, tl.float32)  # finite, so that a fully masked block does not yield NaN
     total = tl.zeros([BLOCK_M], tl.float32)
     acc = tl.zeros([BLOCK_M, DIM], tl.float32)
 
-    # Within a single text no score needs a mask, except in the last block.
+    # If the tile is within a single text, only the last block needs a mask.
     unmasked_end = low
     if one_text and not CAUSAL and WINDOW == 0:
         unmasked_end = low + (high - low) // BLOCK_N * BLOCK_N
@@ -105,7 +105,7 @@ def _block(
         distance = tl.minimum(tl.maximum(distance, -MAX_DISTANCE), MAX_DISTANCE) + MAX_DISTANCE
         scores = scores * SCALE + tl.load(bias + head * (2 * MAX_DISTANCE + 1) + distance)
     if MASKED:
-        # Compared as unsigned numbers, one comparison checks both ends.
+        # As unsigned integers, one comparison checks both ends.
         width = tl.maximum(end - start, 0).to(tl.uint32)
         own = (columns[None, :] - start[:, None]).to(tl.uint32) < width[:, None]
         scores = tl.where(own, scores, float("-inf"))
@@ -127,7 +127,7 @@ def rotate(
     head = tl.program_id(0)
     rows = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
     pairs = tl.arange(0, HALF)
-    # Positions of padding after the last text grow without limit.
+    # Positions of padding after the last text are unbounded.
     position = tl.minimum(rows - tl.load(text_start + rows), NUM_POSITIONS - 1)
     entry = position[:, None] * HALF + pairs[None, :]
     cosine, sine = tl.load(cosines + entry), tl.load(sines + entry)

@@ -1,7 +1,7 @@
-"""Finds cuBLASLt's fastest algorithm for each matmul, once per GPU model and library version.
+"""Finds the fastest cuBLASLt algorithm for each matmul, once per GPU model and library version.
 
-The library's own heuristic does not know a GPU at its power limit: its first choice takes up to a fifth
-longer than the best (docs/lab/encoder.md).
+The library's heuristic does not model a GPU at its power limit: its first choice takes up to a fifth longer
+than the best one (docs/lab/encoder.md).
 """
 
 import statistics
@@ -36,10 +36,10 @@ def autotune(
     torch_matmul: Callable[..., Tensor],
     cache: Path,
 ) -> Chosen:
-    """The matmuls that an algorithm computes faster than torch, each with its fastest algorithm.
+    """The matmuls that cuBLASLt can compute faster than torch, each with its fastest algorithm.
 
-    Measured on the current device and kept in the folder `cache`, or read from there. Raises OSError,
-    AttributeError or RuntimeError if the library lacks something or memory runs out.
+    Measured on the current device and stored in the folder `cache`, or read from it. Raises OSError,
+    AttributeError or RuntimeError if the library lacks a function or memory runs out.
     """
     gpu = torch.cuda.get_device_name().replace(" ", "_")
     path = cache / f"{gpu}-{version()}.json"
@@ -60,8 +60,8 @@ def autotune(
 def fastest(runs: Sequence[Run], clock: Callable[[Run, float], float]) -> int:
     """The index of the fastest run by `clock`, which takes a run and the milliseconds to measure it for.
 
-    After one screening of all, the best take turns and the median of their rounds decides, so that a GPU that
-    slows down does so for each of them.
+    All runs are screened once. Rounds of the best are then interleaved and the lowest median wins, so that a
+    GPU that slows down affects all of them.
     """
     screened = [clock(run, _SCREENING_MS) for run in runs]
     finalists = sorted(range(len(runs)), key=screened.__getitem__)[:_FINALISTS]
@@ -71,23 +71,25 @@ def fastest(runs: Sequence[Run], clock: Callable[[Run, float], float]) -> int:
 
 
 def _lock(path: Path) -> AbstractContextManager[Any]:
-    """Held while measuring: workers that share a GPU would disturb each other. No lock without a folder."""
+    """The lock for measuring: workers on one GPU would disturb each other. None if it cannot be created."""
     try:
-        return locked(path.with_suffix(".lock"), waiting="autotune_wait", reason="another process tunes")
+        return locked(
+            path.with_suffix(".lock"), waiting="autotune_wait", reason="another process is autotuning"
+        )
     except OSError:
         return nullcontext()
 
 
-def _is_usable(matmul: Matmul, kept: object) -> bool:
-    """True for torch's own choice ("") and for an algorithm that the library still accepts."""
+def _is_usable(matmul: Matmul, stored: object) -> bool:
+    """True for "" (torch is faster) and for an algorithm that the library still supports."""
     try:
-        return isinstance(kept, str) and (not kept or matmul.takes(bytes.fromhex(kept)))
+        return isinstance(stored, str) and (not stored or matmul.supports(bytes.fromhex(stored)))
     except ValueError:
         return False
 
 
 def _fastest(matmul: Matmul, shape: MatmulShape, layer: Linear, torch_matmul: Callable[..., Tensor]) -> bytes:
-    """The fastest algorithm for random rows; b"" if torch is faster, or no algorithm fits."""
+    """The fastest algorithm for random rows; b"" if torch is faster or no algorithm is supported."""
     weight, random = layer.weight, torch.Generator(layer.weight.device).manual_seed(0)
     exact = torch.empty(shape.rows, shape.inner, dtype=torch.bfloat16, device=weight.device)
     x = exact.normal_(generator=random).to(weight.dtype)
@@ -112,8 +114,8 @@ def _fastest(matmul: Matmul, shape: MatmulShape, layer: Linear, torch_matmul: Ca
     return algorithms[fastest(runs, _ms)]
 
 
-def _ms(run: Run, enough_ms: float) -> float:
-    """Milliseconds per run, averaged over as many as take `enough_ms`."""
+def _ms(run: Run, min_ms: float) -> float:
+    """Milliseconds per run, averaged over as many runs as take at least `min_ms`."""
     begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     count = 1
     while True:
@@ -122,7 +124,7 @@ def _ms(run: Run, enough_ms: float) -> float:
             run()
         end.record()
         end.synchronize()
-        taken_ms: float = begin.elapsed_time(end)
-        if taken_ms >= enough_ms:
-            return taken_ms / count
-        count = max(2 * count, round(1.2 * count * enough_ms / max(taken_ms, 1e-3)))
+        elapsed_ms: float = begin.elapsed_time(end)
+        if elapsed_ms >= min_ms:
+            return elapsed_ms / count
+        count = max(2 * count, round(1.2 * count * min_ms / max(elapsed_ms, 1e-3)))

@@ -1,6 +1,6 @@
-"""cuBLASLt through its C interface: matmuls by an algorithm of the caller's choice.
+"""cuBLASLt through its C interface: matmuls with an algorithm chosen by the caller.
 
-Torch does not let callers choose, and nvmath's bindings of cuBLASLt are experimental.
+Torch does not let callers choose the algorithm, and nvmath's bindings of cuBLASLt are experimental.
 https://docs.nvidia.com/cuda/cublas/#using-the-cublaslt-api
 """
 
@@ -22,7 +22,7 @@ MAX_ALGORITHMS = 32
 MatmulKind = Literal["plain", "bias", "gelu", "add"]
 
 
-# Names and numbers are those of NVIDIA's headers, names without their prefix; unchanged since CUDA 11.
+# Names (without their prefix) and values are those of NVIDIA's headers, unchanged since CUDA 11.
 
 
 class _DataType(IntEnum):
@@ -93,7 +93,7 @@ _EPILOGUES = {
 class MatmulShape:
     """A matmul of x (rows, inner) and weight (out, inner), contiguous and of the same dtype.
 
-    The output has that dtype, except that fp8 gives bf16 unless GELU follows.
+    The output has the same dtype, except that fp8 matmuls output bf16 unless they apply GELU.
     """
 
     rows: int
@@ -107,7 +107,7 @@ class MatmulShape:
 
 
 class _Algorithm(ctypes.Structure):
-    """cublasLtMatmulAlgo_t: opaque; can be stored and reused with the same version of the library."""
+    """cublasLtMatmulAlgo_t: opaque; can be stored and reused with the same library version."""
 
     _fields_ = (("data", ctypes.c_uint64 * 8),)
 
@@ -125,9 +125,9 @@ class _Heuristic(ctypes.Structure):
 
 
 class Matmul:
-    """A matmul of one shape on the current device; `workspace` holds WORKSPACE_BYTES there.
+    """A matmul of one shape on the current device; `workspace` is a buffer of WORKSPACE_BYTES there.
 
-    Every method raises RuntimeError if the library refuses.
+    Every method raises RuntimeError if the library returns an error.
     """
 
     def __init__(self, shape: MatmulShape, workspace: Tensor) -> None:
@@ -151,7 +151,7 @@ class Matmul:
         self._beta = ctypes.c_float(1.0 if shape.kind == "add" else 0.0)
 
     def algorithms(self) -> list[bytes]:
-        """The library's proposals, its best guess first, each with every tile order that it accepts."""
+        """The algorithms that the heuristic proposes, best first, each with every supported tile order."""
         preference = self._create("MatmulPreference")
         limit = ctypes.c_size_t(WORKSPACE_BYTES)
         attribute = _Preference.MAX_WORKSPACE_BYTES
@@ -171,10 +171,10 @@ class Matmul:
         proposed = [each.algorithm for each in found[: count.value] if each.state == 0]
         swizzled = [bytes(_swizzled(self._library, each, order)) for each in proposed for order in range(3)]
         every = dict.fromkeys([*map(bytes, proposed), *swizzled])
-        return [algorithm for algorithm in every if self.takes(algorithm)]
+        return [algorithm for algorithm in every if self.supports(algorithm)]
 
-    def takes(self, algorithm: bytes) -> bool:
-        """True if the algorithm can compute this matmul here."""
+    def supports(self, algorithm: bytes) -> bool:
+        """True if the algorithm supports this matmul on this device."""
         if len(algorithm) != ctypes.sizeof(_Algorithm):
             return False
         found = _Heuristic()
@@ -202,7 +202,7 @@ class Matmul:
         addend = _address(out)
         if out_scale is not None:
             self._describe(_Attribute.D_SCALE_POINTER, _address(out_scale.inverse))
-            addend = ctypes.c_void_p()  # not read, and of another dtype than the output
+            addend = ctypes.c_void_p()  # not read, and its dtype differs from the output's
         self._call(
             "Matmul",
             self._handle,
@@ -242,12 +242,12 @@ class Matmul:
 
 @cache
 def library() -> Any:
-    """The library that torch has loaded. Raises OSError if there is none."""
+    """The library as loaded by torch. Raises OSError if there is none."""
     return ctypes.CDLL(f"libcublasLt.so.{(torch.version.cuda or '').partition('.')[0]}")
 
 
 def version() -> int:
-    """Major, minor and patch as one number. Raises OSError if there is no library."""
+    """The library's version as one number. Raises OSError if there is no library."""
     get_version = library().cublasLtGetVersion
     get_version.restype = ctypes.c_size_t
     return int(get_version())

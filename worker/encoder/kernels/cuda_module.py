@@ -1,6 +1,6 @@
 """Compiles and launches CUDA sources through NVIDIA's low-level bindings.
 
-Torch installs those itself; cuda-core would shorten this file, but add a dependency to every torch worker.
+Torch installs these bindings; cuda-core would shorten this file but add a dependency to every torch worker.
 
 https://docs.nvidia.com/cuda/nvrtc/ and https://nvidia.github.io/cuda-python/cuda-bindings/
 """
@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 
-KernelArgument = tuple[Any, Any]  #: a value and its ctypes type; None for bindings' own types
+KernelArgument = tuple[Any, Any]  #: a value and its ctypes type, None for the bindings' own types
 
 
 class Kernel:
-    """One function of a compiled source on the current device.
+    """One kernel of a CUDA source, compiled for the current device.
 
-    Raises ImportError without the bindings, RuntimeError if the compiler or the driver fails.
+    Raises ImportError without the bindings, and RuntimeError if the compiler or the driver fails.
     """
 
     def __init__(self, source: bytes, name: str, *, defines: Mapping[str, int], shared_bytes: int) -> None:
@@ -31,7 +31,7 @@ class Kernel:
         _check(driver.cuFuncSetAttribute(self._function, attribute, shared_bytes))
 
     def launch(self, grid: tuple[int, int], threads: int, arguments: Sequence[KernelArgument]) -> None:
-        """Launch on torch's current stream; can be captured into a graph."""
+        """Launch on torch's current stream; can be captured into a CUDA graph."""
         values, types = zip(*arguments, strict=True)
         stream = torch.cuda.current_stream().cuda_stream
         _check(
@@ -42,7 +42,7 @@ class Kernel:
 
 
 def compile_cubin(source: bytes, defines: Mapping[str, int]) -> bytes:
-    """Machine code for compute capability 9.0. Raises RuntimeError with the compiler's log."""
+    """Compile for compute capability 9.0. Raises RuntimeError with the compiler's log."""
     from cuda.bindings import nvrtc
 
     program = _check(nvrtc.nvrtcCreateProgram(source, b"kernel.cu", 0, [], []))
@@ -52,7 +52,7 @@ def compile_cubin(source: bytes, defines: Mapping[str, int]) -> bytes:
     if failed:
         text = bytes(_check(nvrtc.nvrtcGetProgramLogSize(program)))
         _check(nvrtc.nvrtcGetProgramLog(program, text))
-        raise RuntimeError(f"a CUDA source does not compile: {text.decode(errors='replace'):.500}")
+        raise RuntimeError(f"the CUDA source does not compile: {text.decode(errors='replace'):.500}")
     code = bytes(_check(nvrtc.nvrtcGetCUBINSize(program)))
     _check(nvrtc.nvrtcGetCUBIN(program, code))
     _check(nvrtc.nvrtcDestroyProgram(program))
@@ -60,9 +60,9 @@ def compile_cubin(source: bytes, defines: Mapping[str, int]) -> bytes:
 
 
 def tensor_map(rows: torch.Tensor, *, columns: int, num_rows: int) -> Any:
-    """Describes 16-bit `rows` (T, width) to the copy engine, which copies boxes of `num_rows` x `columns`.
+    """A tensor map of 16-bit `rows` (T, width), for bulk copies of boxes of `num_rows` x `columns`.
 
-    A box row is 128 bytes, swizzled over 128 bytes; rows beyond the last one arrive as zeros.
+    A row of a box has 128 bytes, with the 128-byte swizzle; rows beyond the last one are filled with zeros.
     """
     from cuda.bindings import driver
 
@@ -88,9 +88,9 @@ def tensor_map(rows: torch.Tensor, *, columns: int, num_rows: int) -> Any:
     )
 
 
-def _check(answer: tuple[Any, ...]) -> Any:
-    """The results of a call without its status. Raises RuntimeError if it failed."""
-    failed, *rest = answer
+def _check(returned: tuple[Any, ...]) -> Any:
+    """A call's results without the status. Raises RuntimeError if it failed."""
+    failed, *rest = returned
     if failed:
-        raise RuntimeError(f"CUDA's driver or compiler failed with {failed!s}")
+        raise RuntimeError(f"the CUDA driver or compiler failed with {failed!s}")
     return rest[0] if rest else None

@@ -1,4 +1,4 @@
-"""Attention on Hopper's own instructions, for layers in which every token sees its whole text."""
+"""Attention with Hopper's wgmma and TMA instructions, for layers in which tokens attend to the whole text."""
 
 import ctypes
 import math
@@ -15,15 +15,15 @@ from worker.encoder.network import AttentionSpec, Flat, Network, Tensor
 CAPABILITY = (9, 0)
 HEAD_DIM = 64
 _SOURCE = Path(__file__).with_name("hopper_attention.cu")
-_KEYS, _NARROW_ROWS = 64, 16  # rows of one bulk copy
-_PARTS = 5  # of shared memory: a tile's queries, keys and values of two blocks
+_KEYS, _NARROW_ROWS = 64, 16  # rows per bulk copy
+_PARTS = 5  # of shared memory: a tile's queries, and the keys and values of two blocks
 _MAX_TILES = 65_535  # the limit of a grid's second dimension
 
 log = structlog.stdlib.get_logger(__name__)
 
 
 class HopperAttention:
-    """Compiled for one network's heads and 16-bit dtype, which takes half a second.
+    """Compiled for the heads and the 16-bit dtype of one network, which takes half a second.
 
     Raises what `Kernel` raises.
     """
@@ -41,8 +41,8 @@ class HopperAttention:
             shared_bytes=_PARTS * _KEYS * HEAD_DIM * dtype.itemsize,
         )
 
-    def takes(self, qkv: Tensor, flat: Flat, attention: AttentionSpec) -> bool:
-        """True if it can compute this layer for this batch: heads and dtype are those it was compiled for."""
+    def supports(self, qkv: Tensor, flat: Flat, attention: AttentionSpec) -> bool:
+        """True if it supports this layer and batch: heads and dtype match those it was compiled for."""
         shape = attention.heads, attention.kv_heads, qkv.dtype
         return (
             flat.spans is not None
@@ -70,7 +70,7 @@ class HopperAttention:
 
 
 def hopper_attention(network: Network) -> HopperAttention | None:
-    """Attention for the network's plain layers; None if it has none or GPU or software lack support."""
+    """Attention for the network's plain layers; None without such layers or support for them."""
     weight = network.embeddings.words
     plain = next((layer.attention for layer in network.layers if _is_plain(layer.attention)), None)
     dtype = torch.bfloat16 if network.layers[0].qkv.quantised else network.layers[0].qkv.weight.dtype
@@ -86,7 +86,7 @@ def hopper_attention(network: Network) -> HopperAttention | None:
 
 
 def spans_of(flat: Flat) -> Tensor:
-    """First row, first key, end of keys and rows of each tile, int32 (tiles, 4)."""
+    """First row, first key, end of keys and number of rows of each tile, int32 (tiles, 4)."""
     num_tiles = len(flat.tiles) - 1
     spans = flat.ids.new_empty(num_tiles, 4)
     grid = (triton.cdiv(num_tiles, 128),)
@@ -95,6 +95,6 @@ def spans_of(flat: Flat) -> Tensor:
 
 
 def _is_plain(attention: AttentionSpec) -> bool:
-    """True if scores have no bias and no key of a text is masked."""
+    """True if scores have no bias and every token attends to its whole text."""
     only_scaled = attention.bias is None and attention.scale > 0
     return attention.head_dim == HEAD_DIM and only_scaled and not attention.causal and attention.window == 0

@@ -1,8 +1,8 @@
-// Attention over flat tiles for compute capability 9.0: one warpgroup computes one tile of one head.
+// Attention over flat tiles for compute capability 9.0: one warpgroup computes one tile for one head.
 //
-// Compiled at load with -DHEADS, -DKV_HEADS and -DBF16 (0 or 1); a head has 64 dimensions. Five blocks share
-// a multiprocessor: while one waits for its scores, others turn theirs into weights. The PTX manual describes the
-// instructions and their operands under wgmma, cp.async.bulk.tensor and mbarrier.
+// Compiled at load with -DHEADS, -DKV_HEADS and -DBF16 (0 or 1); a head has 64 dimensions. Five thread
+// blocks share a multiprocessor: while one waits for its scores, others compute softmax. The PTX manual describes
+// the instructions and their operands under wgmma, cp.async.bulk.tensor and mbarrier.
 // https://docs.nvidia.com/cuda/parallel-thread-execution/
 
 typedef unsigned int u32;
@@ -10,22 +10,22 @@ typedef unsigned long long u64;
 
 #define DIM 64
 #define KEYS 64   // per block
-#define STAGES 2  // blocks of keys and values in shared memory
+#define STAGES 2  // blocks of keys and values that shared memory holds
 #define ROW_BYTES (DIM * 2)
-#define PART_BYTES (KEYS * ROW_BYTES)  // the keys of a block, its values, or a tile's queries
+#define PART_BYTES (KEYS * ROW_BYTES)  // a block's keys, a block's values, or a tile's queries
 #define ROW_WIDTH ((HEADS + 2 * KV_HEADS) * DIM)
 #define RESCALE 8.0f  // powers of two by which a row's maximum may grow before its sums are rescaled
 #define MINUS_INFINITY __int_as_float(0xff800000)
 
 struct alignas(64) TensorMap { char opaque[128]; };
 
-// Rows [first, first + rows) and the keys [low, high) that any of them sees; 256 is added to `rows` if all rows see all.
+// Rows [first, first + rows) and the keys [low, high) that they attend to; 256 is added to `rows` if all attend to all.
 struct alignas(16) Span { int first, low, high, rows; };
 
-// A thread's part of the tile's 64 queries: of its warp's 16 rows, parts of row lane / 4 and of the row 8 below.
+// A thread's part of the tile's 64 queries: of its warp's 16 rows, parts of row lane / 4 and of row lane / 4 + 8.
 struct Rows {
-    float out[DIM / 2];  // weighted sums of values, not yet divided
-    float top[2];        // the maximum that scores are relative to, in powers of two
+    float out[DIM / 2];  // weighted sums of values, not yet divided by the total
+    float top[2];        // the maximum that is subtracted from scores, in log2 units
     float total[2];      // this thread's part of the sum of weights
     float factor[2];     // scales `out` if `rescale`
     bool rescale;
@@ -53,7 +53,7 @@ __device__ __forceinline__ void barrier_wait(u32 bar, u32 parity) {
         "@done bra over;\nbra again;\nover:\n}\n" ::"r"(bar), "r"(parity) : "memory");
 }
 
-// Copies as many rows of a head as the map says, from `row` on; rows beyond the last one arrive as zeros.
+// Copies a head's rows from `row` on, as many as the map's box has; rows beyond the last one are filled with zeros.
 __device__ __forceinline__ void copy_rows(u32 to, const TensorMap* map, int column, int row, u32 bar) {
     asm volatile(
         "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3}], [%4];"
@@ -80,7 +80,7 @@ __device__ __forceinline__ u32 pack(float low, float high) {
     return out;
 }
 
-// Rows of 128 bytes as the copy writes and wgmma reads them: swizzled, in groups of 8 consecutive rows.
+// The wgmma descriptor of rows of 128 bytes as the copy writes them: swizzled, in groups of 8 consecutive rows.
 __device__ __forceinline__ u64 descriptor(u32 address) {
     return (u64)((address & 0x3FFFF) >> 4) | (u64)1 << 16 | (u64)(8 * ROW_BYTES >> 4) << 32 | (u64)1 << 62;
 }
@@ -97,7 +97,7 @@ __device__ __forceinline__ u64 descriptor(u32 address) {
 #define FLOATS_32(a) FLOATS_24(a), FLOATS(a, 24)
 #define WGMMA(n, names, tail) "wgmma.mma_async.sync.aligned.m64n" n "k16." TYPES " {" names "}, " tail ";\n"
 
-// scores (64 x N) = or += 16 columns of the queries times 16 columns of N keys, both in shared memory.
+// scores (64 x N) = (+= if `add`) 16 columns of the queries times 16 columns of N keys, both in shared memory.
 template <int N>
 __device__ __forceinline__ void multiply(float (&scores)[N / 2], u64 queries, u64 keys, int add) {
 #define SCORE(n, count, a, b, p) \
@@ -121,7 +121,7 @@ __device__ __forceinline__ void wgmma_commit() { asm volatile("wgmma.commit_grou
 
 __device__ __forceinline__ void wgmma_wait() { asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory"); }
 
-// Keeps the compiler from moving accesses of these registers past this line: it does not know that wgmma uses them.
+// Stops the compiler from moving accesses to these registers past this line: it does not know that wgmma uses them.
 template <int COUNT>
 __device__ __forceinline__ void hold(float (&registers)[COUNT]) {
 #pragma unroll
@@ -134,18 +134,18 @@ __device__ __forceinline__ void hold(u32 (&registers)[COUNT]) {
     for (int i = 0; i < COUNT; ++i) asm volatile("" : "+r"(registers[i])::"memory");
 }
 
-// The number of this thread's columns of a block (2 in each 8, from `first` on) that precede column `end`.
+// The number of this thread's columns in a block (2 of every 8, starting at `first`) that precede column `end`.
 __device__ __forceinline__ int columns_before(int end, int first) {
     const int clamped = min(max(end, 0), KEYS);
     return 2 * (clamped >> 3) + min(max((clamped & 7) - first, 0), 2);
 }
 
-// A bit for each of this thread's columns in [start, end).
+// A bit mask of this thread's columns in [start, end).
 __device__ __forceinline__ u32 columns_inside(int start, int end, int first) {
     return (1u << columns_before(end, first)) - (1u << columns_before(start, first));
 }
 
-// Masks keys of other texts: `inside` has a bit per column for each of the two rows.
+// Masks keys of other texts: `inside` is a bit mask of columns for each of the two rows.
 template <int N>
 __device__ __forceinline__ void mask(float (&scores)[N / 2], const u32 (&inside)[2]) {
 #pragma unroll
@@ -153,7 +153,7 @@ __device__ __forceinline__ void mask(float (&scores)[N / 2], const u32 (&inside)
         if (!(inside[i / 2 % 2] >> (i / 4 * 2 + i % 2) & 1)) scores[i] = MINUS_INFINITY;
 }
 
-// The same if all rows see the first `keys` keys, where keys > N - 16.
+// The same if all rows attend to exactly the first `keys` keys, with keys > N - 16.
 template <int N>
 __device__ __forceinline__ void mask_tail(float (&scores)[N / 2], int keys) {
     const int left = keys - 2 * (threadIdx.x & 3);
@@ -162,14 +162,14 @@ __device__ __forceinline__ void mask_tail(float (&scores)[N / 2], int keys) {
         if (8 * (i / 4) + i % 2 >= left) scores[i] = MINUS_INFINITY;
 }
 
-// Turns scores into weights, in place. A row's sums are rescaled only if its maximum grows by more than RESCALE, which is
-// rare after the first block; other rows keep their numbers bit for bit, whatever their neighbours do.
+// Online softmax: replaces scores by weights. A row's sums are rescaled only if its maximum grows by more than
+// RESCALE, which is rare after the first block; rescaling one row leaves all other rows bit-identical.
 template <int N>
 __device__ __forceinline__ void weigh(float (&scores)[N / 2], Rows& rows, float scale) {
     float top[2];
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-        float pairs[N / 8];  // a tree: a chain of maxima would be serial
+        float pairs[N / 8];  // a reduction tree: a chain of maxima would be serial
 #pragma unroll
         for (int i = 0; i < N / 8; ++i) pairs[i] = fmaxf(scores[4 * i + 2 * r], scores[4 * i + 2 * r + 1]);
 #pragma unroll
@@ -203,7 +203,7 @@ __device__ __forceinline__ void weigh(float (&scores)[N / 2], Rows& rows, float 
     }
 }
 
-// Processes the first N keys of the block that starts at key `key`; `keys` are left up to the tile's last.
+// Processes the first N keys of the block that starts at key `key`; `keys` counts the keys from there to the last.
 template <int N>
 __device__ __forceinline__ void attend_block(
     Rows& rows, u32 queries, u32 block, int keys, bool one_text, int key, float scale) {
@@ -245,7 +245,7 @@ __device__ __forceinline__ void attend_block(
     hold(rows.out);
 }
 
-// One thread starts copying a block's keys and values. `wide` copies 64 rows, `narrow` 16.
+// Starts copying a block's keys and values; called by one thread. `wide` copies 64 rows, `narrow` 16.
 __device__ __forceinline__ void copy_block(
     const TensorMap* wide, const TensorMap* narrow, u32 to, u32 bar, int column, int row, int keys) {
     const int strips = keys >= KEYS ? 1 : (keys + 15) / 16, rows = keys >= KEYS ? KEYS : 16;
@@ -258,7 +258,7 @@ __device__ __forceinline__ void copy_block(
     }
 }
 
-// Divides each row's sums and writes them in 16 bits.
+// Divides each row's sums by its total and writes them in 16 bits.
 __device__ __forceinline__ void store(const Rows& rows, unsigned short* out, int row, int last, int head) {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
@@ -278,8 +278,8 @@ __device__ __forceinline__ void store(const Rows& rows, unsigned short* out, int
 extern "C" __global__ void __launch_bounds__(128, 5)
 attend(const __grid_constant__ TensorMap wide, const __grid_constant__ TensorMap narrow, unsigned short* __restrict__ out,
        const Span* __restrict__ spans, const int* __restrict__ text_start, const int* __restrict__ text_end, float scale) {
-    extern __shared__ __align__(1024) char memory[];  // queries, then the stages, each keys before values
-    __shared__ u64 barriers[2 * STAGES + 1];          // block arrived, per stage; block read, per stage; queries arrived
+    extern __shared__ __align__(1024) char memory[];  // queries, then the stages, each with keys before values
+    __shared__ u64 barriers[2 * STAGES + 1];          // block arrived (per stage), block read (per stage), queries arrived
     const Span span = spans[blockIdx.y];
     if (span.rows == 0) return;
     const int head = blockIdx.x, lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
@@ -314,7 +314,7 @@ attend(const __grid_constant__ TensorMap wide, const __grid_constant__ TensorMap
             rows.start[r] = text_start[own];
             rows.width[r] = text_end[own] - rows.start[r];
         }
-        rows.top[r] = -1.0e30f;  // finite, so that a row that has seen no key gives no NaN
+        rows.top[r] = -1.0e30f;  // finite, so that a row without keys does not yield NaN
         rows.total[r] = 0.0f;
     }
 #pragma unroll
@@ -331,7 +331,7 @@ attend(const __grid_constant__ TensorMap wide, const __grid_constant__ TensorMap
         else if (keys > 16) attend_block<32>(rows, queries, here, keys, one_text, key, scale);
         else attend_block<16>(rows, queries, here, keys, one_text, key, scale);
         if (block + STAGES < blocks) {
-            // Once all four warps have read the block, one thread loads the next one into its place.
+            // Once all four warps have read the block, one thread loads the next block into this stage.
             if (lane == 0) barrier_arrive(read + 8 * stage);
             if (threadIdx.x == 0) {
                 barrier_wait(read + 8 * stage, block / STAGES & 1);

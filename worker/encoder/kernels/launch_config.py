@@ -1,14 +1,14 @@
-"""Launch configurations of the kernels; each number is the best of a sweep on an H100."""
+"""Launch configurations of the kernels; each value is the best of a sweep on an H100."""
 
 import torch
 import triton
 
-TILE_ROWS = 64  #: most queries of an attention program
-LONG_TEXT_TOKENS = 96  #: a text of this many tokens begins a tile
+TILE_ROWS = 64  #: maximum number of queries per attention program
+LONG_TEXT_TOKENS = 96  #: a text with at least this many tokens starts a new tile
 
 
 def max_tiles(num_tokens: int) -> int:
-    """The most tiles that `num_tokens` can need: each long text leaves at most one tile unfilled."""
+    """An upper bound on the tiles for `num_tokens`: each long text leaves at most one tile unfilled."""
     return -(-num_tokens // TILE_ROWS) + num_tokens // LONG_TEXT_TOKENS
 
 
@@ -18,7 +18,7 @@ def text_grid(num_texts: int) -> tuple[int]:
 
 
 def row_config(width: int) -> dict[str, int]:
-    """Rows and columns of a program: about 2,048 elements keep loads in flight without spilling registers."""
+    """Rows and columns per program: about 2,048 elements keep loads in flight without register spills."""
     block = triton.next_power_of_2(width)
     return {
         "WIDTH": width,
@@ -29,6 +29,6 @@ def row_config(width: int) -> dict[str, int]:
 
 
 def attention_tile(dtype: torch.dtype, head_dim: int) -> dict[str, int]:
-    """Queries and keys that a program holds at a time."""
+    """Tile sizes of an attention program: queries and keys per step."""
     small = dtype != torch.float32 and head_dim <= 64
     return {"BLOCK_M": TILE_ROWS, "BLOCK_N": 32, "num_warps": 4, "num_stages": 3 if small else 2}

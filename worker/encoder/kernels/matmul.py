@@ -1,4 +1,4 @@
-"""Matmuls of linear layers: full batches by the autotuned cuBLASLt algorithm, all others by torch."""
+"""Matmuls of linear layers: full batches with the autotuned cuBLASLt algorithm, all others with torch."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,18 +15,18 @@ log = structlog.stdlib.get_logger(__name__)
 
 
 class Matmuls:
-    """Computes the matmuls of linear layers; torch does until `autotune` has found algorithms."""
+    """Computes the matmuls of linear layers, with torch until `autotune` has found algorithms."""
 
     def __init__(self, cache: Path | None = None) -> None:
-        """`autotune` keeps its results in the folder `cache`, by GPU model and library version.
+        """`autotune` stores its results in the folder `cache`, by GPU model and library version.
 
-        Without a folder it does nothing: it would cost seconds at every load.
+        Without a folder it does nothing, because it would take seconds at every load.
         """
         self._cache = cache
         self._chosen: dict[MatmulShape, tuple[Matmul, bytes]] = {}
 
     def linear(self, rows: Rows, linear: Linear) -> Tensor:
-        """The layer's output (rows, out) in 16 bit or fp32."""
+        """The layer's output (rows, out), 16-bit or fp32."""
         kind: MatmulKind = "plain" if linear.bias is None else "bias"
         x = _input(rows, linear)
         chosen = self._algorithm(kind, x, linear)
@@ -36,7 +36,7 @@ class Matmuls:
         return _run(chosen, x, linear, x.new_empty(len(x), len(linear.weight), dtype=dtype))
 
     def gelu(self, rows: Rows, linear: Linear, reader: Linear) -> Rows | None:
-        """Tanh GELU of the layer's output in the precision `reader` reads; None if no matmul does that."""
+        """Tanh GELU of the layer's output in the precision that `reader` reads; None if it is not fusible."""
         if not fuses_gelu(linear, reader):
             return None
         x = _input(rows, linear)
@@ -55,9 +55,9 @@ class Matmuls:
         return _run(chosen, rows.values, linear, residual)
 
     def autotune(self, layers: Iterable[tuple[MatmulKind, Linear]], num_rows: int) -> None:
-        """Find the fastest algorithms for `num_rows` tokens; takes seconds unless the cache knows them.
+        """Find the fastest algorithms for `num_rows` tokens; takes seconds unless they are cached.
 
-        If the library lacks something or memory runs out, torch keeps computing and the log says so.
+        If the library lacks a function or memory runs out, this is logged and torch remains in use.
         """
         wanted = {_shape(kind, num_rows, linear.weight): linear for kind, linear in layers}
         if self._cache is None or not wanted:
@@ -79,18 +79,18 @@ class Matmuls:
 
 
 def is_tunable(linear: Linear) -> bool:
-    """True for 16 bit and for fp8 with a static scale; with a scale per row there is only one algorithm."""
+    """True for 16-bit layers and fp8 with a static scale; scales per row have only one algorithm."""
     return linear.weight.itemsize == 2 or linear.static_scale is not None
 
 
 def fuses_gelu(linear: Linear, reader: Linear) -> bool:
-    """True if a matmul can apply GELU for `reader`: both are 16 bit, or both have static scales."""
+    """True if the matmul can apply GELU for `reader`: both are 16-bit, or both have static scales."""
     same = not (linear.quantised or reader.quantised) or bool(linear.static_scale and reader.static_scale)
     return same and linear.bias is not None
 
 
 def torch_matmul(kind: MatmulKind, rows: Rows, linear: Linear, residual: Tensor | None) -> Tensor:
-    """The matmul as torch computes it, added to `residual` in place if there is one; fp8 without GELU."""
+    """The matmul with torch, added to `residual` in place if given; GELU is not supported in fp8."""
     weight, bias = linear.weight.t(), linear.bias
     if linear.scale is not None:
         static = linear.static_scale is not None

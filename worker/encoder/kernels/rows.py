@@ -1,6 +1,6 @@
-"""Kernels that read each row once: embedding, add and norm, activation; each can quantise its output to fp8.
+"""Row-wise kernels: embedding, add and norm, activation; each can also quantise its output to fp8.
 
-FP8 selects how: 0 not at all, 1 with a scale per row, which is written to `scale`, 2 with a static scale,
+FP8 selects how: 0 not at all; 1 with a scale per row, which is written to `scale`; 2 with a static scale,
 whose inverse is read from `scale`.
 """
 # ruff: noqa: PLR0917
@@ -11,7 +11,7 @@ import triton.language as tl
 
 from worker.models.number_formats import FP8_MAX, FP16_MAX
 
-# Triton reads globals only as constexpr.
+# Triton kernels can only read globals that are constexpr.
 _FP8_MAX = tl.constexpr(FP8_MAX)
 _FP16_MAX = tl.constexpr(FP16_MAX)
 
@@ -33,7 +33,7 @@ def _normalised(
 
 @triton.jit
 def _store_fp8(y, valid, rows, at, quantised, scale, FP8: tl.constexpr):
-    """Write y as e4m3; a row depends on nothing but itself, and too large values saturate."""
+    """Write y as e4m3; rows are independent of each other, and values that are too large saturate."""
     if FP8 == 1:
         row_scale = tl.maximum(tl.max(tl.abs(tl.where(valid, y, 0.0)), 1), 1.0e-12) / _FP8_MAX
         tl.store(scale + rows, row_scale)
@@ -57,7 +57,7 @@ def embed_norm(
     token = tl.load(ids + rows).to(tl.int64)
     x = tl.load(words + token[:, None] * WIDTH + columns[None, :], mask=valid, other=0.0).to(tl.float32)
     if NUM_POSITIONS > 0:
-        # Positions of padding after the last text grow without limit.
+        # Positions of padding after the last text are unbounded.
         position = tl.minimum(rows - tl.load(text_start + rows) + POSITION_OFFSET, NUM_POSITIONS - 1)
         at_position = positions + position[:, None] * WIDTH + columns[None, :]
         x += tl.load(at_position, mask=valid, other=0.0).to(tl.float32)
@@ -79,7 +79,7 @@ def add_norm(
     """out = norm(x + residual + addend), computed in fp32; addend (WIDTH,) is the same for every row.
 
     KEEP_SUM overwrites the residual with the sum. Infinities from an overflowing 16-bit matmul are clamped to
-    the largest fp16 number: otherwise attention could carry a NaN into other texts of the batch.
+    the largest fp16 number; otherwise attention could spread NaN to other texts of the batch.
     """
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     columns = tl.arange(0, BLOCK)
@@ -101,7 +101,7 @@ def add_norm(
 
 @triton.jit
 def _gelu(x, TANH: tl.constexpr):
-    """x * Phi(x) as x * sigmoid(odd polynomial): the tanh form, or a fit to erf, off by at most 2.6e-5."""
+    """x * Phi(x) as x * sigmoid(odd polynomial): the tanh form, or a fit to erf with errors up to 2.6e-5."""
     square = tl.minimum(x * x, 30.0)
     if TANH:
         exponent = x * (1.5957691216057308 + 0.07135481282553248 * square)

@@ -1,6 +1,6 @@
-"""Kernels over the texts of a batch: token bounds, tiles, pooling, unit length.
+"""Kernels over the texts of a batch: token bounds, tiles, pooling, normalisation.
 
-A program handles every num_programs-th text and stops at the first empty one: only empty ones follow.
+A program handles every num_programs-th text and stops at the first empty one, after which all are empty.
 """
 # ruff: noqa: PLR0917
 # mypy: disable-error-code="no-untyped-def, no-untyped-call, untyped-decorator"
@@ -18,7 +18,7 @@ def segment(offsets, text_start, text_end, num_texts, num_tokens, BLOCK: tl.cons
         high = tl.load(offsets + tl.minimum(text + 1, num_texts))
         limit = high
         if low == high:
-            # Of the programs that find an empty text, the one right after the last text writes the padding.
+            # Of the programs that reach an empty text, the one after the last text writes the padding.
             after_text = (text == 0) | (tl.load(offsets + tl.maximum(text - 1, 0)) < low)
             limit = tl.where(after_text, num_tokens, low)
             text = num_texts
@@ -34,10 +34,10 @@ def cut_tiles(
     offsets, tiles, num_texts, num_tokens, num_tiles,
     LONG: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Write where each tile of at most ROWS tokens starts, then num_tokens up to the end of `tiles`.
+    """Write where each tile of at most ROWS tokens starts, and fill the rest of `tiles` with num_tokens.
 
-    A text of LONG tokens or more begins a tile; shorter ones, and the padding, continue the current tile. A
-    single program: where a tile starts depends on all preceding texts.
+    A text of LONG tokens or more starts a tile; shorter texts and the padding continue the current tile. Runs
+    as a single program, because the start of a tile depends on all preceding texts.
     """
     anchor = 0  # start of the latest long text, from which tiles are counted
     before = 0  # tiles that end before it
@@ -49,7 +49,7 @@ def cut_tiles(
         low = tl.load(offsets + tl.minimum(text, num_texts))
         high = tl.load(offsets + tl.minimum(text + 1, num_texts))
         previous = tl.load(offsets + tl.minimum(tl.maximum(text - 1, 0), num_texts))
-        # The padding counts as one more short text after the last.
+        # The padding counts as one more short text after the last one.
         padding = (low == texts_end) & ((text == 0) | (previous < low)) & (text <= num_texts)
         long = high - low >= LONG
         begun = tl.maximum(tl.associative_scan(tl.where(long, low, 0), 0, _larger), anchor)
@@ -57,7 +57,7 @@ def cut_tiles(
         begun_before = tl.maximum(tl.associative_scan(begun_before, 0, _larger), anchor)
         ended = tl.where(long, (low - begun_before + ROWS - 1) // ROWS, 0)
         index = before + tl.cumsum(ended, 0)
-        # The tiles, counted from `begun`, that start in this text.
+        # The tiles, counted from `begun`, that start within this text.
         skipped = (low - begun + ROWS - 1) // ROWS
         limit = tl.where(padding, num_tokens, high)
         count = (limit - begun + ROWS - 1) // ROWS - skipped
@@ -83,7 +83,7 @@ def _larger(left, right):
 def write_spans(tiles, text_start, text_end, spans, num_tiles, BLOCK: tl.constexpr):
     """Write (first row, first key, end of keys, rows) of each tile; a tile without rows is unused.
 
-    256 is added to the number of rows if all are of one text, and so see the same keys.
+    256 is added to the number of rows if all belong to one text and thus attend to the same keys.
     """
     tile = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     valid = tile < num_tiles
@@ -110,7 +110,7 @@ def pool(
     high = tl.load(offsets + text + 1)
     columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     while low < high:
-        # Chunks count from the text's own start: its sum has the same order wherever it lies.
+        # Chunks start at the text's first row: the order of summation does not depend on its place.
         acc = tl.full([ROWS, BLOCK], float("-inf") if MODE == "max" else 0.0, tl.float32)
         for row in range(low, high, ROWS):
             rows = row + tl.arange(0, ROWS)
@@ -135,7 +135,7 @@ def pool(
 
 @triton.jit
 def normalise(vectors, offsets, num_texts, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
-    """Scale each fp32 row that belongs to a text to unit length, in place."""
+    """Normalise each fp32 row that belongs to a text, in place."""
     text = tl.program_id(0)
     columns = tl.arange(0, BLOCK)
     while tl.load(offsets + text, mask=text < num_texts, other=0) < tl.load(

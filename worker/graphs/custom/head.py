@@ -1,4 +1,4 @@
-"""The graph appended to a custom ONNX model: from its hidden states or vectors to ours."""
+"""The graph that follows a custom ONNX model: pools its hidden states, or takes its vectors."""
 
 from collections.abc import Sequence
 
@@ -12,9 +12,9 @@ from worker.models.model import Model
 def custom_head(model: Model, shape: Sequence[int], *, element_type: int, pooled: bool) -> Graph:
     """From `states` (B, S, hidden), or (B, size) if `pooled`, to `vectors` float32 (B, dim).
 
-    `shape` and `element_type` (ONNX's number) are those of the model's output. Hidden states come with
-    `slots` int32 (B, S), the index of each slot's token among all B * S (after a text's end, its last token),
-    and `lengths` int32 (B,).
+    `shape` and `element_type` (an ONNX data type) are those of the model's output. With hidden states the
+    graph also takes `slots` int32 (B, S), the index of each slot's token among all B * S (after the end of a
+    text, its last token), and `lengths` int32 (B,).
     """
     from onnx import TensorProto, helper
 

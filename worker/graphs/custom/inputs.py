@@ -1,4 +1,4 @@
-"""Turns a batch into the padded inputs of a custom graph, and of the head appended to it."""
+"""Builds the padded inputs of a custom graph, and those of the head that follows it."""
 
 from itertools import pairwise
 from typing import Any
@@ -7,15 +7,17 @@ import numpy as np
 import numpy.typing as npt
 
 from worker.contract import Indices, Tokens
-from worker.graphs.flat.inputs import Inputs, flat_portions
+from worker.graphs.flat.inputs import Inputs, flat_micro_batches
 from worker.models.onnx.graph_file import GraphFile
 from worker.models.onnx.graph_roles import GraphInput
 
 
-def cut_batches(lengths: npt.NDArray[np.int32], graph: GraphFile, *, max_slots: int) -> list[Indices]:
-    """Indices of the texts of each portion, all of one length if the graph has no mask."""
+def custom_micro_batches(
+    lengths: npt.NDArray[np.int32], graph: GraphFile, *, max_slots: int
+) -> list[Indices]:
+    """Indices of the texts of each micro-batch, all of the same length if the graph takes no mask."""
     costs = lengths if graph.num_tokens is None else np.full_like(lengths, graph.num_tokens)
-    parts = flat_portions(costs, max_slots)
+    parts = flat_micro_batches(costs, max_slots)
     if not graph.masked:
         parts = [part[start:end] for part in parts for start, end in _runs(lengths[part])]
     if graph.num_texts is None:
@@ -27,10 +29,10 @@ def cut_batches(lengths: npt.NDArray[np.int32], graph: GraphFile, *, max_slots: 
 def custom_padded_inputs(
     tokens: Tokens, texts: Indices, graph: GraphFile, *, position_offset: int, padding_id: int
 ) -> Inputs:
-    """The graph's inputs by name, each (B, S) in the dtype it asks for.
+    """The graph's inputs by name, each (B, S) in the dtype that it declares.
 
-    B is the number of texts and S the longest, unless the graph has fixed dimensions; surplus rows repeat the
-    first text.
+    B is the number of texts and S the length of the longest, unless the graph has fixed dimensions; surplus
+    rows repeat the first text.
     """
     num_texts = graph.num_texts or len(texts)
     rows = np.concatenate((texts, np.repeat(texts[:1], num_texts - len(texts))))
@@ -41,7 +43,7 @@ def custom_padded_inputs(
     ids = np.where(inside, tokens.ids[places], np.int32(padding_id))
     positions = np.broadcast_to(slot + np.int32(position_offset), ids.shape)
     values = {"ids": ids, "mask": inside, "types": np.zeros_like(ids), "positions": positions}
-    return {each.name: _as(values[each.role], each) for each in graph.inputs}
+    return {each.name: _as_declared(values[each.role], each) for each in graph.inputs}
 
 
 def slot_inputs(lengths: npt.NDArray[np.int32], shape: list[int]) -> Inputs:
@@ -54,8 +56,8 @@ def slot_inputs(lengths: npt.NDArray[np.int32], shape: list[int]) -> Inputs:
     return {"slots": first + np.minimum(slot, full[:, None] - 1), "lengths": full}
 
 
-def _as(value: npt.NDArray[Any], wanted: GraphInput) -> npt.NDArray[Any]:
-    return np.ascontiguousarray(value.astype(wanted.dtype))
+def _as_declared(value: npt.NDArray[Any], declared: GraphInput) -> npt.NDArray[Any]:
+    return np.ascontiguousarray(value.astype(declared.dtype))
 
 
 def _runs(lengths: npt.NDArray[np.int32]) -> list[tuple[int, int]]:

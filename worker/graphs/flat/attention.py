@@ -21,7 +21,7 @@ class FlatAttention(Protocol):
 
 
 class SlotAttention:
-    """Attention for CPUs over texts of equally many slots: gathers tokens into slots and back."""
+    """Attention for CPUs over texts with the same number of slots: gathers tokens into slots and back."""
 
     def __init__(
         self,
@@ -46,7 +46,7 @@ class SlotAttention:
         """See `FlatAttention`."""
         nodes = self._nodes
         q, k, v = (self._part(x, f"layers.{layer}.{part}") for part in "qkv")
-        parts = [nodes.op("Gather", part, "slots") for part in self._heads.ready(q, k, v, layer)]
+        parts = [nodes.op("Gather", part, "slots") for part in self._heads.prepare(q, k, v, layer)]
         mixed = self._mix(parts, self._biases.of_layer(layer))
         return nodes.op("Gather", nodes.op("Reshape", mixed, self._rows), "places")
 
@@ -55,15 +55,17 @@ class SlotAttention:
 
     def _mix(self, parts: list[str], bias: str) -> str:
         nodes, heads, kind = self._nodes, self._architecture.heads, "MultiHeadAttention"
-        # For texts that fill their slots; without a bias it works in blocks and needs little memory.
-        own = nodes.branch(kind, *parts, *(["", "", bias] if bias else []), num_heads=heads, domain=MICROSOFT)
-        # Up to 256 slots this one is faster: it reads queries, keys and values in place.
+        # For texts that fill their slots; without a bias it computes in blocks and needs little memory.
+        unmasked = nodes.branch(
+            kind, *parts, *(["", "", bias] if bias else []), num_heads=heads, domain=MICROSOFT
+        )
+        # Faster up to 256 slots: it reads queries, keys and values in place.
         inputs = *parts, self._added(bias)
-        shared = nodes.branch("Attention", *inputs, q_num_heads=heads, kv_num_heads=heads)
-        return nodes.op("If", "ragged", then_branch=shared, else_branch=own)
+        masked = nodes.branch("Attention", *inputs, q_num_heads=heads, kv_num_heads=heads)
+        return nodes.op("If", "ragged", then_branch=masked, else_branch=unmasked)
 
     def _added(self, bias: str) -> str:
-        """What is added to ragged scores (B, heads or 1, S, S): the bias, and a mask of empty slots."""
+        """The term added to ragged scores (B, heads or 1, S, S): the bias and a mask of empty slots."""
         if bias not in self._added_to:
             nodes = self._nodes
             inside = nodes.op("Equal", slot_mask(nodes), nodes.constant(1, np.float32))
@@ -74,7 +76,7 @@ class SlotAttention:
             else:
                 size, one = nodes.op("Shape", "slots", start=1, end=2), nodes.constant([1], np.int64)
                 whole = nodes.branch("Expand", row, nodes.op("Concat", one, one, size, one, axis=0))
-            # Saves a long text writing S x S numbers that it never reads.
+            # Without ragged slots this is not read: do not write S x S numbers for a long text.
             unread = nodes.branch("Identity", row)
             self._added_to[bias] = nodes.op("If", "ragged", then_branch=whole, else_branch=unread)
         return self._added_to[bias]

@@ -1,10 +1,10 @@
-"""A network as an ONNX graph over flat tokens, up to the finished vector.
+"""Builds the ONNX graph of a model over flat tokens, from token ids to vectors.
 
-Linear layers, norms and activations, nearly all of the work, see the T tokens of a batch without padding;
-only attention and pooling see B texts x S slots, the same number for every text. Inputs:
+Linear layers, norms and activations, nearly all of the work, run on the T tokens of a batch without padding;
+only attention and pooling run on B texts x S slots, with the same S for every text. Inputs:
 
-    ids, positions   int32 (T,)     token ids, and their rows of the position table
-    slots            int32 (B, S)   the index of each slot's token; after a text's end, its last token
+    ids, positions   int32 (T,)     token ids, and their rows in the position table
+    slots            int32 (B, S)   the index of each slot's token; after the end of a text, its last token
     places           int32 (T,)     the index of each token's slot among the B * S
     lengths          int32 (B,)     the number of tokens of each text
     ragged           bool ()        whether slots may be empty; if not, attention needs no mask
@@ -23,7 +23,7 @@ from worker.graphs.flat.linear import FlatLinears, FloatLinears, Int8Linears
 from worker.graphs.flat.norm import AddNorm, FlatNorms, PlainAddNorm
 from worker.graphs.flat.pooling import add_head
 from worker.graphs.flat.scores import FlatScoreBiases
-from worker.graphs.split_qkv import qkv_apart
+from worker.graphs.split_qkv import split_qkv
 from worker.models.architecture import Architecture
 from worker.models.model import Model
 from worker.models.weights import Weights
@@ -32,8 +32,8 @@ from worker.models.weights import Weights
 def build_graph(model: Model, weights: Weights, *, precision: str = "fp32") -> Graph:
     """The model's graph, its linear layers in `precision` (fp32 or int8); `weights` from `read_weights`."""
     nodes, network = Nodes(), model.architecture
-    # Values keep their bias: without it int8 would round attention differently, and no better on average.
-    weights = qkv_apart(network, weights, move_values=False)
+    # Values keep their bias: moving it changes how int8 rounds attention, with no gain on average.
+    weights = split_qkv(network, weights, move_values=False)
     linears: FlatLinears = FloatLinears(nodes, weights)
     if precision == "int8":
         linears = Int8Linears(nodes, network, weights, like="ids")
@@ -49,7 +49,7 @@ def build_graph(model: Model, weights: Weights, *, precision: str = "fp32") -> G
     add_norm = PlainAddNorm(nodes, network, norms, linears)
     body = Body(nodes, network, weights, linears=linears, norms=norms, add_norm=add_norm, attention=attention)
     vectors = add_head(nodes, body.hidden_states(), model)
-    # The first opset that has Attention.
+    # The first opset with Attention.
     return nodes.finish(_inputs(), vectors, name="vectors", shape=["B", model.dim], opset=23)
 
 
@@ -68,7 +68,7 @@ def _inputs() -> list[Any]:
 
 
 class Body:
-    """Writes a network from its embeddings to its last layer; all intermediate values are (T, hidden)."""
+    """Writes a network from its embeddings to its last layer; all values between layers are (T, hidden)."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class Body:
         attention: FlatAttention,
         biased_activation: bool = False,
     ) -> None:
-        """With `biased_activation`, one operator adds the bias and activates if the runtime has one."""
+        """With `biased_activation`, bias and activation are one fused operator where the runtime has one."""
         self._nodes = nodes
         self._architecture = architecture
         self._weights = weights

@@ -25,8 +25,8 @@ class Heads:
         self._tables: dict[Rope, list[str]] = {}
         self._positions = ""
 
-    def ready(self, q: str, k: str, v: str, layer: int) -> tuple[str, str, str]:
-        """Queries, keys and values after head norms and rotation, all with the number of query heads."""
+    def prepare(self, q: str, k: str, v: str, layer: int) -> tuple[str, str, str]:
+        """Queries, keys and values after head norms and rotation, all with as many heads as the queries."""
         network = self._architecture
         if network.head_norm:
             q, k = (
@@ -49,7 +49,7 @@ class Heads:
         if not self._positions:
             places = nodes.op("Cast", "positions", to=7)
             self._positions = nodes.op("Unsqueeze", places, second)
-        # To the operator, every token is a text of its own with its own position.
+        # The operator sees every token as a text of length 1 with its own position.
         rows = nodes.op("Unsqueeze", x, second)
         inputs = rows, self._positions, *self._table(rope)
         return nodes.op("Squeeze", nodes.op("RotaryEmbedding", *inputs, domain=MICROSOFT), second)
@@ -70,6 +70,6 @@ class Heads:
         if network.kv_heads == network.heads:
             return x
         by_head = nodes.constant([-1, network.kv_heads, network.head_dim], np.int64)
-        owners = nodes.constant(np.arange(network.heads) * network.kv_heads // network.heads, np.int64)
-        repeated = nodes.op("Gather", nodes.op("Reshape", x, by_head), owners, axis=1)
+        kv_head = nodes.constant(np.arange(network.heads) * network.kv_heads // network.heads, np.int64)
+        repeated = nodes.op("Gather", nodes.op("Reshape", x, by_head), kv_head, axis=1)
         return nodes.op("Reshape", repeated, nodes.constant([-1, network.heads * network.head_dim], np.int64))

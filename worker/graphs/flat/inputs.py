@@ -1,4 +1,4 @@
-"""Splits a batch into portions, each the inputs of the graph in worker/graphs/flat/graph.py."""
+"""Splits a batch into micro-batches, and builds the inputs of worker/graphs/flat/graph.py for each."""
 
 from typing import Any
 
@@ -16,18 +16,19 @@ _MAX_SHARED_SLOTS = 256
 def num_slots(lengths: npt.NDArray[np.int32]) -> npt.NDArray[np.int32]:
     """The number of slots of each text in attention, int32 (n,); it depends on the text's length alone.
 
-    The order of attention's sums depends on the number of slots. If the longest text of a portion decided it,
-    a text's vector would depend on its batch-mates, and int8 would amplify the difference.
+    The order of attention's sums depends on the number of slots. If it depended on the longest
+    text of a micro-batch, a text's vector would depend on its batch-mates, and int8 would amplify the
+    difference.
     """
     rounded = -(-lengths // _SLOT_STEP) * _SLOT_STEP
     return np.where(lengths <= _MAX_SHARED_SLOTS, rounded, lengths).astype(np.int32)
 
 
-def flat_portions(lengths: npt.NDArray[np.int32], max_slots: int) -> list[npt.NDArray[np.intp]]:
-    """Indices of the texts of each portion, longest texts first.
+def flat_micro_batches(lengths: npt.NDArray[np.int32], max_slots: int) -> list[npt.NDArray[np.intp]]:
+    """Indices of the texts of each micro-batch, longest texts first.
 
-    Texts of a portion have the same number of slots, at most `max_slots` in total; a text with more than 256
-    slots is alone.
+    All texts of a micro-batch have the same number of slots, and together at most `max_slots`; a text with
+    more than 256 slots is a micro-batch by itself.
     """
     slots = num_slots(lengths)
     order = np.argsort(-slots, kind="stable")
@@ -43,14 +44,14 @@ def flat_portions(lengths: npt.NDArray[np.int32], max_slots: int) -> list[npt.ND
 
 
 def graph_inputs(tokens: Tokens, texts: npt.NDArray[np.intp], position_offset: int) -> Inputs:
-    """The graph's inputs for a portion of a batch."""
+    """The graph's inputs for the given texts of a batch."""
     part = take_texts(tokens, texts)
     lengths = part.lengths
     size = num_slots(lengths).max()
     slot = np.arange(size, dtype=np.int32)
     slots = part.offsets[:-1, None] + np.minimum(slot, lengths[:, None] - 1)
     row_starts = np.arange(len(part), dtype=np.int32) * size
-    # A token is as far from its row's start as from its text's.
+    # A token's distance from the start of its row equals its distance from the start of its text.
     places = np.arange(len(part.ids), dtype=np.int32) + np.repeat(row_starts - part.offsets[:-1], lengths)
     return {
         "ids": part.ids,
@@ -63,7 +64,7 @@ def graph_inputs(tokens: Tokens, texts: npt.NDArray[np.intp], position_offset: i
 
 
 def take_texts(tokens: Tokens, texts: npt.NDArray[np.intp]) -> Tokens:
-    """The given texts of a batch, as a batch."""
+    """The given texts of a batch as a batch."""
     lengths = tokens.lengths[texts]
     offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
     shift = np.repeat(tokens.offsets[texts] - offsets[:-1], lengths)

@@ -22,7 +22,7 @@ def add_head(nodes: Nodes, hidden_states: str, model: Model) -> str:
 
 def _pool(nodes: Nodes, hidden_states: str, pooling: Pooling) -> str:
     if pooling in ("cls", "lasttoken"):
-        # The last slot of every text holds its last token, whatever its length.
+        # The last slot of every text refers to its last token, whatever its length.
         column = nodes.constant(0 if pooling == "cls" else -1, np.int64)
         return nodes.op("Gather", hidden_states, nodes.op("Gather", "slots", column, axis=1))
     padded = nodes.op("Gather", hidden_states, "slots")
@@ -35,7 +35,7 @@ def _pool(nodes: Nodes, hidden_states: str, pooling: Pooling) -> str:
 
 
 def slot_mask(nodes: Nodes) -> str:
-    """float32 (B, 1, S): 1 where a slot has a token of its own."""
+    """float32 (B, 1, S): 1 where a slot is within the text."""
     size = nodes.op("Gather", nodes.op("Shape", "slots"), nodes.constant(1, np.int64))
     start, step = nodes.constant(0, np.int32), nodes.constant(1, np.int32)
     slots = nodes.op("Range", start, nodes.op("Cast", size, to=6), step)

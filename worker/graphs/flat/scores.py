@@ -1,4 +1,4 @@
-"""What is added to attention scores in a flat ONNX graph: learned biases, or masks of windows."""
+"""Terms added to attention scores in a flat ONNX graph: relative position biases and masks."""
 
 import numpy as np
 
@@ -51,7 +51,7 @@ class FlatScoreBiases:
         nodes, max_distance = self._nodes, self._max_tokens - 1
         buckets = self._weights["relative_bias"]
         table = bias_by_distance(buckets.astype(np.float32), max_distance).astype(buckets.dtype)
-        # There may be a few more slots than the longest text has tokens; nothing reads their scores.
+        # There may be a few more slots than the longest text has tokens; their scores are never read.
         ends = nodes.constant(0, np.int64), nodes.constant(2 * max_distance, np.int64)
         shifted = nodes.op("Add", self._distances(), nodes.constant(max_distance, np.int64))
         column = nodes.op("Clip", shifted, *ends)

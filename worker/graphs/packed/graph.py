@@ -1,11 +1,12 @@
-"""A network as an ONNX graph for ONNX Runtime's CUDA provider: fused operators, attention without padding.
+"""Builds the ONNX graph for ONNX Runtime's CUDA provider: fused operators, attention without padding.
 
-Inputs, besides `ids`, `positions`, `slots` and `lengths` of worker/graphs/flat/graph.py:
+Inputs, in addition to `ids`, `positions`, `slots` and `lengths` of worker/graphs/flat/graph.py:
 
     token_offset   int32 (B, S)     the slot of each token among the B * S, then the empty slots
     cumulative     int32 (B + 1,)   the index of each text's first token, then T
 
-Output: vectors float32 (B, dim). Tensors are in the requested precision; pooling and what follows in float32.
+Output: vectors float32 (B, dim). Tensors are in the requested precision, pooling and everything after it
+in float32.
 """
 
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from worker.graphs.flat.linear import FlatLinears, FloatLinears
 from worker.graphs.flat.norm import FlatNorms, FusedAddNorm
 from worker.graphs.flat.pooling import add_head
 from worker.graphs.flat.scores import FlatScoreBiases
-from worker.graphs.split_qkv import qkv_apart
+from worker.graphs.split_qkv import split_qkv
 from worker.models.architecture import Architecture
 from worker.models.model import Model
 from worker.models.number_formats import FP16_MAX
@@ -41,7 +42,7 @@ _FLOAT = 1  # TensorProto.FLOAT
 def build_packed_graph(model: Model, weights: Weights, *, precision: str) -> Graph:
     """The model's graph in fp16 or fp32.
 
-    Raises BackendError for attention without a kernel in the provider, and for weights that overflow fp16.
+    Raises BackendError for attention that the provider has no kernel for, and for weights that overflow fp16.
     """
     from onnx import TensorProto, helper
 
@@ -50,7 +51,7 @@ def build_packed_graph(model: Model, weights: Weights, *, precision: str) -> Gra
         raise BackendError(
             "ONNX Runtime has no packed attention that is causal or has windows; choose a torch profile"
         )
-    parts = qkv_apart(network, weights, move_values=True)
+    parts = split_qkv(network, weights, move_values=True)
     narrow = _in_fp16(parts) if precision == "fp16" else parts
     norms, linears = FlatNorms(nodes, network, narrow), FloatLinears(nodes, narrow)
     attention = PackedAttention(
@@ -80,7 +81,7 @@ def build_packed_graph(model: Model, weights: Weights, *, precision: str) -> Gra
 class PackedAttention:
     """Attention over flat tokens; see `FlatAttention`.
 
-    Queries, keys and values come from three matmuls without biases: the operator reads them in place.
+    Queries, keys and values come from three separate matmuls, whose outputs the operator reads in place.
     """
 
     def __init__(
@@ -103,7 +104,7 @@ class PackedAttention:
     def attend(self, x: str, layer: int) -> str:
         """See `FlatAttention`."""
         q, k, v = (self._part(x, f"layers.{layer}.{part}") for part in "qkv")
-        parts = self._heads.ready(q, k, v, layer)
+        parts = self._heads.prepare(q, k, v, layer)
         inputs = [*parts, "", "token_offset", "cumulative", self._biases.of_layer(layer)]
         options: dict[str, Any] = {"num_heads": self._architecture.heads, "domain": MICROSOFT}
         return self._nodes.op("PackedMultiHeadAttention", *inputs, **options)

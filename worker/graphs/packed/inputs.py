@@ -1,4 +1,4 @@
-"""Splits a batch into shelves, each the inputs of the graph in worker/graphs/packed/graph.py."""
+"""Splits a batch into micro-batches, and builds the inputs of worker/graphs/packed/graph.py for each."""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,10 +8,10 @@ from worker.graphs.flat.inputs import Inputs, take_texts
 from worker.graphs.positions import token_positions
 
 
-def shelves(lengths: npt.NDArray[np.int32], max_slots: int) -> list[npt.NDArray[np.intp]]:
-    """Indices of the texts of each shelf, longest texts first.
+def packed_micro_batches(lengths: npt.NDArray[np.int32], max_slots: int) -> list[npt.NDArray[np.intp]]:
+    """Indices of the texts of each micro-batch, longest texts first.
 
-    A shelf's longest text times its number of texts stays within `max_slots`, unless a single text is longer.
+    Its longest text times its number of texts is at most `max_slots`, unless a single text is longer.
     """
     order = np.argsort(-lengths, kind="stable")
     cuts, start = [], 0
@@ -27,7 +27,7 @@ def packed_inputs(tokens: Tokens, texts: npt.NDArray[np.intp], position_offset: 
     lengths = part.lengths
     slot = np.arange(lengths.max(), dtype=np.int32)
     used = slot < lengths[:, None]
-    # Both kinds of slots are listed row by row.
+    # Used slots first, then empty ones, each in row order.
     order = np.concatenate((np.flatnonzero(used), np.flatnonzero(~used))).astype(np.int32)
     return {
         "ids": part.ids,

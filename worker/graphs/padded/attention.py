@@ -1,4 +1,4 @@
-"""Attention in a padded graph, from plain matmuls that TensorRT recognises and fuses."""
+"""Attention in a padded graph, written as plain matmuls that TensorRT recognises and fuses."""
 
 import math
 
@@ -42,7 +42,7 @@ class PaddedAttention:
             for part, count in zip(parts, counts, strict=True)
         )
         q, k = self._prepared(q, layer, "q_norm"), self._prepared(k, layer, "k_norm")
-        # Scaled before the matmul, whose result might otherwise overflow float16.
+        # Scale before the matmul, whose result could otherwise overflow float16.
         q = nodes.op("Mul", q, self._linears.constant(1 / math.sqrt(dim)))
         q, k, v = nodes.op("Transpose", q, perm=[0, 2, 1, 3]), self._repeated(k), self._repeated(v)
         scores = nodes.op("MatMul", q, nodes.op("Transpose", k, perm=[0, 1, 3, 2]))
@@ -76,7 +76,7 @@ class PaddedAttention:
         return nodes.op("Concat", left, right, axis=-1)
 
     def _rotation(self, rope: Rope) -> tuple[str, str]:
-        """Cosines and sines float32 (B, S, 1, head_dim / 2) of every token's position."""
+        """Cosines and sines for every token's position, float32 (B, S, 1, head_dim / 2)."""
         nodes, network = self._nodes, self._architecture
         positions = np.arange(self._max_text_tokens, dtype=np.float32)
         angles = np.outer(positions, rope.inverse_frequencies(network.head_dim))
@@ -94,5 +94,5 @@ class PaddedAttention:
         by_head = nodes.op("Transpose", heads, perm=[0, 2, 1, 3])
         if network.kv_heads == network.heads:
             return by_head
-        owners = np.repeat(np.arange(network.kv_heads), network.heads // network.kv_heads)
-        return nodes.op("Gather", by_head, nodes.constant(owners, np.int64), axis=1)
+        kv_head = np.repeat(np.arange(network.kv_heads), network.heads // network.kv_heads)
+        return nodes.op("Gather", by_head, nodes.constant(kv_head, np.int64), axis=1)

@@ -1,12 +1,12 @@
-"""A network as an ONNX graph of standard operators over padded texts, up to the finished vector.
+"""Builds the ONNX graph of a model over padded texts, from token ids to vectors.
 
-For engines that take only standard operators, with every dtype explicit ("strongly typed"). Inputs:
+For engines that support only standard operators, with every dtype explicit ("strongly typed"). Inputs:
 
-    ids, positions   int32 (B, S)   token ids, and their rows of the position table; any valid ones as padding
+    ids, positions   int32 (B, S)   token ids, and their rows in the position table; any valid one as padding
     lengths          int32 (B,)     the number of tokens of each text, at least 1
 
-Output: vectors float32 (B, dim). Linear layers and attention compute in the requested precision; norms,
-pooling and dense layers in float32. The residual is float32 where no norm keeps it small.
+Output: vectors float32 (B, dim). Linear layers and attention run in the requested precision; norms,
+pooling and dense layers in float32. The residual is float32 where no norm bounds it.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from worker.models.weights import Weights
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PaddedGraph:
-    """The graph, and by layer name the value that each linear layer reads."""
+    """The graph and, by layer name, the value that each linear layer reads."""
 
     graph: Graph
     linear_inputs: dict[str, str]
@@ -55,7 +55,7 @@ def _inputs() -> list[Any]:
 
 
 def _plain(graph: Graph) -> Graph:
-    """The same graph with the standard operators alone, of opset 20, the first with Gelu and 8-bit floats."""
+    """The graph with only the standard opset 20, the first with Gelu and 8-bit floats."""
     import onnx
 
     model = onnx.load_from_string(graph.proto)
@@ -91,7 +91,7 @@ class _Network:
         """In the matmuls' dtype for a post-norm network, else in float32 for the residual."""
         network, linears = self._architecture, self._linears
         words, types = self._weights["embeddings.word"], self._weights.get("embeddings.token_type")
-        # All tokens are of type 0: its row is added to the table.
+        # All tokens are of type 0, so its row is added to a table.
         if types is not None and network.positions == "rotary":
             words = words + types[0]
         x = self._nodes.op("Gather", linears.tensor("embeddings.word", words), "ids")
@@ -120,7 +120,7 @@ class _Network:
     def _layer(self, x: str, layer: int) -> str:
         """Pre-norm: each branch reads the normalised residual and is added to the residual itself."""
         name, linears, nodes = f"layers.{layer}", self._linears, self._nodes
-        # An embedding norm serves as the norm before the first branch.
+        # A norm after the embeddings also serves as the norm before the first branch.
         first = layer == 0 and self._architecture.embedding_norm
         normalised = linears.narrow(x if first else self._norms.write(x, f"{name}.attention_norm"))
         branch = linears.write(self._attention.write(normalised, layer), f"{name}.out")

@@ -1,4 +1,4 @@
-"""Pads texts of a batch to a bucket: the inputs of the graph in worker/graphs/padded/graph.py."""
+"""Pads texts of a batch to a bucket: builds the inputs of worker/graphs/padded/graph.py."""
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,8 @@ def padded_inputs(
 ) -> dict[str, Int32]:
     """`ids` and `positions` int32 (num_texts, num_tokens) and `lengths` int32 (num_texts,).
 
-    Slots without a token hold zeros, which are valid in every table. Rows without a text have length 1, so
-    that no row is empty.
+    Slots without a token contain zeros, which are valid in every table. Rows without a text have length 1:
+    no row may be empty.
     """
     shape = (num_texts, num_tokens)
     lengths = np.ones(num_texts, dtype=np.int32)

@@ -11,7 +11,7 @@ from worker.graphs.builder import Nodes
 from worker.models.number_formats import FP8_MAX
 from worker.models.weights import Weights
 
-#: Linear layer -> the largest magnitude of its input, which is mapped to the largest fp8 number.
+#: Linear layer -> the largest magnitude of its input, which maps to the largest fp8 number.
 Scales = Mapping[str, float]
 _PRECISIONS = ("fp32", "fp16", "fp8")
 _ONNX_TYPES: dict[str, int] = {"float32": 1, "float16": 10}
@@ -21,12 +21,12 @@ class PaddedLinears:
     """Writes linear layers, and the casts between their dtype and float32.
 
     With fp8, weights have a scale per output channel and inputs one calibrated scale per layer, so that no
-    vector depends on its batch-mates; everything else is float16. `inputs` holds the value each layer reads.
+    vector depends on its batch-mates; everything else is float16. `inputs` maps each layer to its input.
     """
 
     def __init__(self, nodes: Nodes, weights: Weights, *, precision: str, scales: Scales) -> None:
         if precision not in _PRECISIONS:
-            raise BackendError(f"a padded graph is written in {', '.join(_PRECISIONS)}, not in {precision}")
+            raise BackendError(f"a padded graph supports {', '.join(_PRECISIONS)}, not {precision}")
         self.inputs: dict[str, str] = {}
         self._nodes = nodes
         self._weights = weights
@@ -68,8 +68,8 @@ class PaddedLinears:
 
     def _fake_quantised(self, x: str, name: str) -> str:
         if name not in self._scales:
-            raise BackendError(f"fp8 has no scale for what enters {name}; calibrate the model again")
-        # Keeps the scale of a layer that only saw zeros positive.
+            raise BackendError(f"fp8 has no scale for the input of {name}; calibrate the model again")
+        # Keeps the scale positive for a layer that only saw zeros.
         scale = self._nodes.constant(max(self._scales[name] / FP8_MAX, 2.0**-24), self._dtype)
         zero = self._nodes.constant(np.zeros((), _float8()), _float8())
         return self._nodes.op(

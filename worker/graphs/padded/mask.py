@@ -1,4 +1,4 @@
-"""The mask of a padded batch: which slots hold a token."""
+"""The mask of a padded batch: which slots contain a token."""
 
 import numpy as np
 

@@ -8,7 +8,7 @@ from worker.models.weights import Weights
 
 
 class PaddedNorms:
-    """Writes LayerNorm or RMSNorm, as the network has it, over the last axis."""
+    """Writes LayerNorm or RMSNorm, depending on the network, over the last axis."""
 
     def __init__(self, nodes: Nodes, architecture: Architecture, weights: Weights) -> None:
         self._nodes = nodes

@@ -1,4 +1,4 @@
-"""What is added to attention scores in a padded graph: masks and relative biases."""
+"""Terms added to attention scores in a padded graph: masks and relative position biases."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from worker.models.architecture import Architecture
 from worker.models.relative_bias import bias_by_distance
 from worker.models.weights import Weights
 
-# So far below any score that its exponential is 0; float16 holds twice that plus a score.
+# So far below any score that its exponential is 0, while float16 can represent twice this plus a score.
 _MASKED = -30_000.0
 
 
@@ -29,7 +29,7 @@ class PaddedScoreBiases:
             self._everywhere.append(self._relative(weights))
 
     def of_layer(self, layer: int) -> list[str]:
-        """The values to add to the scores (B, heads, S, S), one after the other."""
+        """The terms to add to the scores (B, heads, S, S), one after the other."""
         windows = self._architecture.windows
         window = windows[layer] if windows else 0
         if window not in self._by_window:
@@ -55,7 +55,7 @@ class PaddedScoreBiases:
         return self._mask_unless(nodes.op("Unsqueeze", seen, nodes.constant([0, 1], np.int64)))
 
     def _relative(self, weights: Weights) -> str:
-        """The bias (1, heads, S, S) by the distance of two slots."""
+        """The bias (1, heads, S, S) by the distance between two slots."""
         nodes, max_distance = self._nodes, self._architecture.max_tokens - 1
         values = bias_by_distance(weights["relative_bias"], max_distance)
         table = self._linears.tensor("bias_by_distance", values)

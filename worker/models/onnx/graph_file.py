@@ -1,4 +1,4 @@
-"""Reads a custom ONNX graph as far as needed to run it: inputs by role, and one output."""
+"""Reads what is needed to run a custom ONNX graph: its inputs by role, and one output."""
 
 import hashlib
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ _BLOCK_BYTES = 1 << 20
 class GraphFile:
     """The file and what it declares.
 
-    `pooled` is true if `output` has one vector per text, (B, dim), false for one per token, (B, S, hidden).
-    `width` is the last dimension, None if the file leaves it open. `num_texts` and `num_tokens` are B and S
-    if the graph was exported with fixed ones. `vocab_size` is the number of rows of its token table.
+    `pooled` is true if `output` has one vector per text (B, dim), and false if one per token (B, S, hidden).
+    `width` is its last dimension, None if dynamic. `num_texts` and `num_tokens` are B and S if the graph was
+    exported with fixed ones, else None. `vocab_size` is the number of rows of its token table.
     `sha256` covers the file and its external tensors.
     """
 
@@ -37,14 +37,14 @@ class GraphFile:
 
     @property
     def masked(self) -> bool:
-        """True if the graph takes a mask of padding."""
+        """True if the graph takes an attention mask."""
         return any(each.role == "mask" for each in self.inputs)
 
 
 def read_graph(path: Path) -> GraphFile:
-    """The graph in an ONNX file; its external tensors are not read, and need not exist.
+    """The graph in an ONNX file; its external tensors are not parsed and need not exist.
 
-    Raises ModelError, with what was found, for a damaged file and for a graph whose inputs or outputs are
+    Raises ModelError, naming what was found, for a damaged file and for a graph whose inputs or outputs are
     not those of a text encoder.
     """
     proto = load_proto(path)
@@ -65,8 +65,8 @@ def read_graph(path: Path) -> GraphFile:
     )
     if graph.num_tokens is not None and not graph.masked:
         raise ModelError(
-            f"{path.name} takes texts of exactly {graph.num_tokens} tokens and no attention mask, so "
-            "padding would count as text; export it with an attention_mask"
+            f"{path.name} takes texts of exactly {graph.num_tokens} tokens without an attention mask, "
+            "so padding would count as text; export it with an attention_mask"
         )
     return graph
 
@@ -82,7 +82,7 @@ def load_proto(path: Path) -> Any:
         raise ModelError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
     except DecodeError as error:
         raise ModelError(
-            f"{path} is not a complete ONNX file; it is truncated or of another format, copy it again"
+            f"{path} is not a complete ONNX file; it is truncated or in another format, copy it again"
         ) from error
     if not proto.graph.node:
         raise ModelError(f"{path} is an ONNX file without a graph; it is truncated or empty, copy it again")
@@ -91,9 +91,9 @@ def load_proto(path: Path) -> Any:
 
 def _sha256(path: Path, proto: Any) -> str:
     digest = hashlib.sha256()
-    # A missing file is reported when the graph is loaded.
-    beside = sorted(each for each in external_files(path, proto) if each.is_file())
-    for each in (path, *beside):
+    # A missing external file is reported when the graph is loaded.
+    external = sorted(each for each in external_files(path, proto) if each.is_file())
+    for each in (path, *external):
         with each.open("rb") as file:
             while block := file.read(_BLOCK_BYTES):
                 digest.update(block)
@@ -101,7 +101,7 @@ def _sha256(path: Path, proto: Any) -> str:
 
 
 def _precision(proto: Any) -> Precision:
-    """The type that most of its elements have, unless it has int8 operators."""
+    """int8 if the graph has int8 operators, else the data type of most of its elements."""
     from onnx import TensorProto
 
     if any(node.op_type in _QUANTISED for node in proto.graph.node):

@@ -17,13 +17,13 @@ _ROLES: dict[str, Role] = {
 _MOST_TOKEN_TYPES = 16
 _POOLED = ("sentence_embedding", "sentence_embeddings", "embedding", "embeddings", "text_embeds", "vectors")
 _STATES = ("last_hidden_state", "token_embeddings", "hidden_states")
-# Operators that pass an index on unchanged.
+# Operators that do not change the values of indices.
 _SAME = ("Cast", "Identity", "Unsqueeze", "Squeeze", "Reshape")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphValue:
-    """An input or output as declared: its NumPy type and its shape, None for an open dimension."""
+    """An input or output as declared: its NumPy dtype and its shape, None for a dynamic dimension."""
 
     name: str
     dtype: str
@@ -37,13 +37,13 @@ class GraphValue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GraphInput(GraphValue):
-    """An input and its role."""
+    """An input with its role."""
 
     role: Role = "unknown"
 
 
 def find_inputs(graph: Any, path: Path) -> tuple[GraphInput, ...]:
-    """The graph's inputs, of which exactly one takes the token ids. Raises ModelError."""
+    """The graph's inputs with their roles, exactly one of them "ids". Raises ModelError."""
     stored = {tensor.name for tensor in graph.initializer}
     values = [_value(each) for each in graph.input if each.name not in stored]
     inputs = tuple(_with_role(value, graph) for value in values)
@@ -51,14 +51,14 @@ def find_inputs(graph: Any, path: Path) -> tuple[GraphInput, ...]:
     roles = [each.role for each in inputs]
     if "unknown" in roles or roles.count("ids") != 1 or len(set(roles)) != len(roles):
         raise ModelError(
-            f"the inputs of {path.name} are not understood: {_listed(values)}; expected are token ids, an "
+            f"the inputs of {path.name} are not recognised: {_listed(values)}; expected are token ids, an "
             "attention mask, token types and positions, each at most once, as integers [texts, tokens]"
         )
     return inputs
 
 
 def find_output(proto: Any, path: Path) -> GraphValue:
-    """The output with one vector per text, else the one with one per token. Raises ModelError."""
+    """The output with one vector per text, else the one with a vector per token. Raises ModelError."""
     graph = proto.graph
     if any(not each.type.tensor_type.HasField("shape") for each in graph.output):
         import onnx
@@ -78,17 +78,17 @@ def find_output(proto: Any, path: Path) -> GraphValue:
         if len(kind) == 1:
             return kind[0]
     raise ModelError(
-        f"the outputs of {path.name} are not understood: {_listed(seen)}; expected is one of hidden states "
-        "[texts, tokens, size], or one of embeddings [texts, size]"
+        f"the outputs of {path.name} are not recognised: {_listed(seen)}; expected is one output of "
+        "hidden states [texts, tokens, size] or of embeddings [texts, size]"
     )
 
 
 def table_rows(graph: Any, name: str) -> int | None:
-    """Rows of the table that the value `name` indexes; None if it indexes none."""
+    """The number of rows of the table that the value `name` indexes; None if it indexes no table."""
     rows = {tensor.name: tensor.dims[0] for tensor in graph.initializer if len(tensor.dims) == 2}
     made = {output: node for node in graph.node for output in node.output}
     names = {name}
-    for node in graph.node:  # a graph lists its nodes in the order of their use
+    for node in graph.node:  # nodes are in topological order
         if node.op_type in _SAME and node.input[0] in names:
             names.add(node.output[0])
         elif node.op_type == "Gather" and node.input[1] in names:
@@ -115,13 +115,13 @@ def _with_role(value: GraphValue, graph: Any) -> GraphInput:
 
 
 def _ids_have_the_largest_table(inputs: tuple[GraphInput, ...], graph: Any) -> tuple[GraphInput, ...]:
-    """Among inputs with unknown names, the ids are the one that indexes the largest table."""
+    """If no input is named as ids, the input that indexes the largest table takes the ids."""
     if any(each.role == "ids" for each in inputs):
         return inputs
-    picking = [each for each in inputs if each.role in ("types", "positions") and each.name not in _ROLES]
-    if not picking:
+    indexing = [each for each in inputs if each.role in ("types", "positions") and each.name not in _ROLES]
+    if not indexing:
         return inputs
-    ids = max(picking, key=lambda each: table_rows(graph, each.name) or 0)
+    ids = max(indexing, key=lambda each: table_rows(graph, each.name) or 0)
     return tuple(replace(each, role="ids") if each is ids else each for each in inputs)
 
 

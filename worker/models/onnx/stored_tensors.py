@@ -1,4 +1,4 @@
-"""The tensors of an ONNX file: finds them, and checks that they are complete."""
+"""Finds the tensors of an ONNX file and checks that they are complete."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from producer.errors import ModelError
 
 
 def stored_tensors(graph: Any) -> Iterator[Any]:
-    """Every tensor stored in a graph and its subgraphs."""
+    """All tensors stored in a graph and its subgraphs."""
     yield from graph.initializer
     for node in graph.node:
         for attribute in node.attribute:
@@ -21,7 +21,7 @@ def stored_tensors(graph: Any) -> Iterator[Any]:
 
 
 def external_files(path: Path, proto: Any) -> set[Path]:
-    """The files that hold external tensors. Raises ModelError for one outside the graph's directory."""
+    """The files with external tensors. Raises ModelError for a path outside the graph's directory."""
     return {
         path.parent / _location(tensor, path)
         for tensor in stored_tensors(proto.graph)
@@ -30,11 +30,11 @@ def external_files(path: Path, proto: Any) -> set[Path]:
 
 
 def check_tensors(path: Path, proto: Any) -> None:
-    """Raise ModelError for a tensor whose file is missing or too short, or that holds NaN."""
+    """Raise ModelError for a tensor whose file is missing or too short, or that contains NaN."""
     for file in sorted(external_files(path, proto)):
         if not file.is_file():
             raise ModelError(
-                f"{path.name} keeps its weights in {file.name}, which is missing from {file.parent}; "
+                f"{path.name} stores its weights in {file.name}, which is missing from {file.parent}; "
                 "copy it there"
             )
     for tensor in stored_tensors(proto.graph):
@@ -54,7 +54,7 @@ def _location(tensor: Any, path: Path) -> str:
     if not place or Path(place).is_absolute() or ".." in Path(place).parts:
         raise ModelError(
             f"{path.name} places the tensor {tensor.name:.60} at {place!r:.80}, outside its directory; "
-            "it is not read"
+            "such files are not read"
         )
     return str(place)
 
@@ -65,7 +65,7 @@ def _check_size(tensor: Any, path: Path) -> None:
     end = int(entries.get("offset") or 0) + int(entries.get("length") or 0)
     if end > file.stat().st_size:
         raise ModelError(
-            f"{file.name} has {file.stat().st_size} bytes, {path.name} needs {end} of it; it is truncated, "
+            f"{file.name} has {file.stat().st_size} bytes, but {path.name} needs {end}; it is truncated, "
             "copy it again"
         )
 
@@ -82,8 +82,9 @@ def _check_values(tensor: Any, path: Path) -> None:
         raise ModelError(
             f"the tensor {tensor.name:.60} of {path.name} does not have its stated size; copy the file again"
         ) from error
-    # Infinities are legitimate: masks are made of them.
+    # Infinities are valid: masks use them.
     if np.isnan(values).any():
         raise ModelError(
-            f"the tensor {tensor.name:.60} of {path.name} holds NaN; the weights are damaged, export it again"
+            f"the tensor {tensor.name:.60} of {path.name} contains NaN; the weights are damaged, export "
+            "the model again"
         )
