@@ -26,10 +26,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
-import redis
 
-from benchmarks.support.serving import cpu_s, gpu_busy, host, mean_between
+from benchmarks.support.serving import cpu_s, gpu_busy, host, mean_between, server_process
 from benchmarks.support.texts import texts, write_texts
 from producer.embedded.services import EmbeddedServer
 
@@ -112,8 +110,7 @@ def say(name: str, found: Report) -> None:
 def whole_way(arguments: argparse.Namespace, path: Path, env: dict[str, str]) -> Report:
     """The median round of all texts from the producers' processes to their vectors received."""
     with EmbeddedServer() as server, host({**env, "EMBEDMILL_REDIS_URL": server.url}) as serving:
-        server_process = psutil.Process(redis.Redis.from_url(server.url).info("server")["process_id"])
-        watched = {"server": [server_process], "worker": serving.workers}
+        watched = {"server": [server_process(server.url)], "worker": serving.workers}
         rounds = []
         for _ in range(1 + arguments.rounds):
             before = {role: cpu_s(processes) for role, processes in watched.items()}

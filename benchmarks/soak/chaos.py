@@ -17,8 +17,9 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from redis.asyncio import Redis
@@ -147,7 +148,7 @@ async def _all_jobs(client: Client, num_jobs: int, told: Told, expected: Expecte
     async def produce() -> None:
         for n in numbers:
             job = Job(n)
-            await _insist(lambda job=job: _submit(client, job))
+            await _insist(partial(_submit, client, job))
             entry = Entry(job, time.monotonic())
             if job.cancelled or job.priority == "high":  # their answers are there before those of older jobs
                 await _read(client, entry, told, expected)
@@ -216,7 +217,8 @@ async def _check_letters(client: Client, num_jobs: int) -> int:
 
 async def _check(redis: Redis, told: Told, num_jobs: int) -> dict[str, int]:
     """What the server counted is what clients heard, and what is left goes by itself."""
-    totals = {name.decode(): int(count) for name, count in (await redis.hgetall(KEYS.totals)).items()}
+    reply: Any = redis.hgetall(KEYS.totals)
+    totals = {name.decode(): int(count) for name, count in (await reply).items()}
     done = told.answers["embedded"] + told.answers["invalid_option"]
     assert told.answers.total() == num_jobs, told.answers
     assert totals["bytes"] == 0, totals
