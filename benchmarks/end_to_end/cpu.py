@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from benchmarks.support.texts import texts
 from producer import EmbedOptions, SyncClient
 from producer.embedded.services import EmbeddedServer, EmbeddedWorker
 
+_T = TypeVar("_T")
 MODEL = "all-MiniLM-L6-v2"
 BATCH_TEXTS = 128
 PEER_BATCH_SIZES = (16, 32, 64, 128)
@@ -105,7 +107,7 @@ def compare(
     }
 
 
-def timed(run: Callable[[], object]) -> tuple[float, object]:
+def timed(run: Callable[[], _T]) -> tuple[float, _T]:
     """The seconds that `run` takes, and its result."""
     started_s = time.perf_counter()
     result = run()

@@ -26,10 +26,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
-import redis
 
-from benchmarks.support.serving import cpu_s, gpu_busy, host, mean_between
+from benchmarks.support.serving import cpu_s, gpu_busy, host, mean_between, server_process
 from benchmarks.support.texts import texts, write_texts
 from producer.embedded.services import EmbeddedServer
 
@@ -114,8 +112,7 @@ def print_rate(name: str, found: Report) -> None:
 def end_to_end(arguments: argparse.Namespace, path: Path, env: dict[str, str]) -> Report:
     """The median round of embedding all texts, from the producer processes back to them."""
     with EmbeddedServer() as server, host({**env, "EMBEDMILL_REDIS_URL": server.url}) as serving:
-        server_process = psutil.Process(redis.Redis.from_url(server.url).info("server")["process_id"])
-        watched = {"server": [server_process], "worker": serving.workers}
+        watched = {"server": [server_process(server.url)], "worker": serving.workers}
         rounds = []
         for _ in range(1 + arguments.rounds):
             before = {role: cpu_s(processes) for role, processes in watched.items()}

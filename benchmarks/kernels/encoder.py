@@ -157,7 +157,7 @@ def matmul_ceiling() -> float:
     """TFLOP/s of a large fp16 matmul on this GPU."""
     size = 8192
     left, right = (torch.randn(size, size, device="cuda").half() for _ in range(2))
-    ms = triton.testing.do_bench(lambda: left @ right, warmup=100, rep=300, return_mode="median")
+    ms: float = triton.testing.do_bench(lambda: left @ right, warmup=100, rep=300, return_mode="median")
     return 2 * size**3 / ms / 1e9
 
 

@@ -73,7 +73,8 @@ def batches(mean_tokens: int, max_tokens: int, *, count: int, seed: int = 1) -> 
     carried = next(lengths)
     out = []
     for _ in range(count):
-        taken, total = [], 0
+        taken: list[int] = []
+        total = 0
         while total + carried <= max_tokens and len(taken) < max_tokens // 4:
             taken.append(carried)
             total += carried

@@ -55,7 +55,7 @@ def _export(directory: Path, graph: Path, *, half: bool) -> None:
     import torch
     from transformers import BertModel
 
-    class Pooled(torch.nn.Module):
+    class Pooled(torch.nn.Module):  # type: ignore[misc]  # torch is Any to mypy
         def __init__(self) -> None:
             super().__init__()
             self.bert = BertModel.from_pretrained(

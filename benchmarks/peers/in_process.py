@@ -13,6 +13,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,7 @@ def sentence_transformers(model: str) -> Iterator[Setting]:
     for size in GPU_BATCHES if gpu else CPU_BATCHES:
         yield (
             f"batch_size={size}",
-            lambda texts, size=size: peer.encode(texts, batch_size=size, show_progress_bar=False),
+            partial(peer.encode, batch_size=size, show_progress_bar=False),
         )
 
 
@@ -46,6 +47,13 @@ def infinity(model: str) -> Iterator[Setting]:
     """The engine in this process; on a GPU with BetterTransformer, which is faster than compiling there."""
     import torch
     from infinity_emb import AsyncEmbeddingEngine, EngineArgs
+
+    async def embed(engine: Any, texts: list[str]) -> None:
+        async with engine:
+            await engine.embed(sentences=texts)
+
+    def run(engine: Any, texts: list[str]) -> None:
+        asyncio.run(embed(engine, texts))
 
     gpu = torch.cuda.is_available()
     for size in (64, 256) if gpu else CPU_BATCHES:
@@ -61,12 +69,7 @@ def infinity(model: str) -> Iterator[Setting]:
                 model_warmup=False,
             )
         )
-
-        async def embed(texts: list[str], engine: Any = engine) -> None:
-            async with engine:
-                await engine.embed(sentences=texts)
-
-        yield f"batch_size={size}", lambda texts, embed=embed: asyncio.run(embed(texts))
+        yield f"batch_size={size}", partial(run, engine)
 
 
 def vllm(model: str) -> Iterator[Setting]:

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from producer import EmbedOptions, SyncClient
+from producer.contract import InputType
 from producer.embedded.services import EmbeddedServer, EmbeddedWorker
 
 BATCH_TEXTS = 256
@@ -46,7 +47,7 @@ def main() -> None:
         passages = EmbedOptions(truncate="END", input_type="passage", **shape)
         corpus = embed(client, list(documents.values()), passages)
         seconds = time.perf_counter() - started_s
-        asked = embed(client, list(queries.values()), replace(passages, input_type="query"))
+        asked = embed(client, list(queries.values()), replace(passages, input_type=InputType.QUERY))
     ranked = np.argsort(-(asked @ corpus.T), axis=1, kind="stable")[:, :10]
     ids = np.array(list(documents))
     found = {query: ids[row].tolist() for query, row in zip(queries, ranked, strict=True)}
@@ -93,7 +94,8 @@ def embed(client: SyncClient, texts: list[str], options: EmbedOptions) -> np.nda
             raise SystemExit(f"a text failed: {reply.failures[0]}")
         parts.append(decoded(reply.vectors, options))
     vectors = np.concatenate(parts)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: np.ndarray = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return unit
 
 
 def decoded(vectors: np.ndarray, options: EmbedOptions) -> np.ndarray:

@@ -18,8 +18,9 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from redis.asyncio import Redis
@@ -150,7 +151,7 @@ async def _all_jobs(client: Client, num_jobs: int, observed: Observed, expected:
     async def produce() -> None:
         for n in numbers:
             job = Job(n)
-            await _retry(lambda job=job: _submit(client, job))
+            await _retry(partial(_submit, client, job))
             entry = Entry(job, time.monotonic())
             if job.cancelled or job.priority == "high":  # their results arrive before those of older jobs
                 await _read(client, entry, observed, expected)
@@ -221,7 +222,8 @@ async def _check_dead_letters(client: Client, num_jobs: int) -> int:
 
 async def _check(redis: Redis, observed: Observed, num_jobs: int) -> dict[str, int]:
     """Check that the server's counters match what clients observed, and that all other keys expire."""
-    totals = {name.decode(): int(count) for name, count in (await redis.hgetall(KEYS.totals)).items()}
+    reply: Any = redis.hgetall(KEYS.totals)
+    totals = {name.decode(): int(count) for name, count in (await reply).items()}
     done = observed.outcomes["embedded"] + observed.outcomes["invalid_option"]
     assert observed.outcomes.total() == num_jobs, observed.outcomes
     assert totals["bytes"] == 0, totals

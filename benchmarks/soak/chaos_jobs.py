@@ -95,5 +95,5 @@ class Expected:
         codes = {failure.index: failure.code for failure in reply.failures}
         assert codes == job.codes, (job, codes)
         expected = self._vectors[job.pool_indices]
-        np.testing.assert_allclose(reply.vectors[: len(expected)], expected, atol=1e-6)
+        np.testing.assert_allclose(reply.vectors[: len(expected)].astype(np.float32), expected, atol=1e-6)
         assert len(reply.vectors) == len(job.texts), job

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
+from benchmarks.support.serving import server_process
 from benchmarks.support.texts import texts
 from producer.embedded.services import EmbeddedServer
 
@@ -81,7 +82,7 @@ def run(model: str, source: Path, output: Path) -> tuple[dict[str, np.ndarray], 
             watched = {
                 "producer": producer.pid,
                 "worker": child_pid(worker.pid),
-                "server": server_pid(server.url),
+                "server": server_process(server.url).pid,
             }
             rows: dict[str, list[tuple[float, float]]] = {name: [] for name in watched}
             before_s = {name: cpu_s(pid) for name, pid in watched.items()}
@@ -113,13 +114,6 @@ def child_pid(parent: int) -> int:
     while not (children := psutil.Process(parent).children()):
         time.sleep(SAMPLE_S)
     return int(children[0].pid)
-
-
-def server_pid(url: str) -> int:
-    """The process that listens on the server's socket."""
-    import redis
-
-    return int(redis.Redis.from_url(url).info("server")["process_id"])
 
 
 def tenths(rows: np.ndarray) -> list[float]:

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -138,12 +139,12 @@ async def drain(
         await asyncio.gather(*(client.submit([f"{who} drains {n}"]) for n in numbers))
     async with connect(url) as redis:
         key = Keys(queue_name(MODEL)).totals
-        goal = int(await redis.hget(key, "done") or 0) + num_jobs
+        goal = int(await field_of(redis, key, "done") or 0) + num_jobs
         spent, started_s = await cpu_s(url, hosts), time.perf_counter()
         for worker in processes:
             worker.resume()
         while True:
-            if int(await redis.hget(key, "done") or 0) >= goal:
+            if int(await field_of(redis, key, "done") or 0) >= goal:
                 break
             await asyncio.sleep(0.01)
         seconds = time.perf_counter() - started_s
@@ -201,10 +202,16 @@ async def recovery(client: Client, url: str, hosts: list[psutil.Process], *, wit
 async def claimed_by(redis: Redis, key: str, *, other_than: bytes | None) -> bytes:
     """The lease token of the job, once it differs from `other_than`."""
     while True:
-        token: bytes | None = await redis.hget(key, "token")
-        if token not in (None, other_than):
+        token = await field_of(redis, key, "token")
+        if token is not None and token != other_than:
             return token
         await asyncio.sleep(0.001)
+
+
+async def field_of(redis: Redis, key: str, name: str) -> bytes | None:
+    reply: Any = redis.hget(key, name)
+    value: bytes | None = await reply
+    return value
 
 
 async def num_commands(url: str) -> int:

@@ -14,7 +14,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ from worker.batching.batcher import Batcher
 from worker.batching.packing import Budget
 from worker.batching.pending import Embedded
 from worker.contract import FloatArray
-from worker.jobs.pipeline import RequestPart, RequestPipeline, ServedModel
+from worker.jobs.pipeline import PartResult, RequestPart, RequestPipeline, ServedModel
 from worker.jobs.postprocess import cast
 from worker.jobs.prompts import Prompts
 from worker.tokenization.engines import Engine, reference_engine, wordpiece_engine
@@ -98,7 +98,7 @@ def stages(all_texts: Sequence[str]) -> dict[str, float]:
     results = timed("worker: merge with the cache", lambda pair: pipeline.merge(*pair), pairs)
     for kind in (EmbeddingType.FLOAT32, EmbeddingType.FLOAT16, EmbeddingType.INT8):
         name = f"worker: cast to {kind} and encode"
-        answers = timed(name, lambda one, kind=kind: _answer(one.vectors, kind), results)
+        answers = timed(name, partial(_answer, kind=kind), results)
         timed(f"client: decode {kind}", decode_result, answers)
     return table
 
@@ -141,10 +141,11 @@ async def _through_batcher(part: RequestPart) -> Embedded:
 
 @cache
 def _vectors(count: int) -> FloatArray:
-    return np.random.default_rng(0).normal(size=(count, DIM)).astype(np.float32) / 20
+    return np.random.default_rng(0).normal(size=(count, DIM)).astype(np.float32) / np.float32(20)
 
 
-def _answer(vectors: FloatArray, kind: EmbeddingType) -> bytes:
+def _answer(merged: PartResult, kind: EmbeddingType) -> bytes:
+    vectors = merged.vectors
     final, scale = cast(vectors, kind)
     nothing = np.zeros(0, dtype=np.int32)
     reply = Reply(

@@ -12,12 +12,13 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import psutil
 
 from worker.backends.validation import check_batch
-from worker.contract import FloatArray, Tokens
+from worker.contract import FloatArray, Handle, Tokens
 from worker.serving.app import serve
 from worker.settings import read_settings
 from worker.startup.boot import boot
@@ -39,9 +40,9 @@ class SimulatedDevice:
         self._tokens_per_s = tokens_per_s
         self._free_at_s = 0.0
         vectors = np.random.default_rng(0).normal(size=(self.max_batch_texts, dim)).astype(np.float32)
-        self._vectors = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+        self._vectors: FloatArray = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
-    def launch(self, tokens: Tokens) -> tuple[int, float]:
+    def launch(self, tokens: Tokens) -> Handle:
         """The number of texts and the time when they are done; batches run one after another."""
         check_batch(tokens, self, vocab_size=np.iinfo(np.int32).max)
         cost_s = len(tokens.ids) / self._tokens_per_s
@@ -49,9 +50,9 @@ class SimulatedDevice:
         self._free_at_s = max(self._free_at_s, time.perf_counter()) + cost_s
         return len(tokens), self._free_at_s
 
-    def collect(self, handle: tuple[int, float]) -> FloatArray:
+    def collect(self, handle: Handle) -> FloatArray:
         """Sleep until the batch is done."""
-        num_texts, done_at_s = handle
+        num_texts, done_at_s = cast("tuple[int, float]", handle)
         time.sleep(max(0.0, done_at_s - time.perf_counter()))
         return self._vectors[:num_texts].copy()
 

@@ -20,10 +20,7 @@ from contextlib import contextmanager
 from itertools import cycle
 from typing import IO, Any
 
-import psutil
-import redis
-
-from benchmarks.support.serving import cpu_s
+from benchmarks.support.serving import cpu_s, server_process
 from benchmarks.support.texts import texts
 from producer.contract import EmbedOptions, Keys, build_request, queue_name
 from producer.embedded.services import EmbeddedServer
@@ -84,7 +81,7 @@ async def measure(
     arguments: argparse.Namespace, url: str, jobs: list[PreparedJob], process: subprocess.Popen[str]
 ) -> str:
     """Measure with warm caches and return the report."""
-    server = psutil.Process(redis.Redis.from_url(url).info("server")["process_id"])
+    server = server_process(url)
     done: asyncio.Queue[str] = asyncio.Queue()
     async with (
         connect(url) as client,

@@ -9,8 +9,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
+import redis
 
 from producer.embedded.services import WORKER_READY
 
@@ -27,7 +29,8 @@ class Host:
     @property
     def workers(self) -> list[psutil.Process]:
         """The worker processes, one per device."""
-        return self.process.children()
+        children: list[psutil.Process] = self.process.children()
+        return children
 
 
 @contextmanager
@@ -50,7 +53,13 @@ def host(env: Mapping[str, str]) -> Iterator[Host]:
 def cpu_s(processes: list[psutil.Process]) -> float:
     """The CPU seconds of the processes so far, including all threads."""
     times = [process.cpu_times() for process in processes]
-    return sum(one.user + one.system for one in times)
+    return float(sum(one.user + one.system for one in times))
+
+
+def server_process(url: str) -> psutil.Process:
+    """The process that listens on the server's socket."""
+    told: Any = redis.Redis.from_url(url).info("server")
+    return psutil.Process(told["process_id"])
 
 
 @contextmanager

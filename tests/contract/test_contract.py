@@ -2,6 +2,7 @@
 
 import contextlib
 import pickle
+from typing import Any
 
 import msgpack
 import numpy as np
@@ -36,7 +37,7 @@ SOURCE = Provenance(
 
 
 def reply(vectors: np.ndarray, **changes: object) -> Reply:
-    fields = {
+    fields: dict[str, Any] = {
         "vectors": vectors,
         "failures": (),
         "token_counts": np.arange(len(vectors), dtype=np.int32),
@@ -156,7 +157,7 @@ def test_requests_over_the_limits_are_refused() -> None:
         {"dimensions": 10**9},
     ],
 )
-def test_unknown_option_values_are_refused(options: dict[str, object]) -> None:
+def test_unknown_option_values_are_refused(options: dict[str, Any]) -> None:
     """The error names the option."""
     with pytest.raises(InvalidOption, match=next(iter(options))):
         EmbedOptions(**options)
@@ -169,7 +170,8 @@ class Boom:
 
 def valid(**changes: object) -> bytes:
     fields = msgpack.unpackb(encode_request(build_request("m", ["a"], EmbedOptions())))
-    return msgpack.packb({**fields, **changes}, use_bin_type=True)
+    packed: bytes = msgpack.packb({**fields, **changes}, use_bin_type=True)
+    return packed
 
 
 @pytest.mark.parametrize(

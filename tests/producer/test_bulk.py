@@ -5,6 +5,9 @@ import json
 import threading
 import zlib
 from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -13,11 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from producer.bulk import embed_file
+from producer.bulk import Summary, embed_file
 from producer.contract import EmbedOptions, Provenance, Reply, TextFailure
 from producer.contract.request import check_text
 from producer.errors import FileError, JobFailed
-from producer.files import Output, open_reader
+from producer.files import Output, RowBatch, open_reader
 
 SOURCE = Provenance(model="m", revision="r1", profile_id="p", profile_name="cpu", precision="fp32")
 OPTIONS = EmbedOptions()
@@ -28,17 +31,19 @@ class FakeClient:
 
     num_withdrawn = 0
 
-    def __init__(self, *, dim=4, die_at_batch=None):
+    def __init__(self, *, dim: int = 4, die_at_batch: int | None = None) -> None:
         self.dim = dim
         self.die_at_batch = die_at_batch
-        self.batch_sizes = []
+        self.batch_sizes: list[int] = []
         self.max_waiting = 0
 
-    async def num_workers(self):
+    async def num_workers(self) -> int:
         return 1
 
-    async def embed_many(self, batches, options, *, max_in_flight):
-        window = deque()
+    async def embed_many(
+        self, batches: AsyncIterator[Sequence[object]], options: EmbedOptions, *, max_in_flight: int
+    ) -> AsyncGenerator[Reply, None]:
+        window: deque[Sequence[object]] = deque()
         async for texts in batches:
             if len(window) >= max_in_flight:
                 yield await self.answer(window.popleft())
@@ -48,7 +53,7 @@ class FakeClient:
         while window:
             yield await self.answer(window.popleft())
 
-    async def answer(self, texts):
+    async def answer(self, texts: Sequence[object]) -> Reply:
         await asyncio.sleep(0)
         if self.die_at_batch is not None and len(self.batch_sizes) >= self.die_at_batch:
             raise JobFailed("backend_dead", "the job failed")
@@ -66,7 +71,7 @@ class FakeClient:
         )
 
 
-async def run(client, source, target, **settings):
+async def run(client: FakeClient, source: Path, target: Path, **settings: Any) -> Summary:
     with (
         open_reader(str(source)) as reader,
         Output(target, id_type=reader.id_type, options=OPTIONS) as output,
@@ -74,10 +79,14 @@ async def run(client, source, target, **settings):
         return await embed_file(client, reader, output, options=OPTIONS, **settings)
 
 
-def write_jsonl(path, texts):
+def write_jsonl(path: Path, texts: Iterable[object]) -> None:
     path.write_text(
         "".join(json.dumps({"id": str(row), "text": text}) + "\n" for row, text in enumerate(texts))
     )
+
+
+def names_in(directory: Path) -> list[str]:
+    return [path.name for path in directory.iterdir()]
 
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -86,7 +95,9 @@ def write_jsonl(path, texts):
     batch_texts=st.integers(1, 20),
     max_in_flight=st.integers(1, 5),
 )
-def test_every_row_has_its_own_vector(tmp_path, texts, batch_texts, max_in_flight):
+def test_every_row_has_its_own_vector(
+    tmp_path: Path, texts: list[object], batch_texts: int, max_in_flight: int
+) -> None:
     """Row i of the output is text i's vector or null, whatever the batches; failures are counted by code."""
     write_jsonl(tmp_path / "in.jsonl", texts)
     client = FakeClient()
@@ -98,7 +109,7 @@ def test_every_row_has_its_own_vector(tmp_path, texts, batch_texts, max_in_fligh
     good = [check_text(0, text) is text for text in texts]
     assert table["id"].to_pylist() == [str(row) for row in range(len(texts))]
     assert [None if vector is None else vector[0] for vector in table["vector"].to_pylist()] == [
-        float(np.float32(zlib.crc32(text.encode()))) if ok else None
+        float(np.float32(zlib.crc32(str(text).encode()))) if ok else None
         for text, ok in zip(texts, good, strict=True)
     ]
     assert max(client.batch_sizes) <= batch_texts
@@ -109,7 +120,7 @@ def test_every_row_has_its_own_vector(tmp_path, texts, batch_texts, max_in_fligh
     assert set(summary.failed) <= {"not_a_string", "invalid_unicode"}
 
 
-async def test_batches_are_bounded_by_bytes(tmp_path):
+async def test_batches_are_bounded_by_bytes(tmp_path: Path) -> None:
     """Texts are counted in UTF-8 bytes too: no job goes over the 8 MiB that a queue takes."""
     write_jsonl(tmp_path / "in.jsonl", ["ä" * 500_000] * 20)
     client = FakeClient()
@@ -118,7 +129,7 @@ async def test_batches_are_bounded_by_bytes(tmp_path):
     assert summary.num_failed == 0
 
 
-async def test_a_text_over_the_limit_fails_alone(tmp_path):
+async def test_a_text_over_the_limit_fails_alone(tmp_path: Path) -> None:
     """A text of 10 MB has its line in the errors file, the rows beside it their vectors."""
     write_jsonl(tmp_path / "in.jsonl", ["a", "b" * 10_000_000, "c"])
     out = tmp_path / "out.jsonl"
@@ -131,10 +142,10 @@ async def test_a_text_over_the_limit_fails_alone(tmp_path):
     assert [vector is None for vector in vectors] == [False, True, False]
 
 
-async def test_progress_grows_to_the_summary(tmp_path):
+async def test_progress_grows_to_the_summary(tmp_path: Path) -> None:
     """Each answered batch reports the run so far; the last report is the summary."""
     write_jsonl(tmp_path / "in.jsonl", ["a"] * 10)
-    reports = []
+    reports: list[Summary] = []
     summary = await run(
         FakeClient(), tmp_path / "in.jsonl", tmp_path / "out.npy", batch_texts=4, on_progress=reports.append
     )
@@ -143,36 +154,36 @@ async def test_progress_grows_to_the_summary(tmp_path):
     assert reports[-1].estimated_texts == 10
 
 
-async def test_a_failed_job_ends_the_run(tmp_path):
+async def test_a_failed_job_ends_the_run(tmp_path: Path) -> None:
     """What the client raises comes through, and nothing is published."""
     write_jsonl(tmp_path / "in.jsonl", ["a"] * 10)
     with pytest.raises(JobFailed):
         await run(FakeClient(die_at_batch=3), tmp_path / "in.jsonl", tmp_path / "out.npy", batch_texts=2)
-    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+    assert names_in(tmp_path) == ["in.jsonl"]
 
 
-async def test_damage_found_late_ends_the_run(tmp_path):
+async def test_damage_found_late_ends_the_run(tmp_path: Path) -> None:
     """A file that turns out to be damaged in the middle is FileError, and nothing is published."""
     write_jsonl(tmp_path / "in.jsonl", ["a"] * 5000)
     with (tmp_path / "in.jsonl").open("a") as file:
         file.write('{"text": ')
     with pytest.raises(FileError, match="line 5001"):
         await run(FakeClient(), tmp_path / "in.jsonl", tmp_path / "out.parquet")
-    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+    assert names_in(tmp_path) == ["in.jsonl"]
 
 
-async def test_cancellation_waits_for_the_disk(tmp_path):
+async def test_cancellation_waits_for_the_disk(tmp_path: Path) -> None:
     """A cancelled run lets the write under way finish, then leaves nothing."""
     write_jsonl(tmp_path / "in.jsonl", ["a"] * 100)
     writing, go_on = threading.Event(), threading.Event()
 
     class SlowOutput(Output):
-        def write(self, rows, reply):
+        def write(self, rows: RowBatch, reply: Reply) -> None:
             writing.set()
             assert go_on.wait(10)
             super().write(rows, reply)
 
-    async def embed():
+    async def embed() -> None:
         with (
             open_reader(str(tmp_path / "in.jsonl")) as reader,
             SlowOutput(tmp_path / "out.parquet", id_type=reader.id_type, options=OPTIONS) as output,
@@ -187,17 +198,18 @@ async def test_cancellation_waits_for_the_disk(tmp_path):
     go_on.set()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+    assert names_in(tmp_path) == ["in.jsonl"]
 
 
-async def test_memory_is_flat(tmp_path):
+async def test_memory_is_flat(tmp_path: Path) -> None:
     """200,000 rows, 100 MB of vectors, take no more memory at the end than after the first quarter."""
     num_rows, dim = 200_000, 128
     with (tmp_path / "in.jsonl").open("w") as file:
         file.writelines(
             f'{{"id": "{row}", "text": "text {row} {"word " * 30}"}}\n' for row in range(num_rows)
         )
-    process, sizes = psutil.Process(), []
+    process = psutil.Process()
+    sizes: list[int] = []
     summary = await run(
         FakeClient(dim=dim),
         tmp_path / "in.jsonl",

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from redis.asyncio import Redis
+from support.redis_hashes import hget, hgetall
 from support.serving import MODEL, producer, worker
 
 from producer import Client
@@ -37,7 +38,7 @@ async def test_a_waiting_job_is_removed_and_answered(redis: Redis, server: Embed
         assert not await client.cancel(job)
         assert not await client.cancel("never-there")
     assert set(await redis.keys()) == {KEYS.totals.encode(), KEYS.result(job).encode()}
-    assert await redis.hgetall(KEYS.totals) == {b"bytes": b"0", b"cancelled": b"1"}
+    assert await hgetall(redis, KEYS.totals) == {b"bytes": b"0", b"cancelled": b"1"}
     assert 0 < await redis.ttl(KEYS.result(job)) <= 60
 
 
@@ -61,7 +62,7 @@ async def test_a_running_job_is_ended_at_its_worker(redis: Redis, server: Embedd
         with pytest.raises(JobFailed) as failed:
             await client.result(job)
         assert failed.value.worker_code == "cancelled"
-        assert await redis.hget(KEYS.totals, "bytes") == b"0"
+        assert await hget(redis, KEYS.totals, "bytes") == b"0"
 
 
 async def test_the_owner_of_a_cancelled_job_writes_nothing(redis: Redis, server: EmbeddedServer) -> None:
@@ -108,7 +109,7 @@ async def test_a_run_is_cancelled_as_a_whole(redis: Redis, server: EmbeddedServe
         assert not await owner.finish(claimed[0][0], JobResult(b""))
     assert await redis.zrange(KEYS.pending, 0, -1) == [foreign.encode()]
     assert await redis.zcard(KEYS.leases) == 0
-    assert await redis.hgetall(KEYS.totals) == {b"bytes": b"7", b"cancelled": b"600"}
+    assert await hgetall(redis, KEYS.totals) == {b"bytes": b"7", b"cancelled": b"600"}
     assert [key async for key in redis.scan_iter(match=f"{KEYS.root}job:*")] == [KEYS.job(foreign).encode()]
 
 

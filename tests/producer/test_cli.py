@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from pyarrow import parquet
 from rich.console import Console
 from support.paths import ROOT
@@ -21,7 +23,7 @@ from support.paths import ROOT
 from producer.bulk import Summary
 from producer.cli.main import main
 from producer.cli.progress import ProgressDisplay, summary_lines
-from producer.contract import Provenance, Reply, TextFailure
+from producer.contract import EmbedOptions, Provenance, Reply, TextFailure
 from producer.contract.request import check_text
 from producer.embedded.services import EmbeddedServer
 from producer.errors import JobFailed, QueueUnavailable
@@ -36,10 +38,12 @@ class FakeClient:
 
     num_withdrawn = 0
 
-    async def num_workers(self):
+    async def num_workers(self) -> int:
         return 1
 
-    async def embed_many(self, batches, options, *, max_in_flight):
+    async def embed_many(
+        self, batches: AsyncIterator[Sequence[object]], options: EmbedOptions, *, max_in_flight: int
+    ) -> AsyncGenerator[Reply, None]:
         async for texts in batches:
             if "die" in texts:
                 raise JobFailed("backend_dead", "the job failed")
@@ -56,24 +60,24 @@ class FakeClient:
 
 
 @asynccontextmanager
-async def connect(redis_url, **_):
+async def connect(redis_url: str, **_: object) -> AsyncIterator[FakeClient]:
     if redis_url == SECRET_URL:
         raise QueueUnavailable("no Redis at localhost:1")
     yield FakeClient()
 
 
-def embed(*arguments, obj=connect, **more):
+def embed(*arguments: object, obj: object = connect, **more: Any) -> Result:
     return CliRunner().invoke(main, ["embed", *map(str, arguments), "--model", "m"], obj=obj, **more)
 
 
-def put(path, *texts):
+def put(path: Path, *texts: object) -> Path:
     path.write_text(
         "".join(json.dumps({"id": f"id{row}", "text": text}) + "\n" for row, text in enumerate(texts))
     )
     return path
 
 
-def test_without_a_command_it_helps():
+def test_without_a_command_it_helps() -> None:
     """`producer` and `producer embed` alone print help."""
     result = CliRunner().invoke(main, [])
     assert result.exit_code == 0
@@ -81,7 +85,7 @@ def test_without_a_command_it_helps():
     assert "--text-column" in CliRunner().invoke(main, ["embed"]).output
 
 
-def test_all_embedded_is_0(tmp_path):
+def test_all_embedded_is_0(tmp_path: Path) -> None:
     """Every text has its vector: status 0, a summary, and the file."""
     result = embed(put(tmp_path / "in.jsonl", "a", "bcd"), "-o", tmp_path / "out.parquet")
     assert result.exit_code == 0
@@ -99,7 +103,7 @@ def test_all_embedded_is_0(tmp_path):
     assert re.fullmatch(r"run \d{8}-\d{6}-[0-9a-f]{4}\n", result.stderr)
 
 
-def test_failed_texts_are_1(tmp_path):
+def test_failed_texts_are_1(tmp_path: Path) -> None:
     """Some texts failed: status 1, the codes with their counts, and the place of the errors file."""
     result = embed(put(tmp_path / "in.jsonl", "a", None, 7), "-o", tmp_path / "out.npy")
     assert result.exit_code == 1
@@ -108,7 +112,7 @@ def test_failed_texts_are_1(tmp_path):
     assert np.isnan(np.load(tmp_path / "out.npy")[:, 0]).tolist() == [False, True, True]
 
 
-def test_quiet_says_nothing(tmp_path):
+def test_quiet_says_nothing(tmp_path: Path) -> None:
     """--quiet leaves the exit status only."""
     result = embed(put(tmp_path / "in.jsonl", None), "-o", tmp_path / "out.jsonl", "--quiet")
     assert (result.exit_code, result.output) == (1, "")
@@ -134,7 +138,9 @@ def test_quiet_says_nothing(tmp_path):
         (["empty.jsonl", "-o", "out.npy"], "no rows"),
     ],
 )
-def test_wrong_usage_is_2(tmp_path, monkeypatch, arguments, says):
+def test_wrong_usage_is_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], says: str
+) -> None:
     """Wrong options and files: status 2, one line that says what to do, no traceback, nothing written."""
     monkeypatch.chdir(tmp_path)
     put(tmp_path / "in.jsonl", "a")
@@ -146,7 +152,7 @@ def test_wrong_usage_is_2(tmp_path, monkeypatch, arguments, says):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty.jsonl", "in.jsonl"]
 
 
-def test_service_trouble_is_3(tmp_path):
+def test_service_trouble_is_3(tmp_path: Path) -> None:
     """A failed job or no queue: status 3, one line, nothing written."""
     source = put(tmp_path / "in.jsonl", "a", "die")
     for more in ([], ["--redis-url", SECRET_URL]):
@@ -157,7 +163,7 @@ def test_service_trouble_is_3(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
 
-def test_options_reach_the_client(tmp_path):
+def test_options_reach_the_client(tmp_path: Path) -> None:
     """Formats, columns and options of the command line are those of the run."""
     (tmp_path / "in").write_text("key,body\nk1,abc\n")
     result = embed(
@@ -175,7 +181,7 @@ def test_options_reach_the_client(tmp_path):
     assert (told["options"]["input_type"], told["options"]["truncate"]) == ("query", "END")
 
 
-def start(*arguments, **more):
+def start(*arguments: object, **more: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "producer.cli.main", "embed", *map(str, arguments), "--model", "m"],
         stdout=subprocess.PIPE,
@@ -188,12 +194,15 @@ def start(*arguments, **more):
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("source", ["in.jsonl", "-"])
-def test_an_interrupt_ends_cleanly(tmp_path, program, number, status, source):
+def test_an_interrupt_ends_cleanly(
+    tmp_path: Path, program: str, number: signal.Signals, status: int, source: str
+) -> None:
     """Ctrl-C and SIGTERM, while replies or input are awaited: their own status and no file."""
     put(tmp_path / "in.jsonl", "a")
     with EmbeddedServer(program=program) as server:
         run = start(source, "-o", "out.npy", "--redis-url", server.url, stdin=subprocess.PIPE, cwd=tmp_path)
         with run:
+            assert run.stderr is not None
             while not (tmp_path / "out.npy.part").exists():
                 assert run.poll() is None, run.stderr.read()
                 time.sleep(0.02)
@@ -206,7 +215,7 @@ def test_an_interrupt_ends_cleanly(tmp_path, program, number, status, source):
     assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
 
 
-def test_an_embedded_worker_that_dies_is_3(tmp_path):
+def test_an_embedded_worker_that_dies_is_3(tmp_path: Path) -> None:
     """With --embedded, the end of the worker ends the run with its last words, and all children are gone."""
     put(tmp_path / "in.jsonl", "a")
     (tmp_path / "worker").mkdir()
@@ -218,26 +227,28 @@ def test_an_embedded_worker_that_dies_is_3(tmp_path):
         "sys.exit('the device is lost')\n"
     )
     with start("in.jsonl", "-o", "out.npy", "--embedded", "--prefix", "mine", cwd=tmp_path) as run:
+        assert run.stderr is not None
         stderr = run.stderr.read()
     assert run.returncode == 3
     assert stderr.startswith("error [worker_error]: the embedded worker has ended with status 1:")
     assert "the device is lost" in stderr
-    directory, prefix = re.search(r"unix://(.*)/redis.sock (\w+)", stderr).groups()
-    directory = Path(directory)
-    assert prefix == "mine"
+    found = re.search(r"unix://(.*)/redis.sock (\w+)", stderr)
+    assert found is not None
+    directory = Path(found[1])
+    assert found[2] == "mine"
     assert not directory.exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "worker"]
 
 
-def progress(**more):
-    standard = {
+def progress(**more: object) -> Summary:
+    standard: dict[str, Any] = {
         "num_texts": 1000, "num_tokens": 9000, "num_truncated": 4, "failed": {}, "seconds": 2.0,
         "sources": (SOURCE,), "estimated_texts": None, "earlier": Totals(),
     }  # fmt: skip
     return Summary(**{**standard, **more})
 
 
-def test_plain_progress_has_rates_and_time_left():
+def test_plain_progress_has_rates_and_time_left() -> None:
     """Away from a terminal a line tells texts, rates, failures and, if the size is known, the time left."""
     stream = io.StringIO()
     with ProgressDisplay(Console(file=stream, width=200), quiet=False, plain_every_s=0) as display:
@@ -249,7 +260,7 @@ def test_plain_progress_has_rates_and_time_left():
     ]
 
 
-def test_a_terminal_gets_a_bar():
+def test_a_terminal_gets_a_bar() -> None:
     """On a terminal the bar has texts and rates."""
     stream = io.StringIO()
     console = Console(file=stream, width=160, force_terminal=True, color_system=None)
@@ -259,7 +270,7 @@ def test_a_terminal_gets_a_bar():
     assert "500 texts/s, 4,500 tokens/s" in stream.getvalue()
 
 
-def test_a_summary_names_every_source(tmp_path):
+def test_a_summary_names_every_source(tmp_path: Path) -> None:
     """Several profiles that took part are all listed."""
     (tmp_path / "out").write_text("x")
     other = Provenance(model="m", revision="r1", profile_id="p2", profile_name="trt", precision="fp16")

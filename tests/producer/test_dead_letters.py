@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 from redis.asyncio import Redis
+from support.redis_hashes import hget, hgetall, hincrby, hset
 from support.serving import MODEL, producer
 from support.serving import worker as serving
 
@@ -37,7 +38,7 @@ async def test_what_is_given_up_is_answered_and_kept(redis: Redis, server: Embed
     """Its client hears the failure; the letter tells code, tries and texts, and lives for days."""
     async with Client(server.url, model=MODEL) as client:
         job = (await client.submit(["a text", "another"])).job
-        await redis.hset(KEYS.job(job), "tries", 3)
+        await hset(redis, KEYS.job(job), "tries", 3)
         async with serving(server.url):
             with pytest.raises(JobFailed) as failed:
                 await client.result(job, timeout_s=10, consume=True)
@@ -50,7 +51,7 @@ async def test_what_is_given_up_is_answered_and_kept(redis: Redis, server: Embed
         assert "producer dead requeue" in found.message
         assert request is not None
         assert request.texts == ("a text", "another")
-    assert await redis.hgetall(KEYS.totals) == {b"bytes": b"0", b"failed": b"1"}
+    assert await hgetall(redis, KEYS.totals) == {b"bytes": b"0", b"failed": b"1"}
     for key in (KEYS.dead_letters, KEYS.dead_letter(job), KEYS.dead_request(job)):
         assert 6 * 86_400 < await redis.ttl(key) <= 7 * 86_400
 
@@ -62,12 +63,12 @@ async def test_a_requeued_job_is_as_new(redis: Redis, server: EmbeddedServer) ->
         assert await client.requeue(job)
         assert not await client.requeue(job)
         assert await client.dead_letters() == []
-        assert await redis.hget(KEYS.totals, "bytes") == b"6"
+        assert await hget(redis, KEYS.totals, "bytes") == b"6"
         assert await redis.ttl(KEYS.job(job)) == await redis.ttl(KEYS.request(job)) == -1
         async with serving(server.url):
             assert (await client.result(job, timeout_s=10)).ok
     assert set(await redis.keys()) == {KEYS.totals.encode(), KEYS.result(job).encode()}
-    assert await redis.hget(KEYS.totals, "bytes") == b"0"
+    assert await hget(redis, KEYS.totals, "bytes") == b"0"
 
 
 async def test_a_requeued_job_keeps_its_priority(redis: Redis) -> None:
@@ -88,7 +89,7 @@ async def test_a_requeued_job_can_be_claimed_at_once(redis: Redis) -> None:
     """Even a low one that a death had deferred, long after it was enqueued."""
     prepared = prepare_job(build_request(MODEL, ["low"], EmbedOptions()))
     await submit(redis, KEYS, prepared, limits=QueueLimits(), keep_result_s=60, priority="low")
-    await redis.hincrby(KEYS.job(prepared.job), "enqueued", -600_000)
+    await hincrby(redis, KEYS.job(prepared.job), "enqueued", -600_000)
     owner = Leases(redis, KEYS, worker="a", lease_s=30)
     [(claim, _)] = await owner.claim(1, 1 << 30)
     await owner.bury(claim, FAILURE, tries=1)

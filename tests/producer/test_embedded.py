@@ -6,7 +6,9 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import psutil
 import pytest
@@ -19,20 +21,20 @@ from producer.errors import QueueUnavailable, WorkerError
 GONE_WITHIN_S = 10.0
 
 
-def wait_for(happened):
+def wait_for(happened: Callable[[], object]) -> None:
     deadline = time.monotonic() + GONE_WITHIN_S
     while not happened():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.02)
 
 
-def check_for_ever(child):
+def check_for_ever(child: EmbeddedServer | EmbeddedWorker) -> NoReturn:
     while True:
         child.check()
         time.sleep(0.02)
 
 
-def put_worker(directory, body):
+def put_worker(directory: Path, body: str) -> None:
     """A program that `python -m worker` finds before ours."""
     (directory / "worker").mkdir()
     (directory / "worker" / "__init__.py").touch()
@@ -40,13 +42,13 @@ def put_worker(directory, body):
 
 
 @pytest.fixture
-def fake_worker(tmp_path, monkeypatch):
+def fake_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Makes tmp_path the working directory; gives a function that puts a worker there."""
     monkeypatch.chdir(tmp_path)
     return lambda body: put_worker(tmp_path, body)
 
 
-def test_the_server_is_private_and_keeps_nothing():
+def test_the_server_is_private_and_keeps_nothing() -> None:
     """It answers on a socket in a 0700 directory, has no TCP port, refuses to evict, writes no file."""
     with EmbeddedServer() as server:
         path = Path(server.url.removeprefix("unix://"))
@@ -61,7 +63,7 @@ def test_the_server_is_private_and_keeps_nothing():
     assert not path.parent.exists()
 
 
-def test_the_server_persists_on_request(tmp_path):
+def test_the_server_persists_on_request(tmp_path: Path) -> None:
     """With a data directory, what one server held the next one has."""
     for expected in (None, b"value"):
         with EmbeddedServer(data_dir=tmp_path) as server, redis.Redis.from_url(server.url) as client:
@@ -69,7 +71,7 @@ def test_the_server_persists_on_request(tmp_path):
             client.set("key", "value")
 
 
-def test_a_server_that_died_is_noticed():
+def test_a_server_that_died_is_noticed() -> None:
     """`check` raises once the process is gone."""
     with EmbeddedServer() as server:
         with redis.Redis.from_url(server.url) as client:
@@ -79,7 +81,7 @@ def test_a_server_that_died_is_noticed():
             check_for_ever(server)
 
 
-def test_two_servers_do_not_meet():
+def test_two_servers_do_not_meet() -> None:
     """Each has a socket and data of its own."""
     with EmbeddedServer() as one, EmbeddedServer() as two:
         with redis.Redis.from_url(one.url) as client:
@@ -88,7 +90,7 @@ def test_two_servers_do_not_meet():
             assert client.get("key") is None
 
 
-def test_a_missing_server_names_the_extra(tmp_path):
+def test_a_missing_server_names_the_extra(tmp_path: Path) -> None:
     """Without a server program, on PATH or in a wheel, the error says what to install."""
     program = (
         "import sys\n"
@@ -109,7 +111,7 @@ def test_a_missing_server_names_the_extra(tmp_path):
     assert "embedmill[embedded]" in done.stdout
 
 
-def test_a_server_on_path_comes_first(tmp_path, monkeypatch):
+def test_a_server_on_path_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """redis-server on PATH is taken before the wheel's, and its failure shows its own words."""
     program = tmp_path / "redis-server"
     program.write_text("#!/bin/sh\necho 'bad directive' >&2\nexit 1\n")
@@ -120,7 +122,9 @@ def test_a_server_on_path_comes_first(tmp_path, monkeypatch):
         pass
 
 
-def test_a_directory_too_long_for_a_socket_is_explained(tmp_path, monkeypatch):
+def test_a_directory_too_long_for_a_socket_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Sockets have short paths; the error says which setting to change."""
     long = tmp_path / ("long" * 30)
     long.mkdir()
@@ -131,7 +135,7 @@ def test_a_directory_too_long_for_a_socket_is_explained(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
-def test_the_server_ends_with_its_owner(number):
+def test_the_server_ends_with_its_owner(number: signal.Signals) -> None:
     """However the owner dies, server, watcher and directory are gone within seconds."""
     program = (
         "import time, redis; from producer.embedded.services import EmbeddedServer\n"
@@ -147,6 +151,7 @@ def test_the_server_ends_with_its_owner(number):
         text=True,
         cwd=str(ROOT),
     ) as owner:
+        assert owner.stdout is not None
         url, pid = owner.stdout.readline().split()
         directory = Path(url.removeprefix("unix://")).parent
         watcher = psutil.Process(int(pid)).ppid()
@@ -156,7 +161,7 @@ def test_the_server_ends_with_its_owner(number):
     wait_for(lambda: not psutil.pid_exists(int(pid)) and not psutil.pid_exists(watcher))
 
 
-def test_a_program_that_ignores_the_request_is_killed(fake_worker):
+def test_a_program_that_ignores_the_request_is_killed(fake_worker: Callable[[str], None]) -> None:
     """A worker deaf to SIGTERM dies with its owner all the same, after the grace."""
     fake_worker(
         "import os, signal, time\n"
@@ -171,7 +176,7 @@ def test_a_program_that_ignores_the_request_is_killed(fake_worker):
     assert not psutil.pid_exists(pid)
 
 
-def test_the_worker_is_awaited_with_its_settings(fake_worker):
+def test_the_worker_is_awaited_with_its_settings(fake_worker: Callable[[str], None]) -> None:
     """The worker gets queue and model by its environment, and is entered once it says it is ready."""
     fake_worker(
         "import os, sys, time\n"
@@ -184,7 +189,9 @@ def test_the_worker_is_awaited_with_its_settings(fake_worker):
         worker.check()
 
 
-def test_the_worker_takes_no_port(fake_worker, monkeypatch):
+def test_the_worker_takes_no_port(
+    fake_worker: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The port in the environment is that of a worker beside it; our name, left empty, closes NIM's too."""
     monkeypatch.setenv("EMBEDMILL_METRICS_PORT", "8000")
     fake_worker(
@@ -197,7 +204,7 @@ def test_the_worker_takes_no_port(fake_worker, monkeypatch):
         assert worker.last_lines() == "''\nworker_ready"
 
 
-def test_a_worker_that_cannot_start_shows_its_last_lines(fake_worker):
+def test_a_worker_that_cannot_start_shows_its_last_lines(fake_worker: Callable[[str], None]) -> None:
     """Its end before readiness is WorkerError with status and last words."""
     fake_worker("import sys; sys.exit('no profile runs here')")
     with (
@@ -207,7 +214,7 @@ def test_a_worker_that_cannot_start_shows_its_last_lines(fake_worker):
         pass
 
 
-def test_a_worker_that_takes_too_long_is_ended(fake_worker):
+def test_a_worker_that_takes_too_long_is_ended(fake_worker: Callable[[str], None]) -> None:
     """Readiness is awaited for a bounded time."""
     fake_worker("import time; print('loading', flush=True); time.sleep(60)")
     with (
@@ -217,7 +224,7 @@ def test_a_worker_that_takes_too_long_is_ended(fake_worker):
         pass
 
 
-def test_a_worker_that_died_later_is_noticed(fake_worker):
+def test_a_worker_that_died_later_is_noticed(fake_worker: Callable[[str], None]) -> None:
     """`check` raises with the worker's status once it is gone."""
     fake_worker("import sys, os; print('worker_ready', flush=True); os._exit(7)")
     with (

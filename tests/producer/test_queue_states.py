@@ -86,8 +86,13 @@ class Queue(RuleBasedStateMachine):
         return self.runner.run(taken())
 
     def now_ms(self) -> int:
-        seconds, micros = self.blocking.time()
-        return seconds * 1000 + micros // 1000
+        time: Any = self.blocking.time()
+        seconds, micros = time
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    def number_at(self, key: str, field: str) -> int:
+        value: Any = self.blocking.hget(key, field)
+        return int(value)
 
     def next_ms(self) -> int:
         """A millisecond of its own: the outcome must not depend on which steps share one."""
@@ -132,7 +137,7 @@ class Queue(RuleBasedStateMachine):
             job.score = self.score_of(name, job.head_start_ms, before_ms)
 
     def score_of(self, name: str, head_start_ms: int, before_ms: int) -> int:
-        score = int(self.blocking.hget(KEYS.job(name), "score"))
+        score = self.number_at(KEYS.job(name), "score")
         assert before_ms <= score + head_start_ms <= self.now_ms()
         return score
 
@@ -157,7 +162,7 @@ class Queue(RuleBasedStateMachine):
     def read_scores(self) -> None:
         """Scores that the server's clock decided, which has moved on since we read it."""
         for name, job in self.model.jobs.items():
-            score = int(self.blocking.hget(KEYS.job(name), "score"))
+            score = self.number_at(KEYS.job(name), "score")
             assert 0 <= score - job.score < 5_000
             job.move(score)
 
@@ -194,7 +199,7 @@ class Queue(RuleBasedStateMachine):
         assert self.do(worker.finish(claim, JobResult(result, letter)))
         if name not in self.model.jobs:
             job.suspect = True
-            died_ms = int(self.blocking.hget(KEYS.dead_letter(name), "died"))
+            died_ms = self.number_at(KEYS.dead_letter(name), "died")
             self.model.keep(name, DeadLetterModel(job, died_ms, failure.code, 7))
 
     @precondition(lambda self: self.model.owners())
@@ -212,7 +217,7 @@ class Queue(RuleBasedStateMachine):
         claim, worker = self.owned(place)
         failure = self.new_failure()
         assert self.do(worker.bury(claim, failure, tries=claim.tries))
-        died_ms = int(self.blocking.hget(KEYS.dead_letter(claim.job), "died"))
+        died_ms = self.number_at(KEYS.dead_letter(claim.job), "died")
         letter = DeadLetterModel(self.model.jobs[claim.job], died_ms, failure.code, claim.tries)
         self.model.bury(claim.job, encode_failure(failure), letter)
 
@@ -257,8 +262,10 @@ class Queue(RuleBasedStateMachine):
     def time_runs_out(self, place: int) -> None:
         """A job's lease or pause expires."""
         name = _one(self.model.running(), place)
+        assert name is not None
         job = self.model.jobs[name]
-        assert job.due or self.blocking.zscore(KEYS.leases, name) > self.now_ms()
+        ends_ms: Any = self.blocking.zscore(KEYS.leases, name)
+        assert job.due or ends_ms > self.now_ms()
         self.blocking.zadd(KEYS.leases, {name: PAST_MS}, xx=True)
         job.due = True
 
@@ -279,6 +286,7 @@ class Queue(RuleBasedStateMachine):
     def cancel(self, place: int) -> None:
         """In any state of the job, and only once."""
         name = _one(sorted(self.model.jobs), place)
+        assert name is not None
         self.model.end(name, CANCELLED, "cancelled")
         assert self.do(self.cancellation.cancel(name))
         assert not self.do(self.cancellation.cancel(name))
@@ -288,6 +296,7 @@ class Queue(RuleBasedStateMachine):
     def read(self, place: int) -> None:
         """The result can be read until it is consumed."""
         name = _one(sorted(self.model.results), place)
+        assert name is not None
         expected = decode_result(self.model.results.pop(name))
         assert isinstance(expected, Failure)
         for consume in (False, True):
@@ -303,6 +312,7 @@ class Queue(RuleBasedStateMachine):
     def requeue(self, place: int) -> None:
         """A dead letter becomes a job again, with its old head start; and only once."""
         name = _one(sorted(self.model.dead_letters), place)
+        assert name is not None
         before_ms = self.next_ms()
         assert self.do(self.dead_letters.requeue(name))
         job = self.model.dead_letters[name].job
@@ -315,6 +325,7 @@ class Queue(RuleBasedStateMachine):
     def drop(self, place: int) -> None:
         """A dead letter is deleted; and only once."""
         name = _one(sorted(self.model.dead_letters), place)
+        assert name is not None
         del self.model.dead_letters[name]
         assert self.do(self.dead_letters.drop(name))
         assert not self.do(self.dead_letters.drop(name))
@@ -322,7 +333,8 @@ class Queue(RuleBasedStateMachine):
     @invariant()
     def the_server_holds_what_the_model_holds(self) -> None:
         """Key by key; a key expires unless it belongs to a job on the queue."""
-        found = {key.decode(): (value, ttl_ms) for key, value, ttl_ms in self.blocking.eval(EVERYTHING, 0)}
+        everything: Any = self.blocking.eval(EVERYTHING, 0)
+        found = {key.decode(): (value, ttl_ms) for key, value, ttl_ms in everything}
         found.pop(KEYS.workers, None)
         signs = {KEYS.worker(name) for name in WORKERS}
         assert all(found.pop(key)[1] > 0 for key in signs & set(found))
@@ -378,7 +390,7 @@ def _one(candidates: Sequence[_T], place: int) -> _T | None:
 
 def run(server: EmbeddedServer, *, max_examples: int) -> None:
     run_state_machine_as_test(
-        lambda: Queue(server.url),
+        lambda: Queue(server.url),  # type: ignore[arg-type]  # any factory is taken
         settings=settings(
             max_examples=max_examples,
             stateful_step_count=100,

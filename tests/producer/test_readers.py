@@ -5,6 +5,9 @@ import gzip
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -14,7 +17,7 @@ from pyarrow import parquet
 
 from producer.errors import FileError
 from producer.files import InputFormat, open_reader
-from producer.files.rows import in_batches
+from producer.files.rows import Id, in_batches
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 ROWS = st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=30)
@@ -23,7 +26,9 @@ in_tmp_path = settings(
 )
 
 
-def rows_of(path, kind=None, *, max_texts=7, **columns):
+def rows_of(
+    path: Path, kind: InputFormat | None = None, *, max_texts: int = 7, **columns: str
+) -> list[tuple[Id, object]]:
     with open_reader(str(path), kind, **columns) as reader:
         batches = list(reader.batches(max_texts=max_texts, max_bytes=10_000))
     assert [batch.first for batch in batches] == [
@@ -32,16 +37,16 @@ def rows_of(path, kind=None, *, max_texts=7, **columns):
     return [pair for batch in batches for pair in zip(batch.ids, batch.texts, strict=True)]
 
 
-def write_csv(path, rows):
+def write_csv(path: Path, rows: list[tuple[str, str]]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file, quoting=csv.QUOTE_ALL).writerows([("id", "text"), *rows])
 
 
-def write_jsonl(path, rows):
+def write_jsonl(path: Path, rows: list[tuple[str, str]]) -> None:
     path.write_text("".join(json.dumps({"id": one, "text": text}) + "\n" for one, text in rows))
 
 
-def write_arrow(path, rows, new_file):
+def write_arrow(path: Path, rows: list[tuple[str, str]], new_file: Callable[..., Any]) -> pa.Table:
     table = pa.table({"id": [row[0] for row in rows], "text": [row[1] for row in rows]})
     with pa.OSFile(str(path), "wb") as sink, new_file(sink, table.schema) as writer:
         writer.write_table(table, max_chunksize=11)
@@ -50,7 +55,7 @@ def write_arrow(path, rows, new_file):
 
 @in_tmp_path
 @given(rows=ROWS)
-def test_all_formats_agree(tmp_path, rows):
+def test_all_formats_agree(tmp_path: Path, rows: list[tuple[str, str]]) -> None:
     """The same ids and texts come out of JSONL, CSV, Parquet and both kinds of Arrow IPC, in order."""
     write_jsonl(tmp_path / "in.jsonl", rows)
     write_csv(tmp_path / "in.csv", rows)
@@ -65,7 +70,7 @@ def test_all_formats_agree(tmp_path, rows):
 @given(
     texts=st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n\r")), min_size=1)
 )
-def test_lines_are_texts(tmp_path, texts):
+def test_lines_are_texts(tmp_path: Path, texts: list[str]) -> None:
     """Each line is a text, whatever its characters; only a line feed ends it."""
     path = tmp_path / "in.txt"
     path.write_text("".join(f"{text}\n" for text in texts), encoding="utf-8", newline="")
@@ -80,18 +85,20 @@ def test_lines_are_texts(tmp_path, texts):
     max_texts=st.integers(1, 9),
     max_bytes=st.integers(1, 40),
 )
-def test_batches_keep_both_bounds(texts, max_texts, max_bytes):
+def test_batches_keep_both_bounds(texts: list[str | None], max_texts: int, max_bytes: int) -> None:
     """No batch exceeds either bound unless one text alone does, and nothing is lost or reordered."""
     batches = list(in_batches(enumerate(texts), max_texts=max_texts, max_bytes=max_bytes))
     assert [text for batch in batches for text in batch.texts] == texts
     for batch in batches:
-        size = sum(len(text.encode("utf-8", "surrogatepass")) for text in batch.texts if text is not None)
+        size = sum(
+            len(text.encode("utf-8", "surrogatepass")) for text in batch.texts if isinstance(text, str)
+        )
         assert 0 < len(batch.texts) <= max_texts
         assert size <= max_bytes or len(batch.texts) == 1
 
 
 @pytest.mark.parametrize("name", ["in.txt", "in.jsonl", "in.csv"])
-def test_gzip_and_byte_order_mark(tmp_path, name):
+def test_gzip_and_byte_order_mark(tmp_path: Path, name: str) -> None:
     """A gzipped file with a UTF-8 byte order mark reads like the plain one."""
     body = {
         "in.txt": "ä\r\nb\n",
@@ -104,7 +111,7 @@ def test_gzip_and_byte_order_mark(tmp_path, name):
     assert rows_of(plain) == rows_of(packed) == [(0, "ä"), (1, "b")]
 
 
-def test_ids_keep_integers_of_arrow(tmp_path):
+def test_ids_keep_integers_of_arrow(tmp_path: Path) -> None:
     """Integer ids of a typed file stay integers; those of JSONL become text, empty ones stay empty."""
     parquet.write_table(pa.table({"_id": [7, None], "text": ["a", "b"]}), tmp_path / "in.parquet")
     (tmp_path / "in.jsonl").write_text('{"_id": 7, "text": "a"}\n{"text": "b"}\n')
@@ -114,14 +121,14 @@ def test_ids_keep_integers_of_arrow(tmp_path):
         assert (typed.id_type, json_.id_type) == ("int64", "string")
 
 
-def test_columns_can_be_chosen(tmp_path):
+def test_columns_can_be_chosen(tmp_path: Path) -> None:
     """--text-column and --id-column name any column; the default id is not taken then."""
     write_csv(tmp_path / "in.csv", [("1", "a")])
     assert rows_of(tmp_path / "in.csv", text_column="id", id_column="text") == [("a", "1")]
     assert rows_of(tmp_path / "in.csv", text_column="id") == [(0, "1")]
 
 
-def test_damaged_texts_are_rows(tmp_path):
+def test_damaged_texts_are_rows(tmp_path: Path) -> None:
     """A text that is null, no string, missing or no UTF-8 is a row like others, for the client to refuse."""
     (tmp_path / "in.jsonl").write_bytes(b'{"text": null}\n{"text": 3}\n{"x": 1}\n{"text": "\xff"}\n')
     (tmp_path / "in.csv").write_bytes(b"id,text\n1\n2,b\n")
@@ -132,7 +139,7 @@ def test_damaged_texts_are_rows(tmp_path):
     assert rows_of(tmp_path / "in.parquet") == [(0, "\udcff"), (1, "ok")]
 
 
-def test_a_dictionary_column_is_text(tmp_path):
+def test_a_dictionary_column_is_text(tmp_path: Path) -> None:
     """Dictionary-encoded and large strings are texts too."""
     table = pa.table(
         {
@@ -164,7 +171,7 @@ def test_a_dictionary_column_is_text(tmp_path):
         ("in.xlsx", b"", "unknown file extension"),
     ],
 )
-def test_a_bad_file_is_an_error_that_names_it(tmp_path, name, body, says):
+def test_a_bad_file_is_an_error_that_names_it(tmp_path: Path, name: str, body: bytes, says: str) -> None:
     """What cannot be read is FileError with the file's name and the reason."""
     path = tmp_path / name
     path.write_bytes(body)
@@ -173,7 +180,7 @@ def test_a_bad_file_is_an_error_that_names_it(tmp_path, name, body, says):
     assert str(path) in str(caught.value)
 
 
-def test_a_half_written_parquet_file_is_an_error(tmp_path):
+def test_a_half_written_parquet_file_is_an_error(tmp_path: Path) -> None:
     """A Parquet file cut anywhere is refused, with nothing read from it."""
     path = tmp_path / "in.parquet"
     parquet.write_table(pa.table({"text": ["some text"] * 1000}), path)
@@ -182,14 +189,14 @@ def test_a_half_written_parquet_file_is_an_error(tmp_path):
         open_reader(str(path))
 
 
-def test_a_column_of_numbers_is_refused(tmp_path):
+def test_a_column_of_numbers_is_refused(tmp_path: Path) -> None:
     """A typed column that holds no text is named with its type before anything is sent."""
     parquet.write_table(pa.table({"text": [1, 2]}), tmp_path / "in.parquet")
     with pytest.raises(FileError, match="holds int64, not text"):
         open_reader(str(tmp_path / "in.parquet"))
 
 
-def test_missing_files_and_directories_are_errors(tmp_path):
+def test_missing_files_and_directories_are_errors(tmp_path: Path) -> None:
     """A path that is absent or a directory is FileError in every format."""
     for name in ("absent.jsonl", "absent.parquet", "absent.arrow"):
         with pytest.raises(FileError, match=name):
@@ -198,7 +205,7 @@ def test_missing_files_and_directories_are_errors(tmp_path):
         open_reader(str(tmp_path), InputFormat.LINES)
 
 
-def test_the_size_is_known_or_estimated(tmp_path):
+def test_the_size_is_known_or_estimated(tmp_path: Path) -> None:
     """Parquet says its number of rows; that of a text file is estimated by its bytes, exact at the end."""
     parquet.write_table(pa.table({"text": ["a"] * 5000}), tmp_path / "in.parquet")
     (tmp_path / "in.txt").write_text("some words\n" * 50_000)
@@ -212,7 +219,7 @@ def test_the_size_is_known_or_estimated(tmp_path):
         assert reader.estimated_rows() == 50_000
 
 
-def test_standard_input_holds_lines_or_what_it_is_said_to(tmp_path):
+def test_standard_input_holds_lines_or_what_it_is_said_to(tmp_path: Path) -> None:
     """ "-" is standard input: lines by default, JSONL and CSV on request, never Parquet."""
     program = (
         "import sys; from producer.files import *\n"
@@ -229,7 +236,7 @@ def test_standard_input_holds_lines_or_what_it_is_said_to(tmp_path):
         open_reader("-", InputFormat.PARQUET)
 
 
-def test_text_formats_need_no_pyarrow(tmp_path):
+def test_text_formats_need_no_pyarrow(tmp_path: Path) -> None:
     """Without pyarrow JSONL is read, and Parquet is refused naming the extra that brings it."""
     write_jsonl(tmp_path / "in.jsonl", [("1", "a")])
     program = (

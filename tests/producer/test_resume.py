@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 from redis.asyncio import Redis
 from support.paths import ROOT
+from support.redis_hashes import hget
 from support.serving import MODEL, worker
 
 from producer import Client
@@ -54,8 +56,9 @@ def write(output: Output, sizes: list[int], first: int = 0) -> None:
         row += size
 
 
-def opened(path: Path, **more: object) -> Output:
-    return Output(path, **{"id_type": "string", "options": EmbedOptions(), "identity": IDENTITY, **more})
+def opened(path: Path, **more: Any) -> Output:
+    standard: dict[str, Any] = {"id_type": "string", "options": EmbedOptions(), "identity": IDENTITY}
+    return Output(path, **{**standard, **more})
 
 
 def interrupted(path: Path, sizes: list[int], **more: object) -> Output:
@@ -261,7 +264,7 @@ async def test_a_second_start_does_the_rest(redis: Redis, server: EmbeddedServer
     with start(server.url, tmp_path) as run:
         async with worker(server.url, backend={"delay_s": 0.02}):
             for _ in range(1000):
-                if int(await redis.hget(KEYS.totals, "done") or 0) > 20:
+                if int(await hget(redis, KEYS.totals, "done") or 0) > 20:
                     break
                 await asyncio.sleep(0.01)
         await until_waiting(redis, 4)
@@ -269,7 +272,7 @@ async def test_a_second_start_does_the_rest(redis: Redis, server: EmbeddedServer
         assert run.wait(20) == 130
         assert run.stderr is not None
         *_, kept, _ = run.stderr.read().splitlines()
-    done = int(await redis.hget(KEYS.totals, "done") or 0)
+    done = int(await hget(redis, KEYS.totals, "done") or 0)
     assert kept == f"{2 * done} rows are kept beside out.npy; run the same command to resume"
     async with worker(server.url):
         with start(server.url, tmp_path) as run:

@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.network import Proxy
@@ -155,7 +156,7 @@ async def test_an_authority_that_is_badly_made_is_told_as_that(
     """Python 3.13 wants it to say what its key is for; to name it with ssl_ca_certs would not help."""
     make = ssl.create_default_context
 
-    def strict(*arguments: object, **options: object) -> ssl.SSLContext:
+    def strict(*arguments: Any, **options: Any) -> ssl.SSLContext:
         context = make(*arguments, **options)
         context.verify_flags |= ssl.VERIFY_X509_STRICT
         return context

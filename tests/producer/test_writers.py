@@ -1,8 +1,10 @@
 """Vectors come back from every output format as they went in; a file appears whole or not at all."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -14,10 +16,11 @@ from pyarrow import parquet
 from producer.contract import EmbeddingType, EmbedOptions, Provenance, Reply, TextFailure
 from producer.errors import FileError, WorkerError
 from producer.files import Output, RowBatch
+from producer.files.rows import Id
 from producer.files.short_floats import short_floats
 
 SOURCE = Provenance(model="m", revision="r1", profile_id="p", profile_name="cpu", precision="fp32")
-DTYPES = {
+DTYPES: dict[EmbeddingType, type[np.number[Any]]] = {
     EmbeddingType.FLOAT32: np.float32,
     EmbeddingType.FLOAT16: np.float16,
     EmbeddingType.INT8: np.int8,
@@ -30,7 +33,16 @@ in_tmp_path = settings(
 )
 
 
-def reply(num_texts, *, dtype=np.float32, dim=4, failed=(), seed=0, source=SOURCE, scale=None):
+def reply(
+    num_texts: int,
+    *,
+    dtype: type[np.number[Any]] = np.float32,
+    dim: int = 4,
+    failed: Sequence[int] = (),
+    seed: int = 0,
+    source: Provenance = SOURCE,
+    scale: float | None = None,
+) -> Reply:
     vectors = np.random.default_rng(seed).integers(-100, 100, (num_texts, dim)).astype(dtype)
     vectors[list(failed)] = np.nan if np.issubdtype(dtype, np.floating) else 0
     counts = np.arange(1, num_texts + 1, dtype=np.int32)
@@ -45,7 +57,7 @@ def reply(num_texts, *, dtype=np.float32, dim=4, failed=(), seed=0, source=SOURC
     )
 
 
-def read_back(path):
+def read_back(path: Path) -> tuple[list[str | int], list[Any]]:
     """(ids, vectors with None for failed texts where the format can say so) of any output."""
     if path.suffix == ".parquet":
         table = parquet.read_table(path)
@@ -64,11 +76,13 @@ def read_back(path):
     suffix=st.sampled_from([".parquet", ".jsonl", ".npy"]),
     data=st.data(),
 )
-def test_rows_come_back_in_order(tmp_path, sizes, kind, suffix, data):
+def test_rows_come_back_in_order(
+    tmp_path: Path, sizes: list[int], kind: EmbeddingType, suffix: str, data: st.DataObject
+) -> None:
     """Ids, vectors and failed rows of any number of batches are read back in order, in every element type."""
     out = tmp_path / f"out{suffix}"
-    ids = data.draw(st.lists(st.text(max_size=4), min_size=sum(sizes), max_size=sum(sizes)))
-    ids = [item.encode("utf-8", "replace").decode() for item in ids]
+    drawn = data.draw(st.lists(st.text(max_size=4), min_size=sum(sizes), max_size=sum(sizes)))
+    ids: list[Id] = [item.encode("utf-8", "replace").decode() for item in drawn]
     expected, first = [], 0
     with Output(out, id_type="string", options=EmbedOptions(embedding_type=kind)) as output:
         for number, size in enumerate(sizes):
@@ -88,7 +102,7 @@ def test_rows_come_back_in_order(tmp_path, sizes, kind, suffix, data):
             assert vector is None
 
 
-def test_parquet_says_what_it_holds(tmp_path):
+def test_parquet_says_what_it_holds(tmp_path: Path) -> None:
     """The schema is typed, and the footer names model, revision, profiles, precision, scale and options."""
     out = tmp_path / "out.parquet"
     other = Provenance(model="m", revision="r1", profile_id="q", profile_name="gpu", precision="fp16")
@@ -114,9 +128,11 @@ def test_parquet_says_what_it_holds(tmp_path):
 @pytest.mark.parametrize(("dtype", "most_chars"), [(np.float32, 15), (np.float16, 11)])
 @settings(max_examples=200, deadline=None)
 @given(data=st.data())
-def test_floats_are_written_short_and_read_back_to_the_bit(dtype, most_chars, data):
+def test_floats_are_written_short_and_read_back_to_the_bit(
+    dtype: type[np.floating[Any]], most_chars: int, data: st.DataObject
+) -> None:
     """Every finite value, in the digits that numpy prints it with or, at a power of two, one more."""
-    width = np.dtype(dtype).itemsize * 8
+    width: Literal[16, 32] = 16 if dtype is np.float16 else 32
     values = np.array(data.draw(st.lists(st.floats(width=width, allow_nan=False), min_size=1)), dtype=dtype)
     written = short_floats(values)
     np.testing.assert_array_equal(written.astype(dtype).view(f"i{width // 8}"), values.view(f"i{width // 8}"))
@@ -125,7 +141,7 @@ def test_floats_are_written_short_and_read_back_to_the_bit(dtype, most_chars, da
         assert len(repr(short)) <= min(len(str(value)) + 1, most_chars)
 
 
-def test_vectors_of_length_one_are_written_as_short_as_can_be(tmp_path):
+def test_vectors_of_length_one_are_written_as_short_as_can_be(tmp_path: Path) -> None:
     """As numpy prints each element, whose digits are the fewest; half of what a float64 takes."""
     vectors = np.random.default_rng(0).standard_normal((20, 384))
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
@@ -138,7 +154,7 @@ def test_vectors_of_length_one_are_written_as_short_as_can_be(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".npy"])
-def test_formats_without_a_footer_have_a_file_beside_them(tmp_path, suffix):
+def test_formats_without_a_footer_have_a_file_beside_them(tmp_path: Path, suffix: str) -> None:
     """OUT.meta.json says what the Parquet footer says."""
     out = tmp_path / f"out{suffix}"
     with Output(out, id_type="int64", options=EmbedOptions()) as output:
@@ -146,7 +162,7 @@ def test_formats_without_a_footer_have_a_file_beside_them(tmp_path, suffix):
     assert json.loads(Path(f"{out}.meta.json").read_text())["revision"] == "r1"
 
 
-def test_failed_texts_are_listed_beside(tmp_path):
+def test_failed_texts_are_listed_beside(tmp_path: Path) -> None:
     """The errors file names id, row in the input, code and message; a run without failures removes it."""
     out = tmp_path / "out.parquet"
     with Output(out, id_type="string", options=EmbedOptions()) as output:
@@ -163,12 +179,12 @@ def test_failed_texts_are_listed_beside(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ".npy"])
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, WorkerError])
-def test_an_interrupted_run_leaves_nothing(tmp_path, suffix, stop):
+def test_an_interrupted_run_leaves_nothing(tmp_path: Path, suffix: str, stop: type[BaseException]) -> None:
     """Whatever ends a run early, no file of it stays, and those of an earlier run are untouched."""
     out = tmp_path / f"out{suffix}"
     out.write_text("of an earlier run")
 
-    def interrupted():
+    def interrupted() -> None:
         with Output(out, id_type="string", options=EmbedOptions()) as output:
             output.write(RowBatch(0, ["a", "b"], []), reply(2, failed=[0]))
             raise stop("now")
@@ -179,13 +195,13 @@ def test_an_interrupted_run_leaves_nothing(tmp_path, suffix, stop):
     assert out.read_text() == "of an earlier run"
 
 
-def write_40_000_rows(out):
+def write_40_000_rows(out: Path) -> None:
     with Output(out, id_type="int64", options=EmbedOptions()) as output:
         for first in range(0, 40_000, 1000):
             output.write(RowBatch(first, list(range(first, first + 1000)), []), reply(1000))
 
 
-def test_row_groups_are_bounded(tmp_path):
+def test_row_groups_are_bounded(tmp_path: Path) -> None:
     """Small replies share a row group, and no group grows with the file."""
     write_40_000_rows(tmp_path / "out.parquet")
     metadata = parquet.read_metadata(tmp_path / "out.parquet")
@@ -194,7 +210,7 @@ def test_row_groups_are_bounded(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".parquet", ".jsonl", ".npy"])
-def test_a_full_disk_is_an_error_with_a_way_out(tmp_path, suffix):
+def test_a_full_disk_is_an_error_with_a_way_out(tmp_path: Path, suffix: str) -> None:
     """No space left is FileError naming the file; nothing of the run stays."""
     out = tmp_path / f"out{suffix}"
     (tmp_path / f"{out.name}.part").symlink_to("/dev/full")
@@ -203,7 +219,7 @@ def test_a_full_disk_is_an_error_with_a_way_out(tmp_path, suffix):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_two_runs_do_not_share_an_output(tmp_path):
+def test_two_runs_do_not_share_an_output(tmp_path: Path) -> None:
     """While one run writes, a second is refused and the first is not disturbed; leftovers are replaced."""
     out = tmp_path / "out.npy"
     (tmp_path / "out.npy.part").write_bytes(b"left by a killed run" * 100)
@@ -215,7 +231,7 @@ def test_two_runs_do_not_share_an_output(tmp_path):
     assert out.stat().st_size == 128 + 16
 
 
-def test_an_output_that_cannot_open_all_its_files_leaves_none(tmp_path):
+def test_an_output_that_cannot_open_all_its_files_leaves_none(tmp_path: Path) -> None:
     """The vectors' part goes again if the one of the ids cannot be written."""
     (tmp_path / "out.npy.ids.jsonl.part").mkdir()
     with pytest.raises(FileError, match="cannot be written"):
@@ -223,7 +239,7 @@ def test_an_output_that_cannot_open_all_its_files_leaves_none(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["out.npy.ids.jsonl.part"]
 
 
-def test_places_that_cannot_be_written_are_errors(tmp_path):
+def test_places_that_cannot_be_written_are_errors(tmp_path: Path) -> None:
     """A missing directory, a directory in the way or an unknown extension is refused at once."""
     for path, says in (
         (tmp_path / "absent" / "out.parquet", "create the directory"),
@@ -236,7 +252,7 @@ def test_places_that_cannot_be_written_are_errors(tmp_path):
         Output(tmp_path / "out.npy", id_type="int64", options=EmbedOptions())
 
 
-def test_an_input_without_rows_is_an_error(tmp_path):
+def test_an_input_without_rows_is_an_error(tmp_path: Path) -> None:
     """No row means no vector and no width: nothing is published."""
     with (
         pytest.raises(FileError, match="no rows"),
@@ -259,10 +275,10 @@ def test_an_input_without_rows_is_an_error(tmp_path):
     ],
     ids=["width", "type", "scale", "revision"],
 )
-def test_vectors_that_do_not_belong_together_are_refused(tmp_path, other):
+def test_vectors_that_do_not_belong_together_are_refused(tmp_path: Path, other: Reply) -> None:
     """Replies of another revision, width, element type or scale end the run instead of mixing."""
 
-    def mix():
+    def mix() -> None:
         with Output(tmp_path / "out.parquet", id_type="int64", options=EmbedOptions()) as output:
             output.write(RowBatch(0, [0], []), reply(1))
             output.write(RowBatch(1, [1], []), other)

@@ -41,7 +41,7 @@ def test_the_corpus_can_be_made_again(tmp_path: Path) -> None:
     """From WordNet's files the script takes concrete nouns, their names and definitions."""
     (tmp_path / "index.noun").write_text(LICENCE + INDEX)
     (tmp_path / "data.noun").write_text(LICENCE + DATA)
-    command = [sys.executable, EXAMPLES / "glossary.py", tmp_path]
+    command = [sys.executable, str(EXAMPLES / "glossary.py"), str(tmp_path)]
     made = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     text = "airplane, aeroplane, plane: an aircraft with a fixed wing"
     assert json.loads(made) == {"id": "airplane.n.1", "text": text}
@@ -52,7 +52,7 @@ def test_the_corpus_can_be_made_again(tmp_path: Path) -> None:
 def test_the_demo_finds_words_by_their_meaning(tmp_path: Path) -> None:
     """Corpus and question go through server, queue and worker; bees make honey, the second time too."""
     for seen in ("texts/s", "demo/vectors.parquet"):
-        command = [sys.executable, EXAMPLES / "dictionary.py", "what bees make"]
+        command = [sys.executable, str(EXAMPLES / "dictionary.py"), "what bees make"]
         asked = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
         answers = asked.stdout.partition("what bees make\n")[2]
         assert "honey: a sweet yellow liquid" in answers.splitlines()[0]

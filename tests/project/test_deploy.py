@@ -45,7 +45,7 @@ def load(*names: str) -> dict[str, Any]:
     for name in names:
         text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", (ROOT / name).read_text())
         merged = laid_over(merged, yaml.load(text, ComposeLoader))
-    return merged
+    return dict(merged)
 
 
 def laid_over(below: Any, above: Any) -> Any:
@@ -239,7 +239,10 @@ def valkey(program: str, tmp_path: Path) -> Iterator[redis.Redis]:
 def test_valkey_keeps_jobs_and_never_drops_one(valkey: redis.Redis) -> None:
     """A real server takes the options: append-only file synced every second, no eviction, no snapshots."""
     names = ("appendonly", "appendfsync", "maxmemory", "maxmemory-policy", "save")
-    options = {name: valkey.config_get(name)[name] for name in names}
+    options: dict[str, str] = {}
+    for name in names:
+        reply: Any = valkey.config_get(name)
+        options[name] = reply[name]
     assert options == {
         "appendonly": "yes",
         "appendfsync": "everysec",

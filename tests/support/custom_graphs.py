@@ -20,8 +20,9 @@ _INTS = {"int32": TensorProto.INT32, "int64": TensorProto.INT64}
 
 def states_of(ids: npt.NDArray[np.int32]) -> npt.NDArray[np.float32]:
     """What the graph gives for one text, (S, WIDTH): each token's row, and the mean of all."""
-    rows = TABLE[ids]
-    return rows + rows.mean(axis=0)
+    rows: npt.NDArray[np.float32] = TABLE[ids]
+    mean: npt.NDArray[np.float32] = rows.mean(axis=0)
+    return rows + mean
 
 
 def write_model(directory: Path, **graph: Any) -> Path:

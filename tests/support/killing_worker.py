@@ -6,13 +6,14 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import cast
 
 from producer.contract import Truncate
 from support.serving import booted
 from worker.serving.app import serve
 from worker.settings import Settings, read_settings
 from worker.telemetry.channel import ChildEnd
+from worker.tokenization.tokenizer import Encoded, Tokenizer
 
 KILLS_DEVICE = "zebra"  # one token of the fake model
 KILLS_TOKENIZER = "quagga"
@@ -21,26 +22,26 @@ KILLS_TOKENIZER = "quagga"
 class Mortal:
     """A tokenizer that dies of some texts, as native code can."""
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         self.max_tokens = tokenizer.max_tokens
 
-    def encode(self, texts: Sequence[str], truncate: Truncate) -> Any:
+    def encode(self, texts: Sequence[str], truncate: Truncate) -> Encoded:
         if any(KILLS_TOKENIZER in text for text in texts):
             os.kill(os.getpid(), signal.SIGKILL)
         return self._tokenizer.encode(texts, truncate)
 
 
-def token_of(tokenizer: Any, word: str) -> int:
+def token_of(tokenizer: Tokenizer, word: str) -> int:
     """The id of a word that is one token."""
     _, token, _ = tokenizer.encode([word], Truncate.END).tokens.ids.tolist()
-    return token
+    return int(token)
 
 
 async def run(settings: Settings, owner: str, channel: ChildEnd) -> None:
     found = booted(settings)
     deadly = [token_of(found.tokenizer, KILLS_DEVICE)]
-    found = replace(booted(settings, deadly=deadly), tokenizer=Mortal(found.tokenizer))
+    found = replace(booted(settings, deadly=deadly), tokenizer=cast("Tokenizer", Mortal(found.tokenizer)))
     await serve(settings, found, owner=owner, on_ready=channel.announce_ready)
 
 

@@ -74,7 +74,13 @@ class Proxy:
         finally:
             self._tasks.discard(task)
 
-    async def _carry(self, reader, writer, there, back) -> None:
+    async def _carry(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        there: asyncio.StreamReader,
+        back: asyncio.StreamWriter,
+    ) -> None:
         self._writers |= {writer, back}
         try:
             async with asyncio.TaskGroup() as both:
@@ -87,7 +93,7 @@ class Proxy:
                 self._writers.discard(one)
                 one.transport.abort()
 
-    async def _pump(self, source, sink, *, delayed: bool) -> None:
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, delayed: bool) -> None:
         while data := await source.read(65536):
             if delayed and self.delay_s:
                 await asyncio.sleep(self.delay_s)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from worker.backends.onnx_cpu import open_session
+from worker.backends.onnx_session import open_session
 from worker.contract import FloatArray, Tokens
 from worker.graphs.flat.graph import build_graph
 from worker.graphs.flat.inputs import graph_inputs

@@ -98,9 +98,9 @@ class PlayedDriver:
         self.breaks_captures = False
         self._room_bytes = room_bytes
         self._blocks: dict[int, npt.NDArray[np.uint8]] = {}
-        self._queue: list[Callable[[], None]] = []
-        self._captured: list[Callable[[], None]] | None = None
-        self._graphs: list[list[Callable[[], None]]] = []
+        self._queue: list[Callable[[], object]] = []
+        self._captured: list[Callable[[], object]] | None = None
+        self._graphs: list[list[Callable[[], object]]] = []
         self._happened: set[int] = set()
         self._num_events = 0
 
@@ -124,16 +124,16 @@ class PlayedDriver:
         assert num_bytes <= len(block), "beyond what was allocated"
         return block[:num_bytes]
 
-    def send(self, step: Callable[[], None]) -> None:
+    def send(self, step: Callable[[], object]) -> None:
         (self._queue if self._captured is None else self._captured).append(step)
 
     def copy_in(self, target: int, source: npt.NDArray[np.uint8]) -> None:
         place = self.memory(target, source.nbytes)
-        self.send(lambda: ctypes.memmove(place.ctypes.data, source.ctypes.data, source.nbytes) and None)
+        self.send(lambda: ctypes.memmove(place.ctypes.data, source.ctypes.data, source.nbytes))
 
     def copy_out(self, target: npt.NDArray[np.uint8], source: int) -> None:
         place = self.memory(source, target.nbytes)
-        self.send(lambda: ctypes.memmove(target.ctypes.data, place.ctypes.data, target.nbytes) and None)
+        self.send(lambda: ctypes.memmove(target.ctypes.data, place.ctypes.data, target.nbytes))
 
     def event(self) -> int:
         self._num_events += 1

@@ -8,6 +8,7 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 from support.paths import ROOT
+from support.redis_hashes import hset
 from support.serving import MODEL, producer, worker
 
 from producer import Client
@@ -43,7 +44,7 @@ async def test_the_rights_are_enough(url: str, redis: Redis) -> None:
     """To embed, to fetch, to wait, to fail, to cancel, to be given up, to be requeued, and to look."""
     async with Client(url, model=MODEL) as client:
         given_up = (await client.submit(["given up"])).job
-        await redis.hset(KEYS.job(given_up), "tries", 3)
+        await hset(redis, KEYS.job(given_up), "tries", 3)
         cancelled = (await client.submit(["cancelled"])).job
         assert await client.cancel(cancelled)
         async with Client(url, model=MODEL, run="mine") as mine:

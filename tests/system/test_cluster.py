@@ -5,11 +5,13 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
 from redis.crc import key_slot
 from redis.exceptions import ResponseError
+from support.redis_hashes import hget
 from support.redis_server import RedisServer
 from support.serving import MODEL, producer, worker
 
@@ -29,7 +31,7 @@ class Cluster:
     """Three nodes, each with a third of the slots."""
 
     def __init__(self, program: str, directory: Path, on_exit: ExitStack) -> None:
-        options = {"cluster-enabled": "yes", "cluster-node-timeout": "2000"}
+        options: dict[str, Any] = {"cluster-enabled": "yes", "cluster-node-timeout": "2000"}
         nodes = [RedisServer(program, directory / f"node{n}", **options) for n in range(3)]
         self.nodes = [on_exit.enter_context(node) for node in nodes]
         for node, (first, last) in zip(self.nodes, RANGES, strict=True):
@@ -40,7 +42,7 @@ class Cluster:
             assert time.monotonic() < deadline, self.nodes[0].log.read_text()[-3000:]
             time.sleep(0.1)
 
-    def ask(self, node: RedisServer, *command: object) -> object:
+    def ask(self, node: RedisServer, *command: str | int | bytes) -> Any:
         with node.client() as redis:
             return redis.execute_command(*command)
 
@@ -56,13 +58,13 @@ class Cluster:
         me = self.ask(node, "CLUSTER", "MYID")
         for first, last, primary, *_ in self.ask(node, "CLUSTER", "SLOTS"):
             if first <= SLOT <= last:
-                return primary[2] == me
+                return bool(primary[2] == me)
         return False
 
     def _is_ready(self, node: RedisServer) -> bool:
         with node.client() as redis:
             state = redis.execute_command("CLUSTER INFO")
-        return state["cluster_state"] == "ok" and state["cluster_known_nodes"] == "3"
+        return bool(state["cluster_state"] == "ok" and state["cluster_known_nodes"] == "3")
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +83,7 @@ async def test_any_node_leads_to_the_queue(cluster: Cluster) -> None:
         while await client.num_workers() != 1:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     async with connect(url) as redis:
-        assert await redis.hget(KEYS.totals, "done") == b"50"
+        assert await hget(redis, KEYS.totals, "done") == b"50"
     with cluster.owner().client() as redis:
         assert redis.hget(KEYS.totals, "bytes") == "0"
         assert all(KEYS.root in key for key in redis.keys("*"))
@@ -121,7 +123,7 @@ async def test_the_queue_moves_while_jobs_flow(cluster: Cluster) -> None:
 def follows(cluster: Cluster, node: RedisServer) -> bool:
     """True if it is a replica that has what its primary has."""
     role = cluster.ask(node, "ROLE")
-    return role[0] == "slave" and role[3] == "connected"
+    return bool(role[0] == "slave" and role[3] == "connected")
 
 
 def is_known(cluster: Cluster, replica: RedisServer) -> bool:
@@ -136,7 +138,7 @@ def is_known(cluster: Cluster, replica: RedisServer) -> bool:
 async def test_a_shard_that_fails_over_is_found(cluster: Cluster, program: str, tmp_path: Path) -> None:
     """Its primary is killed; the nodes that were named send us to the replica that takes its place."""
     owner, url = cluster.owner(), cluster.others()[0].url
-    options = {"cluster-enabled": "yes", "cluster-node-timeout": "2000"}
+    options: dict[str, Any] = {"cluster-enabled": "yes", "cluster-node-timeout": "2000"}
     with RedisServer(program, tmp_path / "replica", **options) as replica:
         cluster.ask(replica, "CLUSTER", "MEET", "127.0.0.1", owner.port)
         shard = cluster.ask(owner, "CLUSTER", "MYID")

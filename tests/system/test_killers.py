@@ -6,16 +6,18 @@ import os
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from redis.asyncio import Redis
 from support.killing_worker import KILLS_DEVICE, KILLS_TOKENIZER, Mortal, token_of
 from support.paths import ROOT
+from support.redis_hashes import hget, hgetall, hset
 from support.serving import MODEL, booted, worker
 
 from producer import Client
@@ -46,6 +48,7 @@ from worker.serving.app import serve, served_model
 from worker.settings import Settings
 from worker.startup.boot import Booted
 from worker.supervisor.process import WorkerProcess
+from worker.tokenization.tokenizer import Encoded, Tokenizer
 from worker.vector_cache.cache import VectorCache
 
 pytestmark = pytest.mark.every_server
@@ -56,19 +59,19 @@ PROGRAM = ROOT / "tests" / "support" / "killing_worker.py"
 
 
 @pytest.fixture(scope="module")
-def fake():
+def fake() -> Iterator[Booted]:
     """The model that the workers serve."""
     found = booted(Settings(model=MODEL))
     yield found
     found.backend.close()
 
 
-def check(fake, texts: list[str], reply: Reply, *, killers: set[int] = frozenset()) -> None:
+def check(fake: Booted, texts: list[str], reply: Reply, *, killers: Collection[int] = ()) -> None:
     """Every text has its own vector, but for the killers."""
     assert {(one.index, one.code) for one in reply.failures} == {(at, "killed_worker") for at in killers}
     expected = fake_vectors(fake.tokenizer.encode(texts, Truncate.END).tokens, fake.model.dim)
     expected[sorted(killers)] = np.nan
-    np.testing.assert_allclose(reply.vectors, expected, atol=1e-6)
+    np.testing.assert_allclose(reply.vectors.astype(np.float32), expected, atol=1e-6)
 
 
 def texts_with(killers: set[int], count: int, word: str = KILLS_DEVICE) -> list[str]:
@@ -76,7 +79,7 @@ def texts_with(killers: set[int], count: int, word: str = KILLS_DEVICE) -> list[
 
 
 @asynccontextmanager
-async def mortals(url: str, fake, **settings: object) -> AsyncIterator[list[BaseException]]:
+async def mortals(url: str, fake: Booted, **settings: Any) -> AsyncIterator[list[BaseException]]:
     """A worker in this process whose device is dead after the word, and its successors; what they died of."""
     deaths: list[BaseException] = []
     chosen = Settings(model=MODEL, redis_url=url, lease_s=0.3, **settings)
@@ -127,7 +130,7 @@ def host(url: str, *, parent: bool = True, **settings: object) -> Iterator[list[
         thread.join()
 
 
-async def test_a_dead_device_is_a_death_too(redis: Redis, server: EmbeddedServer, fake) -> None:
+async def test_a_dead_device_is_a_death_too(redis: Redis, server: EmbeddedServer, fake: Booted) -> None:
     """The job is answered but for the text; a job that ran beside it is, too, and nobody is blamed for it."""
     texts = texts_with({2}, 4)
     async with Client(server.url, model=MODEL) as client:
@@ -140,13 +143,15 @@ async def test_a_dead_device_is_a_death_too(redis: Redis, server: EmbeddedServer
         assert len(deaths) == 6  # beside others, all four, two, one, and that one twice more
         [failure] = replies[1].failures
         assert f"dead letter {jobs[1]}-killers" in failure.message
-        assert await redis.hget(KEYS.totals, "bytes") == b"0"
+        assert await hget(redis, KEYS.totals, "bytes") == b"0"
         [letter] = await client.dead_letters()
         assert (letter.job, letter.num_texts, letter.num_bytes) == (f"{jobs[1]}-killers", 1, len(texts[2]))
         assert (letter.code, letter.tries) == ("killed_worker", 5)
 
 
-async def test_a_requeued_killer_meets_no_innocent(redis: Redis, server: EmbeddedServer, fake) -> None:
+async def test_a_requeued_killer_meets_no_innocent(
+    redis: Redis, server: EmbeddedServer, fake: Booted
+) -> None:
     """It is alone from its first run on; when it kills again, it is back among the dead under its own id."""
     async with Client(server.url, model=MODEL) as client:
         job = (await client.submit([KILLS_DEVICE])).job
@@ -155,7 +160,7 @@ async def test_a_requeued_killer_meets_no_innocent(redis: Redis, server: Embedde
             assert (await client.result(job, timeout_s=40)).failures[0].code == "killed_worker"
             assert len(deaths) == 4
             assert await client.requeue(letter)
-            assert await redis.hget(KEYS.job(letter), "bisection") == b""
+            assert await hget(redis, KEYS.job(letter), "bisection") == b""
             assert (await client.result(letter, timeout_s=40)).failures[0].code == "killed_worker"
             assert len(deaths) == 7
             assert [one.job for one in await client.dead_letters()] == [letter]
@@ -163,16 +168,16 @@ async def test_a_requeued_killer_meets_no_innocent(redis: Redis, server: Embedde
         async with worker(server.url):  # the device can take it now
             await redis.flushall()
             assert (await client.embed([KILLS_DEVICE], timeout_s=10)).ok
-    assert await redis.hget(KEYS.totals, "bytes") == b"0"
+    assert await hget(redis, KEYS.totals, "bytes") == b"0"
 
 
 async def test_a_job_that_costs_too_many_workers_is_given_up(
-    redis: Redis, server: EmbeddedServer, fake
+    redis: Redis, server: EmbeddedServer, fake: Booted
 ) -> None:
     """As a whole, with all its texts, and a sentence that says what to do."""
     async with Client(server.url, model=MODEL) as client:
         job = (await client.submit([KILLS_DEVICE, "another"])).job
-        await redis.hset(KEYS.job(job), "bisection", f"{MAX_DEATHS - 1};;;0-2;")
+        await hset(redis, KEYS.job(job), "bisection", f"{MAX_DEATHS - 1};;;0-2;")
         async with mortals(server.url, fake) as deaths:
             with pytest.raises(JobFailed, match="64 deaths of workers") as failed:
                 await client.result(job, timeout_s=40)
@@ -199,10 +204,13 @@ async def test_a_death_without_a_mark_blames_nobody(redis: Redis) -> None:
 async def test_a_job_under_bisection_lets_others_pass(redis: Redis) -> None:
     """After a death it is claimed as if it came 10 s later; as one of many suspects it keeps its place."""
     claim = await suspect(redis, "a")
-    score = await redis.hget(KEYS.job(claim.job), "score")
+    score = await hget(redis, KEYS.job(claim.job), "score")
     assert await owner(redis).mark(claim, Bisection(), NOTHING)
     claim = await again(redis, claim)
-    assert float(await redis.hget(KEYS.job(claim.job), "score")) == float(score) + 10_000
+    later = await hget(redis, KEYS.job(claim.job), "score")
+    assert score is not None
+    assert later is not None
+    assert float(later) == float(score) + 10_000
     await redis.zadd(KEYS.leases, {claim.job: 1})
     prepared = prepare_job(build_request(MODEL, ["b"], EmbedOptions()))
     await submit(redis, KEYS, prepared, limits=QueueLimits(), keep_result_s=60)
@@ -226,7 +234,7 @@ async def test_a_worker_that_ends_in_order_blames_nobody(redis: Redis) -> None:
 async def test_a_trial_that_cannot_be_read_begins_anew(redis: Redis) -> None:
     """What others wrote does not end a worker."""
     claim = await suspect(redis, "a")
-    await redis.hset(KEYS.job(claim.job), "bisection", b"\xff;")
+    await hset(redis, KEYS.job(claim.job), "bisection", b"\xff;")
     assert (await again(redis, claim)).bisection == Bisection()
 
 
@@ -241,18 +249,18 @@ async def test_no_letter_takes_the_place_of_a_job_on_the_queue(redis: Redis) -> 
         failure=Failure(code="killed_worker", message="a reason"),
         tries=2,
     )
-    await redis.hset(KEYS.job("pending"), "bytes", 1)
+    await hset(redis, KEYS.job("pending"), "bytes", 1)
     assert await owner(redis).finish(claim, JobResult(b"answer", letter))
     assert await redis.zcard(KEYS.dead_letters) == 0
     assert {key for key in await redis.keys() if b"dead" in key or b"staged" in key} == set()
 
 
-async def test_what_a_cancelled_job_left_to_the_threads_is_waited_for(fake) -> None:
+async def test_what_a_cancelled_job_left_to_the_threads_is_waited_for(fake: Booted) -> None:
     """Nothing is marked while the tokenizer or the device still has texts of another job."""
     seen: list[str] = []
 
     class Slow(Mortal):
-        def encode(self, texts: Sequence[str], truncate: Truncate) -> object:
+        def encode(self, texts: Sequence[str], truncate: Truncate) -> Encoded:
             time.sleep(0.1)
             seen.append(f"tokenised {texts[0]}")
             return super().encode(texts, truncate)
@@ -261,7 +269,7 @@ async def test_what_a_cancelled_job_left_to_the_threads_is_waited_for(fake) -> N
         seen.append(f"marked {some}")
         return True
 
-    async with jobs(replace(fake, tokenizer=Slow(fake.tokenizer)), mark) as run:
+    async with jobs(replace(fake, tokenizer=cast("Tokenizer", Slow(fake.tokenizer))), mark) as run:
         doomed = asyncio.create_task(run(claimed("a"), payload("a")))
         await asyncio.sleep(0.05)
         doomed.cancel()
@@ -269,7 +277,7 @@ async def test_what_a_cancelled_job_left_to_the_threads_is_waited_for(fake) -> N
     assert seen == ["tokenised a", "marked 0-0", "marked 0-1", "tokenised b", "marked 0-0"]
 
 
-async def test_who_lost_the_lease_touches_no_text(fake) -> None:
+async def test_who_lost_the_lease_touches_no_text(fake: Booted) -> None:
     """A mark that is refused ends the run: another worker has the job."""
     seen: list[Range] = []
 
@@ -283,7 +291,7 @@ async def test_who_lost_the_lease_touches_no_text(fake) -> None:
     assert seen == [NOTHING, Range(0, 1), Range(1, 2)]
 
 
-async def test_the_cache_sees_texts_only_while_they_are_under_test(fake) -> None:
+async def test_the_cache_sees_texts_only_while_they_are_under_test(fake: Booted) -> None:
     """Nothing is looked up before the mark of its range, nor kept after that of the next one."""
     seen: list[str] = []
 
@@ -314,7 +322,7 @@ async def test_the_cache_sees_texts_only_while_they_are_under_test(fake) -> None
     ]
 
 
-async def test_a_trial_answers_every_text_at_its_place(fake) -> None:
+async def test_a_trial_answers_every_text_at_its_place(fake: Booted) -> None:
     """Repeated, refused, too long, cut and poisonous ones too, as without a bisection."""
     texts = ["a", None, "word " * 1000, "a", KILLS_DEVICE, "word " * 1000]
 
@@ -398,7 +406,7 @@ def owner(redis: Redis) -> Leases:
     ],
 )
 async def test_only_the_text_that_kills_fails(
-    redis: Redis, server: EmbeddedServer, fake, *, killers: set[int], word: str, parent: bool
+    redis: Redis, server: EmbeddedServer, fake: Booted, *, killers: set[int], word: str, parent: bool
 ) -> None:
     """Among many innocent jobs, with a parent that hands back and without: processes die of SIGKILL."""
     texts = texts_with(killers, 4096, word)
@@ -426,6 +434,6 @@ async def test_only_the_text_that_kills_fails(
         assert request is not None
         assert request.texts == tuple(texts[at] for at in sorted(killers))
     assert num_deaths <= 1 + len(killers) * 15
-    totals = await redis.hgetall(KEYS.totals)
+    totals = await hgetall(redis, KEYS.totals)
     assert (totals[b"done"], totals[b"bytes"]) == (b"61", b"0")
     assert b"failed" not in totals

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis.exceptions import RedisError
@@ -50,7 +51,8 @@ async def until(happened: Callable[[], bool], *, timeout_s: float = 20.0) -> Non
 
 def counts(server: RedisServer) -> dict[str, str]:
     with server.client() as redis:
-        return redis.hgetall(KEYS.totals)
+        totals: Any = redis.hgetall(KEYS.totals)
+    return dict(totals)
 
 
 async def test_a_full_memory_is_told_and_waited_for(server: RedisServer) -> None:
@@ -119,11 +121,12 @@ async def test_a_silent_network_is_left_and_answers_stay_single(server: RedisSer
             proxy.black_hole = True
             async with worker(server.url, lease_s=0.6):
                 assert (await client.result(job, timeout_s=15)).ok
-            answer = server.client().ttl(KEYS.result(job))
+            answer: Any = server.client().ttl(KEYS.result(job))
             proxy.black_hole = False
             proxy.cut()
             assert (await client.embed(["another"], timeout_s=30)).ok
-            assert 0 < server.client().ttl(KEYS.result(job)) <= answer
+            later: Any = server.client().ttl(KEYS.result(job))
+            assert 0 < later <= answer
     assert counts(server)["done"] == "2"
     assert counts(server)["lost_leases"] == "1"
 

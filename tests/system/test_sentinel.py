@@ -3,10 +3,11 @@
 import asyncio
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import Redis
@@ -32,7 +33,7 @@ class Sentinels:
     """A primary, its replica, and three sentinels, each with a password."""
 
     def __init__(self, program: str, directory: Path, on_exit: ExitStack) -> None:
-        secret = {"requirepass": "data", "masterauth": "data"}
+        secret: dict[str, Any] = {"requirepass": "data", "masterauth": "data"}
         self.primary = on_exit.enter_context(RedisServer(program, directory / "primary", **secret))
         replica_of = {"replicaof": f"127.0.0.1 {self.primary.port}"}
         lines = tuple(f"{name} {value}" for name, value in replica_of.items())
@@ -80,7 +81,9 @@ def sentinels(program: str, tmp_path: Path) -> Iterator[Sentinels]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-async def test_every_job_survives_a_failover(sentinels: Sentinels, record_property) -> None:
+async def test_every_job_survives_a_failover(
+    sentinels: Sentinels, record_property: Callable[[str, object], None]
+) -> None:
     """The primary is killed under load; producers and workers find the new one by themselves."""
     answered: list[float] = []
     async with Client(sentinels.url, model=MODEL) as client, worker(sentinels.url, max_tries=1):

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 from redis.asyncio import Redis
+from support.redis_hashes import hget, hgetall, hset
 from support.serving import MODEL
 from support.worker_process import process
 
@@ -35,7 +36,7 @@ async def test_a_signal_ends_it_after_its_jobs(redis: Redis, server: EmbeddedSer
         pending = [job.decode() for job in await redis.zrange(KEYS.pending, 0, -1)]
         answered = [one.job for one in sent if await redis.exists(KEYS.result(one.job))]
         assert sorted(pending + answered) == sorted(one.job for one in sent)
-        assert {await redis.hget(KEYS.job(job), "tries") for job in pending} <= {b"0"}
+        assert {await hget(redis, KEYS.job(job), "tries") for job in pending} <= {b"0"}
 
 
 async def test_a_killed_worker_s_jobs_run_elsewhere(
@@ -52,7 +53,7 @@ async def test_a_killed_worker_s_jobs_run_elsewhere(
             with process(tmp_path / "two", server.url, lease_s=0.6):
                 replies = [await client.result(one.job, timeout_s=30) for one in sent]
         assert all(reply.ok for reply in replies)
-        totals = await redis.hgetall(KEYS.totals)
+        totals = await hgetall(redis, KEYS.totals)
         assert (totals[b"done"], totals[b"bytes"]) == (b"60", b"0")
 
 
@@ -62,7 +63,7 @@ async def test_what_kills_every_worker_is_given_up(
     """A job whose tries are spent fails with the reason."""
     async with Client(server.url, model=MODEL) as client:
         job = (await client.submit(["text"])).job
-        await redis.hset(KEYS.job(job), "tries", 3)
+        await hset(redis, KEYS.job(job), "tries", 3)
         with (
             process(tmp_path / "log", server.url, max_tries=3),
             pytest.raises(JobFailed, match="given up after 3 tries") as failed,

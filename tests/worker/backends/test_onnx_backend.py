@@ -166,7 +166,7 @@ def test_bytes_and_scales_stand_for_the_weights() -> None:
     weight = np.random.default_rng(3).standard_normal((7, 40)).astype(np.float32)
     weight[2] = 0
     quantised, scales = int8_rows(weight)
-    assert (quantised.dtype, scales.dtype) == (np.int8, np.float32)
+    assert (quantised.dtype, scales.dtype) == (np.dtype(np.int8), np.dtype(np.float32))
     assert (np.abs(weight - quantised * scales[:, None]) <= scales[:, None] * 0.5001).all()
     assert np.abs(quantised).max(axis=1).tolist() == [127, 127, 0, 127, 127, 127, 127]
 

@@ -3,7 +3,7 @@
 import ctypes
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -268,19 +268,23 @@ class Library:
         return call
 
 
+def driver_of(played: Library) -> CudaDriver:
+    return CudaDriver(cast("ctypes.CDLL", played))
+
+
 def test_the_drivers_errors_are_ours() -> None:
     """Memory is asked for less of; anything else means that the GPU is lost to this process."""
     with pytest.raises(BackendOutOfMemory, match="out of memory"):
-        CudaDriver(Library(cuMemAlloc_v2=2)).allocate(10)
+        driver_of(Library(cuMemAlloc_v2=2)).allocate(10)
     with pytest.raises(BackendDead, match="cuEventSynchronize with error 700; restart the worker"):
-        CudaDriver(Library(cuEventSynchronize=700)).wait(3)
+        driver_of(Library(cuEventSynchronize=700)).wait(3)
 
 
 def test_a_capture_that_breaks_is_no_loss_of_the_gpu() -> None:
     """Other errors there are."""
-    assert CudaDriver(Library(cuStreamEndCapture=901)).end_capture() is None
+    assert driver_of(Library(cuStreamEndCapture=901)).end_capture() is None
     with pytest.raises(BackendDead, match="cuStreamEndCapture with error 700"):
-        CudaDriver(Library(cuStreamEndCapture=700)).end_capture()
+        driver_of(Library(cuStreamEndCapture=700)).end_capture()
 
 
 def test_a_library_without_a_gpu_does_not_start(stage: Stage) -> None:
@@ -322,7 +326,7 @@ def test_the_real_library_says_what_is_wrong_with_a_real_plan(stage: Stage, chan
 def test_the_driver_gives_everything_back() -> None:
     """What was made is destroyed, the context last."""
     fake = Library()
-    driver = CudaDriver(fake)
+    driver = driver_of(fake)
     driver.allocate(10)
     driver.event()
     driver.begin_capture()

@@ -1,8 +1,9 @@
 """Batcher and runner together: every text gets its own answer, whatever happens to its batch."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Hashable
+from collections.abc import AsyncIterator, Callable, Collection, Hashable
 from contextlib import asynccontextmanager
+from typing import cast
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from worker.batching.batcher import MAX_SHARED_TURNS, Batcher, all_finite
 from worker.batching.packing import Budget
 from worker.batching.pending import Embedded
 from worker.batching.runner import Runner
-from worker.contract import Tokens
+from worker.contract import FloatArray, Handle, Tokens
 from worker.telemetry.events import BatchEvent
 
 DIM = 8
@@ -36,8 +37,8 @@ def by_ids(texts: list[list[int]]) -> dict[Hashable, int]:
     return {tuple(text): at for at, text in enumerate(texts)}
 
 
-def check(job: Tokens, got: Embedded, *, failed: set[int] = frozenset()) -> None:
-    assert {one.index for one in got.failures} == failed
+def check(job: Tokens, got: Embedded, *, failed: Collection[int] = ()) -> None:
+    assert {one.index for one in got.failures} == set(failed)
     expected = fake_vectors(job, DIM)
     for index in range(len(job)):
         if index in failed:
@@ -120,9 +121,9 @@ async def test_a_drained_device_has_no_text_of_a_cancelled_job() -> None:
     collected: list[int] = []
 
     class Recording(FakeBackend):
-        def collect(self, handle: Tokens) -> np.ndarray:
-            vectors = super().collect(handle)
-            collected.append(len(handle))
+        def collect(self, handle: Handle) -> FloatArray:
+            vectors, job = super().collect(handle), cast("Tokens", handle)
+            collected.append(len(job))
             return vectors
 
     async with running(Recording(dim=DIM, delay_s=0.1)) as (batcher, _):
@@ -170,9 +171,9 @@ async def test_a_dead_device_answers_everybody() -> None:
         )
         assert any(isinstance(answer, BackendDead) for answer in got)
         assert len(deaths) == 1
-        with pytest.raises(BackendDead, match="told to fail"):
+        with pytest.raises(BackendDead, match="configured to fail"):
             await batcher.drained()
-        with pytest.raises(BackendDead, match="told to fail"):
+        with pytest.raises(BackendDead, match="configured to fail"):
             await batcher.embed(tokens([4]))
 
 
@@ -193,9 +194,9 @@ async def test_a_vector_that_is_not_finite_fails_its_text() -> None:
     """Its neighbours in the batch keep theirs."""
 
     class Overflowing(FakeBackend):
-        def collect(self, handle: Tokens) -> np.ndarray:
-            vectors = super().collect(handle)
-            vectors[handle.ids[handle.offsets[:-1]] == POISON] = np.inf
+        def collect(self, handle: Handle) -> FloatArray:
+            vectors, job = super().collect(handle), cast("Tokens", handle)
+            vectors[job.ids[job.offsets[:-1]] == POISON] = np.inf
             return vectors
 
     job = tokens([1, 2], [POISON], [3])
@@ -217,9 +218,9 @@ async def test_one_text_s_overflow_is_not_its_neighbours() -> None:
     """If it spoils all vectors of the batch, each text is computed alone."""
 
     class Spreading(FakeBackend):
-        def collect(self, handle: Tokens) -> np.ndarray:
-            vectors = super().collect(handle)
-            return vectors * np.nan if POISON in handle.ids else vectors
+        def collect(self, handle: Handle) -> FloatArray:
+            vectors, job = super().collect(handle), cast("Tokens", handle)
+            return vectors * np.float32(np.nan) if POISON in job.ids else vectors
 
     job = tokens([1, 2], [POISON], [3])
     async with running(Spreading(dim=DIM)) as (batcher, deaths):
@@ -324,6 +325,7 @@ def test_jobs_coalesced_with_a_cancelled_job_are_answered(
             got = await asyncio.wait_for(asyncio.gather(*asked, return_exceptions=True), 10)
             for job, answer in zip(jobs, got, strict=True):
                 if not isinstance(answer, asyncio.CancelledError):
+                    assert isinstance(answer, Embedded)
                     check(tokens(*job), answer)
             assert deaths == []
             # Nothing of it is left: the same texts are computed again.

@@ -82,7 +82,8 @@ def test_a_downloaded_model_needs_no_network(cache: Path, tiny: Path) -> None:
         done = worker("download-to-cache", "--model", MODEL, cache=cache, HF_ENDPOINT=url)
     assert (done.returncode, f"{MODEL}: " in done.stdout, "complete, in" in done.stdout) == (0, True, True)
     nowhere = "http://127.0.0.1:9"
-    for environment in ({"EMBEDMILL_OFFLINE": "1"}, {"HF_ENDPOINT": nowhere}):
+    environments: list[dict[str, Any]] = [{"EMBEDMILL_OFFLINE": "1"}, {"HF_ENDPOINT": nowhere}]
+    for environment in environments:
         done = worker("check", "--model", MODEL, cache=cache, **environment)
         assert (done.returncode, ", 8 dimensions" in done.stdout) == (0, True), done.stderr
 

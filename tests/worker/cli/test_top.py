@@ -98,7 +98,8 @@ def test_rates_are_over_the_worker_s_own_time() -> None:
     rate = found.of_worker(WORKER.name)
     assert rate is not None
     assert (rate.texts_per_s, rate.tokens_per_s, rate.busy) == (250.0, 2000.0, 0.5)
-    assert (rate.fill, rate.padding) == (0.5, pytest.approx(0.2))
+    assert rate.fill == 0.5
+    assert rate.padding == pytest.approx(0.2)
     assert found.jobs_per_s(QUEUE.queue) == pytest.approx(5 / 30)
 
 
@@ -175,9 +176,15 @@ class Terminal:
     def __init__(self, arguments: list[str]) -> None:
         self.ours, self.theirs = pty.openpty()
         self.before = termios.tcgetattr(self.theirs)
-        ends = {"stdin": self.theirs, "stdout": self.theirs, "stderr": self.theirs}
         env = {**os.environ, "TERM": "xterm", "COLUMNS": "80", "LINES": "24"}
-        self.program = subprocess.Popen(arguments, **ends, env=env, start_new_session=True)
+        self.program = subprocess.Popen(
+            arguments,
+            stdin=self.theirs,
+            stdout=self.theirs,
+            stderr=self.theirs,
+            env=env,
+            start_new_session=True,
+        )
         self.text = ""
 
     def read_until(self, words: str) -> None:

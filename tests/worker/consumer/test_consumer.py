@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from redis.asyncio import Redis
+from support.redis_hashes import hget, hgetall
 
 from producer.contract import EmbedOptions, Failure, Keys, build_request, encode_failure
 from producer.embedded.services import EmbeddedServer
@@ -84,7 +85,8 @@ async def consuming(
 async def tries(redis: Redis, keys: Keys) -> dict[str, int]:
     """Of each pending job."""
     pending = [job.decode() for job in await redis.zrange(keys.pending, 0, -1)]
-    return {job: int(await redis.hget(keys.job(job), "tries")) for job in pending}
+    found = {job: await hget(redis, keys.job(job), "tries") for job in pending}
+    return {job: int(tried) for job, tried in found.items() if tried is not None}
 
 
 async def test_the_first_signal_drains_and_the_second_hands_back(
@@ -171,4 +173,4 @@ async def test_a_cancelled_or_lost_job_stops_alone(server: EmbeddedServer, redis
         async with asyncio.timeout(10):
             while not await redis.exists(keys.result(second)):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-    assert await redis.hgetall(keys.totals) == {b"bytes": b"0", b"cancelled": b"1", b"done": b"1"}
+    assert await hgetall(redis, keys.totals) == {b"bytes": b"0", b"cancelled": b"1", b"done": b"1"}

@@ -1,9 +1,11 @@
 """Leases against a real server: one owner at a time, one ending, nothing lost, nothing left behind."""
 
 import asyncio
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
+from support.redis_hashes import hget, hgetall
 
 from producer.contract import (
     EmbedOptions,
@@ -29,7 +31,7 @@ def leases(redis: Redis, keys: Keys, worker: str = "a", *, lease_s: float = 30.0
     return Leases(redis, keys, worker=worker, lease_s=lease_s)
 
 
-async def enqueue(redis: Redis, keys: Keys, *texts: str, **how: object) -> str:
+async def enqueue(redis: Redis, keys: Keys, *texts: str, **how: Any) -> str:
     prepared = prepare_job(build_request("m", texts or ("text",), EmbedOptions()))
     limits = how.pop("limits", QueueLimits())
     return (await submit(redis, keys, prepared, limits=limits, keep_result_s=60, **how)).job
@@ -49,7 +51,7 @@ async def test_a_finished_job_leaves_its_result_and_nothing_else(redis: Redis, k
     assert set(await redis.keys()) == {keys.result(job).encode(), keys.totals.encode()}
     assert 0 < await redis.pttl(keys.result(job)) <= 60_000
     assert decode_result(await redis.get(keys.result(job))) == Failure(code="test", message="an answer")
-    assert await redis.hgetall(keys.totals) == {b"bytes": b"0", b"done": b"1"}
+    assert await hgetall(redis, keys.totals) == {b"bytes": b"0", b"done": b"1"}
 
 
 async def test_an_equal_job_is_joined_while_queued_running_and_kept(redis: Redis, keys: Keys) -> None:
@@ -121,7 +123,7 @@ async def test_an_expired_lease_is_claimed_again_and_fenced(redis: Redis, keys: 
     assert await other.finish(claim, ANSWER)
     assert await redis.get(keys.result(job)) == ANSWER.payload
     assert not await redis.keys(keys.staged("*"))
-    assert await redis.hget(keys.totals, "lost_leases") == b"1"
+    assert await hget(redis, keys.totals, "lost_leases") == b"1"
 
 
 async def test_a_token_is_never_given_twice(redis: Redis, keys: Keys) -> None:
@@ -174,7 +176,7 @@ async def test_after_a_silence_of_all_leases_are_spared(redis: Redis, keys: Keys
     [(again, _)] = await other.claim(1, MANY)
     assert (again.tries, again.bisection) == (1, Bisection())
     assert not await owner.finish(claim, ANSWER)
-    assert await redis.hget(keys.totals, "lost_leases") == b"1"
+    assert await hget(redis, keys.totals, "lost_leases") == b"1"
 
 
 async def test_a_released_job_pauses_and_counts_its_try(redis: Redis, keys: Keys) -> None:
@@ -188,7 +190,7 @@ async def test_a_released_job_pauses_and_counts_its_try(redis: Redis, keys: Keys
     assert await owner.claim(1, MANY) == []
     await asyncio.sleep(0.25)
     assert (await claim_one(owner)).tries == 2
-    assert await redis.hget(keys.totals, "lost_leases") is None
+    assert await hget(redis, keys.totals, "lost_leases") is None
 
 
 async def test_claims_are_bounded_by_bytes_but_never_empty(redis: Redis, keys: Keys) -> None:
@@ -198,7 +200,7 @@ async def test_claims_are_bounded_by_bytes_but_never_empty(redis: Redis, keys: K
     owner = leases(redis, keys)
     assert len(await owner.claim(10, 2500)) == 2
     assert len(await owner.claim(10, 0)) == 1
-    assert await redis.hget(keys.totals, "bytes") == b"3000"
+    assert await hget(redis, keys.totals, "bytes") == b"3000"
 
 
 async def test_a_full_queue_refuses(redis: Redis, keys: Keys) -> None:

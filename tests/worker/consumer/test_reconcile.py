@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from redis.asyncio import Redis
+from support.redis_hashes import hget, hset
 from support.serving import MODEL, worker
 
 from producer import Client
@@ -30,17 +31,17 @@ async def test_what_was_lost_is_given_back(redis: Redis, keys: Keys) -> None:
     await leases.release(pausing, pause_s=30, burn_try=True)
     pending = [job for job in jobs if job not in (running.job, pausing.job)]
     await redis.delete(keys.job(pending[0]))
-    assert await redis.hget(keys.totals, "bytes") == b"40"
+    assert await hget(redis, keys.totals, "bytes") == b"40"
     await Reconciler(keys, "w")(redis)
-    assert await redis.hget(keys.totals, "bytes") == b"30"
+    assert await hget(redis, keys.totals, "bytes") == b"30"
 
 
 async def test_an_empty_queue_holds_nothing(redis: Redis, server: EmbeddedServer) -> None:
     """A worker corrects it at its start; without that the queue would stay full."""
     keys = Keys(queue_name(MODEL))
-    await redis.hset(keys.totals, "bytes", 1 << 40)
+    await hset(redis, keys.totals, "bytes", 1 << 40)
     async with worker(server.url), asyncio.timeout(10):
-        while await redis.hget(keys.totals, "bytes") != b"0":  # noqa: ASYNC110
+        while await hget(redis, keys.totals, "bytes") != b"0":  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         async with Client(server.url, model=MODEL) as client:
             assert (await client.embed(["a text"])).ok
@@ -53,9 +54,9 @@ async def test_one_worker_counts_now_and_then(redis: Redis, keys: Keys) -> None:
     first, second = Reconciler(keys, "a"), Reconciler(keys, "b")
 
     async def drift_after(reconcile_once: Reconciler) -> bool:
-        await redis.hset(keys.totals, "bytes", 5)
+        await hset(redis, keys.totals, "bytes", 5)
         await reconcile_once(redis)
-        return await redis.hget(keys.totals, "bytes") == b"5"
+        return await hget(redis, keys.totals, "bytes") == b"5"
 
     assert await drift_after(second)
     assert not await drift_after(first)

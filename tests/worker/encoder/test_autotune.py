@@ -3,6 +3,7 @@
 import itertools
 import json
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,15 @@ DOWN = MatmulShape(rows=128, out=32, inner=64, dtype=torch.float16, kind="add")
 @given(st.lists(st.floats(1.0, 9.0), min_size=1, max_size=30, unique=True))
 def test_the_fastest_run_is_chosen(times: list[float]) -> None:
     """With a clock that does not vary."""
-    runs = [lambda index=index: index for index in range(len(times))]  # type: ignore[misc]
-    assert autotune.fastest(runs, lambda run, _ms: times[run()]) == times.index(min(times))
+    runs: list[autotune.Run] = [partial(int, index) for index in range(len(times))]
+    assert autotune.fastest(runs, lambda run, _ms: times[runs.index(run)]) == times.index(min(times))
 
 
 def test_a_gpu_that_slows_down_does_not_decide() -> None:
     """Every measurement takes longer than the previous one, by less than runs differ: turns even that out."""
     times, measurements = [1.3, 1.0, 1.2, 1.1], itertools.count()
-    runs = [lambda index=index: index for index in range(4)]  # type: ignore[misc]
-    assert autotune.fastest(runs, lambda run, _ms: times[run()] + 0.02 * next(measurements)) == 1
+    runs: list[autotune.Run] = [partial(int, index) for index in range(4)]
+    assert autotune.fastest(runs, lambda run, _ms: times[runs.index(run)] + 0.02 * next(measurements)) == 1
 
 
 def test_one_disturbed_measurement_does_not_decide() -> None:

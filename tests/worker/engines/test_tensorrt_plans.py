@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.paths import MACHINES
@@ -38,24 +39,22 @@ def test_the_key_differs_wherever_anything_differs() -> None:
     """Model, precision, shapes, library, version, system, architecture, capability, level, recipe."""
     spec = spec_for()
     plan = spec.plan
+    changes: dict[str, Any] = {
+        "profile_id": "other",
+        "library": "tensorrt",
+        "version": "0.1",
+        "os": "windows",
+        "cpu_architecture": "aarch64",
+        "level": "none",
+        "capability": (8, 6),
+        "gpu_name": "NVIDIA L4",
+    }
     others = [
         replace(spec, fingerprint="other"),
         replace(spec, precision="fp8"),
         replace(spec, shapes=shapes_for(40, 99)),
         replace(spec, recipe=spec.recipe + 1),
-        *(
-            replace(spec, plan=replace(plan, **{name: value}))
-            for name, value in {
-                "profile_id": "other",
-                "library": "tensorrt",
-                "version": "0.1",
-                "os": "windows",
-                "cpu_architecture": "aarch64",
-                "level": "none",
-                "capability": (8, 6),
-                "gpu_name": "NVIDIA L4",
-            }.items()
-        ),
+        *(replace(spec, plan=replace(plan, **{name: value})) for name, value in changes.items()),
     ]
     assert len({spec.key, *(other.key for other in others)}) == 1 + len(others)
     assert spec.key == spec_for().key

@@ -36,7 +36,8 @@ def by_numpy(network: Architecture, weights: Weights, ids: Array, bias: Array | 
     def norm(x: Array, name: str) -> Array:
         centred = x - x.mean(axis=-1, keepdims=True)
         spread = np.sqrt((centred**2).mean(axis=-1, keepdims=True) + network.norm_eps)
-        return centred / spread * w[f"{name}.weight"] + w[f"{name}.bias"]
+        found: Array = centred / spread * w[f"{name}.weight"] + w[f"{name}.bias"]
+        return found
 
     def linear(x: Array, name: str) -> Array:
         return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
@@ -59,7 +60,8 @@ def by_numpy(network: Architecture, weights: Weights, ids: Array, bias: Array | 
 
 
 def _tanh_gelu(x: Array) -> Array:
-    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    found: Array = 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    return found
 
 
 ACTIVATIONS: dict[str, Any] = {
@@ -246,7 +248,7 @@ def test_int8_stays_near_fp32_in_every_kind_of_network(kind: str) -> None:
     """Biases, gates and RMSNorms included; all linear weights take one byte per element."""
     network = architecture() if kind == "encoder" else rotary(causal=True, head_norm=True)
     model, tokens = model_of(network, head("mean", normalize=True)), random_tokens()
-    weights = {name: array / 3 for name, array in random_weights(network).items()}
+    weights: Weights = {name: array / np.float32(3) for name, array in random_weights(network).items()}
     exact, small = (by_onnx(model, weights, tokens, precision) for precision in ("fp32", "int8"))
     assert (exact * small).sum(axis=1).min() > 0.999
     assert np.abs(exact - small).max() > 1e-6

@@ -179,7 +179,7 @@ def test_fp8_has_a_scale_for_each_output_of_a_layer() -> None:
     weights[name] = weights[name] * np.logspace(-4, 0, 64, dtype=np.float32)[:, None]
     model = small_model()
     expected = by_the_flat_graph(model, weights, TOKENS)
-    how = {"precision": "fp8", "scales": calibrate(model, weights, TOKENS)}
+    how: dict[str, Any] = {"precision": "fp8", "scales": calibrate(model, weights, TOKENS)}
     tensors = build_padded_graph(model, weights, **how).graph.tensors
     assert np.abs(tensors[name].astype(np.float32)).max(axis=0).min() > 350  # of 448
     assert (embedded(model, weights, TOKENS, **how) * expected).sum(axis=1).min() > 0.99
@@ -188,7 +188,7 @@ def test_fp8_has_a_scale_for_each_output_of_a_layer() -> None:
 def test_fp8_gives_a_text_the_same_vector_among_any_others() -> None:
     """Its scales are calibrated beforehand."""
     model, weights = small_model(), small_weights(small_architecture())
-    how = {"precision": "fp8", "scales": calibrate(model, weights, TOKENS)}
+    how: dict[str, Any] = {"precision": "fp8", "scales": calibrate(model, weights, TOKENS)}
     alone = embedded(model, weights, small_tokens(3), **how)
     together = embedded(model, weights, TOKENS, more_slots=3, more_texts=2, **how)
     np.testing.assert_allclose(together[0], alone[0], atol=1e-3)

@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 
 from producer.contract import EmbeddingType
+from worker.contract import FloatArray
 from worker.jobs.postprocess import cast, int8_scale, shorten
 
 
-def unit(rows: int, dim: int) -> np.ndarray:
+def unit(rows: int, dim: int) -> FloatArray:
     vectors = np.random.default_rng(7).normal(size=(rows, dim)).astype(np.float32)
-    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    normalised: FloatArray = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    return normalised
 
 
 def test_shortened_vectors_have_unit_length_again() -> None:
@@ -49,8 +51,9 @@ def test_binary_is_packed_as_sentence_transformers_does(dim: int) -> None:
     vectors = unit(4, dim)
     ubinary, _ = cast(vectors, EmbeddingType.UBINARY)
     binary, _ = cast(vectors, EmbeddingType.BINARY)
+    assert ubinary.dtype == np.uint8
     assert ubinary.shape == (4, (dim + 7) // 8)
-    np.testing.assert_array_equal(np.unpackbits(ubinary, axis=1)[:, :dim], vectors > 0)
+    np.testing.assert_array_equal(np.unpackbits(ubinary.view(np.uint8), axis=1)[:, :dim], vectors > 0)
     np.testing.assert_array_equal(binary.astype(int) + 128, ubinary)
     assert binary.dtype == np.int8
 

@@ -16,6 +16,7 @@ from support.custom_graphs import MINILM, NAMES, TABLE, states_of, write_graph, 
 from producer.contract import Truncate
 from producer.errors import SettingsError
 from worker.cli.main import main
+from worker.contract import FloatArray
 from worker.settings import Settings, read_settings
 from worker.startup.boot import boot
 from worker.startup.survey import survey
@@ -111,12 +112,13 @@ def test_pooling_is_told_by_the_files_beside_the_graph(
         (directory / name).parent.mkdir(exist_ok=True)
         (directory / name).write_text(json.dumps(content))
     found, ids = vectors_of(directory)
-    pool = {
+    pools: dict[str, Callable[[FloatArray], FloatArray]] = {
         "mean": lambda states: states.mean(axis=0),
         "cls": lambda states: states[0],
         "max": lambda states: states.max(axis=0),
         "lasttoken": lambda states: states[-1],
-    }[pooling]
+    }
+    pool = pools[pooling]
     expected = np.array([pool(states_of(each)) for each in ids])
     if normalised:
         expected /= np.linalg.norm(expected, axis=1, keepdims=True)
@@ -187,6 +189,11 @@ def _with_a_plan_only(directory: Path) -> None:
     (directory / "model.plan").write_bytes(b"ftrt" * 300_000)
 
 
+def _emptied(directory: Path) -> None:
+    for path in directory.iterdir():
+        path.unlink()
+
+
 def _with_pixels(directory: Path) -> None:
     graph = directory / "model.onnx"
     write_graph(graph, names={"ids": "input_ids", "mask": "pixel_values"})
@@ -232,7 +239,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         "takes texts of exactly 16 tokens without an attention mask",
     ),
     "empty": (
-        lambda at: [path.unlink() for path in at.iterdir()],
+        _emptied,
         "nor its subfolder onnx has an .onnx graph; it contains nothing",
     ),
     "absent": (shutil.rmtree, "is not a directory; name one that contains a graph and a tokenizer"),
@@ -274,7 +281,7 @@ def test_a_real_export_gives_the_golden_vectors_of_its_weights(tmp_path: Path) -
     directory = tmp_path / "mine"
     shutil.copytree(MINILM, directory)
 
-    class States(torch.nn.Module):
+    class States(torch.nn.Module):  # type: ignore[misc]  # torch is Any to mypy
         def __init__(self) -> None:
             super().__init__()
             self.network = AutoModel.from_pretrained(MINILM, attn_implementation="eager").eval()

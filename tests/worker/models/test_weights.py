@@ -108,7 +108,7 @@ def test_shards_are_read_as_one(tmp_path: Path) -> None:
     whole = read(tmp_path, bert_tensors())
     (tmp_path / "model.safetensors").unlink()
     names = sorted(bert_tensors())
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for number, part in enumerate((names[:10], names[10:]), start=1):
         file = f"model-0000{number}-of-00002.safetensors"
         save_file({name: bert_tensors()[name] for name in part}, tmp_path / file)

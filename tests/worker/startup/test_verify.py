@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,7 +94,7 @@ def load_sound(model: Model) -> Backend:
 
 
 def boot_with_spoiled(
-    folder: Path, patch: pytest.MonkeyPatch, spoiled: Load, *, shipped: bool = True, **settings: str
+    folder: Path, patch: pytest.MonkeyPatch, spoiled: Load, *, shipped: bool = True, **settings: Any
 ) -> Booted:
     """Boot with two profiles, the better-ranked loaded by `spoiled`, the other as it should be."""
     fields = {
@@ -210,9 +211,9 @@ def test_a_verification_is_remembered_until_something_changes(tmp_path: Path) ->
     """The comparison is skipped only under the same conditions, and never against one's will."""
     directory = copied(tmp_path / "model")
 
-    def is_cached(**settings: object) -> bool:
+    def is_cached(**settings: Any) -> bool:
         places = {"model_dir": directory, "cache_path": tmp_path / "cache"}
-        given = {"model": "minilm", "model_profile": "cpu-fp32-onnx", **places} | settings
+        given: dict[str, Any] = {"model": "minilm", "model_profile": "cpu-fp32-onnx", **places} | settings
         booted = boot(Settings(**given))
         booted.backend.close()
         assert booted.verified.golden_cosine == pytest.approx(1, abs=1e-6)

@@ -14,6 +14,7 @@ import pytest
 from redis.asyncio import Redis
 from support.paths import MACHINES
 from support.programs import READY, Programs, wait_for
+from support.redis_hashes import hget, hgetall
 from support.serving import MODEL
 from support.worker_process import process
 
@@ -23,7 +24,7 @@ from producer.embedded.services import EmbeddedServer
 from producer.queue.enqueue import QueueLimits, prepare_job, submit
 from worker.consumer.bisection import NOTHING, Bisection
 from worker.consumer.handback import HandedBack, hand_back, new_owner
-from worker.consumer.leases import Leases
+from worker.consumer.leases import Claim, Leases
 from worker.settings import Settings
 from worker.startup.survey import survey
 from worker.supervisor.placement import worker_environments
@@ -142,7 +143,7 @@ async def test_a_killed_worker_s_jobs_do_not_wait_for_their_lease(
             assert [one.pid for one in psutil.Process(supervisor.pid).children()] != [worker.pid]
             supervisor.send_signal(signal.SIGTERM)
             assert await asyncio.to_thread(supervisor.wait, 20) == 0
-    totals = await redis.hgetall(KEYS.totals)
+    totals = await hgetall(redis, KEYS.totals)
     assert (totals[b"done"], totals[b"bytes"]) == (b"60", b"0")
 
 
@@ -160,7 +161,7 @@ async def test_only_the_dead_one_s_jobs_are_handed_back(redis: Redis, keys: Keys
     """As suspects, to their old place; another's lease and a pausing job stay as they are."""
     name = new_owner()
     dead, alive = (Leases(redis, keys, worker=one, lease_s=30) for one in (name, new_owner()))
-    claims = []
+    claims: list[Claim] = []
     for owner in (dead, alive, alive):
         prepared = prepare_job(build_request("m", [f"text {len(claims)}"], EmbedOptions()))
         await submit(redis, keys, prepared, limits=QueueLimits(), keep_result_s=60)
@@ -168,7 +169,8 @@ async def test_only_the_dead_one_s_jobs_are_handed_back(redis: Redis, keys: Keys
         claims.append(claim)
     lost, held, paused = claims
     await alive.release(paused, pause_s=30, burn_try=True)
-    score = await redis.hget(keys.job(lost.job), "score")
+    score = await hget(redis, keys.job(lost.job), "score")
+    assert score is not None
     assert [await hand_back(redis, keys, name) for _ in range(2)] == [
         HandedBack(num_jobs=1, num_under_test=0),
         HandedBack(num_jobs=0, num_under_test=0),

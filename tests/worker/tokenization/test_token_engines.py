@@ -62,7 +62,7 @@ def test_the_reference_gives_the_library_s_ids_flat() -> None:
     assert got.ids.tolist() == [token for row in rows for token in row]
     assert got.lengths.tolist() == [len(row) for row in rows]
     nothing = reference_engine(library())([])
-    assert (len(nothing), nothing.ids.dtype, nothing.offsets.tolist()) == (0, np.int32, [0])
+    assert (len(nothing), nothing.ids.dtype, nothing.offsets.tolist()) == (0, np.dtype(np.int32), [0])
 
 
 @settings(max_examples=200, deadline=None)
