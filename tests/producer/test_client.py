@@ -367,7 +367,7 @@ async def test_a_dead_device_ends_the_worker_and_its_jobs_run_elsewhere(url: str
     async with Client(url, model=MODEL) as client:
         job = (await client.submit(["poison"])).job
         settings = Settings(model=MODEL, redis_url=url, lease_s=0.5)
-        with pytest.raises(BackendDead, match="told to fail"):
+        with pytest.raises(BackendDead, match="configured to fail"):
             await serve(settings, booted(settings, failures={token: BackendDead}))
         assert await redis.zcard(KEYS.leases) == 1
         async with worker(url):

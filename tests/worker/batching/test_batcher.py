@@ -170,9 +170,9 @@ async def test_a_dead_device_answers_everybody() -> None:
         )
         assert any(isinstance(answer, BackendDead) for answer in got)
         assert len(deaths) == 1
-        with pytest.raises(BackendDead, match="told to fail"):
+        with pytest.raises(BackendDead, match="configured to fail"):
             await batcher.drained()
-        with pytest.raises(BackendDead, match="told to fail"):
+        with pytest.raises(BackendDead, match="configured to fail"):
             await batcher.embed(tokens([4]))
 
 
