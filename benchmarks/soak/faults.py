@@ -18,7 +18,7 @@ from producer.embedded.services import find_server
 from producer.transport.connect import connect
 
 SERVER_DOWN_S = 0.5
-ROOT = Path(__file__).parents[1]  # the directory in which workers are started
+ROOT = Path(__file__).parents[2]  # the directory in which workers are started
 
 
 class Server:
