@@ -115,7 +115,7 @@ def test_ids_keep_integers_of_arrow(tmp_path):
 
 
 def test_columns_can_be_chosen(tmp_path):
-    """--text-column and --id-column name any column; the default id is not taken then."""
+    """--text-column and --id-column name any column; the default id does not apply then."""
     write_csv(tmp_path / "in.csv", [("1", "a")])
     assert rows_of(tmp_path / "in.csv", text_column="id", id_column="text") == [("a", "1")]
     assert rows_of(tmp_path / "in.csv", text_column="id") == [(0, "1")]
