@@ -2,7 +2,7 @@
 
 import re
 
-from selection.machine.facts import Capability, Facts, Gpu
+from selection.machine.facts import Capability, Facts, Gpu, format_capability
 from selection.machine.skus import sku_of
 from selection.manifests.manifest import Profile
 from selection.verdict import Cause, Obstacle
@@ -23,7 +23,7 @@ def wanted_gpu(profile: Profile) -> str:
     if profile.requires.names_gpu:
         return f" of the model {_models(profile)}"
     floor = _floor(profile)
-    return f" of compute capability {_text(floor)} or more" if floor > (0, 0) else ""
+    return f" of compute capability {format_capability(floor)} or more" if floor > (0, 0) else ""
 
 
 def _capability(profile: Profile, gpu: Gpu) -> Obstacle | None:
@@ -35,12 +35,14 @@ def _capability(profile: Profile, gpu: Gpu) -> Obstacle | None:
             if asks_any
             else None
         )
-    here = f"this GPU has {_text(gpu.capability)}"
+    here = f"this GPU has {format_capability(gpu.capability)}"
     if exact and gpu.capability not in exact:
         return Obstacle(Cause.CAPABILITY, f"is for compute capability {_either(exact)}, {here}")
     if gpu.capability < floor:
         what = f"{profile.precision} needs" if _PRECISION_FLOOR.get(profile.precision) == floor else "needs"
-        return Obstacle(Cause.CAPABILITY, f"{what} compute capability {_text(floor)} or more, {here}")
+        return Obstacle(
+            Cause.CAPABILITY, f"{what} compute capability {format_capability(floor)} or more, {here}"
+        )
     return None
 
 
@@ -80,8 +82,4 @@ def _models(profile: Profile) -> str:
 
 
 def _either(capabilities: tuple[Capability, ...]) -> str:
-    return " or ".join(_text(each) for each in capabilities)
-
-
-def _text(capability: Capability) -> str:
-    return f"{capability[0]}.{capability[1]}"
+    return " or ".join(format_capability(each) for each in capabilities)

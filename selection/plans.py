@@ -1,6 +1,6 @@
 """Judges which TensorRT plan can be loaded here: by its description, since a plan cannot be inspected."""
 
-from selection.machine.facts import Facts, Gpu, Plan, Runtime
+from selection.machine.facts import Facts, Gpu, Plan, Runtime, format_capability
 from selection.manifests.manifest import Profile
 from selection.runtimes import library_for
 from selection.verdict import Cause, Obstacle
@@ -27,7 +27,7 @@ def _mismatch(plan: Plan, profile: Profile, facts: Facts, *, gpu: Gpu) -> str:
     if library is None or (plan.library, plan.version) != (library.name, library.version):
         return f"its plan was built with {plan.library} {plan.version}, installed is {_named(library)}"
     if plan.capability != gpu.capability:
-        return f"its plan is for compute capability {plan.capability[0]}.{plan.capability[1]}"
+        return f"its plan is for compute capability {format_capability(plan.capability)}"
     if plan.level == "none" and plan.gpu_name != gpu.name:
         return f"its plan is for {plan.gpu_name} only"
     return ""

@@ -1,6 +1,6 @@
 """Tables of what inference libraries support on which GPU; docs/explanation/selection.md has the sources."""
 
-from selection.machine.facts import Capability, Facts, Gpu, Runtime
+from selection.machine.facts import Capability, Facts, Gpu, Runtime, format_capability
 from selection.manifests.manifest import Profile
 from selection.verdict import Cause, Obstacle
 
@@ -66,7 +66,7 @@ def _refusal(runtime: Runtime, facts: Facts, *, gpu: Gpu | None) -> str:
         return f"{what} is a CPU build; install a CUDA build"
     if gpu.capability and not supports(runtime, gpu.capability):
         built = f" (CUDA {runtime.cuda})" if runtime.cuda else ""
-        return f"{what}{built} does not support compute capability {_text(gpu.capability)}"
+        return f"{what}{built} does not support compute capability {format_capability(gpu.capability)}"
     needed, offered = _major(runtime.cuda), _major(facts.driver_cuda)
     if needed and offered and needed > offered:
         return (
@@ -79,7 +79,3 @@ def _refusal(runtime: Runtime, facts: Facts, *, gpu: Gpu | None) -> str:
 def _major(version: str | None) -> int | None:
     head = (version or "").partition(".")[0]
     return int(head) if head.isdecimal() else None
-
-
-def _text(capability: Capability) -> str:
-    return f"{capability[0]}.{capability[1]}"

@@ -5,6 +5,20 @@ from dataclasses import dataclass
 Capability = tuple[int, int]
 
 
+def parse_capability(given: object) -> Capability:
+    """The compute capability in `9.0`, a text or a number. Raises ValueError for any other form."""
+    text = str(given)
+    major, dot, minor = text.partition(".")
+    if not (dot and major.isdecimal() and minor.isdecimal()):
+        raise ValueError(f"a compute capability has the form 9.0, not {text!r:.60}")
+    return int(major), int(minor)
+
+
+def format_capability(capability: Capability) -> str:
+    """The capability as people and JSON write it: `9.0`."""
+    return f"{capability[0]}.{capability[1]}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gpu:
     """One CUDA device: a whole GPU, or one MIG slice of it (`mig_slice` such as `1g.10gb`, else empty).

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from selection.machine.facts import Capability, Facts, Plan
+from selection.machine.facts import Facts, Plan, format_capability, parse_capability
 
 _Part = TypeVar("_Part", Facts, Plan)
 
@@ -43,14 +43,14 @@ def plan_from_dict(content: object) -> Plan:
 
 def _written(part: Facts | Plan) -> dict[str, Any]:
     written: dict[str, Any] = _with_capability(
-        msgspec.to_builtins(part, order="deterministic"), "{0[0]}.{0[1]}".format
+        msgspec.to_builtins(part, order="deterministic"), format_capability
     )
     return written
 
 
 def _read(content: object, kind: type[_Part]) -> _Part:
     """Raises ValueError with the path of the key."""
-    part = msgspec.convert(_with_capability(content, _capability), kind)
+    part = msgspec.convert(_with_capability(content, parse_capability), kind)
     _refuse_unknown(content, _written(part), at="$")
     return part
 
@@ -81,10 +81,3 @@ def _refuse_unknown(content: object, known: Any, *, at: str) -> None:
     elif isinstance(content, list) and len(content) == len(known):
         for index, value in enumerate(content):
             _refuse_unknown(value, known[index], at=f"{at}[{index}]")
-
-
-def _capability(text: object) -> Capability:
-    major, dot, minor = str(text).partition(".")
-    if not (dot and major.isdecimal() and minor.isdecimal()):
-        raise ValueError(f"a compute capability looks like 9.0, not {str(text)!r:.60}")
-    return int(major), int(minor)

@@ -1,6 +1,6 @@
 """Describes the machine for people: NIM's SYSTEM INFO section, with what NIM omits."""
 
-from selection.machine.facts import Facts, Gpu
+from selection.machine.facts import Facts, Gpu, format_capability
 from selection.machine.skus import sku_of
 
 #: Below this share of free memory a GPU is listed as non-free; selection itself counts bytes.
@@ -49,7 +49,7 @@ def _gpu(gpu: Gpu) -> str:
     if model := (f"MIG slice {gpu.mig_slice}" if gpu.mig_slice else sku_of(gpu)):
         parts.append(f"({model})")
     if gpu.capability:
-        parts.append(f"[compute capability: {gpu.capability[0]}.{gpu.capability[1]}]")
+        parts.append(f"[compute capability: {format_capability(gpu.capability)}]")
     if gpu.utilization_percent is not None:
         parts.append(f"[current utilization: {gpu.utilization_percent}%]")
     if gpu.memory_total_bytes is None:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from selection.machine.facts import Capability
+from selection.machine.facts import Capability, format_capability
 
 #: Best first, which is not the order of bit widths; what NIM calls "lower precision".
 PRECISIONS = ("fp8", "int8", "fp16", "bf16", "fp32")
@@ -148,7 +148,7 @@ def profile_tags(profile: Profile) -> Mapping[str, str]:
     requires = profile.requires
     tags = {"type": profile.backend, "precision": profile.precision, "device": profile.device}
     if requires.capabilities:
-        tags["compute_capability"] = ",".join(f"{major}.{minor}" for major, minor in requires.capabilities)
+        tags["compute_capability"] = ",".join(map(format_capability, requires.capabilities))
     if requires.gpus:
         tags["gpu"] = ",".join(requires.gpus)
     return MappingProxyType(tags)

@@ -3,7 +3,6 @@
 `python -m selection.manifests.reference` generates the JSON Schema and the reference page from them.
 """
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
@@ -25,7 +24,7 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
-from selection.machine.facts import Capability
+from selection.machine.facts import parse_capability
 from selection.machine.skus import SKUS
 from selection.manifests.manifest import BACKENDS, DEVICES, PRECISIONS
 
@@ -55,13 +54,6 @@ class _OneOf:
         return core_schema.literal_schema(list(self.values))
 
 
-def _capability(value: object) -> Capability:
-    match = re.fullmatch(r"(\d+)\.(\d+)", str(value))
-    if match is None:
-        raise ValueError(value)
-    return int(match[1]), int(match[2])
-
-
 def _in_order(values: tuple[Any, ...]) -> tuple[Any, ...]:
     """Sorted, so that the order, which means nothing, does not change the profile's id."""
     return tuple(sorted(values))
@@ -87,7 +79,7 @@ _Layer = Annotated[
 ]
 _Capability = Annotated[
     tuple[int, int],
-    BeforeValidator(_capability),
+    BeforeValidator(parse_capability),
     WithJsonSchema({"type": "string", "pattern": r"^[0-9]+\.[0-9]+$"}),
     _must("a compute capability such as 9.0"),
 ]

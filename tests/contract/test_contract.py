@@ -1,4 +1,4 @@
-"""What crosses Redis: requests and replies survive the way, strangers' bytes do not get in."""
+"""The contract: requests and replies survive encoding, foreign bytes are refused."""
 
 import contextlib
 import pickle

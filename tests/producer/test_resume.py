@@ -62,7 +62,7 @@ def opened(path: Path, **more: Any) -> Output:
 
 
 def interrupted(path: Path, sizes: list[int], **more: object) -> Output:
-    """An output that Ctrl-C ended behind those batches."""
+    """An output that Ctrl-C ended after those batches."""
     output = opened(path, **more)
     first = sum(output.earlier.num_texts >= sum(sizes[: n + 1]) for n in range(len(sizes)))
 

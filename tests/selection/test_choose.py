@@ -204,7 +204,7 @@ def test_incompatible_override() -> None:
     ],
 )
 def test_tags_narrow_the_choice(tags: str, name: str) -> None:
-    """Only profiles with all the tags are candidates, the best of them first; it is no pinning."""
+    """Only profiles with all the tags are candidates, the best of them first; none is pinned."""
     choice = auto(FACTS["h100-sxm"], MODELS["minilm"], tags=tags)
     assert choice.selected is not None
     assert choice.selected.name == name
@@ -213,7 +213,7 @@ def test_tags_narrow_the_choice(tags: str, name: str) -> None:
 
 @pytest.mark.parametrize("tags", ["precision=fp4", "precision", "=fp16", "precision=fp16 backend=onnx"])
 def test_tags_without_a_match(tags: str) -> None:
-    """Tags no profile has, or that are no tags, are exit code 3."""
+    """Tags that no profile has, or in another form, are exit code 3."""
     choice = auto(FACTS["h100-sxm"], MODELS["minilm"], tags=tags)
     assert choice.exit_code == 3
     assert choice.selected is None
@@ -354,7 +354,7 @@ def test_transformers_needs_torch_beside_it(runtimes: tuple[str, ...], reason: s
 
 @pytest.mark.parametrize("machine", ["h100-sxm", "cpu-x86"])
 def test_transformers_comes_behind_ours_on_its_device(machine: str) -> None:
-    """Where all libraries are installed, no padded profile stands before one of ours on the same device."""
+    """With all libraries installed, no padded profile goes before our own on the same device."""
     facts = FACTS[machine]
     more = tuple(Runtime(name=name, version="5.0") for name in ("torch", "transformers"))
     facts = replace(facts, runtimes=(*facts.runtimes, *more))

@@ -43,7 +43,7 @@ def test_this_machine_round_trips(tmp_path: Path) -> None:
         ('{"cpu": {"architecture": "x86_64"}, "gpus": [{"name": "L4"}]}', "index"),
         (
             '{"cpu": {"architecture": "x86_64"}, "gpus": [{"index": 0, "name": "L4", "capability": 9}]}',
-            "a compute capability looks like 9.0, not '9'",
+            "a compute capability has the form 9.0, not '9'",
         ),
         ('{"cpu": {"architecture": "x86_64"}, "runtimes": [{"name": "torch"}]}', "version"),
         ('{"cpu": {"architecture": "x86_64"}, "gpus": [{"index": "0", "name": "L4"}]}', "`$.gpus[0].index`"),

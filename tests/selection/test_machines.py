@@ -16,7 +16,7 @@ NOTHING: frozenset[str] = frozenset()
 
 @dataclass(frozen=True)
 class Row:
-    """`sku` and `capability` are of the GPU taken, `libraries` those that work on it.
+    """`sku` and `capability` are of the chosen GPU, `libraries` those that work on it.
 
     Then what a large and a small model choose with plans built at boot, and without; an exit code for none.
     """
@@ -238,7 +238,7 @@ def test_every_profile_is_judged(row: Row) -> None:
 
 
 def test_two_different_gpus() -> None:
-    """The GPU with more memory comes first, whatever its index; where only the other fits, it is taken."""
+    """The GPU with more memory comes first, whatever its index; if only the other fits, it is chosen."""
     facts, manifest = load_facts(MACHINES / f"{MIXED}.json"), manifest_for("e5-large-v2")
     choice = choose(facts, manifest, policy="rules", build_engines=True)
     names = [profile.name for profile in choice.candidates]
@@ -267,7 +267,7 @@ def test_table_and_files_are_one() -> None:
 
 
 def test_every_shipped_profile_has_a_use() -> None:
-    """Every profile is taken on some machine of the table, by some model, or says why it exists."""
+    """Every profile is chosen on some machine of the table, by some model, or says why it exists."""
     taken = {
         chosen(facts_of(row), manifest_for(name), build=build)
         for row in ROWS

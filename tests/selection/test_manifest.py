@@ -1,4 +1,4 @@
-"""Manifests of ours: what they say, how they fail, which one a model gets, and what makes a profile's id."""
+"""Our manifests: what they say, how they fail, which one a model gets, and what makes a profile's id."""
 
 import json
 import re
@@ -112,7 +112,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, old: str, new: str, line: int, s
     "content", [b"", b"- a list", b"\xff\xfe\x00", b"schema: 1\nmodel: {name: x}\nprofiles: []"]
 )
 def test_no_manifest_at_all(tmp_path: Path, content: bytes) -> None:
-    """An empty file, a list, bytes that are no text, and a manifest without profiles are refused."""
+    """An empty file, a list, bytes that are not text, and a manifest without profiles are refused."""
     path = tmp_path / "model.yaml"
     path.write_bytes(content)
     with pytest.raises(ManifestError, match=r"model\.yaml"):
@@ -167,7 +167,7 @@ def test_unknown_model_gets_the_generic_profiles(tmp_path: Path) -> None:
 
 
 def test_own_directory_goes_first(tmp_path: Path) -> None:
-    """A manifest in a directory given is taken before a shipped one of the same name."""
+    """A manifest in a given directory goes before a shipped one of the same name."""
     path = written(tmp_path, MINIMAL.replace("org/model", "sentence-transformers/all-MiniLM-L6-v2"))
     assert manifest_for("minilm", directories=[tmp_path]).path != path
     assert manifest_for("all-minilm-l6-v2", directories=[tmp_path]).path == path
@@ -327,7 +327,7 @@ def test_scalars_are_their_text(tmp_path: Path) -> None:
 
 
 def test_a_file_of_either_kind_is_read(tmp_path: Path) -> None:
-    """NIM_MANIFEST_PATH may name a manifest of ours or of NIM's."""
+    """NIM_MANIFEST_PATH may name one of our manifests or of NIM's."""
     assert manifest_at(written(tmp_path, MINIMAL)).model.name == "org/model"
     nim = tmp_path / "model_manifest.yaml"
     nim.write_text(f"{'a' * 64}:\n  tags: {{backend: onnx, precision: fp16}}\n")

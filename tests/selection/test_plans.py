@@ -35,7 +35,7 @@ def test_same_capability_plan_runs_on_every_hopper(machine: str) -> None:
 
 
 def test_plan_makes_tensorrt_the_choice() -> None:
-    """With its plan in the cache the TensorRT profile is taken before PyTorch and ONNX."""
+    """With its plan in the cache the TensorRT profile goes before PyTorch and ONNX."""
     facts = replace(load_facts(MACHINES / "h100-sxm.json"), plans=(PLAN,))
     selected = choose(facts, MANIFEST, policy="rules").selected
     assert selected == SM90

@@ -159,7 +159,7 @@ def test_a_failure_is_shown() -> None:
 
 
 def test_story() -> None:
-    """The story names the profile and device taken, and every better-ranked profile's obstacle."""
+    """The story names the chosen profile and device, and every better-ranked profile's obstacle."""
     facts, choice = seen("h100-sxm-without-tensorrt", "e5-large-v2")
     text = explain(facts, choice)
     assert text.startswith(
@@ -172,7 +172,7 @@ def test_story() -> None:
 
 
 def test_story_of_a_pinned_profile_and_of_none() -> None:
-    """A pinned profile is told as pinned; without one the story begins with the error."""
+    """A pinned profile is reported as pinned; without one the story begins with the error."""
     facts, choice = seen("h100-sxm", override="cuda-fp32-onnx")
     assert "because it is pinned" in explain(facts, choice)
     better = explain(facts, choice).split("Ranked better, but not chosen:")[1]

@@ -27,7 +27,7 @@ from selection.machine.skus import SKUS, sku_of
     ],
 )
 def test_model_of_a_gpu(name: str, pci_id: str | None, sku: str | None) -> None:
-    """The whole name decides, then the PCI id of NVIDIA's; what is neither is no known model."""
+    """The whole name decides, then NVIDIA's PCI id; anything else is not a known model."""
     assert sku_of(Gpu(index=0, name=name, pci_id=pci_id)) == sku
 
 

@@ -176,7 +176,10 @@ def test_a_worker_serves_it_where_ours_cannot(tmp_path: Path, caplog: pytest.Log
     assert booted.profile.name == "cpu-fp32-transformers"
     assert booted.profile.tags["padded"] == "true"
     assert booted.verified.batch_cosine > 0.999999
-    assert 'profile_failed name=cpu-fp32-onnx reason="only the transformers library supports model_type' in caplog.text
+    assert (
+        'profile_failed name=cpu-fp32-onnx reason="only the transformers library supports model_type'
+        in caplog.text
+    )
 
 
 def test_a_known_family_never_takes_it(tmp_path: Path) -> None:
