@@ -1,13 +1,13 @@
 """The client for code without an event loop: blocking calls, run in a thread with a loop."""
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from typing import Any, Self
+from typing import Self
 
 from producer.client import Client
-from producer.contract import EmbedOptions, Reply, Request
+from producer.contract import DEFAULT_PREFIX, EmbedOptions, Reply, Request
 from producer.queue.cancel import RunCancelled
 from producer.queue.dead_letters import DeadLetter
-from producer.queue.enqueue import Priority, Submission
+from producer.queue.enqueue import Priority, QueueLimits, Submission
 from producer.transport.connect import DEFAULT_URL
 from producer.transport.loop_thread import LoopThread
 
@@ -15,13 +15,35 @@ from producer.transport.loop_thread import LoopThread
 class SyncClient:
     """`Client` behind blocking calls, with the same names, arguments and errors; a context manager.
 
-    Keyword arguments are `Client`'s. Safe to share between threads.
+    Safe to share between threads.
     """
 
-    def __init__(self, redis_url: str = DEFAULT_URL, *, model: str, **options: Any) -> None:
+    def __init__(
+        self,
+        redis_url: str = DEFAULT_URL,
+        *,
+        model: str,
+        prefix: str = DEFAULT_PREFIX,
+        limits: QueueLimits | None = None,
+        keep_result_s: float = 600.0,
+        run: str | None = None,
+        outage_s: float = 60.0,
+    ) -> None:
+        async def opened() -> Client:  # in the thread's loop, which the client belongs to
+            client = Client(
+                redis_url,
+                model=model,
+                prefix=prefix,
+                limits=limits,
+                keep_result_s=keep_result_s,
+                run=run,
+                outage_s=outage_s,
+            )
+            return await client.__aenter__()
+
         self._thread = LoopThread("embedmill-client")
         try:
-            self._client = self._thread.run(_open(redis_url, model, options))
+            self._client = self._thread.run(opened())
         except BaseException:
             self._thread.close()
             raise
@@ -51,19 +73,37 @@ class SyncClient:
         """See `Client.embed`."""
         return self._thread.run(self._client.embed(texts, options, timeout_s=timeout_s, priority=priority))
 
-    def submit(self, texts: Sequence[object], options: EmbedOptions | None = None, **how: Any) -> Submission:
-        """See `Client.submit`, whose keyword arguments it takes."""
-        return self._thread.run(self._client.submit(texts, options, **how))
+    def submit(
+        self,
+        texts: Sequence[object],
+        options: EmbedOptions | None = None,
+        *,
+        job: str | None = None,
+        priority: Priority | str = Priority.NORMAL,
+        wait_if_full: bool = False,
+    ) -> Submission:
+        """See `Client.submit`."""
+        return self._thread.run(
+            self._client.submit(texts, options, job=job, priority=priority, wait_if_full=wait_if_full)
+        )
 
     def result(self, job: str, *, timeout_s: float | None = None, consume: bool = False) -> Reply:
         """See `Client.result`."""
         return self._thread.run(self._client.result(job, timeout_s=timeout_s, consume=consume))
 
     def embed_many(
-        self, batches: Iterable[Sequence[object]], options: EmbedOptions | None = None, **how: Any
+        self,
+        batches: Iterable[Sequence[object]],
+        options: EmbedOptions | None = None,
+        *,
+        max_in_flight: int = 16,
+        consume: bool = True,
+        priority: Priority | str = Priority.NORMAL,
     ) -> Iterator[Reply]:
-        """See `Client.embed_many`, whose keyword arguments it takes."""
-        replies = self._client.embed_many(batches, options, **how)
+        """See `Client.embed_many`."""
+        replies = self._client.embed_many(
+            batches, options, max_in_flight=max_in_flight, consume=consume, priority=priority
+        )
         try:
             while True:
                 try:
@@ -72,6 +112,10 @@ class SyncClient:
                     return
         finally:
             self._thread.run(replies.aclose())
+
+    def num_workers(self) -> int:
+        """See `Client.num_workers`."""
+        return self._thread.run(self._client.num_workers())
 
     def cancel(self, job: str) -> bool:
         """See `Client.cancel`."""
@@ -96,10 +140,6 @@ class SyncClient:
     def drop(self, job: str) -> bool:
         """See `Client.drop`."""
         return self._thread.run(self._client.drop(job))
-
-
-async def _open(redis_url: str, model: str, options: dict[str, Any]) -> Client:
-    return await Client(redis_url, model=model, **options).__aenter__()
 
 
 async def _next(replies: AsyncIterator[Reply]) -> Reply:

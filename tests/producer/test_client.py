@@ -1,6 +1,7 @@
 """Client and worker through a real server: what was asked is what is answered."""
 
 import asyncio
+import inspect
 import time
 from contextlib import suppress
 from functools import cache
@@ -426,3 +427,13 @@ async def test_a_job_that_is_long_in_coming_is_not_polled(url: str, redis: Redis
         await asyncio.sleep(0.5)
         assert (await redis.info("commandstats"))["cmdstat_exists"]["calls"] - before <= 1
         await end_tasks(waiting)
+
+
+def test_the_blocking_client_takes_what_the_client_takes() -> None:
+    """Every method of the one is there in the other, with the same names and defaults."""
+    methods = {name for name in vars(Client) if not name.startswith("_")} - {"num_withdrawn"}
+    for name in sorted(methods | {"__init__"}):
+        theirs, ours = (inspect.signature(getattr(kind, name)).parameters for kind in (Client, SyncClient))
+        assert [(one.name, one.kind, one.default) for one in theirs.values()] == [
+            (one.name, one.kind, one.default) for one in ours.values()
+        ], name

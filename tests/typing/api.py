@@ -84,6 +84,10 @@ def sync_client() -> None:
         assert_type(one.result("job"), Reply)
         assert_type(one.embed_many([["a"], ["b"]]), Iterator[Reply])
         assert_type(one.cancel("job"), bool)
+        assert_type(one.num_workers(), int)
+        one.submit(["a"], wait_if_ful=True)  # type: ignore[call-arg]
+        one.embed_many([["a"]], max_in_flight="4")  # type: ignore[arg-type]
+    SyncClient(model="m", limits=10)  # type: ignore[arg-type]
 
 
 def errors(error: EmbedmillError) -> None:
