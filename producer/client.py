@@ -153,10 +153,10 @@ class Client:
         with redis_errors(self._url):
             return await self._cancellation.cancel_run(run_name(run))
 
-    async def dead_letters(self, *, max_letters: int = 100) -> list[DeadLetter]:
+    async def dead_letters(self, *, max_dead_letters: int = 100) -> list[DeadLetter]:
         """The newest dead letters, newest first: jobs that were given up."""
         with redis_errors(self._url):
-            return await self._dead_letters.list(max_letters=max_letters)
+            return await self._dead_letters.list(max_dead_letters=max_dead_letters)
 
     async def dead_letter(self, job: str) -> tuple[DeadLetter, Request | None]:
         """The dead letter of a job, and its request if that can be read. Raises ResultNotFound."""

@@ -70,7 +70,7 @@ class QueueError(EmbedmillError):
 
 
 class QueueUnavailable(QueueError):
-    """Redis cannot be reached at the address given, or refuses us."""
+    """Redis cannot be reached at the address given, or refuses the connection."""
 
     code = "queue_unavailable"
 

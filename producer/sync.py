@@ -125,9 +125,9 @@ class SyncClient:
         """See `Client.cancel_run`."""
         return self._thread.run(self._client.cancel_run(run))
 
-    def dead_letters(self, *, max_letters: int = 100) -> list[DeadLetter]:
+    def dead_letters(self, *, max_dead_letters: int = 100) -> list[DeadLetter]:
         """See `Client.dead_letters`."""
-        return self._thread.run(self._client.dead_letters(max_letters=max_letters))
+        return self._thread.run(self._client.dead_letters(max_dead_letters=max_dead_letters))
 
     def dead_letter(self, job: str) -> tuple[DeadLetter, Request | None]:
         """See `Client.dead_letter`."""

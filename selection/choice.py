@@ -100,7 +100,7 @@ def _why(verdicts: Sequence[Verdict]) -> str:
 
 
 def _is_duplicate(verdict: Verdict, failed: Verdict) -> bool:
-    """True if it loads the same on the same device with bounds as strict; TensorRT plans are never shared."""
+    """True if both load alike on one device, within bounds as strict; TensorRT plans are never shared."""
     one, other = verdict.profile, failed.profile
     return (
         one.id != other.id

@@ -24,7 +24,7 @@ def explain(facts: Facts, choice: Choice) -> str:
         return "\n".join(((choice.error or "").partition("\n")[0], *_grouped(choice.verdicts, facts))) + "\n"
     verdict = choice.verdict(selected.id)
     where = f"GPU {verdict.gpu.index} ({verdict.gpu.name})" if verdict.gpu else "the CPU"
-    how = "because it is pinned" if choice.pinned else f"by the policy {choice.policy}"
+    how = "because it is pinned" if choice.pinned else f"by the policy '{choice.policy}'"
     lines = [f"{selected.name} serves {_model(choice.model)} on {where}, {how}."]
     if verdict.reason:
         lines.append(f"It {verdict.reason}.")

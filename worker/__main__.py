@@ -9,7 +9,8 @@ def start() -> None:
         from worker.cli.main import main
     except ModuleNotFoundError as error:
         sys.exit(
-            f"error [bad_settings]: a worker needs {error.name}; install embedmill[cpu] or embedmill[gpu]"
+            f"error [bad_settings]: a worker needs {error.name}; "
+            "install embedmill[cpu], embedmill[torch] or embedmill[gpu]"
         )
     main()
 

@@ -31,7 +31,7 @@ def dead_group() -> None:
 @dead_group.command("list")
 @click.option(
     "--max",
-    "max_letters",
+    "max_dead_letters",
     type=click.IntRange(1),
     default=100,
     show_default=True,
@@ -39,9 +39,9 @@ def dead_group() -> None:
 )
 @json_option
 @queue_options
-def list_command(max_letters: int, as_json: bool, **queue: str) -> None:
+def list_command(max_dead_letters: int, as_json: bool, **queue: str) -> None:
     """List the newest dead letters, newest first."""
-    letters = with_client(lambda client: client.dead_letters(max_letters=max_letters), **queue)
+    letters = with_client(lambda client: client.dead_letters(max_dead_letters=max_dead_letters), **queue)
     if as_json:
         click.echo(json.dumps([asdict(letter) for letter in letters], indent=2))
     elif letters:
@@ -101,7 +101,7 @@ def _apply(jobs: tuple[str, ...], every: bool, action: Any, done: str, queue: di
     async def apply(client: Client) -> bool:
         names = jobs
         if every:
-            names = tuple(letter.job for letter in await client.dead_letters(max_letters=_ALL))
+            names = tuple(letter.job for letter in await client.dead_letters(max_dead_letters=_ALL))
         return await each_of(names, lambda job: action(client, job), done=done, absent="not a dead letter")
 
     if not with_client(apply, **queue):

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shlex
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -126,7 +127,8 @@ async def _work(
             await asyncio.wait({task})
             await end_tasks(watch)
             if client.num_withdrawn:
-                click.echo(f"{client.num_withdrawn:,} jobs cancelled on the queue", err=True)
+                jobs = "1 job" if client.num_withdrawn == 1 else f"{client.num_withdrawn:,} jobs"
+                click.echo(f"{jobs} cancelled on the queue", err=True)
         return task.result()
 
 
@@ -137,8 +139,8 @@ async def _watch_for_workers(client: BatchEmbedder, model: str) -> None:
         with suppress(QueueError):  # the work itself reports it
             if await client.num_workers() == 0:
                 click.echo(
-                    f"no worker serves {model!r} yet, so the texts are waiting; "
-                    f"start one: EMBEDMILL_MODEL={model} worker run",
+                    f"no worker serves {model!r} yet, so the texts stay on the queue; "
+                    f"start one: EMBEDMILL_MODEL={shlex.quote(model)} worker run",
                     err=True,
                 )
         await asyncio.sleep(_NO_WORKER_AGAIN_S)

@@ -8,7 +8,7 @@ from producer.cli.embed import embed_command
 from producer.cli.status import status_command
 
 
-@click.group(invoke_without_command=True)
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="embedmill")
 @click.pass_context
 def main(context: click.Context) -> None:

@@ -32,9 +32,9 @@ class DeadLetters:
         self._redis = redis
         self._keys = keys
 
-    async def list(self, *, max_letters: int) -> list[DeadLetter]:
+    async def list(self, *, max_dead_letters: int) -> list[DeadLetter]:
         """The newest dead letters, newest first."""
-        ids = await self._redis.zrevrange(self._keys.dead_letters, 0, max_letters - 1)
+        ids = await self._redis.zrevrange(self._keys.dead_letters, 0, max_dead_letters - 1)
         found = [await self.get(job.decode()) for job in ids]
         return [letter for letter in found if letter is not None]
 

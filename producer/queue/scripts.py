@@ -55,6 +55,8 @@ RETURN_STRAYS = Script("return_strays")
 HAND_BACK = Script("hand_back")
 RECONCILE = Script("reconcile")
 
+STORE_VECTORS = Script("store_vectors")
+
 
 @cache
 def _source(name: str) -> str:

@@ -134,7 +134,7 @@ def _translated(url: str) -> Iterator[None]:
     try:
         yield
     except (AuthenticationError, AuthorizationError, NoPermissionError) as error:
-        raise QueueUnavailable(f"{where} refuses us: {error}") from error
+        raise QueueUnavailable(f"{where} refuses the connection: {error}") from error
     except NoPrimaryError as error:
         raise QueueUnavailable(
             f"{where}: no reachable sentinel knows a primary of that name; check the name and the hosts"

@@ -116,10 +116,10 @@ async def test_dead_letters_are_bounded(redis: Redis, monkeypatch: pytest.Monkey
     monkeypatch.setattr(leases, "MAX_DEAD_BYTES", 100)
     jobs = [await give_up(redis, f"text {n}") for n in range(5)]
     dead = DeadLetters(redis, KEYS)
-    assert [letter.job for letter in await dead.list(max_letters=9)] == jobs[:1:-1]
+    assert [letter.job for letter in await dead.list(max_dead_letters=9)] == jobs[:1:-1]
     assert len(await redis.keys(KEYS.dead_letter("*"))) == len(await redis.keys(KEYS.dead_request("*"))) == 3
     large = await give_up(redis, "x" * 200)
-    assert [letter.job for letter in await dead.list(max_letters=9)] == [large]
+    assert [letter.job for letter in await dead.list(max_dead_letters=9)] == [large]
 
 
 async def test_who_lost_the_lease_buries_nothing(redis: Redis) -> None:

@@ -166,5 +166,6 @@ def test_a_producer_alone_can_be_installed_and_imported(wheel: zipfile.ZipFile, 
         [tmp_path / "venv" / "bin" / "worker"], capture_output=True, text=True, check=False
     )
     assert worker.returncode == 1
-    said = r"error \[bad_settings\]: a worker needs \w+; install embedmill\[cpu\] or embedmill\[gpu\]\n"
+    extras = r"embedmill\[cpu\], embedmill\[torch\] or embedmill\[gpu\]"
+    said = rf"error \[bad_settings\]: a worker needs \w+; install {extras}\n"
     assert re.fullmatch(said, worker.stderr)

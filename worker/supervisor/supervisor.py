@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 
 from producer.contract import Keys, queue_name
 from producer.transport.connect import connect
+from producer.transport.url import parse
 from worker.consumer.handback import HandedBack, hand_back
 from worker.settings import Settings
 from worker.startup.survey import survey
@@ -38,8 +39,9 @@ def supervise(
     """Serve on every usable device until a signal; returns the exit status for this process.
 
     Worker processes run `command(owner)` in `environment`, which must agree with `settings`. Raises
-    SettingsError if the metrics port is taken.
+    SettingsError if the metrics port is taken or the Redis URL is malformed.
     """
+    parse(settings.redis_url)  # before anything is loaded
     environments = worker_environments(survey(settings), settings, environment)
     log.info("supervisor_started", pid=os.getpid(), workers=len(environments))
     keys = Keys(queue_name(settings.name), settings.prefix)

@@ -27,7 +27,7 @@ _HAND_BACK_S = 10.0  # for handing back jobs that did not finish in the grace pe
 
 
 class ParentEnd:
-    """The parent's end: asks whether the worker process serves, and for its report; thread-safe.
+    """The parent's end: asks the worker process whether it is serving, and for its report; thread-safe.
 
     `ended` is True once the process is known to have closed its end.
     """

@@ -6,24 +6,11 @@ from typing import Any, TypeVar
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from producer.queue.scripts import STORE_VECTORS
 from producer.transport.loop_thread import LoopThread
 from worker.vector_cache.cache import StoreError
 
 _Result = TypeVar("_Result")
-
-# KEYS[1] root of the queue's keys; ARGV maximum entries of one hash, then key and value of each entry.
-# Entries are never deleted one by one: a full hash becomes the old one, and the old one is dropped.
-_PUT = """
-local young, old = KEYS[1] .. 'vectors', KEYS[1] .. 'vectors-old'
-local added = 0
-for i = 2, #ARGV, 2 do
-  added = added + redis.call('HSET', young, ARGV[i], ARGV[i + 1])
-end
-if redis.call('HINCRBY', young, 'count', added) >= tonumber(ARGV[1]) then
-  redis.call('UNLINK', old)
-  redis.call('RENAME', young, old)
-end
-"""
 
 
 class RedisVectors:
@@ -73,8 +60,8 @@ class RedisVectors:
         return values
 
     async def _put(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
-        entries: list[Any] = [part for entry in zip(keys, values, strict=True) for part in entry]
-        await self._redis.execute_command("EVAL", _PUT, 1, self._root, str(self._max_young), *entries)
+        entries = [part for entry in zip(keys, values, strict=True) for part in entry]
+        await self._redis.execute_command(*STORE_VECTORS.command(self._root, str(self._max_young), *entries))
 
     async def _read(self, name: str, keys: Sequence[bytes]) -> list[bytes | None]:
         if not keys:

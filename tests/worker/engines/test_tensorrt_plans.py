@@ -123,7 +123,7 @@ def test_a_plan_of_another_model_is_not_taken(tmp_path: Path) -> None:
         (lambda whole: b"", "is not an Embedmill plan"),
         (
             lambda whole: whole.replace(spec_for().key.encode(), b"0" * 64),
-            "is not the plan that its name says",
+            "does not contain the plan that its name promises",
         ),
     ],
 )
