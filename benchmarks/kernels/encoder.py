@@ -23,8 +23,8 @@ from worker.backends import LoadOptions, torch_backend
 from worker.contract import Tokens
 from worker.encoder.encoder import build_encoder
 from worker.encoder.kernels.matmul import Matmuls
-from worker.encoder.network import AttentionSpec, Flat, Tensor
 from worker.encoder.triton_ops import TritonOps
+from worker.models.network import AttentionSpec, Flat, Tensor
 from worker.models.weights import Weights
 
 

@@ -18,14 +18,6 @@ SMALL_FOLDERS = {
     "worker.graphs.packed": "one of four kinds of graph, as large as it has to be",
 }
 
-#: Folders in a circle, each with its reason.
-CIRCLES = {
-    ("worker.encoder", "worker.encoder.kernels"): (
-        "one room in two folders, which has too many files for one: kernels compute on the network's types, "
-        "and triton_ops beside these puts the kernels together"
-    ),
-}
-
 #: Public names that are defined more than once, each with its reason.
 REPEATED_NAMES: dict[str, str] = {}
 
@@ -127,11 +119,9 @@ def listed(lines: Iterable[str]) -> str:
 
 
 def test_there_are_no_circles_between_folders() -> None:
-    """To read one folder nobody needs to have read those that use it; the table names the exceptions."""
+    """To read one folder nobody needs to have read those that use it."""
     lines = []
     for circle in circles(box_graph()):
-        if tuple(circle) in CIRCLES:
-            continue
         lines.append(" <-> ".join(circle))
         for name, tree in modules().items():
             if box(name) in circle:

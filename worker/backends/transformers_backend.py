@@ -14,10 +14,10 @@ from worker.backends.transformers_network import load_network
 from worker.backends.validation import check_batch
 from worker.contract import FloatArray, Tokens
 from worker.encoder.dense_layers import DenseLayer, dense_layers
-from worker.encoder.network import Tensor
 from worker.encoder.padded_pooling import Padded, pooled
 from worker.encoder.torch_errors import torch_errors
 from worker.models.model import Model
+from worker.models.network import Tensor
 
 # Default budgets in tokens, padding included.
 _GPU_BATCH_SLOTS = 16_384

@@ -6,8 +6,8 @@ import torch
 from tokenizers import Tokenizer
 
 from producer.errors import BackendError
-from worker.encoder.network import Tensor
 from worker.models.model import Model
+from worker.models.network import Tensor
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _UNUSED = "pooler."  # for other tasks; missing from many checkpoints

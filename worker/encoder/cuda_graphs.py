@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from worker.encoder.encoder import Encoder
-from worker.encoder.network import Tensor
+from worker.models.network import Tensor
 
 _SMALLEST_BUCKET_TOKENS = 256
 _GROWTH = 1.25

@@ -10,9 +10,9 @@ from producer.errors import BackendError
 from worker.contract import FloatArray, Tokens
 from worker.encoder.cuda_graphs import GraphedEncoder
 from worker.encoder.encoder import Encoder
-from worker.encoder.network import Tensor
 from worker.encoder.torch_errors import is_out_of_memory
 from worker.encoder.triton_ops import ROWS_MULTIPLE
+from worker.models.network import Tensor
 
 _NUM_SLOTS = 3  #: two batches in flight while a third is being filled
 _TOKENS_PER_TEXT = 4  #: a batch has room for max_tokens / 4 texts

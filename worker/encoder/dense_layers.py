@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import torch
 
-from worker.encoder.network import Tensor
 from worker.models.dense import dense_weights
 from worker.models.head import Head
+from worker.models.network import Tensor
 
 _ACTIVATIONS = {
     "identity": lambda x: x,

@@ -8,9 +8,9 @@ import torch
 from worker.encoder.dense_layers import DenseLayer, dense_layers
 from worker.encoder.forward import Ops, token_vectors
 from worker.encoder.loader import build_network
-from worker.encoder.network import Flat, Network, Tensor
 from worker.models.head import Head
 from worker.models.model import Model
+from worker.models.network import Flat, Network, Tensor
 from worker.models.weights import Weights
 
 

@@ -2,7 +2,7 @@
 
 from typing import Literal, Protocol
 
-from worker.encoder.network import (
+from worker.models.network import (
     AttentionSpec,
     Embeddings,
     Flat,

@@ -3,7 +3,7 @@
 import torch
 import torch.nn.functional as F
 
-from worker.encoder.network import Norm, Tensor
+from worker.models.network import Norm, Tensor
 
 _RANGE = 6.0  #: standard deviations on either side
 _NUM_POINTS = 193

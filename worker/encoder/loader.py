@@ -8,7 +8,15 @@ import torch
 
 from producer.errors import BackendError
 from worker.encoder.gelu_correction import mean_tanh_error
-from worker.encoder.network import (
+from worker.encoder.quantisation import (
+    linear_bound,
+    norm_bound,
+    quantise_rows,
+    quantise_tensor,
+    static_scale_for,
+)
+from worker.models.architecture import Architecture
+from worker.models.network import (
     AttentionSpec,
     Embeddings,
     Layer,
@@ -18,14 +26,6 @@ from worker.encoder.network import (
     Rotation,
     Tensor,
 )
-from worker.encoder.quantisation import (
-    linear_bound,
-    norm_bound,
-    quantise_rows,
-    quantise_tensor,
-    static_scale_for,
-)
-from worker.models.architecture import Architecture
 from worker.models.relative_bias import bias_by_distance
 from worker.models.rope import Rope
 from worker.models.weights import Weights

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
-from worker.encoder.network import Tensor
 from worker.models.head import Pooling
+from worker.models.network import Tensor
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,7 +10,7 @@ import math
 
 import torch
 
-from worker.encoder.network import Linear, Norm, Rows, StaticScale, Tensor
+from worker.models.network import Linear, Norm, Rows, StaticScale, Tensor
 from worker.models.number_formats import FP8_MAX
 
 _ROUNDING = 1.125  #: the largest factor by which rounding to fp8 increases the product of two numbers

@@ -6,8 +6,8 @@ from typing import Literal
 import torch
 import torch.nn.functional as F
 
-from worker.encoder.network import AttentionSpec, Embeddings, Flat, Linear, Network, Norm, Rows, Tensor
 from worker.encoder.quantisation import rows_for
+from worker.models.network import AttentionSpec, Embeddings, Flat, Linear, Network, Norm, Rows, Tensor
 
 _ACTIVATIONS = {
     "gelu": F.gelu,

@@ -21,7 +21,7 @@ from worker.encoder.kernels.launch_config import (
     text_grid,
 )
 from worker.encoder.kernels.matmul import Matmuls, fuses_gelu, is_tunable
-from worker.encoder.network import AttentionSpec, Embeddings, Flat, Linear, Network, Norm, Rows, Tensor
+from worker.models.network import AttentionSpec, Embeddings, Flat, Linear, Network, Norm, Rows, Tensor
 
 ROWS_MULTIPLE = 128  #: every number of rows is a multiple of this
 HEAD_DIMS = (16, 32, 64, 128, 256)

@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 from worker.encoder.kernels import autotune  # noqa: E402 - torch may be missing
 from worker.encoder.kernels.cublaslt import MatmulShape  # noqa: E402
 from worker.encoder.kernels.matmul import Matmuls  # noqa: E402
-from worker.encoder.network import Linear, Rows  # noqa: E402
+from worker.models.network import Linear, Rows  # noqa: E402
 
 pytestmark = pytest.mark.peers
 UP = MatmulShape(rows=128, out=64, inner=32, dtype=torch.float16, kind="gelu")

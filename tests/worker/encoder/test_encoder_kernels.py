@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from worker.encoder.network import Linear, Norm, Rows
+from worker.models.network import Linear, Norm, Rows
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(300)]
 LENGTHS = [3, 70, 1, 100, 40, 9, 130, 20, 511, 64, 64, 5]

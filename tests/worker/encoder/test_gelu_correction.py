@@ -21,7 +21,7 @@ pytestmark = [
 def test_the_mean_error_is_that_of_a_sample() -> None:
     """100,000 normalised random rows give the same averages as the integral, for any bias and scale."""
     from worker.encoder.gelu_correction import mean_tanh_error
-    from worker.encoder.network import Norm
+    from worker.models.network import Norm
 
     generator = torch.Generator().manual_seed(3)
     weight = torch.randn(40, 64, generator=generator) * torch.linspace(0.01, 0.5, 40)[:, None]

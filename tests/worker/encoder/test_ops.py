@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from worker.encoder.network import AttentionSpec, Embeddings, Flat, Linear, Norm, Rotation, Rows
+from worker.models.network import AttentionSpec, Embeddings, Flat, Linear, Norm, Rotation, Rows
 
 pytestmark = [pytest.mark.timeout(300)]
 LENGTHS = [3, 70, 1, 100, 40, 9, 130, 20, 511, 64, 64, 5]

@@ -15,7 +15,6 @@ from worker.models.weights import read_weights
 torch = pytest.importorskip("torch")
 
 from worker.encoder.loader import build_network  # noqa: E402 - torch may be missing
-from worker.encoder.network import Linear, Network, Norm  # noqa: E402
 from worker.encoder.quantisation import (  # noqa: E402
     linear_bound,
     norm_bound,
@@ -25,6 +24,7 @@ from worker.encoder.quantisation import (  # noqa: E402
     static_scale_for,
 )
 from worker.encoder.torch_ops import TorchOps, _normalise  # noqa: E402
+from worker.models.network import Linear, Network, Norm  # noqa: E402
 from worker.models.number_formats import FP8_MAX  # noqa: E402
 
 pytestmark = [

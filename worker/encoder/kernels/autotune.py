@@ -15,7 +15,7 @@ import structlog
 import torch
 
 from worker.encoder.kernels.cublaslt import Matmul, MatmulShape, version
-from worker.encoder.network import Linear, Rows, Tensor
+from worker.models.network import Linear, Rows, Tensor
 from worker.storage.lock import locked
 from worker.storage.records import read_record, write_record
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import torch
 
-from worker.encoder.network import Linear, StaticScale, Tensor
+from worker.models.network import Linear, StaticScale, Tensor
 
 WORKSPACE_BYTES = 32 * 2**20
 MAX_ALGORITHMS = 32

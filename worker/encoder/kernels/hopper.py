@@ -10,7 +10,7 @@ import triton
 
 from worker.encoder.kernels import segments as segment_kernels
 from worker.encoder.kernels.cuda_module import Kernel, tensor_map
-from worker.encoder.network import AttentionSpec, Flat, Network, Tensor
+from worker.models.network import AttentionSpec, Flat, Network, Tensor
 
 CAPABILITY = (9, 0)
 HEAD_DIM = 64

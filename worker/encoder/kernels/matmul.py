@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from worker.encoder.kernels.autotune import autotune
 from worker.encoder.kernels.cublaslt import WORKSPACE_BYTES, Matmul, MatmulKind, MatmulShape
-from worker.encoder.network import Linear, Rows, StaticScale, Tensor
+from worker.models.network import Linear, Rows, StaticScale, Tensor
 
 log = structlog.stdlib.get_logger(__name__)
 
