@@ -21,8 +21,9 @@ def torch() -> Any:
 @pytest.fixture(scope="module")
 def ours() -> Any:
     """The modules under test."""
-    names = ("network", "quantisation", "kernels.cublaslt", "kernels.matmul", "kernels.autotune")
-    modules = [importlib.import_module(f"worker.encoder.{name}") for name in names]
+    names = ("quantisation", "kernels.cublaslt", "kernels.matmul", "kernels.autotune")
+    paths = ("worker.models.network", *(f"worker.encoder.{name}" for name in names))
+    modules = list(map(importlib.import_module, paths))
     return SimpleNamespace(**{module.__name__.rpartition(".")[2]: module for module in modules})
 
 
