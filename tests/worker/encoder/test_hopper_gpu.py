@@ -45,8 +45,9 @@ def torch() -> Any:
 @pytest.fixture(scope="module")
 def ours(torch: Any) -> Any:
     """The modules under test."""
-    names = ("network", "torch_ops", "triton_ops", "kernels.hopper")
-    modules = [importlib.import_module(f"worker.encoder.{name}") for name in names]
+    names = ("torch_ops", "triton_ops", "kernels.hopper")
+    paths = ("worker.models.network", *(f"worker.encoder.{name}" for name in names))
+    modules = list(map(importlib.import_module, paths))
     return SimpleNamespace(**{module.__name__.rpartition(".")[2]: module for module in modules})
 
 
