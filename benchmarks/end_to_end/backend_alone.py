@@ -49,9 +49,7 @@ def main() -> None:
 
 def packed(tokens: Tokens, backend: Backend) -> list[Tokens]:
     """All texts in batches, packed from a window of eight batches' worth, as the worker does."""
-    budget = Budget(
-        max_tokens=backend.max_batch_tokens, max_texts=backend.max_batch_texts, padded=backend.padded
-    )
+    budget = Budget.of(backend)
     waiting, batches = np.arange(len(tokens)), []
     while len(waiting):
         window = waiting[: 1 + int(np.searchsorted(tokens.lengths[waiting].cumsum(), 8 * budget.max_tokens))]

@@ -103,9 +103,7 @@ def measurer(model: Model, tokens: Tokens) -> Measure:
 
 def embedded(backend: Backend, tokens: Tokens) -> FloatArray:
     """The texts' vectors, in their order, computed in batches packed like the worker's."""
-    budget = Budget(
-        max_tokens=backend.max_batch_tokens, max_texts=backend.max_batch_texts, padded=backend.padded
-    )
+    budget = Budget.of(backend)
     vectors = np.empty((len(tokens), backend.dim), np.float32)
     pending = np.arange(len(tokens))
     while len(pending):

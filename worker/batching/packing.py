@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
 
-from worker.contract import Indices
+from worker.contract import Backend, Indices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,6 +17,13 @@ class Budget:
     max_tokens: int
     max_texts: int
     padded: bool
+
+    @classmethod
+    def of(cls, backend: Backend) -> Self:
+        """The limits that a backend states."""
+        return cls(
+            max_tokens=backend.max_batch_tokens, max_texts=backend.max_batch_texts, padded=backend.padded
+        )
 
 
 def pack(lengths: npt.NDArray[np.int32], *, budget: Budget, num_first: int = 0) -> Indices:

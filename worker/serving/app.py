@@ -92,9 +92,7 @@ def _job_handler(
 ) -> Iterator[JobHandler]:
     """The job handler with its threads, cache, batcher and runner, all closed at the end."""
     backend = booted.backend
-    budget = Budget(
-        max_tokens=backend.max_batch_tokens, max_texts=backend.max_batch_texts, padded=backend.padded
-    )
+    budget = Budget.of(backend)
     with ExitStack() as on_exit:
         cache = open_cache(settings, booted, keys)
         if cache is not None:

@@ -115,9 +115,7 @@ def _batches(backend: Backend, model: Model, settings: Settings) -> list[Tokens]
     # Skip the first ids: vocabularies begin with special tokens, and some models treat padding differently.
     ids = random.integers(min(1000, vocabulary // 2), vocabulary, int(offsets[-1]), dtype=np.int32)
     texts = Tokens(ids, offsets)
-    budget = Budget(
-        max_tokens=backend.max_batch_tokens, max_texts=backend.max_batch_texts, padded=backend.padded
-    )
+    budget = Budget.of(backend)
     batches, pending = [], np.arange(num_texts)
     while len(pending):
         picked = pack(lengths[pending], budget=budget)
