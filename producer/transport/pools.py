@@ -39,6 +39,7 @@ class _QuickPool(ConnectionPool):
         super().__init__(*args, **options)
         self._idle: list[AbstractConnection] = []
         self._num_waiting = 0
+        self._closed = False
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"  # redis-py 6 and 7 show the password
@@ -58,14 +59,21 @@ class _QuickPool(ConnectionPool):
             self._num_waiting -= 1
 
     async def release(self, connection: AbstractConnection) -> None:
-        """Take the connection back and wake a coroutine that waits for one."""
+        """Take the connection back and wake a coroutine that waits for one.
+
+        A command still under way when the pool was closed may have connected since: nobody else would close
+        its connection.
+        """
+        if self._closed:
+            await connection.disconnect()
         if self._num_waiting:
             await super().release(connection)
         else:
             self._idle.append(connection)
 
     async def disconnect(self, inuse_connections: bool = True) -> None:
-        """Close the idle connections, and those in use if `inuse_connections`."""
+        """Close the idle connections, and those in use if `inuse_connections`: then the pool is closed."""
+        self._closed = self._closed or inuse_connections
         if not inuse_connections:
             await asyncio.gather(*(connection.disconnect() for connection in self._idle))
         await super().disconnect(inuse_connections)

@@ -30,6 +30,7 @@ from producer.errors import (
     SettingsError,
 )
 from producer.queue.enqueue import prepare_job
+from producer.transport.autopipeline import AutoPipeline
 from producer.transport.connect import connect, end_tasks, redis_errors
 from worker.backends.fake import fake_vectors
 from worker.consumer.consumer import IDLE_S
@@ -392,6 +393,19 @@ async def test_a_client_that_is_cancelled_while_it_closes_leaves_nothing_open(ur
             break
         await asyncio.sleep(0.02)
     assert await num_connections(redis, "closing") == 0
+
+
+async def test_a_command_under_way_when_its_client_closes_leaves_nothing_open(url: str, redis: Redis) -> None:
+    """It was about to connect, so that there was nothing yet to close."""
+    client = connect(f"{url}?client_name=late")
+    pipeline = AutoPipeline(client)
+    sent = asyncio.create_task(pipeline.send(("PING",)))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    await client.aclose()
+    assert await sent == [b"PONG"]
+    await pipeline.flush(timeout_s=5)
+    assert await num_connections(redis, "late") == 0
 
 
 async def num_connections(redis: Redis, name: str) -> int:
