@@ -243,7 +243,7 @@ def test_an_embedded_worker_that_dies_is_3(tmp_path: Path) -> None:
 def progress(**more: object) -> Summary:
     standard: dict[str, Any] = {
         "num_texts": 1000, "num_tokens": 9000, "num_truncated": 4, "failed": {}, "seconds": 2.0,
-        "sources": (SOURCE,), "estimated_texts": None, "earlier": Totals(),
+        "sources": (SOURCE,), "prompt_name": None, "estimated_texts": None, "earlier": Totals(),
     }  # fmt: skip
     return Summary(**{**standard, **more})
 

@@ -120,7 +120,8 @@ def test_parquet_says_what_it_holds(tmp_path: Path) -> None:
     assert (told["model"], told["revision"], told["scale"], told["dimensions"]) == ("m", "r1", 0.5, 4)
     assert [profile["precision"] for profile in told["profiles"]] == ["fp32", "fp16"]
     assert told["options"] == {
-        "input_type": None, "truncate": "END", "dimensions": None, "embedding_type": "int8"
+        "input_type": None, "prompt_name": None, "truncate": "END", "dimensions": None,
+        "embedding_type": "int8",
     }  # fmt: skip
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.parquet"]
 

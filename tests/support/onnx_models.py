@@ -57,8 +57,10 @@ def model_of(network: Architecture, head: Head = PLAIN_HEAD) -> Model:
     )
 
 
-def head(*poolings: Any, denses: tuple[Dense, ...] = (), normalize: bool = False) -> Head:
-    return Head(poolings=poolings, include_prompt=True, denses=denses, normalize=normalize)
+def head(
+    *poolings: Any, denses: tuple[Dense, ...] = (), normalize: bool = False, include_prompt: bool = True
+) -> Head:
+    return Head(poolings=poolings, include_prompt=include_prompt, denses=denses, normalize=normalize)
 
 
 def random_weights(network: Architecture) -> Weights:
@@ -78,7 +80,9 @@ def random_tokens() -> Tokens:
 def by_onnx(model: Model, weights: Weights, tokens: Tokens, precision: str = "fp32") -> Array:
     session = open_session(build_graph(model, weights, precision=precision), "CPUExecutionProvider")
     texts = np.arange(len(tokens))
-    inputs = graph_inputs(tokens, texts, model.architecture.position_offset)
+    inputs = graph_inputs(
+        tokens, texts, model.architecture.position_offset, pools_prompts=model.head.include_prompt
+    )
     vectors: Array = session.run(["vectors"], inputs)[0]
     return vectors
 

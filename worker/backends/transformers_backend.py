@@ -83,13 +83,14 @@ class TransformersBackend:
                     torch.cuda.empty_cache()
 
     def _vectors(self, tokens: Tokens) -> Tensor:
-        ids, lengths = (
+        starts = (tokens.firsts - tokens.offsets[:-1]).astype(np.int64)
+        ids, lengths, starts = (
             self._to_device(array)
-            for array in (_padded(tokens, self._padding_id), tokens.lengths.astype(np.int64))
+            for array in (_padded(tokens, self._padding_id), tokens.lengths.astype(np.int64), starts)
         )
         inside = torch.arange(ids.shape[1], device=self._device)[None, :] < lengths[:, None]
         states = self._network(input_ids=ids, attention_mask=inside.long()).last_hidden_state
-        x = pooled(Padded(states, inside, lengths), self._head.poolings)
+        x = pooled(Padded(states, starts, lengths), self._head.poolings)
         for dense in self._denses:
             x = dense(x)
         return torch.nn.functional.normalize(x, dim=1, eps=1e-12) if self._head.normalize else x

@@ -1,7 +1,7 @@
 """Network and head combined: flat token ids in, one vector per text out."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -23,9 +23,12 @@ class Encoder:
     head: Head
     denses: tuple[DenseLayer, ...]
 
-    def vectors(self, ids: Tensor, offsets: Tensor) -> Tensor:
-        """float32 (n, dim) for texts given as int32 `ids` (T,) and `offsets` (n + 1,), all on the device."""
-        flat = self.ops.segment(ids, offsets)
+    def vectors(self, ids: Tensor, offsets: Tensor, firsts: Tensor | None = None) -> Tensor:
+        """float32 (n, dim) for texts given as int32 `ids` (T,) and `offsets` (n + 1,), all on the device.
+
+        `firsts` int32 (n,) is the index of each text's first pooled token; None to pool all.
+        """
+        flat = replace(self.ops.segment(ids, offsets), firsts=firsts)
         pooled = self._pooled(flat)
         for dense in self.denses:
             pooled = dense(pooled)
@@ -70,6 +73,6 @@ def build_encoder(
 
 
 def _token_index(flat: Flat, mode: str) -> Tensor:
-    """Index of each text's first or last token; an arbitrary valid index for empty texts."""
-    index = flat.offsets[:-1] if mode == "cls" else flat.offsets[1:] - 1
+    """Index of each text's first or last pooled token; an arbitrary valid index for empty texts."""
+    index = flat.pooled_from if mode == "cls" else flat.offsets[1:] - 1
     return index.clamp(0, len(flat.ids) - 1)

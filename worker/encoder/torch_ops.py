@@ -115,7 +115,8 @@ class TorchOps:
 
     def pool(self, x: Tensor, flat: Flat, mode: Literal["mean", "mean_sqrt_len_tokens", "max"]) -> Tensor:
         """One float32 row per text (n, hidden)."""
-        texts = x.float().split(torch.diff(flat.offsets).tolist())
+        bounds = zip(flat.pooled_from.tolist(), flat.offsets[1:].tolist(), strict=True)
+        texts = [x[first:end].float() for first, end in bounds]
         if mode == "max":
             return torch.stack([text.amax(0) for text in texts])
         power = 1.0 if mode == "mean" else 0.5

@@ -203,7 +203,7 @@ class TritonOps:
         out = x.new_empty(num_texts, width, dtype=torch.float32)
         grid = (*text_grid(num_texts), triton.cdiv(width, 128))
         segment_kernels.pool[grid](
-            x, flat.offsets, out, num_texts, MODE=mode, WIDTH=width, ROWS=32, BLOCK=128
+            x, flat.pooled_from, flat.offsets, out, num_texts, MODE=mode, WIDTH=width, ROWS=32, BLOCK=128
         )
         return out
 

@@ -11,8 +11,9 @@ from worker.models.architecture import Architecture, read_architecture
 from worker.models.config_file import read_object
 from worker.models.custom_files import CustomFiles
 from worker.models.head import PLAIN_HEAD, Head, read_head, read_pooling
-from worker.models.model import TRANSFORMER_SETTINGS, Model, first_of, read_model, stated_prompts
+from worker.models.model import TRANSFORMER_SETTINGS, Model, first_of, read_model
 from worker.models.onnx.graph_file import GraphFile, read_graph
+from worker.models.prompts import stated_default, stated_prompts
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -29,16 +30,22 @@ def read_custom_model(found: CustomFiles) -> Model:
     settings = first_of(transformer, TRANSFORMER_SETTINGS)
     st_config = first_of(found.directory, ("config_sentence_transformers.json",))
     architecture = _architecture(config, graph)
+    head, prompts = _head(found.directory, config, graph), stated_prompts(st_config)
+    if graph.pooled and not head.include_prompt and any(prompts.values()):
+        raise ModelError(
+            f"the model leaves the tokens of prompts out of pooling (include_prompt), but {found.onnx.name} "
+            "pools all tokens itself; export a graph that ends at the hidden states"
+        )
     return Model(
         directory=found.directory,
         transformer=transformer,
         revision=graph.sha256[:12],
         network=architecture,
-        head=_head(found.directory, config, graph),
+        head=head,
         max_text_tokens=_max_text_tokens(settings, transformer, architecture, graph),
         do_lower_case=bool(settings.get("do_lower_case", False)),
-        prompts=stated_prompts(st_config),
-        default_prompt=st_config.get("default_prompt_name"),
+        prompts=prompts,
+        default_prompt=stated_default(st_config),
         similarity=st_config.get("similarity_fn_name") or "cosine",
         matryoshka_dims=(),
         graph=graph,

@@ -11,6 +11,7 @@ from worker.models.checkpoint import weight_files, weights_sha256
 from worker.models.config_file import read_object
 from worker.models.head import Head, read_head
 from worker.models.onnx.graph_file import GraphFile
+from worker.models.prompts import stated_default, stated_prompts
 from worker.models.unknown_family import UnknownFamily, read_unknown_family
 
 # Files in which sentence-transformers stores the transformer's settings.
@@ -103,13 +104,11 @@ def read_model(directory: Path, *, revision: str | None = None, sha256: str | No
         max_text_tokens=_max_text_tokens(settings, transformer, network.max_tokens),
         do_lower_case=bool(settings.get("do_lower_case", False)),
         prompts=stated_prompts(st_config),
-        default_prompt=st_config.get("default_prompt_name"),
+        default_prompt=stated_default(st_config),
         similarity=st_config.get("similarity_fn_name") or "cosine",
         matryoshka_dims=_matryoshka_dims(config),
     )
     _check_sizes(model)
-    if not head.include_prompt and any(model.prompts.values()):
-        raise ModelError("the model excludes its prompts from pooling, which is not supported")
     return model
 
 
@@ -136,16 +135,6 @@ def _max_text_tokens(settings: Mapping[str, Any], transformer: Path, num_positio
             "the model does not limit the length of texts; set max_seq_length in sentence_bert_config.json"
         )
     return int(limit if num_positions is None else min(limit, num_positions))
-
-
-def stated_prompts(config: Mapping[str, Any]) -> dict[str, str]:
-    """The prompts of a config_sentence_transformers.json by name. Raises ModelError."""
-    prompts = config.get("prompts") or {}
-    if not isinstance(prompts, dict) or not all(
-        text is None or isinstance(text, str) for text in prompts.values()
-    ):
-        raise ModelError("config_sentence_transformers.json has prompts that do not map names to strings")
-    return {name: text or "" for name, text in prompts.items()}
 
 
 def _matryoshka_dims(config: Mapping[str, Any]) -> tuple[int, ...]:

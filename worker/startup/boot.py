@@ -11,6 +11,7 @@ from producer.errors import BackendError, ModelError, ProfileError
 from selection import Profile, probe, with_failure
 from worker.contract import Backend
 from worker.models.model import Model
+from worker.models.prompts import Prompts
 from worker.settings import Settings
 from worker.startup.loader import ModelBundle, load_profile, read_bundle
 from worker.startup.measurement import measure_profiles
@@ -36,6 +37,7 @@ class Booted:
     model: Model
     fingerprint: str
     tokenizer: Tokenizer
+    prompts: Prompts
     backend: Backend
     verified: Verified
     model_lock: ModelLock
@@ -70,6 +72,7 @@ def boot(settings: Settings, *, probe: Probe = probe) -> Booted:
             model=bundle.model,
             fingerprint=bundle.fingerprint,
             tokenizer=bundle.tokenizer,
+            prompts=bundle.prompts,
             backend=backend,
             verified=verified,
             model_lock=model_lock,

@@ -4,7 +4,6 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from producer.errors import ModelError
 from selection import Manifest, Profile
 from selection.machine.facts import Facts, Gpu
 from worker.backends import LoadOptions, load_backend
@@ -15,6 +14,7 @@ from worker.engines.store import ensure_plan, find_plan
 from worker.models.custom_files import find_custom_files
 from worker.models.custom_model import read_custom_model
 from worker.models.model import Model, read_model
+from worker.models.prompts import Prompts, read_prompts
 from worker.models.source import locate
 from worker.settings import Settings
 from worker.tokenization.tokenizer import Tokenizer
@@ -24,10 +24,14 @@ _SMALL_FILES = {".json", ".txt", ".model"}
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class ModelBundle:
-    """A model and its tokenizer; `fingerprint` is 64 hex digits that change with any of the model's files."""
+    """A model, its tokenizer, and its prompts: its own and its manifest's.
+
+    `fingerprint` is 64 hex digits that change with any of the model's files.
+    """
 
     model: Model
     tokenizer: Tokenizer
+    prompts: Prompts
     fingerprint: str
 
 
@@ -40,12 +44,11 @@ def read_bundle(manifest: Manifest, settings: Settings) -> ModelBundle:
         sources = (f"dir:{settings.model_dir}",) if settings.model_dir is not None else card.sources
         directory = locate(sources, cache=settings.cache_path / "hub", offline=settings.offline)
         model = read_model(directory, sha256=card.weights_sha256)
-    if not model.head.include_prompt and any(card.prompts.values()):
-        raise ModelError(
-            "the model excludes prompts from pooling, but its manifest defines some; remove them there"
-        )
+    prompts = read_prompts(
+        model.prompts, card.prompts, default=model.default_prompt, input_types=card.input_types
+    )
     tokenizer = Tokenizer(model.transformer, max_tokens=model.max_text_tokens, lower_case=model.do_lower_case)
-    return ModelBundle(model=model, tokenizer=tokenizer, fingerprint=_fingerprint(model))
+    return ModelBundle(model=model, tokenizer=tokenizer, prompts=prompts, fingerprint=_fingerprint(model))
 
 
 def load_profile(

@@ -28,17 +28,18 @@ log = structlog.stdlib.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Encoded:
-    """Tokens of the texts that fit or were truncated, and the lengths of those that were refused.
+    """Tokens of the texts that fit or were truncated, and what was refused.
 
     `tokens` holds the texts at the positions `kept`, intp (k,). `truncated` int32 are the positions of
     truncated texts, ascending; `too_long` maps the position of a text refused under Truncate.NONE to its
-    number of tokens.
+    number of tokens; `empty` are the positions of texts without a token to pool.
     """
 
     tokens: Tokens
     kept: npt.NDArray[np.intp]
     truncated: npt.NDArray[np.int32]
     too_long: dict[int, int]
+    empty: frozenset[int] = frozenset()
 
 
 class Tokenizer:
@@ -65,21 +66,61 @@ class Tokenizer:
             )
         self._num_before = _num_before(library)
         self._num_after = special - self._num_before
+        added = library.get_added_tokens_decoder()
+        self._special_ids = frozenset(number for number, token in added.items() if token.special)
         self._encode = _engine(library)
         self._separable = is_separable(library.to_str())
 
-    def encode(self, texts: SequenceOf[str], truncate: Truncate) -> Encoded:
-        """Tokenize all texts; those longer than `max_tokens` are truncated at START or END, or refused."""
+    def num_prompt_tokens(self, prompt: str) -> int:
+        """How many tokens at the start of a text that begins with the prompt count as the prompt's.
+
+        As sentence-transformers counts: those of the prompt alone, with the special tokens before it, and
+        without one at its end.
+        """
+        ids = self.encode([prompt], Truncate.END).tokens.ids
+        return len(ids) - int(len(ids) > 0 and int(ids[-1]) in self._special_ids)
+
+    def encode(self, texts: SequenceOf[str], truncate: Truncate, *, num_unpooled: int = 0) -> Encoded:
+        """Tokenize all texts; those longer than `max_tokens` are truncated at START or END, or refused.
+
+        Of each text, `num_unpooled` tokens at the start are not pooled, fewer if some of them are truncated.
+        A text that has no others is refused.
+        """
+        encoded = self._truncated(texts, truncate, num_unpooled)
+        tokens, lengths = encoded.tokens, encoded.tokens.lengths
+        unpooled = tokens.num_unpooled
+        empty = np.flatnonzero(lengths <= (0 if unpooled is None else unpooled))
+        if len(empty) == 0:
+            return encoded
+        return Encoded(
+            tokens=Tokens(
+                _without(tokens.ids, tokens.offsets[empty], tokens.offsets[empty + 1]),
+                _offsets(np.delete(lengths, empty)),
+                None if unpooled is None else np.delete(unpooled, empty),
+            ),
+            kept=np.delete(encoded.kept, empty),
+            truncated=np.setdiff1d(encoded.truncated, encoded.kept[empty]).astype(np.int32),
+            too_long=encoded.too_long,
+            empty=frozenset(encoded.kept[empty].tolist()),
+        )
+
+    def _truncated(self, texts: SequenceOf[str], truncate: Truncate, num_unpooled: int) -> Encoded:
         tokens = self._untruncated(list(texts), truncate)
         lengths = tokens.lengths
         kept = np.arange(len(tokens))
         long = np.flatnonzero(lengths > self.max_tokens)
+        unpooled = np.full(len(tokens), num_unpooled, dtype=np.int32) if num_unpooled else None
         if len(long) == 0:
+            tokens = Tokens(tokens.ids, tokens.offsets, unpooled)
             return Encoded(tokens=tokens, kept=kept, truncated=np.empty(0, dtype=np.int32), too_long={})
         starts, ends = tokens.offsets[long], tokens.offsets[long + 1]
         if truncate is Truncate.NONE:
             return Encoded(
-                tokens=Tokens(_without(tokens.ids, starts, ends), _offsets(np.delete(lengths, long))),
+                tokens=Tokens(
+                    _without(tokens.ids, starts, ends),
+                    _offsets(np.delete(lengths, long)),
+                    None if unpooled is None else np.delete(unpooled, long),
+                ),
                 kept=np.delete(kept, long),
                 truncated=np.empty(0, dtype=np.int32),
                 too_long=dict(zip(long.tolist(), lengths[long].tolist(), strict=True)),
@@ -88,12 +129,14 @@ class Tokenizer:
         if truncate is Truncate.START:
             starts = starts + self._num_before
             ends = starts + surplus
+            if unpooled is not None:
+                unpooled[long] = np.maximum(num_unpooled - surplus, self._num_before)
         else:
             ends = ends - self._num_after
             starts = ends - surplus
         cut = np.minimum(lengths, self.max_tokens)
         return Encoded(
-            tokens=Tokens(_without(tokens.ids, starts, ends), _offsets(cut)),
+            tokens=Tokens(_without(tokens.ids, starts, ends), _offsets(cut), unpooled),
             kept=kept,
             truncated=long.astype(np.int32),
             too_long={},
@@ -160,7 +203,7 @@ def _num_before(library: Library) -> int:
 def _without(
     ids: npt.NDArray[np.int32], starts: npt.NDArray[np.int32], ends: npt.NDArray[np.int32]
 ) -> npt.NDArray[np.int32]:
-    """The ids outside the spans, which are non-empty and do not overlap."""
+    """The ids outside the spans, which do not overlap."""
     edges = np.zeros(len(ids) + 1, dtype=np.int8)
     edges[starts] += 1
     edges[ends] -= 1

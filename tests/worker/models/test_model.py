@@ -164,7 +164,6 @@ def test_unknown_modules_are_refused_by_name(whole: Path, kinds: tuple[str, ...]
         ("modules.json", {"a": 1}, "not a list of modules"),
         ("1_Pooling/config.json", {"pooling_mode": "weightedmean"}, "'weightedmean'"),
         ("1_Pooling/config.json", {"pooling_mode": 3}, "pooling is 3"),
-        ("1_Pooling/config.json", {"include_prompt": False}, "prompts from pooling"),
         ("2_Dense/config.json", {"in_features": 8, "out_features": 5, "activation_function": "os.x"}, "os.x"),
         ("2_Dense/config.json", {"in_features": 7, "out_features": 5}, "takes 7 values but receives 8"),
         ("2_Dense/config.json", {"in_features": 8}, "positive integers are expected"),
@@ -175,6 +174,11 @@ def test_unknown_modules_are_refused_by_name(whole: Path, kinds: tuple[str, ...]
         ("config.json", CONFIG | {"matryoshka_dimensions": "all"}, "matryoshka_dimensions"),
         ("sentence_bert_config.json", {"max_seq_length": "long"}, "'long'"),
         ("config_sentence_transformers.json", {"prompts": ["query: "]}, "prompts"),
+        (
+            "config_sentence_transformers.json",
+            {"default_prompt_name": "search"},
+            "default_prompt_name 'search'",
+        ),
     ],
 )
 def test_a_file_that_says_something_else_is_refused(whole: Path, name: str, content: Any, said: str) -> None:

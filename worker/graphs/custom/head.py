@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from worker.graphs.builder import Graph, Nodes
-from worker.graphs.flat.pooling import add_head, normalize
+from worker.graphs.flat.pooling import PooledTokens, add_head, normalize
 from worker.models.model import Model
 
 
@@ -13,8 +13,8 @@ def custom_head(model: Model, shape: Sequence[int], *, element_type: int, pooled
     """From `states` (B, S, hidden), or (B, size) if `pooled`, to `vectors` float32 (B, dim).
 
     `shape` and `element_type` (an ONNX data type) are those of the model's output. With hidden states the
-    graph also takes `slots` int32 (B, S), the index of each slot's token among all B * S (after the end of a
-    text, its last token), and `lengths` int32 (B,).
+    graph also takes `slots` int32 (B, S), the index of each pooled token among all B * S (after the end of a
+    text, its last token), and `lengths` int32 (B,), the number of these tokens.
     """
     from onnx import TensorProto, helper
 
@@ -29,4 +29,6 @@ def custom_head(model: Model, shape: Sequence[int], *, element_type: int, pooled
     inputs.append(helper.make_tensor_value_info("lengths", TensorProto.INT32, ["B"]))
     flat = nodes.op("Reshape", states, nodes.constant([-1, width], np.int64))
     dim = model.head.denses[-1].out_features if model.head.denses else width * len(model.head.poolings)
-    return nodes.finish(inputs, add_head(nodes, flat, model), name="vectors", shape=["B", dim])
+    return nodes.finish(
+        inputs, add_head(nodes, flat, model, PooledTokens()), name="vectors", shape=["B", dim]
+    )

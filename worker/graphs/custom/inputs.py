@@ -46,14 +46,15 @@ def custom_padded_inputs(
     return {each.name: _as_declared(values[each.role], each) for each in graph.inputs}
 
 
-def slot_inputs(lengths: npt.NDArray[np.int32], shape: list[int]) -> Inputs:
+def slot_inputs(tokens: Tokens, texts: Indices, shape: list[int]) -> Inputs:
     """`slots` and `lengths` of `custom_head` for states of `shape` (B, S, hidden)."""
     num_texts, num_slots = shape[0], shape[1]
-    full = np.ones(num_texts, dtype=np.int32)
-    full[: len(lengths)] = lengths
-    slot = np.arange(num_slots, dtype=np.int32)
-    first = np.arange(num_texts, dtype=np.int32)[:, None] * np.int32(num_slots)
-    return {"slots": first + np.minimum(slot, full[:, None] - 1), "lengths": full}
+    ends, starts = np.ones(num_texts, dtype=np.int32), np.zeros(num_texts, dtype=np.int32)
+    ends[: len(texts)] = tokens.lengths[texts]
+    starts[: len(texts)] = (tokens.firsts - tokens.offsets[:-1])[texts]
+    slot = starts[:, None] + np.arange(num_slots, dtype=np.int32)
+    row = np.arange(num_texts, dtype=np.int32)[:, None] * np.int32(num_slots)
+    return {"slots": row + np.minimum(slot, ends[:, None] - 1), "lengths": ends - starts}
 
 
 def _as_declared(value: npt.NDArray[Any], declared: GraphInput) -> npt.NDArray[Any]:

@@ -12,6 +12,7 @@ pooling and dense layers in float32. The residual is float32 where no norm bound
 from dataclasses import dataclass
 from typing import Any
 
+from producer.errors import BackendError
 from worker.graphs.builder import Graph, Nodes
 from worker.graphs.padded.attention import PaddedAttention
 from worker.graphs.padded.linear import PaddedLinears, Scales
@@ -36,8 +37,14 @@ def build_padded_graph(
 ) -> PaddedGraph:
     """The model's graph in fp32, fp16 or fp8; fp8 needs the `scales` of `calibrate`.
 
-    Raises BackendError for an unknown precision, a missing scale, and weights that overflow fp16.
+    Raises BackendError for an unknown precision, a missing scale, weights that overflow fp16, and a model
+    that leaves prompts out of pooling.
     """
+    if not model.head.include_prompt:
+        raise BackendError(
+            "the model leaves the tokens of prompts out of pooling (include_prompt), and TensorRT plans pool "
+            "all tokens; choose an onnx or torch profile"
+        )
     nodes = Nodes()
     linears = PaddedLinears(nodes, weights, precision=precision, scales=scales or {})
     mask = Mask(nodes)
