@@ -29,15 +29,11 @@ from worker.vector_cache.cache import Known, VectorCache
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServedModel:
-    """The model that requests may name by any of its `names`, and what its replies need.
-
-    Unless it `pools_prompts`, a prompt's tokens are attended to but left out of the vector.
-    """
+    """The model that requests may name by any of its `names`, and what its replies need."""
 
     names: frozenset[str]
     provenance: Provenance
     prompts: Prompts
-    pools_prompts: bool = True
     dim: int
     matryoshka: bool
 
@@ -125,10 +121,7 @@ class RequestPipeline:
             raise InvalidOption(f"this queue serves {served.provenance.model!r}, not {request.model!r:.80}")
         _check_dimensions(request.options.dimensions, served)
         prompt = served.prompts.chosen(request.options)
-        excluded = prompt.text and not served.pools_prompts
-        return CheckedRequest(
-            request, prompt, self._tokenizer.num_prompt_tokens(prompt.text) if excluded else 0
-        )
+        return CheckedRequest(request, prompt, self._tokenizer.num_unpooled(prompt.text))
 
     def prepare(self, checked: CheckedRequest, span: Range | None = None) -> RequestPart:
         """Deduplicate the texts in the range, or all, look them up in the cache and tokenize the rest."""

@@ -152,7 +152,6 @@ def served_model(settings: Settings, booted: Booted) -> ServedModel:
             precision=profile.precision,
         ),
         prompts=booted.prompts,
-        pools_prompts=booted.model.head.include_prompt,
         dim=booted.backend.dim,
         matryoshka=bool(card.matryoshka or booted.model.matryoshka_dims),
     )

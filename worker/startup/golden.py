@@ -3,7 +3,8 @@
 import base64
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,13 @@ from producer.errors import BackendError, ModelError
 from selection import Profile
 from worker.backends import LoadOptions, load_backend
 from worker.backends.token_batches import embed_one_by_one
-from worker.contract import Backend, FloatArray
+from worker.contract import Backend, FloatArray, Tokens
 from worker.models.custom_model import reference_of
 from worker.reference_texts import golden_texts
 from worker.settings import Settings
 from worker.startup.loader import ModelBundle
 from worker.storage.records import RecordOwner, read_record, write_record
+from worker.tokenization.tokenizer import Tokenizer
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -50,6 +52,19 @@ class _GoldenFile(msgspec.Struct, frozen=True, kw_only=True):
         """Raises ValueError if there is not one vector for each text."""
         flat = np.frombuffer(self.vectors, dtype="<f4")
         return Golden(self.texts, flat.reshape(len(self.texts), self.dim))
+
+
+def golden_tokens(texts: Sequence[str], tokenizer: Tokenizer) -> Tokens:
+    """The tokens of golden texts.
+
+    Where a model leaves prompts out of pooling, the first half of every other text is left out, so that a
+    backend's way of doing so is verified too.
+    """
+    tokens = tokenizer.encode(texts, Truncate.END).tokens
+    if tokenizer.pools_prompts:
+        return tokens
+    halves = tokens.lengths // 2 * (np.arange(len(tokens)) % 2)
+    return replace(tokens, num_unpooled=halves.astype(np.int32))
 
 
 def read_golden(path: Path) -> Golden:
@@ -104,7 +119,7 @@ def make_golden(profile: Profile, bundle: ModelBundle, settings: Settings) -> Go
 def _make(backend: Backend, bundle: ModelBundle, settings: Settings) -> Golden:
     texts = golden_texts(bundle.model.max_text_tokens)
     try:
-        vectors = embed_one_by_one(backend, bundle.tokenizer.encode(texts, Truncate.END).tokens)
+        vectors = embed_one_by_one(backend, golden_tokens(texts, bundle.tokenizer))
     finally:
         backend.close()
     if not np.isfinite(vectors).all():

@@ -47,7 +47,12 @@ def read_bundle(manifest: Manifest, settings: Settings) -> ModelBundle:
     prompts = read_prompts(
         model.prompts, card.prompts, default=model.default_prompt, input_types=card.input_types
     )
-    tokenizer = Tokenizer(model.transformer, max_tokens=model.max_text_tokens, lower_case=model.do_lower_case)
+    tokenizer = Tokenizer(
+        model.transformer,
+        max_tokens=model.max_text_tokens,
+        lower_case=model.do_lower_case,
+        pools_prompts=model.head.include_prompt,
+    )
     return ModelBundle(model=model, tokenizer=tokenizer, prompts=prompts, fingerprint=_fingerprint(model))
 
 

@@ -35,6 +35,10 @@ def reference_vectors(directory: Path, texts: Sequence[str]) -> npt.NDArray[np.f
 def golden(directory: Path) -> dict[str, Any]:
     """The content of the model's golden file."""
     model = read_model(directory)
+    if not model.head.include_prompt:
+        raise click.ClickException(
+            "the model leaves prompts out of pooling; a worker makes its golden vectors at its first boot"
+        )
     texts = golden_texts(model.max_text_tokens)
     vectors = reference_vectors(directory, texts)
     made_with = ("sentence-transformers", "transformers", "torch", "tokenizers")

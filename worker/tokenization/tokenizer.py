@@ -48,16 +48,20 @@ class Tokenizer:
     Truncation and padding set in the file are ignored: some files truncate at 128 and pad to 128. Texts of
     up to `max_tokens` tokens, special tokens included, are never truncated. With `lower_case`, texts are
     lowercased first, whatever the file says (sentence-transformers' `do_lower_case`). A fast engine is used
-    if it gives the same ids as the reference library; the log says which one it is. Raises ModelError.
+    if it gives the same ids as the reference library; the log says which one it is. Unless the model
+    `pools_prompts`, tokens of a prompt are attended to but left out of its vectors. Raises ModelError.
     """
 
-    def __init__(self, directory: Path, *, max_tokens: int, lower_case: bool = False) -> None:
+    def __init__(
+        self, directory: Path, *, max_tokens: int, lower_case: bool = False, pools_prompts: bool = True
+    ) -> None:
         path = directory / "tokenizer.json"
         library = _read(path)
         if lower_case:
             kept = [library.normalizer] if library.normalizer is not None else []
             library.normalizer = Sequence([Lowercase(), *kept])
         self.max_tokens = max_tokens
+        self.pools_prompts = pools_prompts
         special = library.num_special_tokens_to_add(is_pair=False)
         if special >= max_tokens:
             raise ModelError(
@@ -71,12 +75,14 @@ class Tokenizer:
         self._encode = _engine(library)
         self._separable = is_separable(library.to_str())
 
-    def num_prompt_tokens(self, prompt: str) -> int:
-        """How many tokens at the start of a text that begins with the prompt count as the prompt's.
+    def num_unpooled(self, prompt: str) -> int:
+        """How many tokens at the start of a text that begins with the prompt the model leaves out of pooling.
 
         As sentence-transformers counts: those of the prompt alone, with the special tokens before it, and
         without one at its end.
         """
+        if self.pools_prompts or not prompt:
+            return 0
         ids = self.encode([prompt], Truncate.END).tokens.ids
         return len(ids) - int(len(ids) > 0 and int(ids[-1]) in self._special_ids)
 

@@ -55,9 +55,8 @@ def write_prompted(directory: Path, pooling: str | list[str]) -> Path:
 
 
 def prompted(tokenizer: Tokenizer, texts: list[str], prompt: str) -> Tokens:
-    num_unpooled = tokenizer.num_prompt_tokens(prompt) if prompt else 0
     texts = [prompt + text for text in texts]
-    return tokenizer.encode(texts, Truncate.END, num_unpooled=num_unpooled).tokens
+    return tokenizer.encode(texts, Truncate.END, num_unpooled=tokenizer.num_unpooled(prompt)).tokens
 
 
 def embed(backend: Backend, tokens: Tokens) -> FloatArray:
@@ -78,7 +77,7 @@ def test_the_vectors_are_those_of_sentence_transformers(tmp_path: Path, pooling:
 
     model = read_model(write_prompted(tmp_path, pooling))
     reference = SentenceTransformer(str(tmp_path), device="cpu")
-    tokenizer = Tokenizer(model.transformer, max_tokens=model.max_text_tokens)
+    tokenizer = Tokenizer(tmp_path, max_tokens=model.max_text_tokens, pools_prompts=False)
     for name, prompt in PROMPTS.items():
         expected = reference.encode(TEXTS, prompt_name=name, batch_size=3)
         tokens = prompted(tokenizer, TEXTS, prompt)
@@ -114,7 +113,7 @@ def test_a_custom_graph_is_pooled_without_the_prompt(
     write_model(tmp_path, shape=shape)
     write(tmp_path, "1_Pooling/config.json", {"pooling_mode": "mean", "include_prompt": False})
     model = read_custom_model(find_custom_files(tmp_path))
-    tokens = prompted(Tokenizer(model.transformer, max_tokens=64), TEXTS, PROMPTS["short"])
+    tokens = prompted(Tokenizer(tmp_path, max_tokens=64, pools_prompts=False), TEXTS, PROMPTS["short"])
     assert tokens.num_unpooled is not None
     texts = np.split(tokens.ids, tokens.offsets[1:-1])
     expected = [
@@ -129,7 +128,7 @@ def test_a_custom_graph_that_pools_by_itself_is_refused(tmp_path: Path) -> None:
     write(tmp_path, "1_Pooling/config.json", {"pooling_mode": "mean", "include_prompt": False})
     assert read_custom_model(find_custom_files(tmp_path)).prompts == {}
     write(tmp_path, "config_sentence_transformers.json", {"prompts": PROMPTS})
-    with pytest.raises(ModelError, match="include_prompt.*model.onnx pools all tokens itself"):
+    with pytest.raises(ModelError, match=r"include_prompt.*model\.onnx pools all tokens itself"):
         read_custom_model(find_custom_files(tmp_path))
 
 

@@ -59,8 +59,8 @@ class Store:
 
 
 @cache
-def tokenizer() -> Tokenizer:
-    return Tokenizer(MODEL, max_tokens=8)
+def tokenizer(*, pools_prompts: bool = True) -> Tokenizer:
+    return Tokenizer(MODEL, max_tokens=8, pools_prompts=pools_prompts)
 
 
 def pipeline(
@@ -72,12 +72,11 @@ def pipeline(
             model="model", revision="r", profile_id="i", profile_name="n", precision="fp32"
         ),
         prompts=Prompts(texts={"query": "find: ", "document": ""}),
-        pools_prompts=pools_prompts,
         dim=DIM,
         matryoshka=matryoshka,
     )
     store = VectorCache(Store(), identity="model", dim=DIM) if cached else None
-    return RequestPipeline(served, tokenizer(), cache=store)
+    return RequestPipeline(served, tokenizer(pools_prompts=pools_prompts), cache=store)
 
 
 def payload(texts: Sequence[object], options: EmbedOptions = QUERY, *, model: str = "model") -> bytes:
