@@ -57,6 +57,9 @@ def boot(settings: Settings, *, probe: Probe = probe) -> Booted:
         raise ProfileError(choice.error or "", exit_code=choice.exit_code or 1)
     model_lock = ModelLock(settings.cache_path, seen.manifest.model.name)
     bundle = read_bundle(seen.manifest, settings)
+    if bundle.prompts.texts:
+        names = ", ".join(bundle.prompts.texts)
+        log.info("prompts", names=names, default=bundle.prompts.default or "none")
     for profile in choice.candidates:
         if profile not in choice.candidates:
             continue  # it loads exactly like one that has failed
