@@ -76,6 +76,11 @@ def small_tokens(*lengths: int) -> Tokens:
 def by_the_flat_graph(model: Model, weights: Weights, tokens: Tokens) -> FloatArray:
     """The vectors of the flat fp32 graph, which has tests of its own."""
     session = open_session(build_graph(model, weights), "CPUExecutionProvider")
-    inputs = graph_inputs(tokens, np.arange(len(tokens)), model.architecture.position_offset)
+    inputs = graph_inputs(
+        tokens,
+        np.arange(len(tokens)),
+        model.architecture.position_offset,
+        pools_prompts=model.head.include_prompt,
+    )
     vectors: FloatArray = session.run(["vectors"], inputs)[0]
     return vectors

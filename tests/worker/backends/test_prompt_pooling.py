@@ -22,6 +22,7 @@ from worker.backends.token_batches import embed_one_by_one
 from worker.contract import Backend, FloatArray, Tokens
 from worker.graphs.packed.graph import build_packed_graph
 from worker.graphs.padded.graph import build_padded_graph
+from worker.graphs.padded.inputs import padded_inputs
 from worker.models.custom_files import find_custom_files
 from worker.models.custom_model import read_custom_model
 from worker.models.model import Model, read_model
@@ -105,6 +106,19 @@ def test_the_packed_graph_pools_what_the_graph_for_cpus_pools(pooling: Any) -> N
     np.testing.assert_allclose(embed(backend, tokens), by_onnx(model, weights, tokens), atol=2e-5)
 
 
+@pytest.mark.parametrize("pooling", ["mean", "cls", "max", "lasttoken", "mean_sqrt_len_tokens"])
+def test_the_padded_graph_pools_what_the_graph_for_cpus_pools(pooling: Any) -> None:
+    """With standard operators, whatever the padding, as TensorRT gets it."""
+    network, tokens = architecture(), unpooled(random_tokens())
+    model = model_of(network, head(pooling, normalize=False, include_prompt=False))
+    weights = random_weights(network)
+    session = open_session(build_padded_graph(model, weights).graph, CPU)
+    texts = np.arange(len(tokens))
+    inputs = padded_inputs(tokens, texts, 0, num_texts=8, num_tokens=36, pools_prompts=False)
+    found = session.run(["vectors"], inputs)[0][: len(texts)]
+    np.testing.assert_allclose(found, by_onnx(model, weights, tokens), atol=2e-5)
+
+
 @pytest.mark.parametrize("shape", [("batch", "sequence"), (2, 64)], ids=str)
 def test_a_custom_graph_is_pooled_without_the_prompt(
     tmp_path: Path, shape: tuple[int | str, int | str]
@@ -130,14 +144,6 @@ def test_a_custom_graph_that_pools_by_itself_is_refused(tmp_path: Path) -> None:
     write(tmp_path, "config_sentence_transformers.json", {"prompts": PROMPTS})
     with pytest.raises(ModelError, match=r"include_prompt.*model\.onnx pools all tokens itself"):
         read_custom_model(find_custom_files(tmp_path))
-
-
-def test_tensorrt_plans_refuse_such_a_model() -> None:
-    """By name, and not with vectors that contain the prompt."""
-    network = architecture()
-    model = model_of(network, head("mean", normalize=True, include_prompt=False))
-    with pytest.raises(BackendError, match="include_prompt"):
-        build_padded_graph(model, random_weights(network))
 
 
 def test_a_batch_without_a_token_to_pool_is_refused(tmp_path: Path) -> None:

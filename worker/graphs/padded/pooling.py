@@ -22,18 +22,20 @@ def add_padded_head(nodes: Nodes, states: str, model: Model, mask: Mask) -> str:
 
 def _pool(nodes: Nodes, states: str, pooling: Pooling, mask: Mask) -> str:
     one = nodes.constant([1], np.int64)
+    if pooling == "cls" and mask.first:
+        return _weighted_sum(nodes, states, nodes.op("Equal", mask.slots, mask.first))
     if pooling == "cls":
         return nodes.op("Gather", states, nodes.constant(0, np.int64), axis=1)
     if pooling == "max":
-        inside = nodes.op("Unsqueeze", mask.inside, nodes.constant([2], np.int64))
+        inside = nodes.op("Unsqueeze", mask.pooled, nodes.constant([2], np.int64))
         padded = nodes.op("Where", inside, states, nodes.constant(_LOWEST, np.float32))
         return nodes.op("ReduceMax", padded, one, keepdims=0)
     if pooling == "lasttoken":
         last = nodes.op("Sub", mask.lengths, nodes.constant(1, np.int32))
         return _weighted_sum(nodes, states, nodes.op("Equal", mask.slots, last))
-    num_tokens = nodes.op("Cast", mask.lengths, to=1)
+    num_tokens = nodes.op("Cast", mask.num_pooled, to=1)
     divisor = num_tokens if pooling == "mean" else nodes.op("Sqrt", num_tokens)
-    return nodes.op("Div", _weighted_sum(nodes, states, mask.inside), divisor)
+    return nodes.op("Div", _weighted_sum(nodes, states, mask.pooled), divisor)
 
 
 def _weighted_sum(nodes: Nodes, states: str, chosen: str) -> str:
