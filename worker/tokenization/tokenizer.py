@@ -1,7 +1,7 @@
 """Tokenizes texts exactly as the model's own tokenizer does, into flat ids without padding."""
 
 from collections.abc import Sequence as SequenceOf
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -117,7 +117,7 @@ class Tokenizer:
         long = np.flatnonzero(lengths > self.max_tokens)
         unpooled = np.full(len(tokens), num_unpooled, dtype=np.int32) if num_unpooled else None
         if len(long) == 0:
-            tokens = Tokens(tokens.ids, tokens.offsets, unpooled)
+            tokens = tokens if unpooled is None else replace(tokens, num_unpooled=unpooled)
             return Encoded(tokens=tokens, kept=kept, truncated=np.empty(0, dtype=np.int32), too_long={})
         starts, ends = tokens.offsets[long], tokens.offsets[long + 1]
         if truncate is Truncate.NONE:
