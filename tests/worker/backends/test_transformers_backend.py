@@ -65,7 +65,7 @@ NETWORKS: dict[str, tuple[str, str, dict[str, Any]]] = {
     # The one that we have code for.
     "bert": ("BertModel", "BertConfig", SIZES),
 }
-ALL_POOLINGS = ["cls", "lasttoken", "max", "mean", "mean_sqrt_len_tokens"]
+ALL_POOLINGS = ["cls", "lasttoken", "max", "mean", "mean_sqrt_len_tokens", "weightedmean"]
 
 
 def write(path: Path, content: object) -> None:
