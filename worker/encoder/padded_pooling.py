@@ -40,7 +40,14 @@ def _pooled(texts: Padded, mode: Pooling) -> Tensor:
     values = texts.values.float()
     if mode == "max":
         return values.masked_fill(outside, float("-inf")).amax(dim=1)
+    if mode == "weightedmean":
+        # A token's weight is its place in its text, counted from 1.
+        places = torch.arange(1, values.shape[1] + 1, device=values.device, dtype=torch.float32)
+        values = values * places[None, :, None]
     # Filled rather than multiplied by 0, which would keep NaNs in the padding.
     total = values.masked_fill(outside, 0.0).sum(dim=1)
     count = (texts.ends - texts.starts)[:, None].float()
+    if mode == "weightedmean":
+        mean_place = (texts.starts + texts.ends + 1)[:, None].float() / 2
+        return total / (count * mean_place)
     return total / count ** (1.0 if mode == "mean" else 0.5)

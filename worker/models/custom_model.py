@@ -11,6 +11,7 @@ from worker.models.architecture import Architecture, read_architecture
 from worker.models.config_file import read_object
 from worker.models.custom_files import CustomFiles
 from worker.models.head import PLAIN_HEAD, Head, read_head, read_pooling
+from worker.models.keys.modules import check_sentence_transformers_keys, check_transformer_settings
 from worker.models.model import TRANSFORMER_SETTINGS, Model, first_of, read_model
 from worker.models.onnx.graph_file import GraphFile, read_graph
 from worker.models.prompts import stated_default, stated_prompts
@@ -29,6 +30,8 @@ def read_custom_model(found: CustomFiles) -> Model:
     config = first_of(transformer, ("config.json",))
     settings = first_of(transformer, TRANSFORMER_SETTINGS)
     st_config = first_of(found.directory, ("config_sentence_transformers.json",))
+    check_transformer_settings(settings, network=config)
+    check_sentence_transformers_keys(st_config)
     architecture = _architecture(config, graph)
     head, prompts = _head(found.directory, config, graph), stated_prompts(st_config)
     if graph.pooled and not head.include_prompt and any(prompts.values()):
@@ -118,7 +121,7 @@ def _head(directory: Path, config: Mapping[str, Any], graph: GraphFile) -> Head:
     poolings, include_prompt = read_pooling(stated) if stated else (PLAIN_HEAD.poolings, True)
     if not graph.pooled:
         log.info("custom_pooling", pooling="+".join(poolings), normalize=False, source=source)
-    return Head(poolings=poolings, include_prompt=include_prompt, denses=(), normalize=False)
+    return Head(poolings=poolings, include_prompt=include_prompt)
 
 
 def _max_text_tokens(

@@ -31,7 +31,7 @@ from worker.tokenization.tokenizer import Tokenizer
 PROMPTS = {"short": "query: ", "long": "Represent the Science statement for retrieval: ", "none": ""}
 WORDS = "nine floods in the last two thousand years are on record in the delta "
 TEXTS = ["", "a", "A man is eating food.", WORDS, "query: " + WORDS, WORDS * 9]
-POOLINGS = ["mean", "cls", "max", "lasttoken", "mean_sqrt_len_tokens", ["cls", "mean"]]
+POOLINGS = ["mean", "cls", "max", "lasttoken", "mean_sqrt_len_tokens", "weightedmean", ["cls", "mean"]]
 
 
 def write_prompted(directory: Path, pooling: str | list[str]) -> Path:
@@ -94,7 +94,9 @@ def unpooled(tokens: Tokens) -> Tokens:
     return Tokens(tokens.ids, tokens.offsets, ((tokens.lengths - 1) * shares).astype(np.int32))
 
 
-@pytest.mark.parametrize("pooling", ["mean", "cls", "max", "lasttoken", "mean_sqrt_len_tokens"])
+@pytest.mark.parametrize(
+    "pooling", ["mean", "cls", "max", "lasttoken", "mean_sqrt_len_tokens", "weightedmean"]
+)
 def test_the_packed_graph_pools_what_the_graph_for_cpus_pools(pooling: Any) -> None:
     """With the operators of the CUDA provider."""
     network, tokens = architecture(), unpooled(random_tokens())
@@ -106,7 +108,9 @@ def test_the_packed_graph_pools_what_the_graph_for_cpus_pools(pooling: Any) -> N
     np.testing.assert_allclose(embed(backend, tokens), by_onnx(model, weights, tokens), atol=2e-5)
 
 
-@pytest.mark.parametrize("pooling", ["mean", "cls", "max", "lasttoken", "mean_sqrt_len_tokens"])
+@pytest.mark.parametrize(
+    "pooling", ["mean", "cls", "max", "lasttoken", "mean_sqrt_len_tokens", "weightedmean"]
+)
 def test_the_padded_graph_pools_what_the_graph_for_cpus_pools(pooling: Any) -> None:
     """With standard operators, whatever the padding, as TensorRT gets it."""
     network, tokens = architecture(), unpooled(random_tokens())
@@ -119,20 +123,22 @@ def test_the_padded_graph_pools_what_the_graph_for_cpus_pools(pooling: Any) -> N
     np.testing.assert_allclose(found, by_onnx(model, weights, tokens), atol=2e-5)
 
 
+@pytest.mark.parametrize("pooling", ["mean", "weightedmean"])
 @pytest.mark.parametrize("shape", [("batch", "sequence"), (2, 64)], ids=str)
 def test_a_custom_graph_is_pooled_without_the_prompt(
-    tmp_path: Path, shape: tuple[int | str, int | str]
+    tmp_path: Path, shape: tuple[int | str, int | str], pooling: str
 ) -> None:
     """Its hidden states are pooled by our head, whatever shape the graph takes."""
     write_model(tmp_path, shape=shape)
-    write(tmp_path, "1_Pooling/config.json", {"pooling_mode": "mean", "include_prompt": False})
+    write(tmp_path, "1_Pooling/config.json", {"pooling_mode": pooling, "include_prompt": False})
     model = read_custom_model(find_custom_files(tmp_path))
     tokens = prompted(Tokenizer(tmp_path, max_tokens=64, pools_prompts=False), TEXTS, PROMPTS["short"])
     assert tokens.num_unpooled is not None
+    expected = []
     texts = np.split(tokens.ids, tokens.offsets[1:-1])
-    expected = [
-        states_of(ids)[first:].mean(axis=0) for ids, first in zip(texts, tokens.num_unpooled, strict=True)
-    ]
+    for ids, first in zip(texts, tokens.num_unpooled.tolist(), strict=True):
+        weights = np.arange(first, len(ids)) + 1 if pooling == "weightedmean" else None
+        expected.append(np.average(states_of(ids)[first:], axis=0, weights=weights))
     np.testing.assert_allclose(embed(load_backend("onnx", model, LoadOptions()), tokens), expected, atol=1e-5)
 
 

@@ -297,7 +297,7 @@ def test_add_norm(stage: Stage, dtype: Any, rms: bool, keep_sum: bool, bias: boo
 
 
 @pytest.mark.parametrize("left_out", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize("mode", ["mean", "mean_sqrt_len_tokens", "max"])
+@pytest.mark.parametrize("mode", ["mean", "mean_sqrt_len_tokens", "max", "weightedmean"])
 def test_pooling_and_unit_length(stage: Stage, dtype: Any, mode: str, left_out: float) -> None:
     """One row per text, summed in float32; all of a text, the rest of it, or its last token."""
     x = stage.random(stage.num_rows, WIDTH, dtype=dtype)
@@ -310,6 +310,11 @@ def test_pooling_and_unit_length(stage: Stage, dtype: Any, mode: str, left_out: 
         flat = replace(flat, firsts=firsts)
     if mode == "max":
         expected = stage.torch.stack([text.amax(0) for text in texts])
+    elif mode == "weightedmean":
+        bounds = [(start - low, high - low) for start, (low, high) in zip(starts, TEXTS, strict=True)]
+        places = [1 + stage.torch.arange(first, end)[:, None] for first, end in bounds]
+        sums = [(text * place).sum(0) / place.sum() for text, place in zip(texts, places, strict=True)]
+        expected = stage.torch.stack(sums)
     else:
         power = 1.0 if mode == "mean" else 0.5
         expected = stage.torch.stack([text.sum(0) / len(text) ** power for text in texts])
