@@ -22,7 +22,7 @@ from worker.consumer.bisection import Range
 from worker.contract import FloatArray, Indices
 from worker.jobs.dedup import Distinct, distinct
 from worker.jobs.postprocess import cast, shorten
-from worker.models.prompts import Prompt, Prompts
+from worker.prompts import Prompt, Prompts
 from worker.tokenization.tokenizer import Encoded, Tokenizer
 from worker.vector_cache.cache import Known, VectorCache
 

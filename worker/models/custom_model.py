@@ -14,7 +14,7 @@ from worker.models.head import PLAIN_HEAD, Head, read_head, read_pooling
 from worker.models.keys.modules import check_sentence_transformers_keys, check_transformer_settings
 from worker.models.model import TRANSFORMER_SETTINGS, Model, first_of, read_model
 from worker.models.onnx.graph_file import GraphFile, read_graph
-from worker.models.prompts import stated_default, stated_prompts
+from worker.prompts import stated_default, stated_prompts
 
 log = structlog.stdlib.get_logger(__name__)
 

@@ -13,8 +13,8 @@ from worker.models.head import Head, read_head
 from worker.models.keys.modules import check_sentence_transformers_keys, check_transformer_settings
 from worker.models.onnx.graph_file import GraphFile
 from worker.models.other_kinds import refuse_other_encoders, refuse_other_formats, refuse_other_networks
-from worker.models.prompts import stated_default, stated_prompts
 from worker.models.unknown_family import UnknownFamily, read_unknown_family
+from worker.prompts import stated_default, stated_prompts
 
 # Files in which sentence-transformers stores the transformer's settings.
 TRANSFORMER_SETTINGS = (

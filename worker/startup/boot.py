@@ -11,7 +11,7 @@ from producer.errors import BackendError, ModelError, ProfileError
 from selection import Profile, probe, with_failure
 from worker.contract import Backend
 from worker.models.model import Model
-from worker.models.prompts import Prompts
+from worker.prompts import Prompts
 from worker.settings import Settings
 from worker.startup.loader import ModelBundle, load_profile, read_bundle
 from worker.startup.measurement import measure_profiles

@@ -14,8 +14,8 @@ from worker.engines.store import ensure_plan, find_plan
 from worker.models.custom_files import find_custom_files
 from worker.models.custom_model import read_custom_model
 from worker.models.model import Model, read_model
-from worker.models.prompts import Prompts, read_prompts
 from worker.models.source import locate
+from worker.prompts import Prompts, read_prompts
 from worker.settings import Settings
 from worker.tokenization.tokenizer import Tokenizer
 

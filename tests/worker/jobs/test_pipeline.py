@@ -28,7 +28,7 @@ from worker.backends.fake import fake_vectors
 from worker.batching.pending import Embedded
 from worker.consumer.bisection import Range
 from worker.jobs.pipeline import EncodedReply, RequestPart, RequestPipeline, ServedModel
-from worker.models.prompts import Prompts
+from worker.prompts import Prompts
 from worker.tokenization.tokenizer import Tokenizer
 from worker.vector_cache.cache import VectorCache
 

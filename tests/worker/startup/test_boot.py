@@ -13,7 +13,7 @@ from producer.contract import EmbedOptions
 from producer.errors import ModelError, ProfileError
 from selection import probe
 from worker.cli.main import main
-from worker.models.prompts import Prompt
+from worker.prompts import Prompt
 from worker.settings import Settings
 from worker.startup.boot import boot
 

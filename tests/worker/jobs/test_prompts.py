@@ -6,7 +6,7 @@ import pytest
 
 from producer.contract import EmbedOptions
 from producer.errors import InvalidOption, ModelError
-from worker.models.prompts import Prompt, Prompts, read_prompts, stated_default
+from worker.prompts import Prompt, Prompts, read_prompts, stated_default
 
 E5 = {"query": "query: ", "passage": "passage: "}
 STELLA = {"s2p_query": "Instruct: retrieve.\nQuery: ", "s2s_query": "Instruct: similar.\nQuery: "}
