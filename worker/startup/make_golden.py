@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from worker.models.model import read_model
-from worker.reference_texts import golden_texts
 from worker.startup.golden import golden_fields
+from worker.tokenization.tokenizer import Tokenizer
 
 
 def reference_vectors(directory: Path, texts: Sequence[str]) -> npt.NDArray[np.float32]:
@@ -35,7 +35,13 @@ def reference_vectors(directory: Path, texts: Sequence[str]) -> npt.NDArray[np.f
 def golden(directory: Path) -> dict[str, Any]:
     """The content of the model's golden file."""
     model = read_model(directory)
-    texts = golden_texts(model.max_text_tokens)
+    tokenizer = Tokenizer(
+        model.transformer,
+        max_tokens=model.max_text_tokens,
+        lower_case=model.do_lower_case,
+        vocab_size=model.network.vocab_size,
+    )
+    texts = tokenizer.golden_texts()
     vectors = reference_vectors(directory, texts)
     made_with = ("sentence-transformers", "transformers", "torch", "tokenizers")
     return {

@@ -1,18 +1,18 @@
 """Tokenizes texts exactly as the model's own tokenizer does, into flat ids without padding."""
 
 from collections.abc import Sequence as SequenceOf
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import structlog
 from tokenizers import Tokenizer as Library
-from tokenizers.normalizers import Lowercase, Sequence
 
 from producer.contract import Truncate
 from producer.errors import ModelError
 from worker.contract import Tokens
+from worker.reference_texts import golden_texts
 from worker.tokenization.engines import (
     Engine,
     FallbackEngine,
@@ -20,56 +20,98 @@ from worker.tokenization.engines import (
     reference_engine,
     wordpiece_engine,
 )
+from worker.tokenization.library import load_library
 from worker.tokenization.parity import first_difference
 from worker.tokenization.pretruncation import CHARACTERS_PER_TOKEN, is_separable, part_of
+from worker.tokenization.stated import StatedTokenizer, read_stated
 
 log = structlog.stdlib.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Encoded:
-    """Tokens of the texts that fit or were truncated, and the lengths of those that were refused.
+    """Tokens of the texts that can be embedded, and why the others cannot.
 
     `tokens` holds the texts at the positions `kept`, intp (k,). `truncated` int32 are the positions of
-    truncated texts, ascending; `too_long` maps the position of a text refused under Truncate.NONE to its
-    number of tokens.
+    truncated texts, ascending. Of the refused texts, by position: `too_long` has the number of tokens of
+    those refused under Truncate.NONE, `no_row` the first token of a text that the network's table has no row
+    for, and `empty` are texts without any token.
     """
 
     tokens: Tokens
     kept: npt.NDArray[np.intp]
     truncated: npt.NDArray[np.int32]
     too_long: dict[int, int]
+    no_row: dict[int, str] = field(default_factory=dict)
+    empty: frozenset[int] = frozenset()
 
 
 class Tokenizer:
-    """Tokenizes as a model directory's tokenizer.json specifies. Thread-safe.
+    """Tokenizes as a model directory's files specify, and transformers reads them. Thread-safe.
 
-    Truncation and padding set in the file are ignored: some files truncate at 128 and pad to 128. Texts of
-    up to `max_tokens` tokens, special tokens included, are never truncated. With `lower_case`, texts are
-    lowercased first, whatever the file says (sentence-transformers' `do_lower_case`). A fast engine is used
-    if it gives the same ids as the reference library; the log says which one it is. Raises ModelError.
+    Truncation and padding set in the files are ignored: some truncate at 128 and pad to 128. Texts of up to
+    `max_tokens` tokens, special tokens included, are never truncated. With `lower_case`, texts are lowercased
+    first, whatever the files say (sentence-transformers' `do_lower_case`). `vocab_size` is the number of rows
+    of the network's table. A missing tokenizer.json is made, and kept below `cache`. A fast engine is used if
+    it gives the same ids as the reference library; the log says which one it is.
+
+    `truncate` is the side at which sentence-transformers truncates this model's texts, and `special_tokens`
+    are written-out special tokens, those with a role first. Raises ModelError.
     """
 
-    def __init__(self, directory: Path, *, max_tokens: int, lower_case: bool = False) -> None:
-        path = directory / "tokenizer.json"
-        library = _read(path)
-        if lower_case:
-            kept = [library.normalizer] if library.normalizer is not None else []
-            library.normalizer = Sequence([Lowercase(), *kept])
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        max_tokens: int,
+        lower_case: bool = False,
+        vocab_size: int | None = None,
+        cache: Path | None = None,
+    ) -> None:
+        stated = read_stated(directory)
+        library = load_library(directory, stated, lower_case=lower_case, cache=cache)
         self.max_tokens = max_tokens
+        self.truncate = _own_side(library, stated)
+        self.special_tokens = _special_tokens(library, stated)
+        self.made_with = stated.made_with
+        library.no_truncation()
         special = library.num_special_tokens_to_add(is_pair=False)
         if special >= max_tokens:
             raise ModelError(
-                f"{path} adds {special} special tokens, but the model takes {max_tokens} tokens in all; "
-                "use the tokenizer.json that belongs to the model"
+                f"{directory / 'tokenizer.json'} adds {special} special tokens, but the model takes "
+                f"{max_tokens} tokens in all; use the tokenizer.json that belongs to the model"
             )
+        self._library = library
+        self._rows = vocab_size if vocab_size is not None else 2**31
         self._num_before = _num_before(library)
         self._num_after = special - self._num_before
         self._encode = _engine(library)
         self._separable = is_separable(library.to_str())
 
+    def ids(self, texts: SequenceOf[str]) -> Tokens:
+        """The ids of each text, whatever their number and values."""
+        return self._encode(list(texts))
+
+    def vocabulary(self) -> list[str]:
+        """All tokens, in the order of their ids."""
+        found: dict[str, int] = self._library.get_vocab()
+        return sorted(found, key=found.__getitem__)
+
+    def golden_texts(self) -> tuple[str, ...]:
+        """The golden texts, with this tokenizer's own special tokens, less those that it has to refuse."""
+        texts = golden_texts(self.max_tokens, self.special_tokens)
+        return tuple(texts[at] for at in self.encode(texts, self.truncate).kept.tolist())
+
     def encode(self, texts: SequenceOf[str], truncate: Truncate) -> Encoded:
         """Tokenize all texts; those longer than `max_tokens` are truncated at START or END, or refused."""
+        fitted = self._fitted(texts, truncate)
+        tokens = fitted.tokens
+        if len(tokens) == 0 or (tokens.lengths.min() > 0 and tokens.ids.max() < self._rows):
+            return fitted
+        return self._without_bad(fitted)
+
+    def _fitted(self, texts: SequenceOf[str], truncate: Truncate) -> Encoded:
+        """All texts but those that are too long."""
         tokens = self._untruncated(list(texts), truncate)
         lengths = tokens.lengths
         kept = np.arange(len(tokens))
@@ -99,6 +141,29 @@ class Tokenizer:
             too_long={},
         )
 
+    def _without_bad(self, fitted: Encoded) -> Encoded:
+        """Refuse texts without a token, and those with a token for which there is no row."""
+        tokens, kept = fitted.tokens, fitted.kept
+        empty = np.flatnonzero(tokens.lengths == 0)
+        beyond = np.flatnonzero(tokens.ids >= self._rows)
+        # The text of a token is the last that begins at or before it.
+        owners, first = np.unique(
+            np.searchsorted(tokens.offsets, beyond, side="right") - 1, return_index=True
+        )
+        bad = np.union1d(empty, owners)
+        starts, ends = tokens.offsets[owners], tokens.offsets[owners + 1]
+        return Encoded(
+            tokens=Tokens(_without(tokens.ids, starts, ends), _offsets(np.delete(tokens.lengths, bad))),
+            kept=np.delete(kept, bad),
+            truncated=np.setdiff1d(fitted.truncated, kept[bad]).astype(np.int32),
+            too_long=fitted.too_long,
+            no_row={
+                int(kept[owner]): str(self._library.id_to_token(int(tokens.ids[at])))
+                for owner, at in zip(owners.tolist(), beyond[first].tolist(), strict=True)
+            },
+            empty=frozenset(kept[empty].tolist()),
+        )
+
     def _untruncated(self, texts: list[str], truncate: Truncate) -> Tokens:
         """Tokenize without truncation; of a very long text, only a part that is itself too long."""
         max_chars = CHARACTERS_PER_TOKEN * self.max_tokens
@@ -118,18 +183,17 @@ class Tokenizer:
         return self._encode(parts)
 
 
-def _read(path: Path) -> Library:
-    if not path.is_file():
-        raise ModelError(f"{path.parent} has no tokenizer.json; save the model with a fast tokenizer")
-    try:
-        library = Library.from_file(str(path))
-    except Exception as error:  # the library raises bare Exception for all it cannot read
-        raise ModelError(
-            f"{path} cannot be read: {error}; install the newest `tokenizers`, or save the model again"
-        ) from error
-    library.no_truncation()
-    library.no_padding()
-    return library
+def _own_side(library: Library, stated: StatedTokenizer) -> Truncate:
+    """The side that the settings name, else that of the truncation in tokenizer.json, else the end."""
+    in_file = (library.truncation or {}).get("direction", "right")
+    side = stated.settings.get("truncation_side", in_file)
+    return Truncate.START if side == "left" else Truncate.END
+
+
+def _special_tokens(library: Library, stated: StatedTokenizer) -> tuple[str, ...]:
+    special = [token.content for token in library.get_added_tokens_decoder().values() if token.special]
+    roles = [token.content for token in stated.roles(stated.made_with).values() if token.content in special]
+    return tuple(dict.fromkeys([*roles, *special]))
 
 
 def _engine(library: Library) -> Engine:
