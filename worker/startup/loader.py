@@ -17,6 +17,7 @@ from worker.models.custom_model import read_custom_model
 from worker.models.model import Model, read_model
 from worker.models.source import locate
 from worker.settings import Settings
+from worker.startup.token_ids import ensure_token_ids
 from worker.tokenization.tokenizer import Tokenizer
 
 _SMALL_FILES = {".json", ".txt", ".model"}
@@ -51,6 +52,7 @@ def read_bundle(manifest: Manifest, settings: Settings) -> ModelBundle:
         vocab_size=model.network.vocab_size,
         cache=settings.cache_path,
     )
+    ensure_token_ids(tokenizer, model, manifest, settings)
     return ModelBundle(model=model, tokenizer=tokenizer, fingerprint=_fingerprint(model))
 
 

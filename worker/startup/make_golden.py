@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from worker.models.model import read_model
 from worker.startup.golden import golden_fields
+from worker.startup.token_ids import golden_ids
 from worker.tokenization.tokenizer import Tokenizer
 
 
@@ -50,6 +51,7 @@ def golden(directory: Path) -> dict[str, Any]:
         "made_with": {name: version(name) for name in made_with},
         "texts": list(texts),
         **golden_fields(vectors),
+        **golden_ids(model.transformer, tokenizer, lower_case=model.do_lower_case),
     }
 
 

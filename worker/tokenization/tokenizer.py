@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -69,7 +70,8 @@ class Tokenizer:
         cache: Path | None = None,
     ) -> None:
         stated = read_stated(directory)
-        library = load_library(directory, stated, lower_case=lower_case, cache=cache)
+        self._load = partial(load_library, directory, stated, lower_case=lower_case, cache=cache)
+        library = self._load()
         self.max_tokens = max_tokens
         self.truncate = _own_side(library, stated)
         self.special_tokens = _special_tokens(library, stated)
@@ -88,9 +90,13 @@ class Tokenizer:
         self._encode = _engine(library)
         self._separable = is_separable(library.to_str())
 
-    def ids(self, texts: SequenceOf[str]) -> Tokens:
-        """The ids of each text, whatever their number and values."""
-        return self._encode(list(texts))
+    def ids(self, texts: SequenceOf[str], *, major: int | None = None) -> Tokens:
+        """The ids of each text, of any number and value; `major` asks for the rules of that transformers."""
+        if major is None:
+            return self._encode(list(texts))
+        library = self._load(major=major)
+        library.no_truncation()
+        return reference_engine(library)(list(texts))
 
     def vocabulary(self) -> list[str]:
         """All tokens, in the order of their ids."""
