@@ -40,9 +40,10 @@ class _GoldenIds(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _TokenIdsRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """Says that transformers gave the ids that the record's name is made from."""
+    """Says that these ids were compared; `difference` is what transformers gave instead, if it did."""
 
     transformers: str
+    difference: str = ""
     owner: RecordOwner = RecordOwner()
 
 
@@ -57,18 +58,33 @@ def ensure_token_ids(tokenizer: Tokenizer, model: Model, manifest: Manifest, set
     texts = difficult_texts(tokenizer.special_tokens[:_NUM_SPECIAL], tokenizer.vocabulary())
     ours = _rows(tokenizer.ids(texts))
     path = settings.cache_path / "token_ids" / f"{_key(texts, ours)}.json"
-    if read_record(path, _TokenIdsRecord) is not None:
-        return
-    try:
-        peer = ask_peer(
-            PeerRequest(directory=str(model.transformer), texts=texts, lower_case=model.do_lower_case)
+    record = read_record(path, _TokenIdsRecord)
+    if record is None:
+        record = _asked(tokenizer, model, manifest, texts, ours)
+        if record is None:
+            return
+        write_record(path, record)
+    if record.difference:
+        log.warning(
+            "tokenizer_versions_disagree",
+            installed=record.transformers,
+            served=f"transformers {tokenizer.made_with}, which made the model's files",
+            difference=record.difference,
         )
+
+
+def _asked(
+    tokenizer: Tokenizer, model: Model, manifest: Manifest, texts: tuple[str, ...], ours: Rows
+) -> _TokenIdsRecord | None:
+    request = PeerRequest(directory=str(model.transformer), texts=texts, lower_case=model.do_lower_case)
+    try:
+        peer = ask_peer(request)
     except PeerUnusable as reason:
         log.warning("token_ids_not_compared", reason=str(reason))
-        return
-    _compare(tokenizer, texts, ours, peer)
+        return None
+    difference = _compare(tokenizer, texts, ours, peer)
     owner = RecordOwner(model=manifest.model.name)
-    write_record(path, _TokenIdsRecord(transformers=peer.version, owner=owner))
+    return _TokenIdsRecord(transformers=peer.version, difference=difference or "", owner=owner)
 
 
 def golden_ids(directory: Path, tokenizer: Tokenizer, *, lower_case: bool) -> dict[str, Any]:
@@ -115,26 +131,28 @@ def _read(path: Path) -> _GoldenIds:
         raise ModelError(f"{path} does not hold golden vectors: {error}") from error
 
 
-def _compare(tokenizer: Tokenizer, texts: Sequence[str], ours: Rows, peer: PeerAnswer) -> None:
+def _compare(tokenizer: Tokenizer, texts: Sequence[str], ours: Rows, peer: PeerAnswer) -> str | None:
+    """The first difference, if the versions of transformers explain it. Raises ModelError for any other."""
     difference = _difference(texts, ours, peer.ids)
-    if difference is None:
-        return
+    if difference is not None and not _explained(tokenizer, texts, peer):
+        raise ModelError(
+            f"transformers {peer.version} tokenizes differently: {difference}; the model's tokenizer files "
+            "contradict each other, save them again with the transformers that you trust "
+            "(AutoTokenizer.from_pretrained, save_pretrained)"
+        )
+    return difference
+
+
+def _explained(tokenizer: Tokenizer, texts: Sequence[str], peer: PeerAnswer) -> bool:
+    """Whether the difference is one between the version installed and the one that made the files.
+
+    It is if we give its ids by its rules; or, where it builds the tokenizer anew from the vocabulary, if we
+    give those of its class that does not.
+    """
     major = int(peer.version.partition(".")[0])
-    if major != tokenizer.made_with:
-        by_its_rules = _rows(tokenizer.ids(texts, major=major))
-        if _difference(texts, by_its_rules, peer.ids) is None:
-            log.warning(
-                "tokenizer_versions_disagree",
-                made_with=tokenizer.made_with,
-                installed=peer.version,
-                served=f"transformers {tokenizer.made_with}, which made the model's files",
-                difference=difference,
-            )
-            return
-    raise ModelError(
-        f"transformers {peer.version} tokenizes differently: {difference}; the model's tokenizer files "
-        "contradict each other, save them again with the transformers that you trust "
-        "(AutoTokenizer.from_pretrained, save_pretrained)"
+    return major != tokenizer.made_with and any(
+        _difference(texts, _rows(tokenizer.ids_of(texts, major=major, plain=plain)), ids) is None
+        for plain, ids in ((False, peer.ids), (True, peer.plain_ids))
     )
 
 

@@ -37,7 +37,7 @@ def first_difference(
 
     `special` tokens and pieces of the vocabulary are tried inside texts.
     """
-    texts = difficult_texts(special, vocabulary)
+    texts = list(difficult_texts(special, vocabulary))
     for start in range(0, len(texts), _BATCH_TEXTS):
         batch = texts[start : start + _BATCH_TEXTS]
         left, right = one(batch), other(batch)

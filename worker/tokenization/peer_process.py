@@ -26,10 +26,14 @@ class PeerRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PeerAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """The token ids of each text, as this version of transformers gives them, or why there are none."""
+    """The token ids of each text, as this version of transformers gives them, or why there are none.
+
+    `plain_ids` are those of its class for any tokenizer.json, which leaves the file as it is.
+    """
 
     version: str = ""
     ids: tuple[tuple[int, ...], ...] = ()
+    plain_ids: tuple[tuple[int, ...], ...] = ()
     tokenizer_json: str = ""
     failure: str = ""
 
@@ -46,23 +50,32 @@ def answer_request(request: PeerRequest) -> PeerAnswer:
     import transformers
 
     transformers.logging.set_verbosity_error()
+    directory = Path(request.directory)
     try:
         found = transformers.AutoTokenizer.from_pretrained(
-            request.directory, trust_remote_code=False, local_files_only=True
+            directory, trust_remote_code=False, local_files_only=True
         )
         if not found.is_fast:
             return PeerAnswer(failure=f"{type(found).__name__} of transformers is not a fast tokenizer")
         if request.convert:
-            _prove(Path(request.directory), found, request.texts)
-        if request.lower_case:
-            _lower(found.backend_tokenizer)
+            _prove(directory, found, request.texts)
+            return PeerAnswer(
+                version=transformers.__version__, tokenizer_json=found.backend_tokenizer.to_str()
+            )
+        plain = transformers.PreTrainedTokenizerFast.from_pretrained(directory, local_files_only=True)
         return PeerAnswer(
             version=transformers.__version__,
-            ids=tuple(tuple(found(text, truncation=False)["input_ids"]) for text in request.texts),
-            tokenizer_json=found.backend_tokenizer.to_str() if request.convert else "",
+            ids=_ids(found, request),
+            plain_ids=_ids(plain, request),
         )
     except Exception as error:  # the library raises whatever its dependencies raise
         return PeerAnswer(failure=f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]:.300}")
+
+
+def _ids(found: Any, request: PeerRequest) -> tuple[tuple[int, ...], ...]:
+    if request.lower_case:
+        _lower(found.backend_tokenizer)
+    return tuple(tuple(found(text, truncation=False)["input_ids"]) for text in request.texts)
 
 
 def _lower(library: Any) -> None:

@@ -1,6 +1,8 @@
 """Changes a tokenizer as the transformers library changes what it read from tokenizer.json."""
 
+from collections.abc import Iterable
 from itertools import chain
+from typing import Any, cast
 
 import structlog
 from tokenizers import AddedToken
@@ -58,7 +60,8 @@ def _set_prefix_space(library: Library, stated: StatedTokenizer, major: int) -> 
     elif isinstance(pre_tokenizer, ByteLevel) and (major == 4 or stated.kind.rebuilt):
         pre_tokenizer.add_prefix_space = bool(wanted)
     elif isinstance(pre_tokenizer, Sequence) and major > 4 and stated.kind.rebuilt:
-        for step in pre_tokenizer:
+        # It has __getitem__ only, which the stubs do not know to be enough.
+        for step in cast(Iterable[Any], pre_tokenizer):
             if isinstance(step, ByteLevel):
                 step.add_prefix_space = bool(wanted)
             elif isinstance(step, Metaspace):

@@ -1,7 +1,7 @@
 """Reads what the files beside tokenizer.json state about a tokenizer, as transformers does."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,11 @@ class StatedTokenizer:
     template: tuple[bool, bool] | None
     settings: Mapping[str, Any]
     added: Mapping[int, AddedToken]
+
+    @property
+    def plain(self) -> "StatedTokenizer":
+        """The same settings with a class that uses tokenizer.json as it is."""
+        return replace(self, name="", template=None)
 
     @property
     def kind(self) -> TokenizerClass:

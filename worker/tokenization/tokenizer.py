@@ -70,8 +70,9 @@ class Tokenizer:
         cache: Path | None = None,
     ) -> None:
         stated = read_stated(directory)
-        self._load = partial(load_library, directory, stated, lower_case=lower_case, cache=cache)
-        library = self._load()
+        self._stated = stated
+        self._load = partial(load_library, directory, lower_case=lower_case, cache=cache)
+        library = self._load(stated)
         self.max_tokens = max_tokens
         self.truncate = _own_side(library, stated)
         self.special_tokens = _special_tokens(library, stated)
@@ -90,11 +91,13 @@ class Tokenizer:
         self._encode = _engine(library)
         self._separable = is_separable(library.to_str())
 
-    def ids(self, texts: SequenceOf[str], *, major: int | None = None) -> Tokens:
-        """The ids of each text, of any number and value; `major` asks for the rules of that transformers."""
-        if major is None:
-            return self._encode(list(texts))
-        library = self._load(major=major)
+    def ids(self, texts: SequenceOf[str]) -> Tokens:
+        """The ids of each text, of any number and value."""
+        return self._encode(list(texts))
+
+    def ids_of(self, texts: SequenceOf[str], *, major: int, plain: bool = False) -> Tokens:
+        """As `ids`, by the rules of transformers `major`; with `plain` those of a class without any rules."""
+        library = self._load(self._stated.plain if plain else self._stated, major=major)
         library.no_truncation()
         return reference_engine(library)(list(texts))
 
