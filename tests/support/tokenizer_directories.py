@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,14 @@ _QWEN = (
 )
 
 
-def _save(library: Library, directory: Path, settings: dict[str, Any], model_type: str) -> Path:
+_ANGLES = {"bos": "<s>", "eos": "</s>", "cls": "<s>", "sep": "</s>", "pad": "<pad>", "unk": "<unk>"}
+
+
+def _save(trained: str, directory: Path, settings: dict[str, Any], model_type: str) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
-    library.save(str(directory / "tokenizer.json"))
+    (directory / "tokenizer.json").write_text(trained)
     (directory / "tokenizer_config.json").write_text(json.dumps(settings))
-    config = {"model_type": model_type, "vocab_size": library.get_vocab_size()}
+    config = {"model_type": model_type, "vocab_size": Library.from_str(trained).get_vocab_size()}
     (directory / "config.json").write_text(json.dumps(config))
     return directory
 
@@ -46,7 +50,8 @@ def _roles(names: str, tokens: dict[str, str]) -> dict[str, Any]:
 
 
 def _wordpiece(name: str, model_type: str, tokens: dict[str, str]) -> Callable[..., Path]:
-    def write(directory: Path, **settings: Any) -> Path:
+    @cache
+    def trained() -> str:
         library = Library(models.WordPiece(unk_token=tokens["unk"]))
         library.normalizer = normalizers.BertNormalizer(lowercase=True)
         library.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -58,14 +63,20 @@ def _wordpiece(name: str, model_type: str, tokens: dict[str, str]) -> Callable[.
         )
         library.normalizer = normalizers.BertNormalizer(lowercase=True)
         library.post_processor = _template(library, f"{tokens['cls']} $A {tokens['sep']}")
+        return str(library.to_str())
+
+    def write(directory: Path, **settings: Any) -> Path:
         roles = _roles("unk sep pad cls mask", tokens)
-        return _save(library, directory, {"tokenizer_class": name, **roles, **settings}, model_type)
+        return _save(trained(), directory, {"tokenizer_class": name, **roles, **settings}, model_type)
 
     return write
 
 
 def _byte_level(name: str, model_type: str, *, qwen: bool = False) -> Callable[..., Path]:
-    def write(directory: Path, **settings: Any) -> Path:
+    tokens = {"eos": "<|im_end|>", "pad": "<|endoftext|>"} if qwen else _ANGLES
+
+    @cache
+    def trained() -> str:
         library = Library(models.BPE())
         plain = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=not qwen)
         library.pre_tokenizer = (
@@ -74,11 +85,6 @@ def _byte_level(name: str, model_type: str, *, qwen: bool = False) -> Callable[.
             else plain
         )
         library.normalizer = normalizers.NFC() if qwen else None
-        tokens = (
-            {"eos": "<|im_end|>", "pad": "<|endoftext|>"}
-            if qwen
-            else {"bos": "<s>", "eos": "</s>", "cls": "<s>", "sep": "</s>", "pad": "<pad>", "unk": "<unk>"}
-        )
         special = list(dict.fromkeys(tokens.values()))
         library.train_from_iterator(
             _CORPUS,
@@ -94,13 +100,17 @@ def _byte_level(name: str, model_type: str, *, qwen: bool = False) -> Callable[.
             library.post_processor = processors.RobertaProcessing(*pair, add_prefix_space=False)
         elif not qwen:
             library.post_processor = _template(library, "<s> $A </s>")
+        return str(library.to_str())
+
+    def write(directory: Path, **settings: Any) -> Path:
         roles = _roles(" ".join(tokens), tokens)
-        return _save(library, directory, {"tokenizer_class": name, **roles, **settings}, model_type)
+        return _save(trained(), directory, {"tokenizer_class": name, **roles, **settings}, model_type)
 
     return write
 
 
-def _unigram(directory: Path, **settings: Any) -> Path:
+@cache
+def _trained_unigram() -> str:
     library = Library(models.Unigram())
     library.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()]
@@ -114,17 +124,20 @@ def _unigram(directory: Path, **settings: Any) -> Path:
     )
     library.add_special_tokens([AddedToken("<mask>", lstrip=True, special=True)])
     library.post_processor = _template(library, "<s> $A </s>")
-    tokens = {"bos": "<s>", "eos": "</s>", "cls": "<s>", "sep": "</s>", "pad": "<pad>", "unk": "<unk>"}
-    roles = _roles(" ".join(tokens), tokens) | {"mask_token": "<mask>"}
-    return _save(
-        library, directory, {"tokenizer_class": "XLMRobertaTokenizer", **roles, **settings}, "xlm-roberta"
-    )
+    return str(library.to_str())
+
+
+def _unigram(directory: Path, **settings: Any) -> Path:
+    roles = _roles(" ".join(_ANGLES), _ANGLES) | {"mask_token": "<mask>"}
+    described = {"tokenizer_class": "XLMRobertaTokenizer", **roles, **settings}
+    return _save(_trained_unigram(), directory, described, "xlm-roberta")
 
 
 def _sentencepiece_bpe(
     name: str, model_type: str, *, begin: str, end: str, gemma: bool = False
 ) -> Callable[..., Path]:
-    def write(directory: Path, **settings: Any) -> Path:
+    @cache
+    def trained() -> str:
         library = Library(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
         steps = [normalizers.Replace(" ", "▁")]
         library.normalizer = normalizers.Sequence([*([] if gemma else [normalizers.Prepend("▁")]), *steps])
@@ -141,8 +154,11 @@ def _sentencepiece_bpe(
         state["added_tokens"] = [each for each in state["added_tokens"] if each["content"] in special]
         library = Library.from_str(json.dumps(state))
         library.post_processor = _template(library, f"{begin} $A")
+        return str(library.to_str())
+
+    def write(directory: Path, **settings: Any) -> Path:
         roles = {"bos_token": begin, "eos_token": end, "unk_token": "<unk>", "pad_token": "<pad>"}
-        return _save(library, directory, {"tokenizer_class": name, **roles, **settings}, model_type)
+        return _save(trained(), directory, {"tokenizer_class": name, **roles, **settings}, model_type)
 
     return write
 

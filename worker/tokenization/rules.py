@@ -61,7 +61,7 @@ def _set_prefix_space(library: Library, stated: StatedTokenizer, major: int) -> 
         pre_tokenizer.add_prefix_space = bool(wanted)
     elif isinstance(pre_tokenizer, Sequence) and major > 4 and stated.kind.rebuilt:
         # It has __getitem__ only, which the stubs do not know to be enough.
-        for step in cast(Iterable[Any], pre_tokenizer):
+        for step in cast("Iterable[Any]", pre_tokenizer):
             if isinstance(step, ByteLevel):
                 step.add_prefix_space = bool(wanted)
             elif isinstance(step, Metaspace):

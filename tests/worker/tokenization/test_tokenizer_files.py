@@ -1,4 +1,4 @@
-"""A tokenizer's files are read as transformers reads them, and a text that has no usable token fails alone."""
+"""A tokenizer's files are read as transformers reads them, and a text without a usable token fails alone."""
 
 import json
 from pathlib import Path

@@ -68,7 +68,7 @@ def test_each_switch_changes_the_ids_as_in_transformers(family: str, tmp_path: P
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_a_class_without_rules_uses_tokenizer_json_as_it_is(family: str, tmp_path: Path) -> None:
-    """In transformers too: so files are compared though a class of another version builds its tokenizer anew."""
+    """In transformers too, with which files are compared where another version builds its tokenizer anew."""
     directory = FAMILIES[family](tmp_path, do_lower_case=False, extra_special_tokens={"tag_token": "<tag>"})
     answer, texts = asked(directory)
     major = int(answer.version.partition(".")[0])
