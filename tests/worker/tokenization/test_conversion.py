@@ -1,12 +1,15 @@
 """A model that has only its vocabulary gets a tokenizer.json from the transformers library, in the cache."""
 
 import json
+import random
+import string
 from pathlib import Path
 
 import pytest
 from support.tokenizer_directories import FAMILIES, TEXTS
 
 from producer.errors import ModelError
+from worker.reference_texts import golden_texts
 from worker.tokenization.conversion import tokenizer_json
 from worker.tokenization.tokenizer import Tokenizer
 
@@ -56,6 +59,66 @@ def test_another_vocabulary_is_converted_again(tmp_path: Path) -> None:
     (model / "vocab.txt").write_text(vocabulary + "another\n")
     assert tokenizer_json(model, cache=cache) != first
     assert len(list((cache / "tokenizers").iterdir())) == 2
+
+
+#: File, class of the tokenizer, and how sentencepiece trains such a model
+SENTENCEPIECE = {
+    "xlm-roberta": (
+        "sentencepiece.bpe.model",
+        "XLMRobertaTokenizer",
+        {"model_type": "unigram", "vocab_size": 600, "unk_id": 0, "bos_id": 1, "eos_id": 2},
+    ),
+    "t5": (
+        "spiece.model",
+        "T5Tokenizer",
+        {"model_type": "unigram", "vocab_size": 600, "pad_id": 0, "eos_id": 1, "unk_id": 2, "bos_id": -1},
+    ),
+    "llama": (
+        "tokenizer.model",
+        "LlamaTokenizer",
+        {
+            "model_type": "bpe",
+            "vocab_size": 600,
+            "byte_fallback": True,
+            "normalization_rule_name": "identity",
+            "remove_extra_whitespaces": False,
+        },
+    ),
+}
+
+
+@pytest.mark.peers
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("family", sorted(SENTENCEPIECE))
+def test_a_sentencepiece_model_splits_texts_as_sentencepiece_does(family: str, tmp_path: Path) -> None:
+    """Also texts that begin with a space, where transformers 5 itself differs from sentencepiece."""
+    sentencepiece = pytest.importorskip("sentencepiece")
+    name, kind, how = SENTENCEPIECE[family]
+    # Besides texts, words of letters that differ in frequency: no two ways to split a text are as good.
+    letters = random.Random(0)
+    words = [
+        "".join(letters.choices(string.ascii_letters, weights=range(1, 53), k=letters.randrange(2, 9)))
+        for _ in range(3000)
+    ]
+    lines = [*(text.replace("\n", " ") for text in (*golden_texts(64), *TEXTS * 20)), " ".join(words)]
+    (tmp_path / "texts").write_text("\n".join(line for line in lines if line.strip()))
+    sentencepiece.SentencePieceTrainer.train(
+        input=str(tmp_path / "texts"),
+        model_prefix=str(tmp_path / "made"),
+        hard_vocab_limit=False,
+        minloglevel=2,
+        **how,
+    )
+    (tmp_path / "made.model").rename(tmp_path / name)
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": family}))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": kind, "extra_ids": 0}))
+    original = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / name))
+    tokenizer = Tokenizer(tmp_path, max_tokens=64)
+    names = tokenizer.vocabulary()
+    for text in ("Sediment cores, the delta", "  two  spaces", " ", "Île"):
+        found = [names[at] for at in tokenizer.ids([text]).ids.tolist()]
+        inner = [token for token in found if token not in ("<s>", "</s>")]
+        assert inner == original.encode(text, out_type=str), text
 
 
 def test_no_vocabulary_or_no_library_is_an_error_that_says_what_to_do(
