@@ -267,37 +267,38 @@ def _failures(part: RequestPart, embedded: Embedded, max_tokens: int) -> Iterabl
     """The failures of a part's texts, repeated ones included, with their index in the request."""
     computed_at, encoded = part.misses[part.encoded.kept], part.encoded
     failed = {int(computed_at[one.index]): one for one in embedded.failures}
-    too_long = {int(part.misses[at]): num_tokens for at, num_tokens in encoded.too_long.items()}
-    empty = {int(part.misses[at]) for at in encoded.empty}
-    if not failed and not too_long and not empty:
+    refused = {int(part.misses[at]): at for at in (*encoded.too_long, *encoded.empty, *encoded.no_row)}
+    if not failed and not refused:
         return
     inverse = part.distinct.inverse
     position_of_row = np.arange(len(part.rows)) if inverse is None else inverse
-    affected = np.isin(position_of_row, [*failed, *too_long, *empty])
+    affected = np.isin(position_of_row, [*failed, *refused])
     for index, position in zip(part.rows[affected].tolist(), position_of_row[affected].tolist(), strict=True):
-        if position in too_long:
-            yield _too_long(index, too_long[position], max_tokens)
-        elif position in empty:
-            yield _empty(index, part.checked.prompt)
+        if position in refused:
+            yield _refusal(index, part, refused[position], max_tokens)
         else:
             failure = failed[position]
             yield TextFailure(index, failure.code, f"text {index}: {failure.message}")
 
 
-def _empty(index: int, prompt: Prompt) -> TextFailure:
-    after = " after its prompt" if prompt.text else ""
+def _refusal(index: int, part: RequestPart, at: int, max_tokens: int) -> TextFailure:
+    """Why the text at this position of the part's `encoded` was not tokenized."""
+    encoded = part.encoded
+    if at in encoded.too_long:  # NIM's sentence, since clients match on it
+        return TextFailure(
+            index,
+            "text_too_long",
+            f"Input length {encoded.too_long[at]} exceeds maximum allowed token size {max_tokens} "
+            f"(text {index}; truncate START or END cuts it)",
+        )
+    if at in encoded.empty:
+        why = ": it is empty, and this model adds none to a text"
+        if part.checked.num_unpooled:
+            why = " besides its prompt, which this model leaves out of pooling"
+        return TextFailure(index, "text_without_tokens", f"text {index} has no tokens{why}; leave it out")
     return TextFailure(
         index,
-        "no_tokens",
-        f"text {index} has no token{after}, so it has no vector; leave it out, or send a text",
-    )
-
-
-def _too_long(index: int, num_tokens: int, max_tokens: int) -> TextFailure:
-    """NIM's sentence, since clients match on it."""
-    return TextFailure(
-        index,
-        "text_too_long",
-        f"Input length {num_tokens} exceeds maximum allowed token size {max_tokens} "
-        f"(text {index}; truncate START or END cuts it)",
+        "token_without_vector",
+        f"text {index} has the token {encoded.no_row[at]!r:.80}, for which this model has no vector; "
+        "write it differently",
     )

@@ -17,6 +17,7 @@ from worker.models.model import Model, read_model
 from worker.models.source import locate
 from worker.prompts import Prompts, read_prompts
 from worker.settings import Settings
+from worker.startup.token_ids import ensure_token_ids
 from worker.tokenization.tokenizer import Tokenizer
 
 _SMALL_FILES = {".json", ".txt", ".model"}
@@ -51,8 +52,11 @@ def read_bundle(manifest: Manifest, settings: Settings) -> ModelBundle:
         model.transformer,
         max_tokens=model.max_text_tokens,
         lower_case=model.do_lower_case,
+        vocab_size=model.network.vocab_size,
+        cache=settings.cache_path,
         pools_prompts=model.head.include_prompt,
     )
+    ensure_token_ids(tokenizer, model, manifest, settings)
     return ModelBundle(model=model, tokenizer=tokenizer, prompts=prompts, fingerprint=_fingerprint(model))
 
 

@@ -9,7 +9,6 @@ from producer.errors import BackendError
 from selection import Profile
 from worker.backends.token_batches import embed_one_by_one, full_batch, take
 from worker.contract import Backend, FloatArray
-from worker.reference_texts import golden_texts
 from worker.startup.golden import Golden, golden_tokens
 from worker.tokenization.tokenizer import Tokenizer
 
@@ -58,7 +57,7 @@ def verify_backend(
 
     Raises BackendError if a vector is not finite or a cosine is below its bound.
     """
-    texts = golden_texts(tokenizer.max_tokens) if golden is None else golden.texts
+    texts = tokenizer.golden_texts() if golden is None else golden.texts
     tokens = golden_tokens(texts, tokenizer)
     alone = embed_one_by_one(backend, tokens)
     _check_finite(alone)
@@ -86,7 +85,7 @@ def run_full_batch(
 
     Raises BackendError if a vector is not finite or a cosine is below its bound.
     """
-    texts = golden_texts(tokenizer.max_tokens) if golden is None else golden.texts
+    texts = tokenizer.golden_texts() if golden is None else golden.texts
     tokens = golden_tokens(texts, tokenizer)
     picked = full_batch(tokens.lengths, backend)
     together = backend.collect(backend.launch(take(tokens, picked)))

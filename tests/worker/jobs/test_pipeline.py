@@ -204,8 +204,8 @@ def test_a_text_of_which_nothing_is_left_to_pool_fails_alone() -> None:
     run = pipeline(pools_prompts=False)
     part = run.prepare(replace(run.read(payload(["a", "b c"])), num_unpooled=5))
     found = reply(run.finish(part, embedded(part)))
-    assert [(each.index, each.code) for each in found.failures] == [(0, "no_tokens")]
-    assert "text 0 has no token after its prompt" in found.failures[0].message
+    assert [(each.index, each.code) for each in found.failures] == [(0, "text_without_tokens")]
+    assert "text 0 has no tokens besides its prompt" in found.failures[0].message
     assert found.token_counts.tolist() == [0, 6]
 
 
