@@ -96,8 +96,9 @@ def _byte_level(name: str, model_type: str, *, qwen: bool = False) -> Callable[.
             ),
         )
         if name == "RobertaTokenizer":
-            pair = [(token, library.token_to_id(token)) for token in ("</s>", "<s>")]
-            library.post_processor = processors.RobertaProcessing(*pair, add_prefix_space=False)
+            library.post_processor = processors.RobertaProcessing(
+                ("</s>", special.index("</s>")), ("<s>", special.index("<s>")), add_prefix_space=False
+            )
         elif not qwen:
             library.post_processor = _template(library, "<s> $A </s>")
         return str(library.to_str())

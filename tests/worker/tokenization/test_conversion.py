@@ -115,7 +115,7 @@ def test_a_sentencepiece_model_splits_texts_as_sentencepiece_does(family: str, t
     original = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / name))
     tokenizer = Tokenizer(tmp_path, max_tokens=64)
     names = tokenizer.vocabulary()
-    for text in ("Sediment cores, the delta", "  two  spaces", " ", "Île"):
+    for text in ("Sediment cores, the delta", "  two  spaces", " ", "naïve café"):
         found = [names[at] for at in tokenizer.ids([text]).ids.tolist()]
         inner = [token for token in found if token not in ("<s>", "</s>")]
         assert inner == original.encode(text, out_type=str), text
