@@ -155,4 +155,5 @@ def served_model(settings: Settings, booted: Booted) -> ServedModel:
         prompts=read_prompts(booted.model.prompts, card.prompts),
         dim=booted.backend.dim,
         matryoshka=bool(card.matryoshka or booted.model.matryoshka_dims),
+        element_limit=booted.verified.element_limit,
     )
