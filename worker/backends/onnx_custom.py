@@ -102,7 +102,8 @@ class _CustomOnnxBackend:
     def launch(self, tokens: Tokens) -> Handle:
         if self._closed:
             raise BackendError("the backend is closed; load it again")
-        check_batch(tokens, self, vocab_size=self._model.architecture.vocab_size)
+        vocab_size = self._graph.vocab_size or self._model.architecture.vocab_size
+        check_batch(tokens, self, vocab_size=vocab_size)
         return self._pool.launch(
             tokens, custom_micro_batches(tokens.lengths, self._graph, max_slots=self._micro_batch_slots)
         )
@@ -141,7 +142,11 @@ class _CustomOnnxBackend:
         for name, value in inputs.items():
             binding.bind_cpu_input(name, value)
         binding.bind_output(self._graph.output, self._device)
-        with onnx_errors(f"run {self._graph.path.name}"):
+        longest = int(tokens.lengths[texts].max())
+        with onnx_errors(
+            f"run {self._graph.path.name} on a text of {longest} tokens (if it takes shorter ones only, set "
+            "max_seq_length in sentence_bert_config.json)"
+        ):
             self._session.run_with_iobinding(binding)
         return binding.get_outputs()[0]
 

@@ -6,10 +6,8 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from support.model_directory import write
-from support.random_networks import GROUPED, SIZES, random_network, worst_cosine
-from tokenizers import Tokenizer as Library
-from tokenizers import models, pre_tokenizers, processors
+from support.random_networks import GROUPED, SIZES, worst_cosine
+from support.special_tokens import write_st_directory
 
 from producer.contract import Truncate
 from worker.backends import LoadOptions, load_backend
@@ -30,8 +28,6 @@ pytestmark = [
     # Of the libraries we compare ourselves with.
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),
 ]
-SPECIALS = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-NAMES = {"bos": "<s>", "cls": "<s>", "pad": "<pad>", "eos": "</s>", "sep": "</s>", "mask": "<mask>"}
 TEXTS = [
     "w1 w2 w3",
     "w1 <pad> w2",
@@ -57,30 +53,6 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def directory_of(path: Path, family: str, pooling: str) -> Path:
-    """A sentence-transformers directory of a random network, with a tokenizer that knows special tokens."""
-    random_network(*FAMILIES[family], path)
-    vocabulary = [*SPECIALS, *(f"w{number}" for number in range(295))]
-    tokenizer = Library(models.WordLevel({word: row for row, word in enumerate(vocabulary)}, "<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
-    )
-    tokenizer.add_special_tokens(SPECIALS)
-    tokenizer.save(str(path / "tokenizer.json"))
-    names = {f"{name}_token": token for name, token in NAMES.items()}
-    write(path, "tokenizer_config.json", names | {"tokenizer_class": "PreTrainedTokenizerFast"})
-    write(path, "sentence_bert_config.json", {"max_seq_length": 100, "do_lower_case": False})
-    kinds = {"": "Transformer", "1_Pooling": "Pooling"}
-    modules = [
-        {"idx": index, "name": str(index), "path": place, "type": f"sentence_transformers.models.{kind}"}
-        for index, (place, kind) in enumerate(kinds.items())
-    ]
-    write(path, "modules.json", modules)
-    write(path, "1_Pooling/config.json", {"word_embedding_dimension": 64, "pooling_mode": pooling})
-    return path
-
-
 def by_the_padded_graph(model: Model, tokens: Tokens) -> Any:
     """The graph that TensorRT runs, by ONNX Runtime on the CPU, all texts in one batch."""
     graph = build_padded_graph(model, read_weights(model.transformer, model.architecture)).graph
@@ -94,7 +66,8 @@ def by_the_padded_graph(model: Model, tokens: Tokens) -> Any:
 @pytest.mark.parametrize("family", list(FAMILIES))
 def test_a_special_token_in_a_text_counts_as_text(tmp_path: Path, family: str, pooling: str) -> None:
     """It is attended to and pooled; only the position of padding, and those behind it, follow the family."""
-    model = read_model(directory_of(tmp_path / "model", family, pooling))
+    write_st_directory(tmp_path, FAMILIES[family], pooling=pooling)
+    model = read_model(tmp_path)
     expected = embed_with_peer(model.directory, TEXTS)
     tokens = Tokenizer(model.transformer, max_tokens=model.max_text_tokens).encode(TEXTS, Truncate.END).tokens
     assert (tokens.ids == 1).sum() > 40

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from worker.contract import Indices, Tokens
 from worker.graphs.flat.inputs import Inputs, flat_micro_batches
+from worker.graphs.positions import token_positions
 from worker.models.onnx.graph_file import GraphFile
 from worker.models.onnx.graph_roles import GraphInput
 
@@ -41,8 +42,9 @@ def custom_padded_inputs(
     inside = slot < lengths[:, None]
     places = tokens.offsets[rows][:, None] + np.minimum(slot, lengths[:, None] - 1)
     ids = np.where(inside, tokens.ids[places], np.int32(padding_id))
-    positions = np.broadcast_to(slot + np.int32(position_offset), ids.shape)
-    values = {"ids": ids, "mask": inside, "types": np.zeros_like(ids), "positions": positions}
+    values = {"ids": ids, "mask": inside, "types": np.zeros_like(ids)}
+    if any(each.role == "positions" for each in graph.inputs):
+        values["positions"] = token_positions(tokens, position_offset)[places]
     return {each.name: _as_declared(values[each.role], each) for each in graph.inputs}
 
 
