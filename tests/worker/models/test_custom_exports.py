@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 from support.model_directory import write
-from support.random_networks import DISTIL_SIZES, SIZES, worst_cosine
+from support.random_networks import DISTIL_SIZES, GROUPED, SIZES, worst_cosine
 from support.special_tokens import write_st_directory
 
 from producer.contract import Truncate
@@ -159,6 +159,43 @@ def test_a_graph_that_takes_less_than_its_files_state_says_so(tmp_path: Path) ->
         BackendError, match=r"on a text of 600 tokens \(if .* set max_seq_length in sentence_b"
     ):
         embedded(tmp_path)
+
+
+def test_a_decoder_gets_no_earlier_tokens(tmp_path: Path) -> None:
+    """Exports with a cache of keys and values, as for generation, are given an empty one."""
+    import torch
+
+    family = ("Qwen3", GROUPED | {"head_dim": 32, "pad_token_id": 1, "num_hidden_layers": 1})
+    network = write_st_directory(tmp_path, family, pooling="lasttoken")
+    caches = [f"past_key_values.0.{part}" for part in ("key", "value")]
+
+    class WithCache(torch.nn.Module):  # type: ignore[misc]  # torch is Any to mypy
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, ids: Any, mask: Any, positions: Any, keys: Any, values: Any) -> Any:
+            states = self.network(input_ids=ids, attention_mask=mask, position_ids=positions)
+            # The cache's length shifts the result, so that it matters that it is empty.
+            return states.last_hidden_state + keys.sum() + values.shape[2], torch.cat([keys, keys], dim=2)
+
+    ids = torch.randint(5, 200, (2, 7))
+    cache = torch.ones(2, 2, 3, 32)
+    names, outputs = ["input_ids", "attention_mask", "position_ids"], ["last_hidden_state", "present.0.key"]
+    axes = {name: {0: "batch", 1: "sequence"} for name in names}
+    torch.onnx.export(
+        WithCache().eval(),
+        (ids, torch.ones_like(ids), torch.arange(7).expand(2, 7), cache, cache),
+        str(tmp_path / "model.onnx"),
+        input_names=names + caches,
+        output_names=outputs,
+        dynamic_axes=axes
+        | {name: {0: "batch", 2: "past"} for name in (*caches, outputs[1])}
+        | {outputs[0]: {0: "batch", 1: "sequence"}},
+        opset_version=17,
+        dynamo=False,
+    )
+    assert worst_cosine(embedded(tmp_path), embed_with_peer(tmp_path, TEXTS)) > 0.999999
 
 
 def test_an_old_layout_keeps_the_tokenizer_in_its_transformers_folder(tmp_path: Path) -> None:

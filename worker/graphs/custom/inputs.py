@@ -45,7 +45,12 @@ def custom_padded_inputs(
     values = {"ids": ids, "mask": inside, "types": np.zeros_like(ids)}
     if any(each.role == "positions" for each in graph.inputs):
         values["positions"] = token_positions(tokens, position_offset)[places]
-    return {each.name: _as_declared(values[each.role], each) for each in graph.inputs}
+    return {
+        each.name: _empty_cache(each, num_texts)
+        if each.role == "cache"
+        else _as_declared(values[each.role], each)
+        for each in graph.inputs
+    }
 
 
 def slot_inputs(lengths: npt.NDArray[np.int32], shape: list[int]) -> Inputs:
@@ -56,6 +61,12 @@ def slot_inputs(lengths: npt.NDArray[np.int32], shape: list[int]) -> Inputs:
     slot = np.arange(num_slots, dtype=np.int32)
     first = np.arange(num_texts, dtype=np.int32)[:, None] * np.int32(num_slots)
     return {"slots": first + np.minimum(slot, full[:, None] - 1), "lengths": full}
+
+
+def _empty_cache(declared: GraphInput, num_texts: int) -> npt.NDArray[Any]:
+    """Keys or values (B, heads, 0, head_dim) of no earlier tokens."""
+    _, heads, _, head_dim = declared.shape
+    return np.zeros((num_texts, heads or 0, 0, head_dim or 0), dtype=declared.dtype)
 
 
 def _as_declared(value: npt.NDArray[Any], declared: GraphInput) -> npt.NDArray[Any]:

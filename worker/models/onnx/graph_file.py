@@ -91,7 +91,7 @@ def load_proto(path: Path) -> Any:
 
 def _fixed(inputs: tuple[GraphInput, ...], axis: int, path: Path) -> int | None:
     """The number of texts (axis 0) or tokens (1) that the inputs fix, None if none does."""
-    sizes = {each.shape[axis] for each in inputs} - {None}
+    sizes = {each.shape[axis] for each in inputs if each.role != "cache"} - {None}
     if len(sizes) > 1:
         raise ModelError(
             f"the inputs of {path.name} have different fixed sizes: "

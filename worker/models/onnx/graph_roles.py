@@ -7,13 +7,14 @@ from typing import Any, Literal
 
 from producer.errors import ModelError
 
-Role = Literal["ids", "mask", "types", "positions", "unknown"]
+Role = Literal["ids", "mask", "types", "positions", "cache", "unknown"]
 _ROLES: dict[str, Role] = {
     "input_ids": "ids",
     "attention_mask": "mask",
     "token_type_ids": "types",
     "position_ids": "positions",
 }
+_CACHE = "past_key_values."  # keys and values of earlier tokens: there are none
 _MOST_TOKEN_TYPES = 16
 _EXPORTED = "sentence_embedding"  # what Optimum calls the output of all of a model's modules
 _POOLED = ("sentence_embeddings", "embedding", "embeddings", "text_embeds", "vectors")
@@ -49,7 +50,7 @@ def find_inputs(graph: Any, path: Path) -> tuple[GraphInput, ...]:
     values = [_value(each) for each in graph.input if each.name not in stored]
     inputs = tuple(_with_role(value, graph) for value in values)
     inputs = _ids_have_the_largest_table(inputs, graph)
-    roles = [each.role for each in inputs]
+    roles = [each.role for each in inputs if each.role != "cache"]
     if "unknown" in roles or roles.count("ids") != 1 or len(set(roles)) != len(roles):
         raise ModelError(
             f"the inputs of {path.name} are not recognised: {_listed(values)}; expected are token ids, an "
@@ -119,6 +120,8 @@ def table_rows(graph: Any, name: str) -> int | None:
 
 def _with_role(value: GraphValue, graph: Any) -> GraphInput:
     given = GraphInput(name=value.name, dtype=value.dtype, shape=value.shape)
+    if value.name.startswith(_CACHE) and len(value.shape) == 4 and None not in value.shape[1::2]:
+        return replace(given, role="cache")
     if len(value.shape) != 2:
         return given
     if value.name in _ROLES:
