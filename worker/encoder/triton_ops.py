@@ -228,7 +228,7 @@ def _numbered(flat: Flat, embeddings: Embeddings) -> Tensor | None:
         return None
     numbered, num_texts = torch.zeros_like(flat.ids), len(flat.offsets) - 1
     segment_kernels.number_tokens[text_grid(num_texts)](
-        flat.ids, flat.offsets, numbered, num_texts, PADDING=embeddings.position_offset - 1, BLOCK=128
+        flat.ids, flat.offsets, numbered, num_texts, PADDING=embeddings.position_offset - 1, BLOCK=256
     )
     return numbered
 

@@ -243,6 +243,31 @@ def _with_a_foreign_operator(model: Any) -> None:
     model.opset_import.append(onnx.helper.make_opsetid("their.operators", 1))
 
 
+def _with_a_second_embedding(model: Any) -> None:
+    first = model.graph.output[0]
+    model.graph.node.append(onnx.helper.make_node("Neg", [first.name], ["embeddings"]))
+    model.graph.output.add().CopyFrom(first)
+    model.graph.output[1].name = "embeddings"
+
+
+def test_a_variable_chooses_among_two_embeddings(tmp_path: Path) -> None:
+    """Without it the graph is refused; its profiles have other ids than the same graph's other output."""
+    directory = write_model(tmp_path / "mine", pooled=True, output="text_embeds")
+    _with(directory, _with_a_second_embedding)
+    refused = run("check", directory)
+    assert refused.exit_code == 1
+    assert "leave open which one is the embedding: text_embeds float32 [?, 8]; embeddings" in refused.output
+    assert "EMBEDMILL_CUSTOM_OUTPUT names one" in refused.output
+    found = {}
+    for name in ("text_embeds", "embeddings"):
+        booted = boot(Settings(custom_model=directory, custom_output=name))
+        tokens = booted.tokenizer.encode(["a b"], Truncate.END).tokens
+        found[booted.profile.id] = booted.backend.collect(booted.backend.launch(tokens))
+        booted.backend.close()
+    one, other = found.values()
+    np.testing.assert_array_equal(one, -other)
+
+
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no tokenizer": (
         lambda at: (at / "tokenizer.json").unlink(),
