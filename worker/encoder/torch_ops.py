@@ -125,15 +125,6 @@ class TorchOps:
         return F.normalize(vectors, dim=1, eps=1e-12)
 
 
-def _position_rows(flat: Flat, position_offset: int) -> Tensor:
-    """Each token's row of the position table, by the rule of worker/graphs/positions.py."""
-    padding = position_offset - 1
-    counted = flat.ids != padding
-    running = counted.cumsum(0)
-    before = (running - counted.int())[flat.start]
-    return torch.where(counted, running - before + padding, padding)
-
-
 def _normalise(x: Tensor, norm: Norm) -> Tensor:
     if norm.rms:
         return F.rms_norm(x, x.shape[-1:], norm.weight, norm.eps)
@@ -160,3 +151,12 @@ def _mask(attention: AttentionSpec, length: int, like: Tensor) -> Tensor | None:
     if attention.window:
         mask = mask.masked_fill(distance.abs() > attention.window, float("-inf"))
     return mask
+
+
+def _position_rows(flat: Flat, position_offset: int) -> Tensor:
+    """Each token's row of the position table, by the rule of worker/graphs/positions.py."""
+    padding = position_offset - 1
+    counted = flat.ids != padding
+    running = counted.cumsum(0)
+    before = (running - counted.int())[flat.start]
+    return torch.where(counted, running - before + padding, padding)
