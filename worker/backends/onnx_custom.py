@@ -24,6 +24,7 @@ from worker.models.custom_model import padding_id
 from worker.models.model import Model
 from worker.models.onnx.graph_file import GraphFile, load_proto
 from worker.models.onnx.stored_tensors import check_tensors
+from worker.tokenization.token_types import uses_token_types
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _MICRO_BATCH_SLOTS = 512  # on CPUs, as in onnx_cpu.py
@@ -41,6 +42,8 @@ def load_custom_onnx(model: Model, options: LoadOptions) -> Backend:
     graph = model.graph
     if graph is None:
         raise BackendError("the model does not come with an ONNX graph; choose another backend")
+    if any(each.role == "types" for each in graph.inputs) and uses_token_types(model.transformer):
+        raise BackendError("the model's tokenizer uses token types other than 0, which are not supported")
     check_tensors(graph.path, load_proto(graph.path))
     threads = 1 if device == "cuda" else options.num_threads or usable_cpus()
     default_budget = (

@@ -268,6 +268,14 @@ def test_a_variable_chooses_among_two_embeddings(tmp_path: Path) -> None:
     np.testing.assert_array_equal(one, -other)
 
 
+def _with_token_types(directory: Path) -> None:
+    tokenizer = json.loads((directory / "tokenizer.json").read_text())
+    for part in tokenizer["post_processor"]["single"]:
+        if "SpecialToken" in part:
+            part["SpecialToken"]["type_id"] = 1
+    (directory / "tokenizer.json").write_text(json.dumps(tokenizer))
+
+
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no tokenizer": (
         lambda at: (at / "tokenizer.json").unlink(),
@@ -299,6 +307,10 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "pixels": (
         _with_pixels,
         "the inputs of model.onnx are not recognised: input_ids int64 [?, ?]; pixel_values int64 [?, ?, 3]",
+    ),
+    "token types": (
+        _with_token_types,
+        "the model's tokenizer uses token types other than 0, which are not supported",
     ),
     "two fixed lengths": (
         lambda at: _with(at, _with_two_lengths),
