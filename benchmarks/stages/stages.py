@@ -56,7 +56,7 @@ SERVED = ServedModel(
     prompts=Prompts(),
     dim=DIM,
     matryoshka=False,
-    element_limit=ElementLimit(unit=True, value=8.0),
+    element_limit=ElementLimit(unit=True, value=10.0),
 )
 
 

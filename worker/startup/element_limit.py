@@ -7,8 +7,9 @@ import numpy as np
 
 from worker.contract import FloatArray
 
-# In standard deviations of an element. Ordinary texts stay below 6; an empty text of MiniLM reaches 7.96.
-_SPAN_SIGMAS = 8.0
+# In standard deviations of an element. Of MiniLM's, ordinary texts stay below 6; "" reaches 8.0, "[PAD]" 8.7.
+_SPAN_SIGMAS = 10.0
+_HEADROOM = 1.25  # other texts may exceed the golden ones by this factor
 # Precisions differ by less than this, so that all workers of a model agree on its limit.
 _TOLERANCE = 0.01
 
@@ -32,9 +33,9 @@ class ElementLimit:
 def element_limit(vectors: FloatArray) -> ElementLimit:
     """The limit for a model that gives these vectors, float32 (n, dim), to its golden texts.
 
-    A span of eight standard deviations, doubled until all of them fit. Vectors that are not of unit length
-    are taken to be as long as the longest, rounded up to a power of two: coarse steps, on which workers with
-    different precisions agree.
+    A span of ten standard deviations, doubled until all of them fit with room to spare. Vectors that are not
+    of unit length are taken to be as long as the longest, rounded up to a power of two: coarse steps, on
+    which workers with different precisions agree.
     """
     exact = np.abs(vectors.astype(np.float64))
     norms = np.sqrt(np.square(exact).sum(axis=1))
@@ -45,8 +46,8 @@ def element_limit(vectors: FloatArray) -> ElementLimit:
     return ElementLimit(unit=False, value=_doubled(length * min(1.0, _SPAN_SIGMAS / root), exact.max()))
 
 
-def _doubled(span: float, least: float) -> float:
-    """The span, doubled until it is at least `least`."""
-    while span < least:
+def _doubled(span: float, largest: float) -> float:
+    """The span, doubled until it holds `largest` with headroom."""
+    while span < largest * _HEADROOM:
         span *= 2
     return span

@@ -41,7 +41,7 @@ QUERY = EmbedOptions(input_type=InputType.QUERY)
 # Repeated, refused, too long and poisonous ones among them.
 texts_of_a_job = st.lists(st.sampled_from(["", "a", "b", 7, None, LONG, LONG + " ten", POISON]), min_size=1)
 
-UNIT = ElementLimit(unit=True, value=8.0)
+UNIT = ElementLimit(unit=True, value=10.0)
 
 
 class Store:

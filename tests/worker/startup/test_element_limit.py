@@ -18,10 +18,10 @@ def normal(rows: int, dim: int, *, length: float | None = None) -> FloatArray:
 
 
 def test_unit_vectors_have_one_limit_for_each_number_of_dimensions() -> None:
-    """Eight standard deviations of an element, at most 1, whatever the texts were."""
+    """Ten standard deviations of an element, at most 1, whatever the texts were."""
     limit = element_limit(normal(40, 384, length=1.0))
-    assert limit == element_limit(normal(3, 384, length=1.0)) == ElementLimit(unit=True, value=8.0)
-    assert [limit.of(dim) for dim in (16, 64, 256, 1024)] == [1.0, 1.0, 0.5, 0.25]
+    assert limit == element_limit(normal(3, 384, length=1.0)) == ElementLimit(unit=True, value=10.0)
+    assert [limit.of(dim) for dim in (16, 100, 400, 1600)] == [1.0, 1.0, 0.5, 0.25]
 
 
 def test_a_dimension_that_is_always_large_doubles_it() -> None:
@@ -39,8 +39,8 @@ def test_other_vectors_have_a_power_of_two_for_their_length(length: float) -> No
     limit = element_limit(vectors)
     assert not limit.unit
     assert limit.of(384) == limit.of(64)
-    assert np.log2(limit.value * np.sqrt(384) / 8).is_integer()
-    assert 1.2 < limit.value / np.abs(vectors).max() < 5
+    assert np.log2(limit.value * np.sqrt(384) / 10).is_integer()
+    assert 1.25 <= limit.value / np.abs(vectors).max() < 6
 
 
 @pytest.mark.parametrize("length", [1.0, 3.99, 4.01, 7.0])
