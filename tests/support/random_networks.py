@@ -60,9 +60,11 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def random_rows(longest: int) -> list[list[int]]:
+    """Random ids; the last row has the special tokens too, padding twice in a row and at the end."""
     random = np.random.default_rng(11)
     lengths = [1, longest, *random.integers(1, longest + 1, 10).tolist()]
-    return [random.integers(3, 300, length).tolist() for length in lengths]
+    rows = [random.integers(3, 300, length).tolist() for length in lengths]
+    return [*rows, [0, 77, 1, 1, 54, 2, 0, 0, 120, 1]]
 
 
 def flat(rows: list[list[int]]) -> Tokens:

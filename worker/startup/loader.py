@@ -40,7 +40,8 @@ def read_bundle(manifest: Manifest, settings: Settings) -> ModelBundle:
     """Find and read the model. Raises ModelError."""
     card = manifest.model
     if settings.custom_model is not None:
-        model = read_custom_model(find_custom_files(settings.custom_model))
+        found = find_custom_files(settings.custom_model, output=settings.custom_output)
+        model = read_custom_model(found)
     else:
         sources = (f"dir:{settings.model_dir}",) if settings.model_dir is not None else card.sources
         directory = locate(sources, cache=settings.cache_path / "hub", offline=settings.offline)
