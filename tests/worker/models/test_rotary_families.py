@@ -117,6 +117,7 @@ def test_scaling_lowers_the_low_frequencies_only() -> None:
         "bias",
         "own",
         "null",
+        "text",
         "activation",
         "empty",
         "type",
