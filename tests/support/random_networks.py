@@ -56,6 +56,11 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("Llama", GROUPED),
     "llama, stretched": ("Llama", GROUPED | {"rope_parameters": LLAMA3}),
     "mistral": ("Mistral", GROUPED | {"sliding_window": 40}),
+    "qwen3, both ways": ("Qwen3", GROUPED | {"head_dim": 32, "is_causal": False}),
+    "llama, both ways": ("Llama", GROUPED | {"is_causal": False}),
+    "mistral, both ways": ("Mistral", GROUPED | {"sliding_window": 40, "is_causal": False}),
+    "qwen3, biases": ("Qwen3", GROUPED | {"head_dim": 32, "attention_bias": True}),
+    "llama, biases": ("Llama", GROUPED | {"attention_bias": True, "mlp_bias": True}),
 }
 
 

@@ -22,7 +22,9 @@ TRANSFORMER_SETTINGS = (
     "sentence_roberta_config.json",
     "sentence_distilbert_config.json",
     "sentence_camembert_config.json",
+    "sentence_albert_config.json",
     "sentence_xlm-roberta_config.json",
+    "sentence_xlnet_config.json",
 )
 
 UNLIMITED_TOKENS = 1 << 20  #: a limit of at least this many tokens is a placeholder for none
