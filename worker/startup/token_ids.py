@@ -28,7 +28,7 @@ log = structlog.stdlib.get_logger(__name__)
 _NUM_SPECIAL = 8  # special tokens to write out; some tokenizers have hundreds
 _SAMPLE = 12  # ids shown of a text that differs
 
-Rows = Sequence[Sequence[int]]
+_Rows = Sequence[Sequence[int]]
 
 
 class _GoldenIds(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,7 +77,7 @@ def ensure_token_ids(tokenizer: Tokenizer, model: Model, manifest: Manifest, set
 
 
 def _asked(
-    tokenizer: Tokenizer, model: Model, manifest: Manifest, texts: tuple[str, ...], ours: Rows
+    tokenizer: Tokenizer, model: Model, manifest: Manifest, texts: tuple[str, ...], ours: _Rows
 ) -> _TokenIdsRecord | None:
     request = PeerRequest(directory=str(model.transformer), texts=texts, lower_case=model.do_lower_case)
     try:
@@ -136,7 +136,7 @@ def _read(path: Path) -> _GoldenIds:
         raise ModelError(f"{path} does not hold golden vectors: {error}") from error
 
 
-def _compare(tokenizer: Tokenizer, texts: Sequence[str], ours: Rows, peer: PeerAnswer) -> str | None:
+def _compare(tokenizer: Tokenizer, texts: Sequence[str], ours: _Rows, peer: PeerAnswer) -> str | None:
     """The first difference, if the versions of transformers explain it. Raises ModelError for any other."""
     difference = _difference(texts, ours, peer.ids)
     if difference is not None and not _explained(tokenizer, texts, peer):
@@ -161,7 +161,7 @@ def _explained(tokenizer: Tokenizer, texts: Sequence[str], peer: PeerAnswer) -> 
     )
 
 
-def _difference(texts: Sequence[str], ours: Rows, theirs: Rows) -> str | None:
+def _difference(texts: Sequence[str], ours: _Rows, theirs: _Rows) -> str | None:
     for text, mine, right in zip(texts, ours, theirs, strict=True):
         if list(mine) != list(right):
             at = next((at for at, pair in enumerate(zip(mine, right, strict=False)) if pair[0] != pair[1]), 0)
@@ -183,7 +183,7 @@ def _digest(tokenizer: Tokenizer) -> str:
     return hashlib.sha256("\0".join(tokenizer.vocabulary()).encode()).hexdigest()[:32]
 
 
-def _key(texts: Sequence[str], ours: Rows) -> str:
+def _key(texts: Sequence[str], ours: _Rows) -> str:
     """A digest of our ids and of the version that they are compared with."""
     parts = [version("transformers"), version("tokenizers"), list(texts), ours]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
