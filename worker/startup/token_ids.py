@@ -40,10 +40,11 @@ class _GoldenIds(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _TokenIdsRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """Says that these ids were compared; `difference` is what transformers gave instead, if it did."""
+    """What transformers gave instead of the ids that were compared, or why it gave none; mostly neither."""
 
     transformers: str
     difference: str = ""
+    failure: str = ""
     owner: RecordOwner = RecordOwner()
 
 
@@ -53,9 +54,9 @@ def ensure_token_ids(tokenizer: Tokenizer, model: Model, manifest: Manifest, set
     Once for the same ids and versions. Where transformers 4 and 5 disagree about the files, those of the
     version that made them are served, and the log says so. Raises ModelError for any other difference.
     """
-    if _is_shipped(tokenizer, manifest) or not is_peer_installed():
+    if not tokenizer.adds_special_tokens or _is_shipped(tokenizer, manifest) or not is_peer_installed():
         return
-    texts = difficult_texts(tokenizer.special_tokens[:_NUM_SPECIAL], tokenizer.vocabulary())
+    texts = difficult_texts(tokenizer.own_special_tokens[:_NUM_SPECIAL], tokenizer.vocabulary())
     ours = _rows(tokenizer.ids(texts))
     path = settings.cache_path / "token_ids" / f"{_key(texts, ours)}.json"
     record = read_record(path, _TokenIdsRecord)
@@ -64,6 +65,8 @@ def ensure_token_ids(tokenizer: Tokenizer, model: Model, manifest: Manifest, set
         if record is None:
             return
         write_record(path, record)
+    if record.failure:
+        log.warning("token_ids_not_compared", reason=record.failure)
     if record.difference:
         log.warning(
             "tokenizer_versions_disagree",
@@ -82,8 +85,10 @@ def _asked(
     except PeerUnusable as reason:
         log.warning("token_ids_not_compared", reason=str(reason))
         return None
-    difference = _compare(tokenizer, texts, ours, peer)
     owner = RecordOwner(model=manifest.model.name)
+    if peer.failure:
+        return _TokenIdsRecord(transformers=peer.version, failure=peer.failure, owner=owner)
+    difference = _compare(tokenizer, texts, ours, peer)
     return _TokenIdsRecord(transformers=peer.version, difference=difference or "", owner=owner)
 
 
@@ -92,7 +97,7 @@ def golden_ids(directory: Path, tokenizer: Tokenizer, *, lower_case: bool) -> di
 
     Raises ModelError if they are not ours.
     """
-    texts = odd_texts(tokenizer.special_tokens[:_NUM_SPECIAL])
+    texts = odd_texts(tokenizer.own_special_tokens[:_NUM_SPECIAL])
     answer = answer_request(PeerRequest(directory=str(directory), texts=texts, lower_case=lower_case))
     if answer.failure:
         raise ModelError(f"transformers cannot load the tokenizer in {directory}: {answer.failure}")

@@ -101,6 +101,18 @@ def test_a_space_is_put_before_a_text_as_the_version_that_made_the_files_does(
     assert found.startswith(("Ġ", "▁")) is spaced
 
 
+def test_a_tokenizer_json_alone_is_used_as_it_is(tmp_path: Path) -> None:
+    """No class is known whose rules would change it."""
+    FAMILIES["modernbert"](tmp_path)
+    library = Library.from_file(str(tmp_path / "tokenizer.json"))
+    library.pre_tokenizer.add_prefix_space = True
+    library.save(str(tmp_path / "tokenizer.json"))
+    assert tokens(tmp_path, "paris")[1].startswith("p")
+    for name in ("tokenizer_config.json", "config.json"):
+        (tmp_path / name).unlink()
+    assert tokens(tmp_path, "paris")[1].startswith("Ġ")
+
+
 @pytest.mark.parametrize(
     ("family", "settings", "begins", "ends"),
     [
@@ -187,6 +199,12 @@ def test_what_may_change_ids_and_is_not_read_is_refused_by_name(
     FAMILIES["bert"](tmp_path, **entries)
     with pytest.raises(ModelError, match=message):
         Tokenizer(tmp_path, max_tokens=64)
+
+
+def test_without_special_tokens_nothing_but_tokenizer_json_is_read(tmp_path: Path) -> None:
+    """As StaticEmbedding of sentence-transformers does."""
+    FAMILIES["bert"](tmp_path, do_lower_case=False, omits_vowels=True)
+    assert tokens(tmp_path, "PARIS", special_tokens=False) == ["paris"]
 
 
 def test_a_tokenizer_states_the_side_at_which_it_is_truncated(tmp_path: Path) -> None:
