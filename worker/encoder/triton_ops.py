@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import triton
 
+from worker.encoder.forward import PoolingOverTokens
 from worker.encoder.kernels import attention as attention_kernels
 from worker.encoder.kernels import rows as row_kernels
 from worker.encoder.kernels import segments as segment_kernels
@@ -56,17 +57,19 @@ class TritonOps:
     def embed(self, flat: Flat, embeddings: Embeddings, *, reader: Linear | None) -> Rows:
         """The embeddings of all tokens (T, hidden)."""
         words, norm = embeddings.words, embeddings.norm
+        numbered = _numbered(flat, embeddings)
         out = _empty_rows(len(flat.ids), words.shape[1], words, reader)
         config = row_config(words.shape[1])
         row_kernels.embed_norm[(len(flat.ids) // config["ROWS"],)](
             flat.ids,
             flat.start,
+            numbered,
             words,
             embeddings.positions,
             norm and norm.weight,
             norm and norm.bias,
             **_outputs(out, reader),
-            POSITION_OFFSET=embeddings.position_offset,
+            NUMBERED=numbered is not None,
             NUM_POSITIONS=0 if embeddings.positions is None else len(embeddings.positions),
             HAS_NORM=norm is not None,
             EPS=norm.eps if norm else 0.0,
@@ -197,13 +200,13 @@ class TritonOps:
         )
         return out
 
-    def pool(self, x: Tensor, flat: Flat, mode: Literal["mean", "mean_sqrt_len_tokens", "max"]) -> Tensor:
+    def pool(self, x: Tensor, flat: Flat, mode: PoolingOverTokens) -> Tensor:
         """One float32 row per text (n, hidden); rows of empty texts are left uninitialised."""
         num_texts, width = len(flat.offsets) - 1, x.shape[1]
         out = x.new_empty(num_texts, width, dtype=torch.float32)
         grid = (*text_grid(num_texts), triton.cdiv(width, 128))
         segment_kernels.pool[grid](
-            x, flat.offsets, out, num_texts, MODE=mode, WIDTH=width, ROWS=32, BLOCK=128
+            x, flat.pooled_from, flat.offsets, out, num_texts, MODE=mode, WIDTH=width, ROWS=32, BLOCK=128
         )
         return out
 
@@ -215,6 +218,20 @@ class TritonOps:
             vectors, flat.offsets, len(vectors), WIDTH=width, BLOCK=block
         )
         return vectors
+
+
+def _numbered(flat: Flat, embeddings: Embeddings) -> Tensor | None:
+    """Each token's row of a position table with a row for padding; None if the place in the text is the row.
+
+    Padding after the last text gets row 0.
+    """
+    if embeddings.positions is None or embeddings.position_offset == 0:
+        return None
+    numbered, num_texts = torch.zeros_like(flat.ids), len(flat.offsets) - 1
+    segment_kernels.number_tokens[text_grid(num_texts)](
+        flat.ids, flat.offsets, numbered, num_texts, PADDING=embeddings.position_offset - 1, BLOCK=256
+    )
+    return numbered
 
 
 def _is_summed_in_norm(linear: Linear, *, keep_sum: bool) -> bool:

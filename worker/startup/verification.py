@@ -5,13 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from producer.contract import Truncate
 from producer.errors import BackendError
 from selection import Profile
 from worker.backends.token_batches import embed_one_by_one, full_batch, take
 from worker.contract import Backend, FloatArray
-from worker.reference_texts import golden_texts
-from worker.startup.golden import Golden
+from worker.startup.element_limit import ElementLimit, element_limit
+from worker.startup.golden import Golden, golden_tokens
 from worker.tokenization.tokenizer import Tokenizer
 
 # A text alone and in a batch may differ by 16-bit rounding, or by as much as a profile with fewer bits may
@@ -24,13 +23,15 @@ class Verified:
     """The cosines that verification found.
 
     `golden_cosine` is the worst and `mean_cosine` the mean to the golden vectors, None without any.
-    `batch_cosine` is the worst of a text in a full batch to the same text alone. `cached` is true if an
-    earlier boot found them and this one ran the full batch only.
+    `batch_cosine` is the worst of a text in a full batch to the same text alone. `element_limit` is what int8
+    holds, from the golden vectors, or without any from the profile's own. `cached` is true if an earlier boot
+    found all this and this one ran the full batch only.
     """
 
     golden_cosine: float | None
     mean_cosine: float | None
     batch_cosine: float
+    element_limit: ElementLimit
     cached: bool = False
 
 
@@ -59,8 +60,8 @@ def verify_backend(
 
     Raises BackendError if a vector is not finite or a cosine is below its bound.
     """
-    texts = golden_texts(tokenizer.max_tokens) if golden is None else golden.texts
-    tokens = tokenizer.encode(texts, Truncate.END).tokens
+    texts = tokenizer.golden_texts() if golden is None else golden.texts
+    tokens = golden_tokens(texts, tokenizer)
     alone = embed_one_by_one(backend, tokens)
     _check_finite(alone)
     picked = full_batch(tokens.lengths, backend)
@@ -73,10 +74,14 @@ def verify_backend(
             f"{batch_cosine:.6f}, the profile's minimum is {bounds.batch}"
         )
     if golden is None:
-        return Verified(golden_cosine=None, mean_cosine=None, batch_cosine=batch_cosine)
+        limit = element_limit(alone)
+        return Verified(golden_cosine=None, mean_cosine=None, batch_cosine=batch_cosine, element_limit=limit)
     found = _check_golden(alone, golden.vectors, bounds)
     return Verified(
-        golden_cosine=float(found.min()), mean_cosine=float(found.mean()), batch_cosine=batch_cosine
+        golden_cosine=float(found.min()),
+        mean_cosine=float(found.mean()),
+        batch_cosine=batch_cosine,
+        element_limit=element_limit(golden.vectors),
     )
 
 
@@ -87,8 +92,8 @@ def run_full_batch(
 
     Raises BackendError if a vector is not finite or a cosine is below its bound.
     """
-    texts = golden_texts(tokenizer.max_tokens) if golden is None else golden.texts
-    tokens = tokenizer.encode(texts, Truncate.END).tokens
+    texts = tokenizer.golden_texts() if golden is None else golden.texts
+    tokens = golden_tokens(texts, tokenizer)
     picked = full_batch(tokens.lengths, backend)
     together = backend.collect(backend.launch(take(tokens, picked)))
     _check_finite(together)

@@ -4,7 +4,7 @@
 import importlib
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,8 @@ def stage(request: pytest.FixtureRequest) -> Stage:
     torch.manual_seed(0)
     offsets = torch.tensor([0, *itertools.accumulate(LENGTHS)], dtype=torch.int32)
     ids = torch.randint(0, 50, (NUM_TOKENS,), dtype=torch.int32)
+    ids[::7] = ids[-5:] = 1  # the padding's id, written out: in a row, at both ends, as a whole text
+    ids[200:206] = 1
     if request.param == "torch":
         ops, device = importlib.import_module("worker.encoder.torch_ops").TorchOps(), "cpu"
     else:
@@ -138,18 +140,20 @@ def test_every_token_has_the_bounds_of_its_text(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("with_norm", [False, True])
-@pytest.mark.parametrize("with_positions", [False, True])
-def test_embeddings(stage: Stage, dtype: Any, with_positions: bool, with_norm: bool) -> None:
-    """Words plus positions, which count from the offset within each text, then the norm."""
+@pytest.mark.parametrize("offset", [None, 0, 2])
+def test_embeddings(stage: Stage, dtype: Any, offset: int | None, with_norm: bool) -> None:
+    """Words plus positions, then the norm; with a row for padding, that token gets it and is not counted."""
     embeddings = Embeddings(
         words=stage.random(50, WIDTH, dtype=dtype),
-        positions=stage.random(513, WIDTH, dtype=dtype) if with_positions else None,
-        position_offset=2,
+        positions=None if offset is None else stage.random(511 + offset, WIDTH, dtype=dtype),
+        position_offset=offset or 0,
         norm=stage.norm(WIDTH) if with_norm else None,
     )
-    expected = exact(embeddings.words)[stage.flat.ids[:NUM_TOKENS].cpu().long()]
-    if with_positions:
-        positions = stage.torch.cat([stage.torch.arange(length) + 2 for length in LENGTHS])
+    ids = stage.flat.ids[:NUM_TOKENS].cpu().long()
+    expected = exact(embeddings.words)[ids]
+    if offset is not None:
+        counted = [(ids[low:high] != offset - 1).long() for low, high in TEXTS]
+        positions = stage.torch.cat([each.cumsum(0) * each + offset - 1 for each in counted])
         expected = expected + exact(embeddings.positions)[positions]
     if embeddings.norm is not None:
         expected = normalised(expected, embeddings.norm)
@@ -296,17 +300,29 @@ def test_add_norm(stage: Stage, dtype: Any, rms: bool, keep_sum: bool, bias: boo
         assert relative(residual, total) < bound(dtype)
 
 
-@pytest.mark.parametrize("mode", ["mean", "mean_sqrt_len_tokens", "max"])
-def test_pooling_and_unit_length(stage: Stage, dtype: Any, mode: str) -> None:
-    """One row per text, summed in float32."""
+@pytest.mark.parametrize("left_out", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("mode", ["mean", "mean_sqrt_len_tokens", "max", "weightedmean"])
+def test_pooling_and_unit_length(stage: Stage, dtype: Any, mode: str, left_out: float) -> None:
+    """One row per text, summed in float32; all of a text, the rest of it, or its last token."""
     x = stage.random(stage.num_rows, WIDTH, dtype=dtype)
-    texts = [exact(x)[low:high] for low, high in TEXTS]
+    starts = [low + int((high - low - 1) * left_out) for low, high in TEXTS]
+    texts = [exact(x)[start:high] for start, (_, high) in zip(starts, TEXTS, strict=True)]
+    flat = stage.flat
+    if left_out:
+        firsts = flat.offsets[:-1].clone()
+        firsts[: len(starts)] = stage.torch.tensor(starts, dtype=stage.torch.int32)
+        flat = replace(flat, firsts=firsts)
     if mode == "max":
         expected = stage.torch.stack([text.amax(0) for text in texts])
+    elif mode == "weightedmean":
+        bounds = [(start - low, high - low) for start, (low, high) in zip(starts, TEXTS, strict=True)]
+        places = [1 + stage.torch.arange(first, end)[:, None] for first, end in bounds]
+        sums = [(text * place).sum(0) / place.sum() for text, place in zip(texts, places, strict=True)]
+        expected = stage.torch.stack(sums)
     else:
         power = 1.0 if mode == "mean" else 0.5
         expected = stage.torch.stack([text.sum(0) / len(text) ** power for text in texts])
-    found = stage.ops.pool(x, stage.flat, mode)
+    found = stage.ops.pool(x, flat, mode)
     assert relative(found, expected) < 1e-5
     unit_length = expected / expected.norm(dim=1, keepdim=True)
     assert relative(stage.ops.normalise(found, stage.flat), unit_length) < 1e-5

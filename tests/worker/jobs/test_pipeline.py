@@ -2,6 +2,7 @@
 
 import importlib.resources
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -27,7 +28,8 @@ from worker.backends.fake import fake_vectors
 from worker.batching.pending import Embedded
 from worker.consumer.bisection import Range
 from worker.jobs.pipeline import EncodedReply, RequestPart, RequestPipeline, ServedModel
-from worker.jobs.prompts import Prompts
+from worker.prompts import Prompts
+from worker.startup.element_limit import ElementLimit
 from worker.tokenization.tokenizer import Tokenizer
 from worker.vector_cache.cache import VectorCache
 
@@ -39,6 +41,8 @@ QUERY = EmbedOptions(input_type=InputType.QUERY)
 
 # Repeated, refused, too long and poisonous ones among them.
 texts_of_a_job = st.lists(st.sampled_from(["", "a", "b", 7, None, LONG, LONG + " ten", POISON]), min_size=1)
+
+UNIT = ElementLimit(unit=True, value=10.0)
 
 
 class Store:
@@ -58,22 +62,29 @@ class Store:
 
 
 @cache
-def tokenizer() -> Tokenizer:
-    return Tokenizer(MODEL, max_tokens=8)
+def tokenizer(*, pools_prompts: bool = True) -> Tokenizer:
+    return Tokenizer(MODEL, max_tokens=8, pools_prompts=pools_prompts)
 
 
-def pipeline(*, matryoshka: bool = False, cached: bool = False) -> RequestPipeline:
+def pipeline(
+    *,
+    matryoshka: bool = False,
+    cached: bool = False,
+    pools_prompts: bool = True,
+    limit: ElementLimit = UNIT,
+) -> RequestPipeline:
     served = ServedModel(
         names=frozenset({"model", "alias"}),
         provenance=Provenance(
             model="model", revision="r", profile_id="i", profile_name="n", precision="fp32"
         ),
-        prompts=Prompts(query="find: ", passage=""),
+        prompts=Prompts(texts={"query": "find: ", "document": ""}),
         dim=DIM,
         matryoshka=matryoshka,
+        element_limit=limit,
     )
     store = VectorCache(Store(), identity="model", dim=DIM) if cached else None
-    return RequestPipeline(served, tokenizer(), cache=store)
+    return RequestPipeline(served, tokenizer(pools_prompts=pools_prompts), cache=store)
 
 
 def payload(texts: Sequence[object], options: EmbedOptions = QUERY, *, model: str = "model") -> bytes:
@@ -107,14 +118,15 @@ def whole(run: RequestPipeline, request: bytes) -> Reply:
     truncate=st.sampled_from(list(Truncate)),
     cuts=st.sets(st.integers(0, 20)),
     cached=st.booleans(),
+    pools_prompts=st.booleans(),
 )
 def test_every_text_has_the_answer_it_has_alone(
-    texts: list[object], truncate: Truncate, cuts: set[int], cached: bool
+    texts: list[object], truncate: Truncate, cuts: set[int], cached: bool, pools_prompts: bool
 ) -> None:
     """In one part or several, with a cache that has seen some of them or without one."""
     options = EmbedOptions(input_type=InputType.QUERY, truncate=truncate)
-    alone = [whole(pipeline(), payload([text], options)) for text in texts]
-    run = pipeline(cached=cached)
+    alone = [whole(pipeline(pools_prompts=pools_prompts), payload([text], options)) for text in texts]
+    run = pipeline(cached=cached, pools_prompts=pools_prompts)
     whole(run, payload(texts[: len(texts) // 2] or ["seen"], options))
 
     checked = run.read(payload(texts, options))
@@ -123,7 +135,7 @@ def test_every_text_has_the_answer_it_has_alone(
     for start, end in pairwise(edges):
         part = run.prepare(checked, Range(start, end))
         results.append(run.merge(part, embedded(part)))
-    for got in (reply(run.encode(checked.request, results)), whole(run, payload(texts, options))):
+    for got in (reply(run.encode(checked, results)), whole(run, payload(texts, options))):
         np.testing.assert_array_equal(got.vectors, np.concatenate([one.vectors for one in alone]))
         np.testing.assert_array_equal(got.token_counts, np.concatenate([one.token_counts for one in alone]))
         assert got.truncated.tolist() == [at for at, one in enumerate(alone) if len(one.truncated)]
@@ -132,6 +144,20 @@ def test_every_text_has_the_answer_it_has_alone(
             for at, one in enumerate(alone)
             for failure in one.failures
         )
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint8"])
+def test_a_vector_that_a_type_does_not_hold_fails_its_text_alone(kind: str) -> None:
+    """By name, without tokens; its neighbours have the scale of the model, the same for every job."""
+    run = pipeline(limit=ElementLimit(unit=False, value=0.75))
+    options = EmbedOptions(input_type=InputType.PASSAGE, embedding_type=kind)
+    got = whole(run, payload(["a", "a b c a a b", "a"], options))
+    assert [(one.index, one.code) for one in got.failures] == [(1, "out_of_range")]
+    assert "text 1: the largest element of its vector, 0.7775, is beyond" in got.failures[0].message
+    assert got.scale == 0.75 / 127
+    assert not got.vectors[1].any()
+    assert got.token_counts.tolist() == [3, 0, 3]
+    np.testing.assert_array_equal(got.vectors[0], whole(run, payload(["a"], options)).vectors[0])
 
 
 def test_results_tell_where_vectors_came_from() -> None:
@@ -164,6 +190,45 @@ def test_the_prompt_goes_before_every_text() -> None:
     part = pipeline().prepare(pipeline().read(payload(["a", "b"])))
     expected = tokenizer().encode(["find: a", "find: b"], Truncate.NONE)
     np.testing.assert_array_equal(part.encoded.tokens.ids, expected.tokens.ids)
+
+
+def test_the_reply_tells_the_prompt_that_was_put_before_its_texts() -> None:
+    """By its name, whether asked for by that or by the input type; none where there is none."""
+    wishes: list[tuple[dict[str, str], str | None]] = [
+        ({"prompt_name": "query"}, "query"),
+        ({"input_type": "query"}, "query"),
+        ({"input_type": "passage"}, "document"),
+        ({"input_type": "none"}, None),
+    ]
+    for wish, name in wishes:
+        assert whole(pipeline(), payload(["a"], EmbedOptions(**wish))).prompt_name == name  # type: ignore[arg-type]
+
+
+def test_a_prompt_left_out_of_pooling_is_no_part_of_the_text() -> None:
+    """Equal ids have another vector, another key and another entry in the cache if the prompt is a prompt."""
+    run = pipeline(cached=True, pools_prompts=False)
+    written = EmbedOptions(input_type=InputType.NONE)
+    prompted, plain = payload(["a"]), payload(["find: a"], written)
+    parts = [run.prepare(run.read(request)) for request in (prompted, plain)]
+    left, right = (part.encoded.tokens.ids for part in parts)
+    np.testing.assert_array_equal(left, right)
+    assert not set(parts[0].position_of) & set(parts[1].position_of)
+    first, second = (whole(run, request).vectors for request in (prompted, plain))
+    assert not np.allclose(first, second)
+    again = [run.prepare(run.read(request)).cached for request in (prompted, plain)]
+    for known, expected in zip(again, (first, second), strict=True):
+        assert known is not None
+        np.testing.assert_array_equal(known.vectors, expected)
+
+
+def test_a_text_of_which_nothing_is_left_to_pool_fails_alone() -> None:
+    """Its prompt takes all tokens that the model takes, and no special token follows it."""
+    run = pipeline(pools_prompts=False)
+    part = run.prepare(replace(run.read(payload(["a", "b c"])), num_unpooled=5))
+    found = reply(run.finish(part, embedded(part)))
+    assert [(each.index, each.code) for each in found.failures] == [(0, "text_without_tokens")]
+    assert "text 0 has no tokens besides its prompt" in found.failures[0].message
+    assert found.token_counts.tolist() == [0, 6]
 
 
 def test_what_cannot_be_served_is_refused_before_its_texts_are_touched() -> None:

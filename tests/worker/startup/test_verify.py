@@ -15,6 +15,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from support.paths import ROOT
+from support.tiny_model import write_tiny_model
 
 import worker.backends.registry
 from producer.contract import Truncate
@@ -23,13 +24,14 @@ from selection import Profile
 from worker.backends import LoadOptions
 from worker.backends.fake import FakeBackend
 from worker.backends.onnx_cpu import load_onnx
-from worker.backends.token_batches import full_batch, take
+from worker.backends.token_batches import embed_one_by_one, full_batch, take
 from worker.contract import Backend, FloatArray, Handle, Tokens
 from worker.models.model import Model, read_model
 from worker.reference_texts import golden_texts
 from worker.settings import Settings
 from worker.startup.boot import Booted, boot
-from worker.startup.golden import read_golden
+from worker.startup.element_limit import ElementLimit
+from worker.startup.golden import Golden, golden_tokens, read_golden
 from worker.startup.verification import CosineBounds, cosine_bounds, run_full_batch, verify_backend
 from worker.tokenization.tokenizer import Tokenizer
 
@@ -207,6 +209,23 @@ def test_the_reference_is_not_compared_with_itself(tmp_path: Path) -> None:
     assert not (tmp_path / "cache/golden").exists()
 
 
+@pytest.mark.peers
+def test_every_profile_and_boot_of_a_model_has_one_limit_for_int8(tmp_path: Path) -> None:
+    """The reference, another backend that is compared with it, and either from a record: vectors compare."""
+    directory = tmp_path / "model"
+    directory.mkdir()
+    write_tiny_model(directory)  # without a Normalize module
+
+    def limit(profile: str, cache: str) -> ElementLimit:
+        booted = boot(Settings(model=str(directory), model_profile=profile, cache_path=tmp_path / cache))
+        booted.backend.close()
+        return booted.verified.element_limit
+
+    found = [limit(profile, "cache") for profile in ("cpu-fp32-onnx", "cpu-fp32-torch", "cpu-fp32-onnx")]
+    assert {*found, limit("cpu-fp32-torch", "another")} == {found[0]}
+    assert not found[0].unit
+
+
 def test_a_verification_is_remembered_until_something_changes(tmp_path: Path) -> None:
     """The comparison is skipped only under the same conditions, and never against one's will."""
     directory = copied(tmp_path / "model")
@@ -295,6 +314,22 @@ def test_the_full_batch_is_compared_where_golden_vectors_are_at_hand(tokenizer: 
     with pytest.raises(BackendError, match="have 8 dimensions, the golden vectors 384"):
         run_full_batch(FakeBackend(dim=8), tokenizer, golden, CosineBounds(worst=0.99))
     run_full_batch(FakeBackend(dim=8), tokenizer, None, CosineBounds(worst=0.99))
+
+
+def test_a_backend_that_pools_what_the_model_leaves_out_is_caught(tmp_path: Path) -> None:
+    """Golden texts of such a model have parts that are left out, as if they were prompts."""
+    directory = copied(tmp_path / "model")
+    pooling = json.loads((directory / "1_Pooling/config.json").read_text())
+    (directory / "1_Pooling/config.json").write_text(json.dumps(pooling | {"include_prompt": False}))
+    tokenizer = Tokenizer(MINILM, max_tokens=32, pools_prompts=False)
+    sound, wrong = (load_onnx(read_model(each), LoadOptions()) for each in (directory, MINILM))
+    texts = golden_texts(32)
+    golden = Golden(texts, embed_one_by_one(sound, golden_tokens(texts, tokenizer)))
+    assert verify_backend(sound, tokenizer, golden, CosineBounds(worst=0.9999)).golden_cosine is not None
+    with pytest.raises(BackendError, match="worst cosine to the golden vectors"):
+        verify_backend(wrong, tokenizer, golden, CosineBounds(worst=0.9999))
+    sound.close()
+    wrong.close()
 
 
 @pytest.mark.parametrize("max_tokens", [16, 256, 512, 8192])
