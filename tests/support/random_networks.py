@@ -37,6 +37,18 @@ LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
 }
+WINDOWS = {"use_sliding_window": True, "sliding_window": 40, "max_window_layers": 2}
+GEMMA = GROUPED | {
+    "head_dim": 32,
+    "query_pre_attn_scalar": 20,
+    "sliding_window": 41,
+    "sliding_window_pattern": 3,
+    "initializer_range": 0.1,
+}
+GEMMA_ROPES = {
+    "full_attention": {"rope_type": "linear", "rope_theta": 500.0, "factor": 8.0},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
+}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "bert": ("Bert", SIZES),
     "bert, relu": ("Bert", SIZES | {"hidden_act": "relu"}),
@@ -56,6 +68,12 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("Llama", GROUPED),
     "llama, stretched": ("Llama", GROUPED | {"rope_parameters": LLAMA3}),
     "mistral": ("Mistral", GROUPED | {"sliding_window": 40}),
+    "qwen2": ("Qwen2", GROUPED),
+    "qwen2, bidirectional": ("Qwen2", GROUPED | {"is_causal": False}),
+    "qwen2, windows": ("Qwen2", GROUPED | WINDOWS),
+    "gemma3": ("Gemma3Text", GEMMA | {"layer_types": ["sliding_attention", "full_attention"] * 2}),
+    "gemma3, bidirectional": ("Gemma3Text", GEMMA | {"use_bidirectional_attention": True}),
+    "gemma3, stretched": ("Gemma3Text", GEMMA | {"rope_parameters": GEMMA_ROPES}),
 }
 
 

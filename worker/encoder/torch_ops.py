@@ -104,11 +104,15 @@ class TorchOps:
         residual: Tensor,
         norm: Norm,
         *,
+        branch_norm: Norm | None = None,
         keep_sum: bool,
         reader: Linear | None,
     ) -> Rows:
-        """norm(layer(rows) + residual)."""
-        total = self.linear(rows, linear).float() + residual.float()
+        """norm(layer(rows) + residual), the branch normalised too if it has a norm."""
+        branch = self.linear(rows, linear).float()
+        if branch_norm is not None:
+            branch = _normalise(branch, branch_norm)
+        total = branch + residual.float()
         if keep_sum:
             residual.copy_(total)
         return rows_for(reader, _normalise(total, norm), residual.dtype)

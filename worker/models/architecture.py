@@ -1,5 +1,6 @@
 """The description of a network, read from the config.json of transformers."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -32,7 +33,10 @@ class Architecture:
     the residual sums; otherwise they precede the branches, and a final norm ends the network. `biased` names
     the linear layers with a bias. `ropes` and `windows` have one entry per layer if positions are rotary; a
     window is how many tokens away a key may be, 0 for no limit. With `causal` tokens do not attend to later
-    ones. With `head_norm` each query and key head is normalised (RMSNorm).
+    ones. With `head_norm` each query and key head is normalised (RMSNorm). With `branch_norm` a branch's
+    output is normalised before it is added. Scores are divided by the root of `score_divisor`, by default the
+    size of a head. With `open_ended` positions are computed for any length, and `max_positions` is only the
+    length where none is asked for.
     """
 
     kind: str
@@ -52,6 +56,8 @@ class Architecture:
     post_norm: bool = True
     embedding_norm: bool = True
     head_norm: bool = False
+    branch_norm: bool = False
+    score_divisor: float = 0.0
     causal: bool = False
     positions: Literal["absolute", "rotary"] = "absolute"
     position_offset: int
@@ -60,11 +66,17 @@ class Architecture:
     relative_buckets: int = 0
     ropes: tuple[Rope, ...] = ()
     windows: tuple[int, ...] = ()
+    open_ended: bool = False
 
     @property
     def max_tokens(self) -> int:
-        """The length of the longest text that the position table covers, in tokens."""
+        """The length of the longest text that the positions cover, in tokens."""
         return self.max_positions - self.position_offset
+
+    @property
+    def score_scale(self) -> float:
+        """The factor of attention scores."""
+        return 1.0 / math.sqrt(self.score_divisor or self.head_dim)
 
 
 def is_known_family(config: Mapping[str, Any]) -> bool:

@@ -100,7 +100,7 @@ def read_model(directory: Path, *, revision: str | None = None, sha256: str | No
         revision=revision,
         network=network,
         head=head,
-        max_text_tokens=_max_text_tokens(settings, transformer, network.max_tokens),
+        max_text_tokens=_max_text_tokens(settings, transformer, network),
         do_lower_case=bool(settings.get("do_lower_case", False)),
         prompts=stated_prompts(st_config),
         default_prompt=st_config.get("default_prompt_name"),
@@ -121,9 +121,16 @@ def first_of(directory: Path, names: tuple[str, ...]) -> dict[str, Any]:
     return {}
 
 
-def _max_text_tokens(settings: Mapping[str, Any], transformer: Path, num_positions: int | None) -> int:
-    """As in sentence-transformers: the model's setting, else the tokenizer's, at most the positions."""
-    limit = settings.get("max_seq_length")
+def _max_text_tokens(
+    settings: Mapping[str, Any], transformer: Path, network: Architecture | UnknownFamily
+) -> int:
+    """As in sentence-transformers: the model's setting, else the tokenizer's, at most the positions.
+
+    Where positions are computed for any length, the model's setting alone decides.
+    """
+    limit, num_positions = settings.get("max_seq_length"), network.max_tokens
+    if limit is not None and isinstance(network, Architecture) and network.open_ended:
+        num_positions = _LONGEST_TEXT
     if limit is None:
         limit = first_of(transformer, ("tokenizer_config.json",)).get("model_max_length")
     if limit is None:

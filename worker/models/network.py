@@ -89,7 +89,10 @@ class AttentionSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Layer:
-    """One layer; each norm is applied to the sum of a branch's output and the residual."""
+    """One layer; each norm is applied to the sum of a branch's output and the residual.
+
+    `out_norm` and `down_norm`, if there are any, are applied to the branches before they are added.
+    """
 
     qkv: Linear
     attention: AttentionSpec
@@ -98,6 +101,8 @@ class Layer:
     up: Linear
     down: Linear
     output_norm: Norm
+    out_norm: Norm | None = None
+    down_norm: Norm | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

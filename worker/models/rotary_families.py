@@ -4,14 +4,21 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from producer.errors import ModelError
-from worker.models.rope import read_rope
+from worker.models.rope import Rope, read_rope
 
 ConfigFields = dict[str, Any]
 _DECODER_FIELDS = {"post_norm": False, "norm": "rms", "norm_bias": False, "embedding_norm": False}
 
 
 def _nomic(config: Mapping[str, Any]) -> ConfigFields:
-    return _encoder(config, default_theta=1000.0, biased=())
+    # Biases, and frequencies for longer texts, are only in files of the network's first code.
+    parts = {"qkv_proj_bias": ("qkv", "out"), "mlp_fc1_bias": ("up",), "mlp_fc2_bias": ("down",)}
+    biased = tuple(part for name, parts in parts.items() if config.get(name) for part in parts)
+    fields = _encoder(config, default_theta=1000.0, biased=biased)
+    if config.get("rotary_scaling_factor"):
+        # Beyond the length it was trained with, they depend on the longest text of a batch.
+        fields |= {"max_positions": config.get("max_trained_positions", 2048), "open_ended": False}
+    return fields
 
 
 def _gte(config: Mapping[str, Any]) -> ConfigFields:
@@ -57,10 +64,48 @@ def _modernbert(config: Mapping[str, Any]) -> ConfigFields:
     }
 
 
+def _qwen2(config: Mapping[str, Any]) -> ConfigFields:
+    return _decoder(config) | {"biased": ("qkv",), "windows": _qwen_windows(config)}
+
+
 def _qwen3(config: Mapping[str, Any]) -> ConfigFields:
-    if config.get("use_sliding_window"):
-        raise ModelError("config.json has use_sliding_window, which is not supported for qwen3")
-    return _decoder(config) | {"head_norm": True}
+    return _decoder(config) | {"head_norm": True, "windows": _qwen_windows(config)}
+
+
+def _qwen_windows(config: Mapping[str, Any]) -> tuple[int, ...]:
+    """The windows of the layers after the first `max_window_layers`, if the network uses them."""
+    size = config.get("sliding_window")
+    if not config.get("use_sliding_window") or size is None:
+        if any(_slides(config, lambda index: False)):
+            raise ModelError("config.json has layers with a window in layer_types, but no window")
+        return (0,) * int(config["num_hidden_layers"])
+    first = config["max_window_layers"]
+    return tuple(_reach(config, size) if slides else 0 for slides in _slides(config, lambda i: i >= first))
+
+
+def _slides(config: Mapping[str, Any], default: Callable[[int], bool]) -> tuple[bool, ...]:
+    """Which layers have a window: as layer_types states, else by a layer's index."""
+    kinds, layers = config.get("layer_types"), config["num_hidden_layers"]
+    if not kinds:
+        return tuple(default(index) for index in range(layers))
+    if len(kinds) != layers or not {"full_attention", "sliding_attention"}.issuperset(kinds):
+        raise ModelError(
+            f"config.json has layer_types {kinds!r:.120}; expected are {layers} of full_attention and "
+            "sliding_attention"
+        )
+    return tuple(kind == "sliding_attention" for kind in kinds)
+
+
+def _reach(config: Mapping[str, Any], window: int) -> int:
+    """How many tokens away a key may be: a causal window counts the query itself."""
+    reach = window - 1 if _is_causal(config) else window
+    if reach < 1:
+        raise ModelError(f"config.json has sliding_window {window!r:.60}; a window of at least 2 is expected")
+    return reach
+
+
+def _is_causal(config: Mapping[str, Any]) -> bool:
+    return bool(config.get("is_causal", True))
 
 
 def _llama(config: Mapping[str, Any]) -> ConfigFields:
@@ -72,9 +117,46 @@ def _bidirectional_llama(config: Mapping[str, Any]) -> ConfigFields:
 
 
 def _mistral(config: Mapping[str, Any]) -> ConfigFields:
-    # A token attends to itself and the tokens before it, `sliding_window` in total.
-    window = (config.get("sliding_window") or 1) - 1
+    size = config.get("sliding_window")
+    window = _reach(config, size) if size else 0
     return _decoder(config) | {"windows": (window,) * config["num_hidden_layers"]}
+
+
+def _gemma3(config: Mapping[str, Any]) -> ConfigFields:
+    if config.get("attn_logit_softcapping") is not None:
+        raise ModelError("config.json has attn_logit_softcapping, which is not supported for gemma3_text")
+    both_ways = bool(config.get("use_bidirectional_attention"))
+    if both_ways and not _is_causal(config):
+        raise ModelError("config.json has both use_bidirectional_attention and is_causal; remove is_causal")
+    every = config.get("sliding_window_pattern", 6)
+    slides = _slides(config, lambda index: (index + 1) % every != 0)
+    # Such a window is stated as the total of both sides.
+    window = config["sliding_window"] // 2 if both_ways else _reach(config, config["sliding_window"])
+    wide, near = _gemma3_ropes(config)
+    return _decoder({**config, "hidden_act": config["hidden_activation"], "rope_parameters": None}) | {
+        "head_dim": config["head_dim"],
+        "head_norm": True,
+        "branch_norm": True,
+        "score_divisor": float(config["query_pre_attn_scalar"]),
+        "causal": _is_causal(config) and not both_ways,
+        "ropes": tuple(near if each else wide for each in slides),
+        "windows": tuple(window if each else 0 for each in slides),
+    }
+
+
+def _gemma3_ropes(config: Mapping[str, Any]) -> tuple[Rope, Rope]:
+    """The frequencies of layers that attend everywhere, and of those with a window."""
+    wide, near = 1_000_000.0, 10_000.0
+    if config.get("rope_parameters"):
+        return (
+            read_rope(config, default_theta=wide, kind="full_attention"),
+            read_rope(config, default_theta=near, kind="sliding_attention"),
+        )
+    # transformers 4 has a key for the latter, and scales only the former.
+    return (
+        read_rope(config, default_theta=wide),
+        read_rope({"rope_theta": config.get("rope_local_base_freq")}, default_theta=near),
+    )
 
 
 def _decoder(config: Mapping[str, Any]) -> ConfigFields:
@@ -92,7 +174,7 @@ def _decoder(config: Mapping[str, Any]) -> ConfigFields:
             "biased": (),
             "ropes": (read_rope(config, default_theta=10_000.0),) * layers,
             "windows": (0,) * layers,
-            "causal": True,
+            "causal": _is_causal(config),
         }
     )
 
@@ -110,6 +192,7 @@ def _sizes(config: Mapping[str, Any]) -> ConfigFields:
         "gated": True,
         "positions": "rotary",
         "position_offset": 0,
+        "open_ended": True,
     }
 
 
@@ -118,7 +201,9 @@ ROTARY_FAMILIES: dict[str, tuple[str, Callable[[Mapping[str, Any]], ConfigFields
     "nomic_bert": ("nomic_bert", _nomic),
     "gte": ("gte", _gte),
     "modernbert": ("modernbert", _modernbert),
+    "qwen2": ("decoder", _qwen2),
     "qwen3": ("decoder", _qwen3),
+    "gemma3_text": ("gemma", _gemma3),
     "llama": ("decoder", _llama),
     "llama_bidirec": ("decoder", _bidirectional_llama),
     "mistral": ("decoder", _mistral),

@@ -219,7 +219,7 @@ def test_rotation(stage: Stage, dtype: Any, head_norm: bool) -> None:
     assert relative(found, stage.torch.cat(heads, dim=1)) < bound(dtype)
 
 
-@pytest.mark.parametrize("head_dim", [32, 64, 128])
+@pytest.mark.parametrize("head_dim", [32, 64, 128, 256])
 @pytest.mark.parametrize(
     ("kv_heads", "causal", "window", "biased"),
     [
@@ -291,6 +291,21 @@ def test_add_norm(stage: Stage, dtype: Any, rms: bool, keep_sum: bool, bias: boo
     x, residual = (stage.random(stage.num_rows, WIDTH, dtype=dtype) for _ in range(2))
     total = through(exact(x), linear) + exact(residual)
     found = stage.ops.add_norm(Rows(x), linear, residual, norm, keep_sum=keep_sum, reader=None)
+    assert relative(found.values, normalised(total, norm)) < bound(dtype)
+    if keep_sum:
+        assert relative(residual, total) < bound(dtype)
+
+
+@pytest.mark.parametrize("keep_sum", [False, True])
+def test_add_norm_after_a_norm_of_the_branch(stage: Stage, dtype: Any, keep_sum: bool) -> None:
+    """What is added is the normalised output of the layer."""
+    linear, norm = stage.linear(WIDTH, WIDTH, dtype, bias=False), stage.norm(WIDTH, rms=True, bias=False)
+    branch_norm = stage.norm(WIDTH, rms=True, bias=False)
+    x, residual = (stage.random(stage.num_rows, WIDTH, dtype=dtype) for _ in range(2))
+    total = normalised(through(exact(x), linear), branch_norm) + exact(residual)
+    found = stage.ops.add_norm(
+        Rows(x), linear, residual, norm, branch_norm=branch_norm, keep_sum=keep_sum, reader=None
+    )
     assert relative(found.values, normalised(total, norm)) < bound(dtype)
     if keep_sum:
         assert relative(residual, total) < bound(dtype)

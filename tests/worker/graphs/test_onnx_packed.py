@@ -23,6 +23,9 @@ NETWORKS: dict[str, Architecture] = {
     "mpnet": architecture(relative_buckets=32, position_offset=2, token_types=0),
     "llama_bidirec": rotary(),
     "head norms": rotary(head_norm=True),
+    "branch norms": rotary(branch_norm=True, head_norm=True, score_divisor=9.0, activation="gelu_tanh"),
+    "branch norms, biases": rotary(branch_norm=True, biased=("qkv", "out", "up", "down")),
+    "qwen2": rotary(biased=("qkv",)),
     "nomic": rotary(norm="layer", norm_bias=True, post_norm=True, embedding_norm=True, token_types=2),
     "gte": rotary(
         norm="layer", norm_bias=True, post_norm=True, embedding_norm=True, biased=("qkv", "out", "down")

@@ -55,13 +55,15 @@ class SlotAttention:
 
     def _mix(self, parts: list[str], bias: str) -> str:
         nodes, heads, kind = self._nodes, self._architecture.heads, "MultiHeadAttention"
+        # Left out, it is what the operators compute themselves.
+        scale = self._architecture.score_scale if self._architecture.score_divisor else None
         # For texts that fill their slots; without a bias it computes in blocks and needs little memory.
         unmasked = nodes.branch(
-            kind, *parts, *(["", "", bias] if bias else []), num_heads=heads, domain=MICROSOFT
+            kind, *parts, *(["", "", bias] if bias else []), num_heads=heads, scale=scale, domain=MICROSOFT
         )
         # Faster up to 256 slots: it reads queries, keys and values in place.
         inputs = *parts, self._added(bias)
-        masked = nodes.branch("Attention", *inputs, q_num_heads=heads, kv_num_heads=heads)
+        masked = nodes.branch("Attention", *inputs, q_num_heads=heads, kv_num_heads=heads, scale=scale)
         return nodes.op("If", "ragged", then_branch=masked, else_branch=unmasked)
 
     def _added(self, bias: str) -> str:

@@ -106,7 +106,10 @@ class PackedAttention:
         q, k, v = (self._part(x, f"layers.{layer}.{part}") for part in "qkv")
         parts = self._heads.prepare(q, k, v, layer)
         inputs = [*parts, "", "token_offset", "cumulative", self._biases.of_layer(layer)]
-        options: dict[str, Any] = {"num_heads": self._architecture.heads, "domain": MICROSOFT}
+        network = self._architecture
+        options: dict[str, Any] = {"num_heads": network.heads, "domain": MICROSOFT}
+        if network.score_divisor:
+            options["scale"] = network.score_scale
         return self._nodes.op("PackedMultiHeadAttention", *inputs, **options)
 
     def _part(self, x: str, name: str) -> str:
