@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from producer.errors import ModelError
+from worker.models.remote_code import in_native_words
 from worker.models.rope import Rope
 from worker.models.rotary_families import ROTARY_FAMILIES
 
@@ -85,7 +86,8 @@ def is_known_family(config: Mapping[str, Any]) -> bool:
     True for one that is invalid in other ways, which `read_architecture` reports.
     """
     kind = config.get("model_type")
-    return not isinstance(kind, str) or "auto_map" in config or kind in _FAMILIES or kind in ROTARY_FAMILIES
+    families = (*_FAMILIES, *ROTARY_FAMILIES, "new")
+    return not isinstance(kind, str) or bool(config.get("auto_map")) or kind in families
 
 
 def read_architecture(config: Mapping[str, Any]) -> Architecture:
@@ -93,11 +95,7 @@ def read_architecture(config: Mapping[str, Any]) -> Architecture:
 
     Raises ModelError for an unknown family, for remote code, and for unsupported options.
     """
-    if "auto_map" in config:
-        raise ModelError(
-            "the model needs remote code (config.json has auto_map), which is never run; choose a model of a "
-            "supported family: " + ", ".join([*_FAMILIES, *ROTARY_FAMILIES])
-        )
+    config = in_native_words(config)
     kind = config.get("model_type")
     if isinstance(kind, str) and kind in ROTARY_FAMILIES:
         return _rotary(config, *ROTARY_FAMILIES[kind])

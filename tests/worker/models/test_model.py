@@ -170,7 +170,7 @@ def test_unknown_modules_are_refused_by_name(whole: Path, kinds: tuple[str, ...]
         ("2_Dense/config.json", {"in_features": 8}, "positive integers are expected"),
         ("2_Dense/config.json", {"module_input_name": "token_embeddings"}, "sentence embedding"),
         ("2_Dense/config.json", {"use_residual": True}, "use_residual"),
-        ("config.json", CONFIG | {"auto_map": {}}, "needs remote code"),
+        ("config.json", CONFIG | {"auto_map": {"AutoModel": "modeling.Model"}}, "needs remote code"),
         ("config.json", [], "contains a list"),
         ("config.json", CONFIG | {"matryoshka_dimensions": "all"}, "matryoshka_dimensions"),
         ("sentence_bert_config.json", {"max_seq_length": "long"}, "'long'"),
