@@ -26,7 +26,8 @@ def _definition() -> Any:
     return parser.parse_function(
         """
         <opset_import: ["" : 18, "com.microsoft" : 1], domain: "spelled.out">
-        PackedMultiHeadAttention <num_heads, scale: float = 0.0> (query, key, value, bias, token_offset, cumulative, extra)
+        PackedMultiHeadAttention <num_heads, scale: float = 0.0>
+            (query, key, value, bias, token_offset, cumulative, extra)
             => (mixed)
         {
             one = Constant <value_ints: ints = [1]> ()

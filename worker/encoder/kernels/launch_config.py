@@ -1,4 +1,4 @@
-"""Launch configurations of the kernels: if not said otherwise, each value is the best of a sweep on an H100."""
+"""Launch configurations of the kernels, the best of sweeps on an H100 where nothing else is said."""
 
 import torch
 import triton
