@@ -109,6 +109,20 @@ def test_the_longest_text(whole: Path, own: Any, tokenizer: Any, expected: int) 
 
 
 @pytest.mark.parametrize(
+    ("own", "tokenizer", "expected"), [(9999, 50, 9999), (None, 9999, 64), (None, 1e30, 64), (40, 9999, 40)]
+)
+def test_rotary_positions_reach_as_far_as_the_model_says(
+    whole: Path, own: Any, tokenizer: Any, expected: int
+) -> None:
+    """No table ends: only without a setting does max_position_embeddings count."""
+    rotary = {"model_type": "llama", "hidden_act": "silu", "rms_norm_eps": 1e-5}
+    write(whole, "config.json", CONFIG | rotary)
+    write(whole, "sentence_bert_config.json", {"max_seq_length": own})
+    write(whole, "tokenizer_config.json", {"model_max_length": tokenizer})
+    assert read_model(whole).max_text_tokens == expected
+
+
+@pytest.mark.parametrize(
     ("config", "poolings"),
     [
         ({"pooling_mode": "lasttoken"}, ("lasttoken",)),
