@@ -12,7 +12,7 @@ from worker.graphs.flat.graph import build_graph
 from worker.graphs.flat.inputs import graph_inputs
 from worker.models.architecture import Architecture
 from worker.models.dense import Dense
-from worker.models.head import PLAIN_HEAD, Head
+from worker.models.head import PLAIN_HEAD, Head, Normalize
 from worker.models.model import Model
 from worker.models.rope import Rope
 from worker.models.weights import Weights, tensor_shapes
@@ -58,7 +58,7 @@ def model_of(network: Architecture, head: Head = PLAIN_HEAD) -> Model:
 
 
 def head(*poolings: Any, denses: tuple[Dense, ...] = (), normalize: bool = False) -> Head:
-    return Head(poolings=poolings, include_prompt=True, denses=denses, normalize=normalize)
+    return Head(poolings=poolings, include_prompt=True, modules=(*denses, *[Normalize()] * normalize))
 
 
 def random_weights(network: Architecture) -> Weights:

@@ -7,9 +7,9 @@ from tokenizers import Tokenizer
 
 from producer.errors import BackendError
 from worker.models.config_file import read_object
+from worker.models.keys.remote_code import has_own_words
 from worker.models.model import Model
 from worker.models.network import Tensor
-from worker.models.remote_code import has_own_words
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 _UNUSED = "pooler."  # for other tasks; missing from many checkpoints

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
-from worker.encoder.dense_layers import DenseLayer, dense_layers
 from worker.encoder.forward import Ops, token_vectors
+from worker.encoder.head_layers import HeadLayers, head_layers, through_head
 from worker.encoder.loader import build_network
 from worker.models.head import Head
 from worker.models.model import Model
@@ -21,15 +21,14 @@ class Encoder:
     network: Network
     ops: Ops
     head: Head
-    denses: tuple[DenseLayer, ...]
+    head_layers: HeadLayers
 
     def vectors(self, ids: Tensor, offsets: Tensor) -> Tensor:
         """float32 (n, dim) for texts given as int32 `ids` (T,) and `offsets` (n + 1,), all on the device."""
         flat = self.ops.segment(ids, offsets)
-        pooled = self._pooled(flat)
-        for dense in self.denses:
-            pooled = dense(pooled)
-        return self.ops.normalise(pooled, flat) if self.head.normalize else pooled
+        return through_head(
+            self.head_layers, self._pooled(flat), lambda vectors: self.ops.normalise(vectors, flat)
+        )
 
     def _pooled(self, flat: Flat) -> Tensor:
         poolings = self.head.poolings
@@ -56,7 +55,7 @@ def build_encoder(
     keep_16bit: Iterable[str] = (),
     tanh_gelu: bool = False,
 ) -> Encoder:
-    """The model's encoder on `device`. Raises as `build_network`, and ModelError for bad dense layers."""
+    """The model's encoder on `device`. Raises as `build_network`, and ModelError for a bad head."""
     network = build_network(
         model.architecture,
         weights,
@@ -66,7 +65,8 @@ def build_encoder(
         keep_16bit=keep_16bit,
         tanh_gelu=tanh_gelu,
     )
-    return Encoder(network=network, ops=ops, head=model.head, denses=dense_layers(model.head, device))
+    layers = head_layers(model.head, device)
+    return Encoder(network=network, ops=ops, head=model.head, head_layers=layers)
 
 
 def _token_index(flat: Flat, mode: str) -> Tensor:

@@ -33,6 +33,13 @@ def _pooled(texts: Padded, mode: Pooling) -> Tensor:
     values = texts.values.float()
     if mode == "max":
         return values.masked_fill(outside, float("-inf")).amax(dim=1)
+    if mode == "weightedmean":
+        # A token's weight is its place in its text, counted from 1.
+        places = torch.arange(1, values.shape[1] + 1, device=values.device, dtype=torch.float32)
+        values = values * places[None, :, None]
     # Filled rather than multiplied by 0, which would keep NaNs in the padding.
     total = values.masked_fill(outside, 0.0).sum(dim=1)
-    return total / texts.lengths[:, None].float() ** (1.0 if mode == "mean" else 0.5)
+    lengths = texts.lengths[:, None].float()
+    if mode == "weightedmean":
+        return total / (lengths * (lengths + 1) / 2)
+    return total / lengths ** (1.0 if mode == "mean" else 0.5)

@@ -1,11 +1,11 @@
 """`Ops` with plain torch operations: for the CPU, in any precision."""
 
 import itertools
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 
+from worker.encoder.forward import PoolingOverTokens
 from worker.encoder.quantisation import rows_for
 from worker.models.network import AttentionSpec, Embeddings, Flat, Linear, Network, Norm, Rows, Tensor
 
@@ -117,17 +117,25 @@ class TorchOps:
             residual.copy_(total)
         return rows_for(reader, _normalise(total, norm), residual.dtype)
 
-    def pool(self, x: Tensor, flat: Flat, mode: Literal["mean", "mean_sqrt_len_tokens", "max"]) -> Tensor:
+    def pool(self, x: Tensor, flat: Flat, mode: PoolingOverTokens) -> Tensor:
         """One float32 row per text (n, hidden)."""
         texts = x.float().split(torch.diff(flat.offsets).tolist())
         if mode == "max":
             return torch.stack([text.amax(0) for text in texts])
+        if mode == "weightedmean":
+            return torch.stack([_weighted_mean(text) for text in texts])
         power = 1.0 if mode == "mean" else 0.5
         return torch.stack([text.sum(0) / len(text) ** power for text in texts])
 
     def normalise(self, vectors: Tensor, flat: Flat) -> Tensor:
         """Rows scaled to unit length."""
         return F.normalize(vectors, dim=1, eps=1e-12)
+
+
+def _weighted_mean(text: Tensor) -> Tensor:
+    """The mean of a text's rows, each with its place, counted from 1, as its weight."""
+    places = torch.arange(1, len(text) + 1, device=text.device, dtype=torch.float32)
+    return (text * places[:, None]).sum(0) / places.sum()
 
 
 def _normalise(x: Tensor, norm: Norm) -> Tensor:

@@ -111,7 +111,7 @@ def _head(directory: Path, config: Mapping[str, Any], graph: GraphFile) -> Head:
     poolings, include_prompt = read_pooling(stated) if stated else (PLAIN_HEAD.poolings, True)
     if not graph.pooled:
         log.info("custom_pooling", pooling="+".join(poolings), normalize=False, source=source)
-    return Head(poolings=poolings, include_prompt=include_prompt, denses=(), normalize=False)
+    return Head(poolings=poolings, include_prompt=include_prompt)
 
 
 def _max_text_tokens(

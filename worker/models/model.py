@@ -9,8 +9,10 @@ from producer.errors import BackendError, ModelError
 from worker.models.architecture import Architecture, is_known_family, read_architecture
 from worker.models.checkpoint import weight_files, weights_sha256
 from worker.models.config_file import read_object
-from worker.models.head import Head, read_head
+from worker.models.head import Head, plain_head, read_head
+from worker.models.keys.modules import check_sentence_transformers_keys, check_transformer_settings
 from worker.models.onnx.graph_file import GraphFile
+from worker.models.other_kinds import refuse_other_encoders, refuse_other_formats, refuse_other_networks
 from worker.models.unknown_family import UnknownFamily, read_unknown_family
 
 # Files in which sentence-transformers stores the transformer's settings.
@@ -61,14 +63,7 @@ class Model:
     @property
     def dim(self) -> int:
         """Length of a vector."""
-        if self.head.denses:
-            return self.head.denses[-1].out_features
-        return self.pooled_dim
-
-    @property
-    def pooled_dim(self) -> int:
-        """Length of a vector as pooled, before the dense layers."""
-        return self.network.hidden * len(self.head.poolings)
+        return self.head.dim(self.network.hidden)
 
 
 def read_model(directory: Path, *, revision: str | None = None, sha256: str | None = None) -> Model:
@@ -80,8 +75,16 @@ def read_model(directory: Path, *, revision: str | None = None, sha256: str | No
     """
     if not directory.is_dir():
         raise ModelError(f"{directory} is not a directory; name one that contains a model")
+    refuse_other_formats(directory)
+    st_config = first_of(directory, ("config_sentence_transformers.json",))
+    refuse_other_encoders(st_config)
     transformer, head = read_head(directory)
+    refuse_other_formats(transformer)
     config = read_object(transformer / "config.json")
+    has_modules = (directory / "modules.json").is_file()
+    refuse_other_networks(config, has_modules=has_modules)
+    if not has_modules:
+        head = plain_head(config)
     network = read_architecture(config) if is_known_family(config) else read_unknown_family(config)
     weight_files(transformer)
     if revision is None or sha256 is not None:
@@ -93,7 +96,8 @@ def read_model(directory: Path, *, revision: str | None = None, sha256: str | No
             )
         revision = revision or found[:12]
     settings = first_of(transformer, TRANSFORMER_SETTINGS)
-    st_config = first_of(directory, ("config_sentence_transformers.json",))
+    check_transformer_settings(settings, network=config)
+    check_sentence_transformers_keys(st_config)
     model = Model(
         directory=directory,
         transformer=transformer,
@@ -107,7 +111,7 @@ def read_model(directory: Path, *, revision: str | None = None, sha256: str | No
         similarity=st_config.get("similarity_fn_name") or "cosine",
         matryoshka_dims=_matryoshka_dims(config),
     )
-    _check_sizes(model)
+    head.dim(network.hidden)  # refuses modules whose sizes do not fit together
     if not head.include_prompt and any(model.prompts.values()):
         raise ModelError("the model excludes its prompts from pooling, which is not supported")
     return model
@@ -161,11 +165,3 @@ def _matryoshka_dims(config: Mapping[str, Any]) -> tuple[int, ...]:
     if not isinstance(dims, list | tuple) or not all(type(dim) is int and dim > 0 for dim in dims):
         raise ModelError(f"config.json has matryoshka_dimensions {dims!r:.60}; a list of sizes is expected")
     return tuple(sorted(dims))
-
-
-def _check_sizes(model: Model) -> None:
-    size = model.pooled_dim
-    for dense in model.head.denses:
-        if dense.in_features != size:
-            raise ModelError(f"{dense.directory.name} takes {dense.in_features} values but receives {size}")
-        size = dense.out_features

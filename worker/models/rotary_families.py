@@ -44,13 +44,13 @@ def _modernbert(config: Mapping[str, Any]) -> ConfigFields:
     kinds = config.get("layer_types") or [
         "sliding_attention" if index % every else "full_attention" for index in range(layers)
     ]
+    local = _reach(config["local_attention"] // 2, "local_attention")
     old_keys = {"full_attention": "global_rope_theta", "sliding_attention": "local_rope_theta"}
     default = {"full_attention": 160_000.0, "sliding_attention": 10_000.0}
     ropes = {
         kind: read_rope(config, default_theta=config.get(old_keys[kind], default[kind]), kind=kind)
         for kind in default
     }
-    bias = config.get("attention_bias", False), config.get("mlp_bias", False)
     return _sizes(config) | {
         "kv_heads": config["num_attention_heads"],
         "activation": config["hidden_activation"],
@@ -58,9 +58,9 @@ def _modernbert(config: Mapping[str, Any]) -> ConfigFields:
         "norm_bias": bool(config.get("norm_bias", False)),
         "post_norm": False,
         "token_types": 0,
-        "biased": ("qkv", "out") * bool(bias[0]) + ("up", "down") * bool(bias[1]),
+        "biased": _biased(config),
         "ropes": tuple(ropes[kind] for kind in kinds),
-        "windows": tuple(config["local_attention"] // 2 if "sliding" in kind else 0 for kind in kinds),
+        "windows": tuple(local if "sliding" in kind else 0 for kind in kinds),
     }
 
 
@@ -80,7 +80,7 @@ def _qwen_windows(config: Mapping[str, Any]) -> tuple[int, ...]:
             raise ModelError("config.json has layers with a window in layer_types, but no window")
         return (0,) * int(config["num_hidden_layers"])
     first = config["max_window_layers"]
-    return tuple(_reach(config, size) if slides else 0 for slides in _slides(config, lambda i: i >= first))
+    return tuple(_window(config, size) if slides else 0 for slides in _slides(config, lambda i: i >= first))
 
 
 def _slides(config: Mapping[str, Any], default: Callable[[int], bool]) -> tuple[bool, ...]:
@@ -96,16 +96,9 @@ def _slides(config: Mapping[str, Any], default: Callable[[int], bool]) -> tuple[
     return tuple(kind == "sliding_attention" for kind in kinds)
 
 
-def _reach(config: Mapping[str, Any], window: int) -> int:
+def _window(config: Mapping[str, Any], size: int) -> int:
     """How many tokens away a key may be: a causal window counts the query itself."""
-    reach = window - 1 if _is_causal(config) else window
-    if reach < 1:
-        raise ModelError(f"config.json has sliding_window {window!r:.60}; a window of at least 2 is expected")
-    return reach
-
-
-def _is_causal(config: Mapping[str, Any]) -> bool:
-    return bool(config.get("is_causal", True))
+    return _reach(size - 1 if _causal(config) else size, "sliding_window")
 
 
 def _llama(config: Mapping[str, Any]) -> ConfigFields:
@@ -118,27 +111,26 @@ def _bidirectional_llama(config: Mapping[str, Any]) -> ConfigFields:
 
 def _mistral(config: Mapping[str, Any]) -> ConfigFields:
     size = config.get("sliding_window")
-    window = _reach(config, size) if size else 0
+    window = _window(config, size) if size else 0
     return _decoder(config) | {"windows": (window,) * config["num_hidden_layers"]}
 
 
 def _gemma3(config: Mapping[str, Any]) -> ConfigFields:
-    if config.get("attn_logit_softcapping") is not None:
-        raise ModelError("config.json has attn_logit_softcapping, which is not supported for gemma3_text")
     both_ways = bool(config.get("use_bidirectional_attention"))
-    if both_ways and not _is_causal(config):
+    if both_ways and not _causal(config):
         raise ModelError("config.json has both use_bidirectional_attention and is_causal; remove is_causal")
     every = config.get("sliding_window_pattern", 6)
     slides = _slides(config, lambda index: (index + 1) % every != 0)
     # Such a window is stated as the total of both sides.
-    window = config["sliding_window"] // 2 if both_ways else _reach(config, config["sliding_window"])
+    size = config["sliding_window"]
+    window = _reach(size // 2, "sliding_window") if both_ways else _window(config, size)
     wide, near = _gemma3_ropes(config)
     return _decoder({**config, "hidden_act": config["hidden_activation"], "rope_parameters": None}) | {
         "head_dim": config["head_dim"],
         "head_norm": True,
         "branch_norm": True,
         "score_divisor": float(config["query_pre_attn_scalar"]),
-        "causal": _is_causal(config) and not both_ways,
+        "causal": _causal(config) and not both_ways,
         "ropes": tuple(near if each else wide for each in slides),
         "windows": tuple(window if each else 0 for each in slides),
     }
@@ -161,8 +153,6 @@ def _gemma3_ropes(config: Mapping[str, Any]) -> tuple[Rope, Rope]:
 
 def _decoder(config: Mapping[str, Any]) -> ConfigFields:
     layers = config["num_hidden_layers"]
-    if config.get("attention_bias") or config.get("mlp_bias"):
-        raise ModelError("config.json has biases in a decoder's linear layers, which are not supported")
     return (
         _sizes(config)
         | _DECODER_FIELDS
@@ -171,12 +161,32 @@ def _decoder(config: Mapping[str, Any]) -> ConfigFields:
             "activation": config["hidden_act"],
             "norm_eps": float(config["rms_norm_eps"]),
             "token_types": 0,
-            "biased": (),
+            "biased": _biased(config),
             "ropes": (read_rope(config, default_theta=10_000.0),) * layers,
             "windows": (0,) * layers,
-            "causal": _is_causal(config),
+            "causal": _causal(config),
         }
     )
+
+
+def _reach(tokens: int, name: str) -> int:
+    """How far a token attends; 0 would mean without a limit."""
+    if tokens <= 0:
+        raise ModelError(f"config.json has a {name} with which a token attends to nothing but itself")
+    return tokens
+
+
+def _causal(config: Mapping[str, Any]) -> bool:
+    """Whether later tokens are hidden, which transformers decides from this key since version 5.2."""
+    stated = config.get("is_causal", True)
+    if not isinstance(stated, bool):
+        raise ModelError(f"config.json has is_causal {stated!r:.60}; true or false is expected")
+    return stated
+
+
+def _biased(config: Mapping[str, Any]) -> tuple[str, ...]:
+    attention, feed_forward = config.get("attention_bias"), config.get("mlp_bias")
+    return ("qkv", "out") * bool(attention) + ("up", "down") * bool(feed_forward)
 
 
 def _sizes(config: Mapping[str, Any]) -> ConfigFields:

@@ -96,5 +96,5 @@ def _fingerprint(model: Model) -> str:
 
 def _files(model: Model) -> set[Path]:
     small = {path for path in model.directory.rglob("*") if path.suffix in _SMALL_FILES and path.is_file()}
-    denses = {path for dense in model.head.denses for path in dense.directory.glob("*.safetensors")}
-    return small | denses
+    heads = {path for folder in model.head.folders for path in folder.glob("*.safetensors")}
+    return small | heads

@@ -11,8 +11,8 @@ from safetensors.numpy import save_file
 from support.model_directory import write
 
 from producer.errors import ModelError
-from worker.models.dense import dense_weights
-from worker.models.head import PLAIN_HEAD, read_pooling
+from worker.models.dense import Dense, dense_weights
+from worker.models.head import PLAIN_HEAD, Normalize, read_pooling
 from worker.models.model import read_model
 
 CONFIG = {
@@ -67,7 +67,7 @@ def test_a_whole_directory_is_read(whole: Path) -> None:
     """Head, limits, prompts and identity come from the model's own files."""
     model = read_model(whole)
     assert (model.head.poolings, model.head.normalize, model.dim) == (("cls",), True, 5)
-    assert [dense.activation for dense in model.head.denses] == ["tanh"]
+    assert [type(module) for module in model.head.modules] == [Dense, Normalize]
     assert (model.max_text_tokens, model.do_lower_case) == (40, True)
     assert model.prompts == {"query": "query: ", "passage": "passage: ", "document": ""}
     assert (model.default_prompt, model.similarity, model.matryoshka_dims) == ("query", "dot", ())
@@ -82,6 +82,19 @@ def test_a_plain_directory_pools_the_mean_and_does_not_normalise(plain: Path) ->
     assert (model.head, model.dim, model.similarity) == (PLAIN_HEAD, 8, "cosine")
     assert not model.head.normalize
     assert model.max_text_tokens == 64
+
+
+@pytest.mark.parametrize(("stated", "pooling"), [("avg", "mean"), ("last", "lasttoken"), ("cls", "cls")])
+def test_a_bidirectional_llama_states_its_pooling(whole: Path, stated: str, pooling: str) -> None:
+    """In config.json, which counts where there is no modules.json."""
+    llama = {"model_type": "llama_bidirec", "hidden_act": "silu", "rms_norm_eps": 1e-5, "pooling": stated}
+    write(whole, "config.json", CONFIG | llama)
+    assert read_model(whole).head.poolings == ("cls",)
+    (whole / "modules.json").unlink()
+    assert read_model(whole).head.poolings == (pooling,)
+    write(whole, "config.json", CONFIG | llama | {"pooling": "weighted_avg"})
+    with pytest.raises(ModelError, match="pooling 'weighted_avg'; supported are avg, cls, last"):
+        read_model(whole)
 
 
 def test_the_transformer_may_lie_in_a_folder_of_its_own(whole: Path) -> None:
@@ -145,7 +158,8 @@ def test_matryoshka_sizes_are_read_if_stated(plain: Path) -> None:
 
 def test_dense_weights_are_checked(whole: Path) -> None:
     """A dense layer's tensors come with the shapes that its config states, or are refused by name."""
-    dense = read_model(whole).head.denses[0]
+    dense = read_model(whole).head.modules[0]
+    assert isinstance(dense, Dense)
     weight, bias = dense_weights(dense)
     assert weight.shape == (5, 8)
     assert bias is not None
@@ -159,10 +173,13 @@ def test_dense_weights_are_checked(whole: Path) -> None:
     ("kinds", "said"),
     [
         (("Transformer", "Pooling", "LSTM"), "lists Transformer, Pooling, LSTM"),
-        (("Transformer", "Normalize", "Pooling"), "optionally Normalize"),
+        (("Transformer", "Normalize", "Pooling"), "Dropout in any order"),
         (("Transformer",), "lists Transformer;"),
         (("custom_st.Transformer", "Pooling"), "custom_st.*never run"),
-        (("Transformer", "sentence_transformers.sparse_encoder.models.SpladePooling"), "SpladePooling"),
+        (
+            ("Transformer", "sentence_transformers.sparse_encoder.models.SpladePooling"),
+            "SpladePooling.*sparse",
+        ),
     ],
 )
 def test_unknown_modules_are_refused_by_name(whole: Path, kinds: tuple[str, ...], said: str) -> None:
@@ -176,13 +193,13 @@ def test_unknown_modules_are_refused_by_name(whole: Path, kinds: tuple[str, ...]
     ("name", "content", "said"),
     [
         ("modules.json", {"a": 1}, "not a list of modules"),
-        ("1_Pooling/config.json", {"pooling_mode": "weightedmean"}, "'weightedmean'"),
+        ("1_Pooling/config.json", {"pooling_mode": "median"}, "'median'"),
         ("1_Pooling/config.json", {"pooling_mode": 3}, "pooling is 3"),
         ("1_Pooling/config.json", {"include_prompt": False}, "prompts from pooling"),
         ("2_Dense/config.json", {"in_features": 8, "out_features": 5, "activation_function": "os.x"}, "os.x"),
         ("2_Dense/config.json", {"in_features": 7, "out_features": 5}, "takes 7 values but receives 8"),
         ("2_Dense/config.json", {"in_features": 8}, "positive integers are expected"),
-        ("2_Dense/config.json", {"module_input_name": "token_embeddings"}, "sentence embedding"),
+        ("2_Dense/config.json", {"module_input_name": "token_embeddings"}, "module_input_name"),
         ("2_Dense/config.json", {"use_residual": True}, "use_residual"),
         ("config.json", CONFIG | {"auto_map": {"AutoModel": "modeling.Model"}}, "needs remote code"),
         ("config.json", [], "contains a list"),

@@ -83,13 +83,6 @@ def test_the_last_layers_of_a_qwen_may_have_windows(kind: str) -> None:
     assert read_architecture(stated).windows == (39, 0, 0, 0)
 
 
-@pytest.mark.parametrize("kind", ["qwen2", "mistral"])
-def test_a_window_that_looks_both_ways_does_not_count_the_token_itself(kind: str) -> None:
-    """As transformers' masks."""
-    found = read_architecture(QWEN | {"model_type": kind, "is_causal": False})
-    assert (found.causal, found.windows[-1]) == (False, 40)
-
-
 def test_a_gemma_divides_scores_by_what_it_states() -> None:
     """The root of query_pre_attn_scalar, not that of a head's size."""
     assert read_architecture(GEMMA).score_scale == pytest.approx(20**-0.5)
@@ -133,6 +126,24 @@ def test_linear_scaling_divides_all_frequencies() -> None:
     np.testing.assert_allclose(scaled.inverse_frequencies(16), plain / 8, rtol=1e-6)
 
 
+def test_a_decoder_looks_both_ways_if_its_config_says_so() -> None:
+    """With `is_causal` false, as transformers 5 reads it; a window then reaches to both sides."""
+    for kind in ("llama", "mistral", "qwen2", "qwen3"):
+        assert read_architecture(LLAMA | {"model_type": kind}).causal
+        assert not read_architecture(LLAMA | {"model_type": kind, "is_causal": False}).causal
+    found = read_architecture(LLAMA | {"model_type": "mistral", "sliding_window": 40, "is_causal": False})
+    assert found.windows[0] == 40
+    assert read_architecture(QWEN | {"is_causal": False}).windows[-1] == 40
+    assert read_architecture(GEMMA | {"is_causal": False}).windows[0] == 41
+
+
+def test_biases_are_asked_for_where_the_config_has_them() -> None:
+    """attention_bias and mlp_bias name the layers."""
+    assert read_architecture(LLAMA).biased == ()
+    found = read_architecture(LLAMA | {"attention_bias": True, "mlp_bias": True})
+    assert found.biased == ("qkv", "out", "up", "down")
+
+
 def test_tensors_that_a_family_lacks_are_not_asked_for() -> None:
     """No position table, no biases and no first norm where the embedding norm serves."""
     shapes = tensor_shapes(read_architecture(MODERN))
@@ -159,14 +170,17 @@ def test_scaling_lowers_the_low_frequencies_only() -> None:
         ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rotary positions of type 'yarn'"),
         ({"partial_rotary_factor": 0.5}, "only a part of each head"),
         ({"rope_scaling": {"rope_type": "llama3"}}, "missing or invalid value: 'factor'"),
-        ({"attention_bias": True}, "biases"),
+        ({"model_type": "mistral", "attention_bias": True}, "attention_bias True"),
+        ({"model_type": "mistral", "sliding_window": 1}, "nothing but itself"),
+        ({"is_causal": None}, "true or false is expected"),
         ({"hidden_act": "elu"}, "activation 'elu'"),
         ({"num_hidden_layers": 0}, "num_hidden_layers 0"),
         ({"num_attention_heads": "four"}, "num_attention_heads 'four'"),
         (QWEN | {"layer_types": ["sliding_attention"] * 4, "use_sliding_window": False}, "but no window"),
         (QWEN | {"layer_types": ["chunked_attention"] * 4}, "layer_types"),
         (QWEN | {"layer_types": ["full_attention"]}, "expected are 4"),
-        (QWEN | {"sliding_window": 1}, "sliding_window 1"),
+        (QWEN | {"sliding_window": 1}, "nothing but itself"),
+        (GEMMA | {"sliding_window": 1, "use_bidirectional_attention": True}, "nothing but itself"),
         (GEMMA | {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping"),
         (GEMMA | {"use_bidirectional_attention": True, "is_causal": False}, "remove is_causal"),
         ({"model_type": "gpt2"}, "supported are bert, .*, mistral"),

@@ -104,7 +104,7 @@ def pool(
     x, offsets, out, num_texts,
     MODE: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """out[text] = mean, mean_sqrt_len_tokens or max over the text's rows, in fp32."""
+    """out[text] = mean, mean_sqrt_len_tokens, weightedmean or max over the text's rows, in fp32."""
     text = tl.program_id(0)
     low = tl.load(offsets + text)
     high = tl.load(offsets + text + 1)
@@ -118,6 +118,10 @@ def pool(
             at = rows[:, None].to(tl.int64) * WIDTH + columns[None, :]
             if MODE == "max":
                 acc = tl.maximum(acc, tl.load(x + at, mask=valid, other=float("-inf")).to(tl.float32))
+            elif MODE == "weightedmean":
+                # A row's weight is its place in the text, counted from 1.
+                weight = (rows - low + 1).to(tl.float32)[:, None]
+                acc += tl.load(x + at, mask=valid, other=0.0).to(tl.float32) * weight
             else:
                 acc += tl.load(x + at, mask=valid, other=0.0).to(tl.float32)
         count = (high - low).to(tl.float32)
@@ -125,6 +129,8 @@ def pool(
             pooled = tl.max(acc, 0)
         elif MODE == "mean":
             pooled = tl.sum(acc, 0) / count
+        elif MODE == "weightedmean":
+            pooled = tl.sum(acc, 0) / (count * (count + 1.0) * 0.5)
         else:
             pooled = tl.sum(acc, 0) / tl.sqrt(count)
         tl.store(out + text.to(tl.int64) * WIDTH + columns, pooled, mask=columns < WIDTH)

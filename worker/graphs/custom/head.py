@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from worker.graphs.builder import Graph, Nodes
-from worker.graphs.flat.pooling import add_head, normalize
+from worker.graphs.flat.pooling import add_head
+from worker.graphs.head import unit_length
 from worker.models.model import Model
 
 
@@ -23,10 +24,10 @@ def custom_head(model: Model, shape: Sequence[int], *, element_type: int, pooled
     dims = ["B", width] if pooled else ["B", "S", width]
     inputs = [helper.make_tensor_value_info("states", element_type, dims)]
     if pooled:
-        vectors = normalize(nodes, states) if model.head.normalize else states
+        vectors = unit_length(nodes, states) if model.head.normalize else states
         return nodes.finish(inputs, vectors, name="vectors", shape=["B", width])
     inputs.append(helper.make_tensor_value_info("slots", TensorProto.INT32, ["B", "S"]))
     inputs.append(helper.make_tensor_value_info("lengths", TensorProto.INT32, ["B"]))
     flat = nodes.op("Reshape", states, nodes.constant([-1, width], np.int64))
-    dim = model.head.denses[-1].out_features if model.head.denses else width * len(model.head.poolings)
+    dim = model.head.dim(width)
     return nodes.finish(inputs, add_head(nodes, flat, model), name="vectors", shape=["B", dim])
