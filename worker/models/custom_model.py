@@ -11,6 +11,7 @@ from worker.models.architecture import Architecture, read_architecture
 from worker.models.config_file import read_object
 from worker.models.custom_files import CustomFiles
 from worker.models.head import PLAIN_HEAD, Head, read_head, read_pooling
+from worker.models.keys.modules import check_sentence_transformers_keys, check_transformer_settings
 from worker.models.model import TRANSFORMER_SETTINGS, Model, first_of, read_model, stated_prompts
 from worker.models.onnx.graph_file import GraphFile, read_graph
 
@@ -28,6 +29,8 @@ def read_custom_model(found: CustomFiles) -> Model:
     config = first_of(transformer, ("config.json",))
     settings = first_of(transformer, TRANSFORMER_SETTINGS)
     st_config = first_of(found.directory, ("config_sentence_transformers.json",))
+    check_transformer_settings(settings, network=config)
+    check_sentence_transformers_keys(st_config)
     architecture = _architecture(config, graph)
     return Model(
         directory=found.directory,

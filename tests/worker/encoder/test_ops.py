@@ -311,13 +311,17 @@ def test_add_norm_after_a_norm_of_the_branch(stage: Stage, dtype: Any, keep_sum:
         assert relative(residual, total) < bound(dtype)
 
 
-@pytest.mark.parametrize("mode", ["mean", "mean_sqrt_len_tokens", "max"])
+@pytest.mark.parametrize("mode", ["mean", "mean_sqrt_len_tokens", "max", "weightedmean"])
 def test_pooling_and_unit_length(stage: Stage, dtype: Any, mode: str) -> None:
     """One row per text, summed in float32."""
     x = stage.random(stage.num_rows, WIDTH, dtype=dtype)
     texts = [exact(x)[low:high] for low, high in TEXTS]
     if mode == "max":
         expected = stage.torch.stack([text.amax(0) for text in texts])
+    elif mode == "weightedmean":
+        places = [stage.torch.arange(1, len(text) + 1, device=text.device)[:, None] for text in texts]
+        sums = [(text * place).sum(0) / place.sum() for text, place in zip(texts, places, strict=True)]
+        expected = stage.torch.stack(sums)
     else:
         power = 1.0 if mode == "mean" else 0.5
         expected = stage.torch.stack([text.sum(0) / len(text) ** power for text in texts])

@@ -18,9 +18,9 @@ from worker.models.keys.table import check_keys, keys
 
 #: config.json files as they lie on the hub, each with keys that only it has.
 ON_THE_HUB = {
-    "LaBSE": """{"architectures": ["BertModel"], "attention_probs_dropout_prob": 0.1, "directionality": "bidi",
-        "gradient_checkpointing": false, "hidden_act": "gelu", "hidden_dropout_prob": 0.1, "hidden_size":
-        768, "initializer_range": 0.02, "intermediate_size": 3072, "layer_norm_eps": 1e-12,
+    "LaBSE": """{"architectures": ["BertModel"], "attention_probs_dropout_prob": 0.1, "directionality":
+        "bidi", "gradient_checkpointing": false, "hidden_act": "gelu", "hidden_dropout_prob": 0.1,
+        "hidden_size": 768, "initializer_range": 0.02, "intermediate_size": 3072, "layer_norm_eps": 1e-12,
         "max_position_embeddings": 512, "model_type": "bert", "num_attention_heads": 12,
         "num_hidden_layers": 12, "pad_token_id": 0, "pooler_fc_size": 768, "pooler_num_attention_heads": 12,
         "pooler_num_fc_layers": 3, "pooler_size_per_head": 128, "pooler_type": "first_token_transform",
@@ -40,24 +40,25 @@ ON_THE_HUB = {
         "intermediate_size": 4096, "layer_norm_eps": 1e-05, "max_position_embeddings": 8194, "model_type":
         "xlm-roberta", "num_attention_heads": 16, "num_hidden_layers": 24, "output_past": true,
         "pad_token_id": 1, "position_embedding_type": "absolute", "torch_dtype": "float32",
-        "transformers_version": "4.33.0", "type_vocab_size": 1, "use_cache": true, "vocab_size": 250002}""",
-    "distiluse-base-multilingual-cased-v2": """{"activation": "gelu", "architectures": ["DistilBertModel"], "attention_dropout": 0.1, "dim": 768,
-        "dropout": 0.1, "hidden_dim": 3072, "initializer_range": 0.02, "max_position_embeddings": 512,
-        "model_type": "distilbert", "n_heads": 12, "n_layers": 6, "output_past": true, "pad_token_id": 0,
-        "qa_dropout": 0.1, "seq_classif_dropout": 0.2, "sinusoidal_pos_embds": false, "tie_weights_": true,
-        "vocab_size": 119547}""",
+        "transformers_version": "4.33.0", "type_vocab_size": 1, "use_cache": true,
+        "vocab_size": 250002}""",
+    "distiluse-base-multilingual-cased-v2": """{"activation": "gelu", "architectures": ["DistilBertModel"],
+        "attention_dropout": 0.1, "dim": 768, "dropout": 0.1, "hidden_dim": 3072, "initializer_range": 0.02,
+        "max_position_embeddings": 512, "model_type": "distilbert", "n_heads": 12, "n_layers": 6,
+        "output_past": true, "pad_token_id": 0, "qa_dropout": 0.1, "seq_classif_dropout": 0.2,
+        "sinusoidal_pos_embds": false, "tie_weights_": true, "vocab_size": 119547}""",
     "all-mpnet-base-v2": """{"_name_or_path": "microsoft/mpnet-base", "architectures": ["MPNetForMaskedLM"],
         "attention_probs_dropout_prob": 0.1, "bos_token_id": 0, "eos_token_id": 2, "hidden_act": "gelu",
         "hidden_dropout_prob": 0.1, "hidden_size": 768, "initializer_range": 0.02, "intermediate_size":
         3072, "layer_norm_eps": 1e-05, "max_position_embeddings": 514, "model_type": "mpnet",
         "num_attention_heads": 12, "num_hidden_layers": 12, "pad_token_id": 1,
         "relative_attention_num_buckets": 32, "transformers_version": "4.8.2", "vocab_size": 30527}""",
-    "gte-modernbert-base": """{"architectures": ["ModernBertModel"], "attention_bias": false, "attention_dropout": 0.0,
-        "bos_token_id": 50281, "classifier_activation": "gelu", "classifier_bias": false,
-        "classifier_dropout": 0.0, "classifier_pooling": "mean", "cls_token_id": 50281, "decoder_bias":
-        true, "deterministic_flash_attn": false, "embedding_dropout": 0.0, "eos_token_id": 50282,
-        "global_attn_every_n_layers": 3, "global_rope_theta": 160000.0, "gradient_checkpointing": false,
-        "hidden_activation": "gelu", "hidden_size": 768, "initializer_cutoff_factor": 2.0,
+    "gte-modernbert-base": """{"architectures": ["ModernBertModel"], "attention_bias": false,
+        "attention_dropout": 0.0, "bos_token_id": 50281, "classifier_activation": "gelu", "classifier_bias":
+        false, "classifier_dropout": 0.0, "classifier_pooling": "mean", "cls_token_id": 50281,
+        "decoder_bias": true, "deterministic_flash_attn": false, "embedding_dropout": 0.0, "eos_token_id":
+        50282, "global_attn_every_n_layers": 3, "global_rope_theta": 160000.0, "gradient_checkpointing":
+        false, "hidden_activation": "gelu", "hidden_size": 768, "initializer_cutoff_factor": 2.0,
         "initializer_range": 0.02, "intermediate_size": 1152, "layer_norm_eps": 1e-05, "local_attention":
         128, "local_rope_theta": 10000.0, "max_position_embeddings": 8192, "mlp_bias": false, "mlp_dropout":
         0.0, "model_type": "modernbert", "norm_bias": false, "norm_eps": 1e-05, "num_attention_heads": 12,
@@ -65,20 +66,21 @@ ON_THE_HUB = {
         "reference_compile": null, "repad_logits_with_grad": false, "sep_token_id": 50282,
         "sparse_pred_ignore_index": -100, "sparse_prediction": false, "torch_dtype": "float16",
         "transformers_version": "4.48.0", "vocab_size": 50368}""",
-    "Qwen3-Embedding-0.6B": """{"architectures": ["Qwen3ForCausalLM"], "attention_bias": false, "attention_dropout": 0.0,
-        "bos_token_id": 151643, "eos_token_id": 151643, "head_dim": 128, "hidden_act": "silu",
-        "hidden_size": 1024, "initializer_range": 0.02, "intermediate_size": 3072,
+    "Qwen3-Embedding-0.6B": """{"architectures": ["Qwen3ForCausalLM"], "attention_bias": false,
+        "attention_dropout": 0.0, "bos_token_id": 151643, "eos_token_id": 151643, "head_dim": 128,
+        "hidden_act": "silu", "hidden_size": 1024, "initializer_range": 0.02, "intermediate_size": 3072,
         "max_position_embeddings": 32768, "max_window_layers": 28, "model_type": "qwen3",
         "num_attention_heads": 16, "num_hidden_layers": 28, "num_key_value_heads": 8, "rms_norm_eps": 1e-06,
         "rope_scaling": null, "rope_theta": 1000000, "sliding_window": null, "tie_word_embeddings": true,
         "torch_dtype": "bfloat16", "transformers_version": "4.51.3", "use_cache": true,
         "use_sliding_window": false, "vocab_size": 151669}""",
-    "e5-mistral-7b-instruct": """{"_name_or_path": "mistralai/Mistral-7B-v0.1", "bos_token_id": 1, "architectures": ["MistralModel"],
-        "eos_token_id": 2, "hidden_act": "silu", "hidden_size": 4096, "initializer_range": 0.02,
-        "intermediate_size": 14336, "max_position_embeddings": 32768, "model_type": "mistral",
-        "num_attention_heads": 32, "num_hidden_layers": 32, "pad_token_id": 2, "num_key_value_heads": 8,
-        "rms_norm_eps": 1e-05, "rope_theta": 10000.0, "sliding_window": 4096, "tie_word_embeddings": false,
-        "torch_dtype": "float16", "transformers_version": "4.34.0", "use_cache": false, "vocab_size": 32000}""",
+    "e5-mistral-7b-instruct": """{"_name_or_path": "mistralai/Mistral-7B-v0.1", "bos_token_id": 1,
+        "architectures": ["MistralModel"], "eos_token_id": 2, "hidden_act": "silu", "hidden_size": 4096,
+        "initializer_range": 0.02, "intermediate_size": 14336, "max_position_embeddings": 32768,
+        "model_type": "mistral", "num_attention_heads": 32, "num_hidden_layers": 32, "pad_token_id": 2,
+        "num_key_value_heads": 8, "rms_norm_eps": 1e-05, "rope_theta": 10000.0, "sliding_window": 4096,
+        "tie_word_embeddings": false, "torch_dtype": "float16", "transformers_version": "4.34.0",
+        "use_cache": false, "vocab_size": 32000}""",
     "embeddinggemma-300m": """{"_sliding_window_pattern": 6, "architectures": ["Gemma3TextModel"],
         "attention_bias": false, "attention_dropout": 0.0, "attn_logit_softcapping": null, "bos_token_id": 2,
         "dtype": "float32", "eos_token_id": 1, "final_logit_softcapping": null, "head_dim": 256,
@@ -139,10 +141,10 @@ ON_THE_HUB = {
         "rope_type": "llama3"}, "rope_theta": 500000.0, "temperature": 0.02, "tie_word_embeddings": true,
         "torch_dtype": "bfloat16", "transformers_version": "4.44.2", "use_cache": true, "vocab_size":
         128256}""",
-    "a SmolLM": """{"architectures": ["LlamaModel"], "attention_bias": false, "attention_dropout": 0.0, "bos_token_id":
-        1, "eos_token_id": 2, "hidden_act": "silu", "hidden_size": 576, "is_llama_config": true,
-        "initializer_range": 0.04, "intermediate_size": 1536, "max_position_embeddings": 8192, "mlp_bias":
-        false, "model_type": "llama", "num_attention_heads": 9, "num_hidden_layers": 30,
+    "a SmolLM": """{"architectures": ["LlamaModel"], "attention_bias": false, "attention_dropout": 0.0,
+        "bos_token_id": 1, "eos_token_id": 2, "hidden_act": "silu", "hidden_size": 576, "is_llama_config":
+        true, "initializer_range": 0.04, "intermediate_size": 1536, "max_position_embeddings": 8192,
+        "mlp_bias": false, "model_type": "llama", "num_attention_heads": 9, "num_hidden_layers": 30,
         "num_key_value_heads": 3, "pad_token_id": 2, "pretraining_tp": 1, "rms_norm_eps": 1e-05,
         "rope_interleaved": false, "rope_scaling": null, "rope_theta": 100000, "tie_word_embeddings": true,
         "torch_dtype": "bfloat16", "transformers.js_config": {"dtype": "q4"}, "vocab_size": 49152}""",
