@@ -35,11 +35,17 @@ NOMIC_MODEL = "modeling_hf_nomic_bert.NomicBertModel"
 QWEN2 = DECODER | {"model_type": "qwen2", "auto_map": QWEN2_CODE, "is_causal": False}
 
 
-@pytest.mark.parametrize("spelling", [nomic, nomic_in_both], ids=["old", "both"])
+def nomics_switches(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Sizes by the names of transformers only, and the switches of the old code."""
+    old = ("n_embd", "n_head", "n_inner", "n_layer", "n_positions", "layer_norm_epsilon", "rotary_emb_base")
+    return {name: value for name, value in nomic_in_both(saved).items() if name not in old}
+
+
+@pytest.mark.parametrize("spelling", [nomic, nomic_in_both, nomics_switches], ids=["old", "both", "switches"])
 def test_nomic_in_any_spelling_is_the_network_of_transformers(
     spelling: Callable[[Mapping[str, Any]], dict[str, Any]],
 ) -> None:
-    """GPT-2's keys, those beside BERT's, and BERT's alone."""
+    """GPT-2's keys, those beside BERT's, and BERT's beside the old switches."""
     assert read_architecture(spelling(NOMIC)) == read_architecture(NOMIC)
 
 

@@ -93,7 +93,7 @@ def has_own_words(config: Config) -> bool:
 def _translator(config: Config) -> Callable[[dict[str, Any]], Config] | None:
     has_code = bool(config.get("auto_map"))
     match config.get("model_type"):
-        case "nomic_bert" if "n_embd" in config:
+        case "nomic_bert" if not _NOMIC_MARKS.isdisjoint(config):
             return _nomic
         case "new":
             return _new
@@ -123,6 +123,8 @@ _NOMIC_KEYS = {
     "layer_norm_epsilon": "layer_norm_eps",
     "rotary_emb_base": "rope_theta",
 }
+#: Any of them shows the old spelling.
+_NOMIC_MARKS = frozenset({"n_embd", "activation_function"})
 _NOMIC_ACTIVATIONS = {"swiglu": "silu", "geglu": "gelu"}
 #: A key -> the value where it is absent, and those that our network computes.
 _NOMIC_VALUES: dict[str, tuple[Any, tuple[Any, ...]]] = {
