@@ -45,6 +45,9 @@ GEMMA = GROUPED | {
     "sliding_window_pattern": 3,
     "initializer_range": 0.1,
 }
+GEMMA2 = {name: value for name, value in GEMMA.items() if name != "sliding_window_pattern"} | {
+    "attn_logit_softcapping": 3.0,
+}
 GEMMA_ROPES = {
     "full_attention": {"rope_type": "linear", "rope_theta": 500.0, "factor": 8.0},
     "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
@@ -71,6 +74,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen2": ("Qwen2", GROUPED),
     "qwen2, bidirectional": ("Qwen2", GROUPED | {"is_causal": False}),
     "qwen2, windows": ("Qwen2", GROUPED | WINDOWS),
+    "gemma2": ("Gemma2", GEMMA2),
     "gemma3": ("Gemma3Text", GEMMA | {"layer_types": ["sliding_attention", "full_attention"] * 2}),
     "gemma3, bidirectional": ("Gemma3Text", GEMMA | {"use_bidirectional_attention": True}),
     "gemma3, stretched": ("Gemma3Text", GEMMA | {"rope_parameters": GEMMA_ROPES}),

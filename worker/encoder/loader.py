@@ -204,6 +204,7 @@ class _Parts:
             max_distance=0 if self._bias is None else self._max_text_tokens - 1,
             causal=architecture.causal,
             window=architecture.windows[index] if architecture.windows else 0,
+            cap=architecture.score_cap,
             rotation=self._rotation(index) if architecture.ropes else None,
         )
 

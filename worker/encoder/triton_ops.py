@@ -139,6 +139,7 @@ class TritonOps:
             SCALE=attention.scale,
             CAUSAL=attention.causal,
             WINDOW=attention.window,
+            CAP=attention.cap,
             PRECISION="ieee" if qkv.dtype == torch.float32 else "tf32",
             **tile,
         )

@@ -37,8 +37,8 @@ class Architecture:
     window is how many tokens away a key may be, 0 for no limit. With `causal` tokens do not attend to later
     ones. With `head_norm` each query and key head is normalised (RMSNorm). With `branch_norm` a branch's
     output is normalised before it is added. Scores are divided by the root of `score_divisor`, by default the
-    size of a head. With `open_ended` positions are computed for any length, and `max_positions` is only the
-    length where none is asked for.
+    size of a head; with `score_cap` a tanh keeps them below it. With `open_ended` positions are computed for
+    any length, and `max_positions` is only the length where none is asked for.
     """
 
     kind: str
@@ -60,6 +60,7 @@ class Architecture:
     head_norm: bool = False
     branch_norm: bool = False
     score_divisor: float = 0.0
+    score_cap: float = 0.0
     causal: bool = False
     positions: Literal["absolute", "rotary"] = "absolute"
     position_offset: int

@@ -73,7 +73,8 @@ class Rotation:
 class AttentionSpec:
     """How a layer attends. `bias` is float32 (heads, 2 * max_distance + 1), by key minus query position.
 
-    A key is at most `window` tokens away (0: unlimited) and, if `causal`, not after the query.
+    A key is at most `window` tokens away (0: unlimited) and, if `causal`, not after the query. With `cap`, a
+    score is cap * tanh(score / cap) before it is masked.
     """
 
     heads: int
@@ -84,6 +85,7 @@ class AttentionSpec:
     max_distance: int = 0
     causal: bool = False
     window: int = 0
+    cap: float = 0.0
     rotation: Rotation | None = None
 
 

@@ -115,6 +115,23 @@ def _mistral(config: Mapping[str, Any]) -> ConfigFields:
     return _decoder(config) | {"windows": (window,) * config["num_hidden_layers"]}
 
 
+def _gemma2(config: Mapping[str, Any]) -> ConfigFields:
+    slides = _slides(config, lambda index: (index + 1) % 2 != 0)
+    window = _window(config, config["sliding_window"])
+    return _gemma(config) | {
+        "score_cap": float(config.get("attn_logit_softcapping", 50.0) or 0),
+        "windows": tuple(window if each else 0 for each in slides),
+    }
+
+
+def _gemma(config: Mapping[str, Any]) -> ConfigFields:
+    return _decoder({**config, "hidden_act": config["hidden_activation"]}) | {
+        "head_dim": config["head_dim"],
+        "branch_norm": True,
+        "score_divisor": float(config["query_pre_attn_scalar"]),
+    }
+
+
 def _gemma3(config: Mapping[str, Any]) -> ConfigFields:
     both_ways = bool(config.get("use_bidirectional_attention"))
     if both_ways and not _causal(config):
@@ -125,11 +142,8 @@ def _gemma3(config: Mapping[str, Any]) -> ConfigFields:
     size = config["sliding_window"]
     window = _reach(size // 2, "sliding_window") if both_ways else _window(config, size)
     wide, near = _gemma3_ropes(config)
-    return _decoder({**config, "hidden_act": config["hidden_activation"], "rope_parameters": None}) | {
-        "head_dim": config["head_dim"],
+    return _gemma({**config, "rope_parameters": None}) | {
         "head_norm": True,
-        "branch_norm": True,
-        "score_divisor": float(config["query_pre_attn_scalar"]),
         "causal": _causal(config) and not both_ways,
         "ropes": tuple(near if each else wide for each in slides),
         "windows": tuple(window if each else 0 for each in slides),
@@ -213,6 +227,7 @@ ROTARY_FAMILIES: dict[str, tuple[str, Callable[[Mapping[str, Any]], ConfigFields
     "modernbert": ("modernbert", _modernbert),
     "qwen2": ("decoder", _qwen2),
     "qwen3": ("decoder", _qwen3),
+    "gemma2": ("gemma", _gemma2),
     "gemma3_text": ("gemma", _gemma3),
     "llama": ("decoder", _llama),
     "llama_bidirec": ("decoder", _bidirectional_llama),

@@ -28,6 +28,7 @@ UNFIT = {
     "llama",
     "llama, stretched",
     "mistral",
+    "gemma2",
     "gemma3",
     "gemma3, bidirectional",
     "gemma3, stretched",

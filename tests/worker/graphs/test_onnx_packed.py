@@ -100,11 +100,13 @@ def test_the_checker_of_onnx_accepts_it() -> None:
     onnx.checker.check_model(proto, full_check=True)
 
 
-@pytest.mark.parametrize("changes", [{"causal": True}, {"windows": (0, 8)}], ids=["causal", "windows"])
+@pytest.mark.parametrize(
+    "changes", [{"causal": True}, {"windows": (0, 8)}, {"score_cap": 9.0}], ids=["causal", "windows", "cap"]
+)
 def test_attention_without_a_kernel_is_refused(changes: Mapping[str, Any]) -> None:
     """So that the next profile is tried."""
     network = rotary(**changes)
-    with pytest.raises(BackendError, match="no packed attention that is causal or has windows"):
+    with pytest.raises(BackendError, match="no packed attention that is causal, has windows or caps"):
         build_packed_graph(model_of(network), random_weights(network), precision="fp16")
 
 

@@ -146,6 +146,7 @@ def theirs(directory: Path) -> np.ndarray | None:
         "qwen2",
         "qwen2, windows",
         "qwen3",
+        "gemma2",
         "gemma3, stretched",
         "gemma3, bidirectional",
         "llama",

@@ -89,6 +89,19 @@ def test_a_gemma_divides_scores_by_what_it_states() -> None:
     assert read_architecture(LLAMA).score_scale == 0.25
 
 
+def test_a_gemma_2_caps_its_scores_and_has_a_window_in_every_other_layer() -> None:
+    """One theta for all layers, and no norms of heads."""
+    config = {name: value for name, value in GEMMA.items() if name != "layer_types"} | {
+        "model_type": "gemma2",
+        "rope_theta": 500.0,
+    }
+    found = read_architecture(config)
+    assert (found.score_cap, found.head_norm, found.branch_norm) == (50, False, True)
+    assert found.windows == (40, 0, 40, 0)
+    assert {rope.theta for rope in found.ropes} == {500.0}
+    assert read_architecture(config | {"attn_logit_softcapping": None}).score_cap == 0
+
+
 def test_a_gemmas_windows() -> None:
     """As wide as stated if it is causal; that is both sides together if it looks both ways."""
     assert read_architecture(GEMMA).windows == (40, 0, 40, 0)

@@ -47,9 +47,10 @@ def build_packed_graph(model: Model, weights: Weights, *, precision: str) -> Gra
     from onnx import TensorProto, helper
 
     network, nodes = model.architecture, Nodes()
-    if network.causal or any(network.windows):
+    if network.causal or any(network.windows) or network.score_cap:
         raise BackendError(
-            "ONNX Runtime has no packed attention that is causal or has windows; choose a torch profile"
+            "ONNX Runtime has no packed attention that is causal, has windows or caps scores; choose a torch "
+            "profile"
         )
     parts = split_qkv(network, weights, move_values=True)
     narrow = _in_fp16(parts) if precision == "fp16" else parts

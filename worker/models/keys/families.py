@@ -89,6 +89,10 @@ _LLAMA = _DECODER | keys(
     harmless="pretraining_tp is_llama_config",
     only={"rope_interleaved": (False,), "sliding_window": ()},
 )
+_GEMMA = _DECODER | keys(
+    "attention_bias hidden_activation query_pre_attn_scalar sliding_window layer_types",
+    harmless="hidden_act final_logit_softcapping cache_implementation",
+)
 _QWEN = _DECODER | keys(
     "use_sliding_window sliding_window max_window_layers layer_types", only={"use_mrope": (False,)}
 )
@@ -139,14 +143,12 @@ FAMILY_KEYS: dict[str, KeyTable] = {
     "llama": _LLAMA,
     "llama_bidirec": _LLAMA | keys("pooling", only={"is_causal": (False,)}),
     "mistral": _DECODER | keys("sliding_window", only={"layer_types": ()}),
-    "gemma3_text": _DECODER
+    "gemma2": _GEMMA | keys("attn_logit_softcapping"),
+    "gemma3_text": _GEMMA
     | keys(
-        """
-        attention_bias hidden_activation query_pre_attn_scalar sliding_window sliding_window_pattern
-        layer_types rope_local_base_freq use_bidirectional_attention
-        """,
-        harmless="hidden_act final_logit_softcapping _sliding_window_pattern cache_implementation",
-        only={"attn_logit_softcapping": (), "mlp_bias": ()},
+        "sliding_window_pattern rope_local_base_freq use_bidirectional_attention",
+        harmless="_sliding_window_pattern",
+        only={"attn_logit_softcapping": ()},
     ),
 }
 # Inside rope_parameters or rope_scaling; the numbers of a type that is not computed are not read.
