@@ -130,6 +130,11 @@ def read_head(directory: Path) -> tuple[Path, Head]:
                 f"modules.json lists {kind}: the model is {_UNSERVED[kind]}; only models with one dense "
                 "vector per text are served"
             )
+    if "Transformer" in kinds and "Pooling" not in kinds:
+        raise ModelError(
+            f"modules.json lists {', '.join(kinds)} without a Pooling: the model gives a vector per token "
+            "(late interaction); only models with one vector per text are served"
+        )
     known = {"Pooling", *_READERS}
     if kinds[:2] != ["Transformer", "Pooling"] or not known.issuperset(kinds[2:]):
         raise ModelError(

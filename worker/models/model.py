@@ -21,7 +21,9 @@ TRANSFORMER_SETTINGS = (
     "sentence_roberta_config.json",
     "sentence_distilbert_config.json",
     "sentence_camembert_config.json",
+    "sentence_albert_config.json",
     "sentence_xlm-roberta_config.json",
+    "sentence_xlnet_config.json",
 )
 
 _LONGEST_TEXT = 1 << 20  # a higher number is a placeholder for no limit

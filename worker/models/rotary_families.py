@@ -39,11 +39,8 @@ def _encoder(config: Mapping[str, Any], *, default_theta: float, biased: tuple[s
 
 
 def _modernbert(config: Mapping[str, Any]) -> ConfigFields:
-    layers = config["num_hidden_layers"]
     every = config.get("global_attn_every_n_layers", 3)
-    kinds = config.get("layer_types") or [
-        "sliding_attention" if index % every else "full_attention" for index in range(layers)
-    ]
+    slides = _slides(config, lambda index: index % every != 0)
     local = _reach(config["local_attention"] // 2, "local_attention")
     old_keys = {"full_attention": "global_rope_theta", "sliding_attention": "local_rope_theta"}
     default = {"full_attention": 160_000.0, "sliding_attention": 10_000.0}
@@ -55,12 +52,12 @@ def _modernbert(config: Mapping[str, Any]) -> ConfigFields:
         "kv_heads": config["num_attention_heads"],
         "activation": config["hidden_activation"],
         "norm_eps": float(config["norm_eps"]),
-        "norm_bias": bool(config.get("norm_bias", False)),
+        "norm_bias": _flag(config, "norm_bias"),
         "post_norm": False,
         "token_types": 0,
         "biased": _biased(config),
-        "ropes": tuple(ropes[kind] for kind in kinds),
-        "windows": tuple(local if "sliding" in kind else 0 for kind in kinds),
+        "ropes": tuple(ropes["sliding_attention" if each else "full_attention"] for each in slides),
+        "windows": tuple(local if each else 0 for each in slides),
     }
 
 
@@ -90,8 +87,8 @@ def _slides(config: Mapping[str, Any], default: Callable[[int], bool]) -> tuple[
         return tuple(default(index) for index in range(layers))
     if len(kinds) != layers or not {"full_attention", "sliding_attention"}.issuperset(kinds):
         raise ModelError(
-            f"config.json has layer_types {kinds!r:.120}; expected are {layers} of full_attention and "
-            "sliding_attention"
+            f"config.json has layer_types {kinds!r:.80}; one of two kinds for each layer is expected, "
+            "full_attention or sliding_attention"
         )
     return tuple(kind == "sliding_attention" for kind in kinds)
 
@@ -133,7 +130,7 @@ def _gemma(config: Mapping[str, Any]) -> ConfigFields:
 
 
 def _gemma3(config: Mapping[str, Any]) -> ConfigFields:
-    both_ways = bool(config.get("use_bidirectional_attention"))
+    both_ways = bool(config.get("use_bidirectional_attention"))  # null in files of transformers
     if both_ways and not _causal(config):
         raise ModelError("config.json has both use_bidirectional_attention and is_causal; remove is_causal")
     every = config.get("sliding_window_pattern", 6)
@@ -190,17 +187,21 @@ def _reach(tokens: int, name: str) -> int:
     return tokens
 
 
-def _causal(config: Mapping[str, Any]) -> bool:
-    """Whether later tokens are hidden, which transformers decides from this key since version 5.2."""
-    stated = config.get("is_causal", True)
-    if not isinstance(stated, bool):
-        raise ModelError(f"config.json has is_causal {stated!r:.60}; true or false is expected")
-    return stated
-
-
 def _biased(config: Mapping[str, Any]) -> tuple[str, ...]:
-    attention, feed_forward = config.get("attention_bias"), config.get("mlp_bias")
-    return ("qkv", "out") * bool(attention) + ("up", "down") * bool(feed_forward)
+    attention, feed_forward = _flag(config, "attention_bias"), _flag(config, "mlp_bias")
+    return ("qkv", "out") * attention + ("up", "down") * feed_forward
+
+
+def _causal(config: Mapping[str, Any]) -> bool:
+    """Whether later tokens are hidden: in transformers always, until version 5.2 read this key."""
+    return _flag(config, "is_causal", default=True)
+
+
+def _flag(config: Mapping[str, Any], name: str, *, default: bool = False) -> bool:
+    stated = config.get(name, default)
+    if not isinstance(stated, bool):
+        raise ModelError(f"config.json has {name} {stated!r:.60}; true or false is expected")
+    return stated
 
 
 def _sizes(config: Mapping[str, Any]) -> ConfigFields:

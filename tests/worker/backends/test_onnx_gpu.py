@@ -25,12 +25,15 @@ UNFIT = {
     "qwen2",
     "qwen2, windows",
     "qwen3",
+    "qwen3, biases",
     "llama",
+    "llama, biases",
     "llama, stretched",
     "mistral",
+    "mistral, both ways",
     "gemma2",
     "gemma3",
-    "gemma3, bidirectional",
+    "gemma3, both ways",
     "gemma3, stretched",
 }
 

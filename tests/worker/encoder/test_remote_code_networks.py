@@ -58,7 +58,7 @@ NETWORKS: dict[str, tuple[str, dict[str, Any], Spelling]] = {
     "new": ("Gte", SIZES, gte_without_scaling),
     "new, no types": ("Gte", SIZES | {"type_vocab_size": 0}, gte_without_scaling),
     "llama": ("Llama", GROUPED | {"is_causal": False}, llama),
-    "qwen2": (*FAMILIES["qwen2, bidirectional"], qwen2),
+    "qwen2": (*FAMILIES["qwen2, both ways"], qwen2),
 }
 
 

@@ -148,7 +148,7 @@ def theirs(directory: Path) -> np.ndarray | None:
         "qwen3",
         "gemma2",
         "gemma3, stretched",
-        "gemma3, bidirectional",
+        "gemma3, both ways",
         "llama",
         "llama, stretched",
         "mistral",

@@ -185,13 +185,14 @@ def test_scaling_lowers_the_low_frequencies_only() -> None:
         ({"rope_scaling": {"rope_type": "llama3"}}, "missing or invalid value: 'factor'"),
         ({"model_type": "mistral", "attention_bias": True}, "attention_bias True"),
         ({"model_type": "mistral", "sliding_window": 1}, "nothing but itself"),
-        ({"is_causal": None}, "true or false is expected"),
+        ({"is_causal": None}, "is_causal None; true or false is expected"),
+        ({"mlp_bias": "false"}, "mlp_bias 'false'; true or false is expected"),
         ({"hidden_act": "elu"}, "activation 'elu'"),
         ({"num_hidden_layers": 0}, "num_hidden_layers 0"),
         ({"num_attention_heads": "four"}, "num_attention_heads 'four'"),
         (QWEN | {"layer_types": ["sliding_attention"] * 4, "use_sliding_window": False}, "but no window"),
         (QWEN | {"layer_types": ["chunked_attention"] * 4}, "layer_types"),
-        (QWEN | {"layer_types": ["full_attention"]}, "expected are 4"),
+        (QWEN | {"layer_types": ["full_attention"]}, "one of two kinds for each layer"),
         (QWEN | {"sliding_window": 1}, "nothing but itself"),
         (GEMMA | {"sliding_window": 1, "use_bidirectional_attention": True}, "nothing but itself"),
         (GEMMA | {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping"),
@@ -203,6 +204,13 @@ def test_what_is_not_computed_is_refused(change: dict[str, Any], reason: str) ->
     """Each is a ModelError that says what was seen."""
     with pytest.raises(ModelError, match=reason):
         read_architecture(LLAMA | change)
+
+
+@pytest.mark.parametrize("kinds", [["full_attention"], ["full_attention"] * 3 + ["chunked_attention"]])
+def test_every_layer_of_a_modernbert_is_of_a_known_kind(kinds: list[str]) -> None:
+    """Too few, or one that is neither full nor sliding, are refused."""
+    with pytest.raises(ModelError, match="layer_types"):
+        read_architecture(MODERN | {"layer_types": kinds})
 
 
 def test_a_missing_field_is_named() -> None:
