@@ -78,7 +78,12 @@ def _read_complete(directory: Path, manifest: Manifest) -> Model:
     model = read_model(directory, sha256=manifest.model.weights_sha256)
     for path in weight_files(model.transformer):
         SafetensorsFile(path)
-    Tokenizer(model.transformer, max_tokens=model.max_text_tokens, lower_case=model.do_lower_case)
+    Tokenizer(
+        model.transformer,
+        max_tokens=model.max_text_tokens,
+        lower_case=model.do_lower_case,
+        special_tokens=model.special_tokens,
+    )
     return model
 
 

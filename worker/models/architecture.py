@@ -33,6 +33,8 @@ class Architecture:
     the linear layers with a bias. `ropes` and `windows` have one entry per layer if positions are rotary; a
     window is how many tokens away a key may be, 0 for no limit. With `causal` tokens do not attend to later
     ones. With `head_norm` each query and key head is normalised (RMSNorm).
+
+    A network may have no layers: then a token's vector is its row of the table.
     """
 
     kind: str
@@ -53,7 +55,7 @@ class Architecture:
     embedding_norm: bool = True
     head_norm: bool = False
     causal: bool = False
-    positions: Literal["absolute", "rotary"] = "absolute"
+    positions: Literal["absolute", "rotary", "none"] = "absolute"
     position_offset: int
     max_positions: int
     token_types: int

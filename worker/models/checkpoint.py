@@ -12,15 +12,15 @@ def weight_files(directory: Path) -> list[Path]:
 
     Raises ModelError if one is missing; for a pickled checkpoint, the error says how to convert it.
     """
-    index = directory / "model.safetensors.index.json"
-    if index.is_file():
+    whole, index = directory / "model.safetensors", directory / "model.safetensors.index.json"
+    if index.is_file() and not whole.is_file():  # in transformers, too, one file goes before an index
         shards = read_object(index).get("weight_map")
         if not isinstance(shards, dict) or not shards:
             raise ModelError(f"{index.name} lists no shards; download the model again")
         # File names only: an index must not point outside its directory.
         paths = sorted({directory / Path(str(shard)).name for shard in shards.values()})
     else:
-        paths = [directory / "model.safetensors"]
+        paths = [whole]
     for path in paths:
         if not path.is_file():
             raise ModelError(_missing(path))

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -53,23 +53,41 @@ def read_head(directory: Path) -> tuple[Path, Head]:
     """
     listing = directory / "modules.json"
     if not listing.is_file():
-        return directory, PLAIN_HEAD
+        return directory, replace(PLAIN_HEAD, normalize=_is_model2vec(directory, normalized=True))
     modules = _read_modules(listing)
     kinds = [kind for kind, _ in modules]
     num_denses = kinds.count("Dense")
-    usual = ["Transformer", "Pooling", *["Dense"] * num_denses]
+    tokens = ["StaticEmbedding"] if kinds[:1] == ["StaticEmbedding"] else ["Transformer", "Pooling"]
+    usual = [*tokens, *["Dense"] * num_denses]
     if kinds not in (usual, [*usual, "Normalize"]):
         raise ModelError(
-            f"modules.json lists {', '.join(kinds)}; supported are Transformer, Pooling, any "
-            "number of Dense, and optionally Normalize, in this order"
+            f"modules.json lists {', '.join(kinds)}; supported are Transformer and Pooling or a "
+            "StaticEmbedding, any number of Dense, and optionally Normalize, in this order"
         )
-    poolings, include_prompt = read_pooling(read_object(modules[1][1] / "config.json"))
+    poolings, include_prompt = PLAIN_HEAD.poolings, True
+    if "Pooling" in kinds:
+        poolings, include_prompt = read_pooling(read_object(modules[1][1] / "config.json"))
     return modules[0][1], Head(
         poolings=poolings,
         include_prompt=include_prompt,
-        denses=tuple(read_dense(path) for _, path in modules[2 : 2 + num_denses]),
+        denses=tuple(read_dense(path) for kind, path in modules if kind == "Dense"),
         normalize=kinds[-1] == "Normalize",
     )
+
+
+def is_static(directory: Path) -> bool:
+    """True if the model is a StaticEmbedding, by modules.json, or by model2vec's config.json without one."""
+    listing = directory / "modules.json"
+    if not listing.is_file():
+        return _is_model2vec(directory)
+    return [kind for kind, _ in _read_modules(listing)[:1]] == ["StaticEmbedding"]
+
+
+def _is_model2vec(directory: Path, *, normalized: bool = False) -> bool:
+    """True for a directory of model2vec; with `normalized`, only if its vectors have unit length."""
+    path = directory / "config.json"
+    config = read_object(path) if path.is_file() else {}
+    return config.get("model_type") == "model2vec" and (bool(config.get("normalize")) or not normalized)
 
 
 def read_pooling(config: Mapping[str, Any]) -> tuple[tuple[Pooling, ...], bool]:

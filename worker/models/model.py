@@ -9,8 +9,9 @@ from producer.errors import BackendError, ModelError
 from worker.models.architecture import Architecture, is_known_family, read_architecture
 from worker.models.checkpoint import weight_files, weights_sha256
 from worker.models.config_file import read_object
-from worker.models.head import Head, read_head
+from worker.models.head import Head, is_static, read_head
 from worker.models.onnx.graph_file import GraphFile
+from worker.models.static_table import read_static_table
 from worker.models.unknown_family import UnknownFamily, read_unknown_family
 
 # Files in which sentence-transformers stores the transformer's settings.
@@ -31,8 +32,9 @@ class Model:
 
     `transformer` is the folder with config.json, tokenizer and weights. `network` is an UnknownFamily if only
     the transformers backend can run it. `prompts` maps the model's prompt names to texts; `default_prompt` is
-    one of these names or None. `matryoshka_dims` is empty if the files state none. A custom model has a
-    `graph`, which is run instead of the weights; `network` then contains only what the files state about it.
+    one of these names or None. `matryoshka_dims` is empty if the files state none. Without `special_tokens`
+    the tokenizer adds none. A custom model has a `graph`, which is run instead of the weights; `network` then
+    contains only what the files state about it.
     """
 
     directory: Path
@@ -46,6 +48,7 @@ class Model:
     default_prompt: str | None
     similarity: str
     matryoshka_dims: tuple[int, ...]
+    special_tokens: bool = True
     graph: GraphFile | None = None
 
     @property
@@ -81,8 +84,10 @@ def read_model(directory: Path, *, revision: str | None = None, sha256: str | No
     if not directory.is_dir():
         raise ModelError(f"{directory} is not a directory; name one that contains a model")
     transformer, head = read_head(directory)
-    config = read_object(transformer / "config.json")
-    network = read_architecture(config) if is_known_family(config) else read_unknown_family(config)
+    static = is_static(directory)
+    # A table states its sizes itself.
+    config = first_of(transformer, ("config.json",)) if static else read_object(transformer / "config.json")
+    network = read_static_table(transformer) if static else _read_network(config)
     weight_files(transformer)
     if revision is None or sha256 is not None:
         found = weights_sha256(transformer)
@@ -92,7 +97,9 @@ def read_model(directory: Path, *, revision: str | None = None, sha256: str | No
                 "they are damaged or from another revision, download them again"
             )
         revision = revision or found[:12]
-    settings = first_of(transformer, TRANSFORMER_SETTINGS)
+    settings = (
+        {"max_seq_length": network.max_tokens} if static else first_of(transformer, TRANSFORMER_SETTINGS)
+    )
     st_config = first_of(directory, ("config_sentence_transformers.json",))
     model = Model(
         directory=directory,
@@ -101,6 +108,7 @@ def read_model(directory: Path, *, revision: str | None = None, sha256: str | No
         network=network,
         head=head,
         max_text_tokens=_max_text_tokens(settings, transformer, network.max_tokens),
+        special_tokens=not static,
         do_lower_case=bool(settings.get("do_lower_case", False)),
         prompts=stated_prompts(st_config),
         default_prompt=st_config.get("default_prompt_name"),
@@ -111,6 +119,10 @@ def read_model(directory: Path, *, revision: str | None = None, sha256: str | No
     if not head.include_prompt and any(model.prompts.values()):
         raise ModelError("the model excludes its prompts from pooling, which is not supported")
     return model
+
+
+def _read_network(config: Mapping[str, Any]) -> Architecture | UnknownFamily:
+    return read_architecture(config) if is_known_family(config) else read_unknown_family(config)
 
 
 def first_of(directory: Path, names: tuple[str, ...]) -> dict[str, Any]:

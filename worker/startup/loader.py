@@ -44,7 +44,12 @@ def read_bundle(manifest: Manifest, settings: Settings) -> ModelBundle:
         raise ModelError(
             "the model excludes prompts from pooling, but its manifest defines some; remove them there"
         )
-    tokenizer = Tokenizer(model.transformer, max_tokens=model.max_text_tokens, lower_case=model.do_lower_case)
+    tokenizer = Tokenizer(
+        model.transformer,
+        max_tokens=model.max_text_tokens,
+        lower_case=model.do_lower_case,
+        special_tokens=model.special_tokens,
+    )
     return ModelBundle(model=model, tokenizer=tokenizer, fingerprint=_fingerprint(model))
 
 

@@ -46,13 +46,18 @@ class Tokenizer:
 
     Truncation and padding set in the file are ignored: some files truncate at 128 and pad to 128. Texts of
     up to `max_tokens` tokens, special tokens included, are never truncated. With `lower_case`, texts are
-    lowercased first, whatever the file says (sentence-transformers' `do_lower_case`). A fast engine is used
-    if it gives the same ids as the reference library; the log says which one it is. Raises ModelError.
+    lowercased first, whatever the file says (sentence-transformers' `do_lower_case`); without
+    `special_tokens` none are added, whatever the file says. A fast engine is used if it gives the same ids as
+    the reference library; the log says which one it is. Raises ModelError.
     """
 
-    def __init__(self, directory: Path, *, max_tokens: int, lower_case: bool = False) -> None:
+    def __init__(
+        self, directory: Path, *, max_tokens: int, lower_case: bool = False, special_tokens: bool = True
+    ) -> None:
         path = directory / "tokenizer.json"
         library = _read(path)
+        if not special_tokens:
+            library.post_processor = None  # it only adds them
         if lower_case:
             kept = [library.normalizer] if library.normalizer is not None else []
             library.normalizer = Sequence([Lowercase(), *kept])
