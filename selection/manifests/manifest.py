@@ -48,6 +48,16 @@ class ModelCard:
     heads: int | None = None
     golden: Path | None = None
 
+    @property
+    def pinned_sources(self) -> tuple[str, ...]:
+        """`sources`, with those on the hub at `revision` if it is known."""
+        return tuple(
+            f"{source}@{self.revision}"
+            if self.revision and source.startswith("hf:") and "@" not in source
+            else source
+            for source in self.sources
+        )
+
     def is_called(self, name: str) -> bool:
         """True if `name` is the model's name, the part after its slash, or an alias, in any case."""
         known = {self.name, self.name.rpartition("/")[2], *self.aliases}

@@ -57,13 +57,14 @@ def download(manifest: Manifest, settings: Settings) -> Downloaded:
     """
     card = manifest.model
     # Prefer the hub: a cache that is moved to another host cannot refer to packages of this one.
-    sources = [source for source in card.sources if source.startswith("hf:")] or card.sources
+    on_hub = [source for source in card.pinned_sources if source.startswith("hf:")]
+    sources = on_hub or card.sources
     hub = settings.cache_path / "hub"
     directory = locate(sources, cache=hub, offline=settings.offline)
     try:
         model = _read_complete(directory, manifest)
     except ModelError as error:
-        if settings.offline or sources is card.sources:
+        if settings.offline or not on_hub:
             raise
         log.warning("download_again", model=card.name, reason=str(error))
         directory = locate(sources, cache=hub, offline=False, again=True)

@@ -11,6 +11,7 @@ _COMMANDS = {
     "build-engines": "build_engines:build_engines_command",
     "cache": "cache:cache_command",
     "check": "check:check_command",
+    "convert": "convert:convert_command",
     "download-to-cache": "download_to_cache:download_to_cache_command",
     "explain": "explain:explain_command",
     "list-profiles": "list_profiles:list_profiles_command",

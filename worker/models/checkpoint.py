@@ -41,7 +41,10 @@ def _missing(path: Path) -> str:
     pickled = sorted(p.name for pattern in ("*.bin", "*.pt", "*.ckpt") for p in path.parent.glob(pattern))
     if pickled:
         return (
-            f"{path.parent} has {pickled[0]} but no {path.name}; pickled weights can run code and are "
-            "never opened; if you trust them, convert them with save_pretrained(safe_serialization=True)"
+            f"{path.parent} has {pickled[0]} but no {path.name}; pickled weights can run code and are never "
+            "opened here: `worker convert MODEL OUT` makes a directory with safetensors of them"
         )
-    return f"{path.name} is missing from {path.parent}; the model is incomplete, download it again"
+    return (
+        f"{path.name} is missing from {path.parent}; download the model again, or, if it is published as "
+        "pytorch_model.bin only, run `worker convert MODEL OUT` and serve OUT"
+    )

@@ -37,7 +37,7 @@ def read_bundle(manifest: Manifest, settings: Settings) -> ModelBundle:
     if settings.custom_model is not None:
         model = read_custom_model(find_custom_files(settings.custom_model))
     else:
-        sources = (f"dir:{settings.model_dir}",) if settings.model_dir is not None else card.sources
+        sources = (f"dir:{settings.model_dir}",) if settings.model_dir is not None else card.pinned_sources
         directory = locate(sources, cache=settings.cache_path / "hub", offline=settings.offline)
         model = read_model(directory, sha256=card.weights_sha256)
     if not model.head.include_prompt and any(card.prompts.values()):

@@ -222,8 +222,12 @@ def test_a_cut_file_is_refused(tmp_path: Path, size: int) -> None:
 
 def test_a_pickled_checkpoint_is_refused_with_the_way_out(tmp_path: Path) -> None:
     """Where there is only pytorch_model.bin, the error says why it is not opened and how to convert it."""
+    with pytest.raises(
+        ModelError, match=r"missing.*published as pytorch_model\.bin only, run `worker convert"
+    ):
+        read_weights(tmp_path, BERT)
     (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04.")
-    with pytest.raises(ModelError, match=r"pytorch_model\.bin.*can run code.*save_pretrained"):
+    with pytest.raises(ModelError, match=r"pytorch_model\.bin.*can run code.*`worker convert MODEL OUT`"):
         read_weights(tmp_path, BERT)
 
 
