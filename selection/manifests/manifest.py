@@ -32,6 +32,7 @@ class ModelCard:
     """
 
     name: str
+    family: str | None = None
     aliases: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     revision: str | None = None
@@ -134,11 +135,12 @@ class Profile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """A model, its profiles in the order of the file, and the file."""
+    """A model, its profiles in the order of the file, the file, and the sets that it includes."""
 
     model: ModelCard
     profiles: tuple[Profile, ...]
     path: Path
+    sets: tuple[str, ...] = ()
 
 
 def with_id(profile: Profile, model: ModelCard) -> Profile:

@@ -11,9 +11,9 @@ from worker.cli.entry import settings_from
 @click.argument("model")
 @click.argument("out", type=click.Path(path_type=Path))
 def convert_command(model: str, out: Path) -> None:
-    """Convert pickled weights, pytorch_model.bin, into a new directory OUT with safetensors.
+    """Convert pickled weights into safetensors.
 
-    MODEL is a directory or a name on the hub. A pickle can run code when it is read, so that no worker opens
+    Writes a new directory OUT, which a worker serves, from a model with pytorch_model.bin. MODEL is a directory or a name on the hub. A pickle can run code when it is read, so that no worker opens
     one. Here it is read once, by PyTorch restricted to tensors, in a process without a network. The file
     conversion.json in OUT has the hashes of what was read and written. Needs PyTorch.
     """

@@ -14,6 +14,7 @@ _COMMANDS = {
     "convert": "convert:convert_command",
     "download-to-cache": "download_to_cache:download_to_cache_command",
     "explain": "explain:explain_command",
+    "list-models": "list_models:list_models_command",
     "list-profiles": "list_profiles:list_profiles_command",
     "measure": "measure:measure_command",
     "run": "run:run_command",
