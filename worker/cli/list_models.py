@@ -11,8 +11,8 @@ from worker.cli.options import format_option
 def list_models_command(layout: str) -> None:
     """List the models that have a manifest.
 
-    Shows their family, sizes and revision, whether golden vectors are shipped, and their sets of profiles. Any
-    other model with safetensors is served too, by the profiles for all models.
+    Shows their family, sizes and revision, whether golden vectors are shipped, and their sets of profiles.
+    Any other model with safetensors is served too, by the profiles for all models.
     """
     settings_from({})
     from selection import model_listing, model_listing_json, shipped_models
