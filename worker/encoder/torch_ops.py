@@ -115,12 +115,11 @@ class TorchOps:
 
     def pool(self, x: Tensor, flat: Flat, mode: Literal["mean", "mean_sqrt_len_tokens", "max"]) -> Tensor:
         """One float32 row per text (n, hidden)."""
-        lengths = torch.diff(flat.offsets)
+        texts = x.float().split(torch.diff(flat.offsets).tolist())
         if mode == "max":
-            return torch.stack([text.amax(0) for text in x.float().split(lengths.tolist())])
-        rows = torch.arange(len(x), dtype=torch.int32, device=x.device)
-        totals = F.embedding_bag(rows, x.float(), flat.offsets[:-1], mode="sum")
-        return totals / lengths[:, None] ** (1.0 if mode == "mean" else 0.5)
+            return torch.stack([text.amax(0) for text in texts])
+        power = 1.0 if mode == "mean" else 0.5
+        return torch.stack([text.sum(0) / len(text) ** power for text in texts])
 
     def normalise(self, vectors: Tensor, flat: Flat) -> Tensor:
         """Rows scaled to unit length."""
