@@ -94,6 +94,18 @@ def test_texts_are_cut_where_the_tokenizer_says(tmp_path: Path) -> None:
     assert read_model(tmp_path).max_text_tokens == 32_768
 
 
+def test_only_tokenizer_json_counts(tmp_path: Path) -> None:
+    """sentence-transformers reads no other file of the tokenizer for this module, unlike for a transformer."""
+    save_static(tmp_path, {"embeddings": TABLE})
+    for name, content in (
+        ("tokenizer_config.json", '{"do_lower_case": false, "tokenizer_class": "BertTokenizer"}'),
+        ("added_tokens.json", '{"giant": 5}'),
+        ("sentence_bert_config.json", '{"do_lower_case": true}'),
+    ):
+        (tmp_path / name).write_text(content)
+    assert worst_cosine(embedded(tmp_path), means()) > 0.999999
+
+
 @pytest.mark.peers
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
 def test_the_pytorch_encoder_computes_the_same(tmp_path: Path, precision: str) -> None:
