@@ -95,7 +95,7 @@ def test_texts_are_cut_where_the_tokenizer_says(tmp_path: Path) -> None:
 
 
 def test_only_tokenizer_json_counts(tmp_path: Path) -> None:
-    """sentence-transformers reads no other file of the tokenizer for this module, unlike for a transformer."""
+    """sentence-transformers reads no other file of this module's tokenizer, unlike a transformer's."""
     save_static(tmp_path, {"embeddings": TABLE})
     for name, content in (
         ("tokenizer_config.json", '{"do_lower_case": false, "tokenizer_class": "BertTokenizer"}'),
