@@ -83,7 +83,7 @@ def _read_complete(directory: Path, manifest: Manifest) -> Model:
         model.transformer,
         max_tokens=model.max_text_tokens,
         lower_case=model.do_lower_case,
-        special_tokens=model.special_tokens,
+        bare=model.bare_tokenizer,
     )
     return model
 

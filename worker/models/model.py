@@ -32,9 +32,9 @@ class Model:
 
     `transformer` is the folder with config.json, tokenizer and weights. `network` is an UnknownFamily if only
     the transformers backend can run it. `prompts` maps the model's prompt names to texts; `default_prompt` is
-    one of these names or None. `matryoshka_dims` is empty if the files state none. Without `special_tokens`
-    the tokenizer adds none. A custom model has a `graph`, which is run instead of the weights; `network` then
-    contains only what the files state about it.
+    one of these names or None. `matryoshka_dims` is empty if the files state none. A `bare_tokenizer`
+    is tokenizer.json alone, and adds no special tokens. A custom model has a `graph`, which is run instead of
+    the weights; `network` then contains only what the files state about it.
     """
 
     directory: Path
@@ -48,7 +48,7 @@ class Model:
     default_prompt: str | None
     similarity: str
     matryoshka_dims: tuple[int, ...]
-    special_tokens: bool = True
+    bare_tokenizer: bool = False
     graph: GraphFile | None = None
 
     @property
@@ -108,7 +108,7 @@ def read_model(directory: Path, *, revision: str | None = None, sha256: str | No
         network=network,
         head=head,
         max_text_tokens=_max_text_tokens(settings, transformer, network.max_tokens),
-        special_tokens=not static,
+        bare_tokenizer=static,
         do_lower_case=bool(settings.get("do_lower_case", False)),
         prompts=stated_prompts(st_config),
         default_prompt=st_config.get("default_prompt_name"),

@@ -48,7 +48,7 @@ def read_bundle(manifest: Manifest, settings: Settings) -> ModelBundle:
         model.transformer,
         max_tokens=model.max_text_tokens,
         lower_case=model.do_lower_case,
-        special_tokens=model.special_tokens,
+        bare=model.bare_tokenizer,
     )
     return ModelBundle(model=model, tokenizer=tokenizer, fingerprint=_fingerprint(model))
 

@@ -46,17 +46,17 @@ class Tokenizer:
 
     Truncation and padding set in the file are ignored: some files truncate at 128 and pad to 128. Texts of
     up to `max_tokens` tokens, special tokens included, are never truncated. With `lower_case`, texts are
-    lowercased first, whatever the file says (sentence-transformers' `do_lower_case`); without
-    `special_tokens` none are added, whatever the file says. A fast engine is used if it gives the same ids as
-    the reference library; the log says which one it is. Raises ModelError.
+    lowercased first, whatever the file says (sentence-transformers' `do_lower_case`). A `bare` tokenizer adds
+    no special tokens, whatever the file says (its StaticEmbedding). A fast engine is used if it gives the same
+    ids as the reference library; the log says which one it is. Raises ModelError.
     """
 
     def __init__(
-        self, directory: Path, *, max_tokens: int, lower_case: bool = False, special_tokens: bool = True
+        self, directory: Path, *, max_tokens: int, lower_case: bool = False, bare: bool = False
     ) -> None:
         path = directory / "tokenizer.json"
         library = _read(path)
-        if not special_tokens:
+        if bare:
             library.post_processor = None  # it only adds them
         if lower_case:
             kept = [library.normalizer] if library.normalizer is not None else []
