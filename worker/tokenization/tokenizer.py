@@ -47,8 +47,8 @@ class Tokenizer:
     Truncation and padding set in the file are ignored: some files truncate at 128 and pad to 128. Texts of
     up to `max_tokens` tokens, special tokens included, are never truncated. With `lower_case`, texts are
     lowercased first, whatever the file says (sentence-transformers' `do_lower_case`). A `bare` tokenizer adds
-    no special tokens, whatever the file says (its StaticEmbedding). A fast engine is used if it gives the same
-    ids as the reference library; the log says which one it is. Raises ModelError.
+    no special tokens, whatever the file says (its StaticEmbedding). A fast engine is used if it gives the
+    same ids as the reference library; the log says which one it is. Raises ModelError.
     """
 
     def __init__(
