@@ -39,7 +39,8 @@ class Summary:
 
     `num_texts` counts all rows answered, including failed ones; `failed` counts the failed ones by code;
     `earlier` has the counts of the interrupted run that this one resumed; `seconds` is the time since the
-    start. `estimated_texts` is the number of rows in the whole input, None while unknown.
+    start. `prompt_name` is the model's prompt that was put before the texts, None if none was.
+    `estimated_texts` is the number of rows in the whole input, None while unknown.
     """
 
     num_texts: int
@@ -49,6 +50,7 @@ class Summary:
     earlier: Totals
     seconds: float
     sources: tuple[Provenance, ...]
+    prompt_name: str | None
     estimated_texts: int | None
 
     @property
@@ -113,6 +115,7 @@ def _summary(output: Output, reader: Reader, started_s: float) -> Summary:
         earlier=output.earlier,
         seconds=time.monotonic() - started_s,
         sources=output.sources,
+        prompt_name=output.prompt_name,
         estimated_texts=reader.estimated_rows(),
     )
 

@@ -55,6 +55,7 @@ def _object(manifest: Manifest) -> dict[str, Any]:
         "weights_sha256": model.weights_sha256,
         "sources": list(model.sources),
         "prompts": dict(model.prompts),
+        "input_types": dict(model.input_types),
         "golden": model.golden is not None,
         "sets": list(manifest.sets),
     }

@@ -15,11 +15,14 @@ Indices = npt.NDArray[np.intp]
 class Tokens:
     """Many texts as one array: `ids` int32 (T,), `offsets` int32 (n + 1,).
 
-    Text i is ids[offsets[i]:offsets[i + 1]]: at least one token, special tokens included.
+    Text i is ids[offsets[i]:offsets[i + 1]]: at least one token, special tokens included. `num_unpooled`
+    int32 (n,) is how many tokens at its start are attended to but not pooled, always fewer than it has; None
+    if all are pooled. Only models that leave prompts out of pooling get any.
     """
 
     ids: npt.NDArray[np.int32]
     offsets: npt.NDArray[np.int32]
+    num_unpooled: npt.NDArray[np.int32] | None = None
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -28,6 +31,12 @@ class Tokens:
     def lengths(self) -> npt.NDArray[np.int32]:
         """Number of tokens of each text, int32 (n,)."""
         return np.diff(self.offsets)
+
+    @property
+    def firsts(self) -> npt.NDArray[np.int32]:
+        """The index of the first pooled token of each text, int32 (n,)."""
+        starts = self.offsets[:-1]
+        return starts if self.num_unpooled is None else starts + self.num_unpooled
 
 
 class Handle(Protocol):

@@ -1,5 +1,7 @@
 """The texts behind golden vectors: unusual ones, many scripts, and lengths up to a model's maximum."""
 
+from collections.abc import Sequence
+
 _LONG = "Sediment cores from the delta record nine floods in the last two thousand years. " * 40
 _ODD = (
     "",
@@ -29,13 +31,17 @@ _ODD = (
 )
 
 
-def golden_texts(max_tokens: int) -> tuple[str, ...]:
-    """The texts for a model that takes up to `max_tokens` tokens per text.
+_MAX_SPECIAL = 8  # a tokenizer may have hundreds, of which those with a role come first
 
-    After the unusual ones come the first 2, 3, 4, 6, 8, 12 and so on words of one long text, and finally
-    more words than fit.
+
+def golden_texts(max_tokens: int, special_tokens: Sequence[str] = ()) -> tuple[str, ...]:
+    """The texts for a model that takes up to `max_tokens` tokens per text and has these special tokens.
+
+    After the unusual ones come texts in which special tokens are written out, then the first 2, 3, 4, 6, 8,
+    12 and so on words of one long text, and finally more words than fit.
     """
+    written = [f"{token} first, amid{token}words and last {token}" for token in special_tokens[:_MAX_SPECIAL]]
     words = _LONG.split() * (1 + max_tokens // 500)
     counts = [count for power in range(1, 32) for count in (2**power, 3 * 2 ** (power - 1))]
     ladder = [" ".join(words[:count]) for count in counts if count < max_tokens]
-    return (*_ODD, *ladder, " ".join(words[: max_tokens + 1]))
+    return (*_ODD, *written, *ladder, " ".join(words[: max_tokens + 1]))

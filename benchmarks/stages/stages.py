@@ -40,7 +40,7 @@ from worker.batching.pending import Embedded
 from worker.contract import FloatArray
 from worker.jobs.pipeline import PartResult, RequestPart, RequestPipeline, ServedModel
 from worker.jobs.postprocess import cast
-from worker.jobs.prompts import Prompts
+from worker.prompts import Prompts
 from worker.tokenization.engines import Engine, reference_engine, wordpiece_engine
 from worker.tokenization.tokenizer import Tokenizer
 

@@ -48,7 +48,17 @@ def _member_option(name: str, kind: type[StrEnum], **more: Any) -> Callable[[Any
 @click.option(
     "--id-column", help="Column with the ids.  [default: id or _id if there is one, else row numbers from 0]"
 )
-@_member_option("--input-type", InputType, help="Which of the model's prompts to put before each text.")
+@_member_option(
+    "--input-type",
+    InputType,
+    help="What the texts are: the model's prompt for it is put before each.  [default: the model's default "
+    "prompt, if it has one]",
+)
+@click.option(
+    "--prompt-name",
+    metavar="NAME",
+    help="Name of the model's prompt to put before each, in place of --input-type.",
+)
 @_member_option(
     "--truncate",
     Truncate,

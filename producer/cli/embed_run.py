@@ -47,6 +47,7 @@ class Arguments:
     text_column: str
     id_column: str | None
     input_type: InputType | None
+    prompt_name: str | None
     truncate: Truncate
     dimensions: int | None
     embedding_type: EmbeddingType
@@ -68,6 +69,7 @@ def run_embed(arguments: Arguments, connect: Connect) -> tuple[Summary, Output]:
     """
     options = EmbedOptions(
         input_type=arguments.input_type,
+        prompt_name=arguments.prompt_name,
         truncate=arguments.truncate,
         dimensions=arguments.dimensions,
         embedding_type=arguments.embedding_type,
@@ -179,6 +181,7 @@ def _identity(arguments: Arguments) -> dict[str, str | int | None] | None:
         "--output-format": arguments.output_format,
         "--model": arguments.model,
         "--input-type": arguments.input_type,
+        "--prompt-name": arguments.prompt_name,
         "--truncate": arguments.truncate,
         "--dimensions": arguments.dimensions,
         "--embedding-type": arguments.embedding_type,

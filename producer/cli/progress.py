@@ -70,6 +70,8 @@ def summary_lines(summary: Summary, *, output: Path, errors: Path) -> list[str]:
         f"profile    {source.profile_name} ({source.profile_id}), {source.precision}"
         for source in summary.sources
     ]
+    if summary.prompt_name is not None:
+        lines.append(f"prompt     {summary.prompt_name}")
     lines.append(f"output     {output} ({format_bytes(output.stat().st_size)})")
     if summary.num_failed:
         lines.append(f"errors     {errors}")

@@ -27,7 +27,8 @@ class Reply:
     the row of a failed text is NaN for float types and 0 for the others. `token_counts` is int32 (n,):
     tokens embedded, after truncation, 0 where failed. `truncated` holds the ascending int32 indices of
     truncated texts. Multiply an int8 or uint8 element by `scale` (after subtracting 128 for uint8) to restore
-    the float; `scale` is None for the other types.
+    the float; `scale` is None for the other types. `prompt_name` is the name of the model's prompt that was
+    put before each text, None if none was.
     """
 
     vectors: npt.NDArray[np.generic]
@@ -36,6 +37,7 @@ class Reply:
     truncated: npt.NDArray[np.int32]
     scale: float | None
     provenance: Provenance
+    prompt_name: str | None = None
 
     @property
     def ok(self) -> bool:

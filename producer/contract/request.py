@@ -11,11 +11,12 @@ MAX_TEXTS_PER_JOB = 4096
 MAX_BYTES_PER_JOB = 8 * 1024 * 1024
 MAX_BYTES_PER_TEXT = 1024 * 1024
 MAX_DIMENSIONS = 65536
+MAX_PROMPT_NAME = 256  # characters
 _MAX_BYTES_A_CHARACTER = 4
 
 
 class InputType(StrEnum):
-    """Which of the model's prompts is put before each text."""
+    """What the texts are: the model's prompt for it is put before each text."""
 
     QUERY = "query"
     PASSAGE = "passage"
@@ -45,11 +46,14 @@ class EmbeddingType(StrEnum):
 class EmbedOptions:
     """How to embed the texts of a job; plain strings are accepted and checked.
 
-    `input_type=None` is for models without prompts; models with prompts refuse it.
-    `dimensions=None` means all of them. Raises InvalidOption naming the option and its values.
+    The prompt before each text is the model's own: by its name (`prompt_name`), or by what the texts are
+    (`input_type`), but not by both. Without either it is the model's default prompt; a model that has prompts
+    and no default refuses the request. `dimensions=None` means all of them. Raises InvalidOption naming the
+    option and its values.
     """
 
     input_type: InputType | None
+    prompt_name: str | None
     truncate: Truncate
     dimensions: int | None
     embedding_type: EmbeddingType
@@ -58,18 +62,33 @@ class EmbedOptions:
         self,
         *,
         input_type: InputType | str | None = None,
+        prompt_name: str | None = None,
         truncate: Truncate | str = Truncate.NONE,
         dimensions: int | None = None,
         embedding_type: EmbeddingType | str = EmbeddingType.FLOAT32,
     ) -> None:
         checked = {
             "input_type": None if input_type is None else _member(InputType, "input_type", input_type),
+            "prompt_name": _prompt_name(prompt_name),
             "truncate": _member(Truncate, "truncate", truncate),
             "dimensions": _dimensions(dimensions),
             "embedding_type": _member(EmbeddingType, "embedding_type", embedding_type),
         }
+        if input_type is not None and prompt_name is not None:
+            raise InvalidOption("input_type and prompt_name both choose the prompt; give one of them")
         for name, value in checked.items():
             object.__setattr__(self, name, value)
+
+
+def _prompt_name(given: object) -> str | None:
+    """The value is untrusted; only the worker knows which names there are."""
+    if given is None or (
+        isinstance(given, str) and 0 < len(given) <= MAX_PROMPT_NAME and given.isprintable()
+    ):
+        return given
+    raise InvalidOption(
+        f"prompt_name must be a name of 1 to {MAX_PROMPT_NAME} printable characters, not {given!r:.60}"
+    )
 
 
 def _dimensions(given: object) -> int | None:

@@ -54,6 +54,7 @@ def encode_request(request: Request) -> bytes:
             "embedding_type": options.embedding_type,
             "texts": request.texts,
             "refused": [[item.index, item.code, item.message] for item in request.refused],
+            **_if_given(prompt_name=options.prompt_name),
         }
     )
 
@@ -85,6 +86,7 @@ def encode_reply(reply: Reply) -> bytes:
             "profile_id": source.profile_id,
             "profile_name": source.profile_name,
             "precision": source.precision,
+            **_if_given(prompt_name=reply.prompt_name),
         }
     )
 
@@ -117,6 +119,7 @@ def _request_from(payload: bytes) -> Request:
         raise PayloadError("the request's texts are not a list, or its model is not a string")
     options = EmbedOptions(
         input_type=fields["input_type"],
+        prompt_name=fields.get("prompt_name"),
         truncate=fields["truncate"],
         dimensions=fields["dimensions"],
         embedding_type=fields["embedding_type"],
@@ -144,6 +147,7 @@ def _answer_from(payload: bytes) -> Reply | Failure:
         truncated=np.frombuffer(fields["truncated"], dtype="<i4"),
         scale=None if fields["scale"] is None else float(fields["scale"]),
         provenance=Provenance(**{key: str(fields[key]) for key in _PROVENANCE}),
+        prompt_name=None if fields.get("prompt_name") is None else str(fields["prompt_name"]),
     )
 
 
@@ -155,6 +159,11 @@ def _record_from(payload: bytes) -> WorkerRecord:
         failures={str(code): int(count) for code, count in dict(fields["failures"]).items()},
         profiles_failed={str(name): str(why) for name, why in dict(fields["profiles_failed"]).items()},
     )
+
+
+def _if_given(**fields: object) -> dict[str, object]:
+    """The fields with a value: messages without one, and so the ids of jobs, stay as they always were."""
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _failures(rows: Any) -> tuple[TextFailure, ...]:

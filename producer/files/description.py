@@ -16,6 +16,7 @@ class _Kind(NamedTuple):
     width: int
     dtype: str
     scale: float | None
+    prompt_name: str | None
 
 
 class Description:
@@ -27,14 +28,17 @@ class Description:
         self._sources: dict[Provenance, None] = {}
 
     def add(self, reply: Reply) -> None:
-        """Add a reply. Raises WorkerError if its model, revision, scale, width or element type differs."""
+        """Add a reply.
+
+        Raises WorkerError if its model, revision, scale, width, element type or prompt differs.
+        """
         kind = _kind(reply)
         if self._kind is None:
             self._kind = kind
         elif kind != self._kind:
             raise WorkerError(
                 f"workers answered with vectors that do not match, {tuple(self._kind)} and {tuple(kind)}; "
-                "make all workers of the queue serve the same model revision, then run again"
+                "make all workers of the queue serve the same model revision and manifest, then run again"
             )
         self._sources[reply.provenance] = None
 
@@ -42,6 +46,11 @@ class Description:
     def sources(self) -> tuple[Provenance, ...]:
         """What computed the vectors, in order of appearance; usually one."""
         return tuple(self._sources)
+
+    @property
+    def prompt_name(self) -> str | None:
+        """The model's prompt that was put before the texts, None if none was."""
+        return None if self._kind is None else self._kind.prompt_name
 
     def state(self) -> dict[str, Any]:
         """What `restore` needs, as JSON-compatible values."""
@@ -68,8 +77,10 @@ class Description:
                 ],
                 "dimensions": None if kind is None else kind.width,
                 "scale": None if kind is None else kind.scale,
+                "prompt_name": self.prompt_name,
                 "options": {
                     "input_type": options.input_type,
+                    "prompt_name": options.prompt_name,
                     "truncate": options.truncate,
                     "dimensions": options.dimensions,
                     "embedding_type": options.embedding_type,
@@ -80,4 +91,11 @@ class Description:
 
 def _kind(reply: Reply) -> _Kind:
     source = reply.provenance
-    return _Kind(source.model, source.revision, reply.vectors.shape[1], reply.vectors.dtype.name, reply.scale)
+    return _Kind(
+        source.model,
+        source.revision,
+        reply.vectors.shape[1],
+        reply.vectors.dtype.name,
+        reply.scale,
+        reply.prompt_name,
+    )

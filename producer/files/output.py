@@ -104,6 +104,11 @@ class Output:
         return self._description.sources
 
     @property
+    def prompt_name(self) -> str | None:
+        """The model's prompt that was put before the texts, None if none was."""
+        return self._description.prompt_name
+
+    @property
     def errors_path(self) -> Path:
         """The file that lists the failed texts."""
         return self.path.with_name(self.path.name + _ERRORS)

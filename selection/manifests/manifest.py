@@ -27,8 +27,9 @@ def _frozen() -> Mapping[str, str]:
 class ModelCard:
     """What a manifest knows of a model; None or empty for what is unknown.
 
-    `sources` are tried in order: `package:<module>/<folder>`, `hf:<owner>/<name>`, `dir:<path>`. `matryoshka`
-    lists the sizes a vector may be cut to. The memory estimate uses the sizes from `num_parameters` on.
+    `sources` are tried in order: `package:<module>/<folder>`, `hf:<owner>/<name>`, `dir:<path>`. `prompts`
+    maps names to texts, `input_types` maps "query" and "passage" to names of prompts. `matryoshka` lists the
+    sizes a vector may be cut to. The memory estimate uses the sizes from `num_parameters` on.
     """
 
     name: str
@@ -38,6 +39,7 @@ class ModelCard:
     revision: str | None = None
     weights_sha256: str | None = None
     prompts: Mapping[str, str] = field(default_factory=_frozen)
+    input_types: Mapping[str, str] = field(default_factory=_frozen)
     matryoshka: tuple[int, ...] = ()
     dimension: int | None = None
     max_text_tokens: int | None = None

@@ -68,7 +68,8 @@ def _refuse_duplicates(loaded: list[_Placed]) -> None:
 def _model(section: ModelSection, path: Path) -> ModelCard:
     golden = path.parent / "golden" / f"{path.stem}.json"
     fields = dict(section) | {
-        "prompts": MappingProxyType({key: text for key, text in section.prompts if text is not None}),
+        "prompts": MappingProxyType(section.prompts),
+        "input_types": MappingProxyType({kind: name for kind, name in section.input_types if name}),
         "golden": golden if golden.is_file() else None,
     }
     return ModelCard(**fields)

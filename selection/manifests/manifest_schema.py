@@ -59,6 +59,13 @@ def _in_order(values: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(sorted(values))
 
 
+def _given_only(given: Any) -> Any:
+    """Without the names that have no value, which count as left out."""
+    if not isinstance(given, dict):
+        return given
+    return {name: text for name, text in given.items() if text is not None}
+
+
 def _quoted(values: Sequence[str]) -> str:
     return ", ".join(f"`{value}`" for value in values)
 
@@ -85,6 +92,10 @@ _Capability = Annotated[
 ]
 _PciId = Annotated[str, WithJsonSchema({"type": "string", "pattern": "^[0-9a-f]{4}(:[0-9a-f]{4})?$"})]
 _Tag = Annotated[str, WithJsonSchema({"type": ["string", "number", "boolean"]})]
+_PromptName = Annotated[str, Field(min_length=1), _must("the name of a prompt")]
+_Prompts = Annotated[
+    dict[str, str], BeforeValidator(_given_only), _must("names of prompts, each with its text")
+]
 _Version = Annotated[Literal["1"], WithJsonSchema({"const": 1})]
 _Gpu = Annotated[str, _OneOf(SKUS)]
 _Sorted = Annotated[tuple[_Item, ...], AfterValidator(_in_order)]
@@ -104,11 +115,17 @@ class _Section(BaseModel):
         return {key: value for key, value in given.items() if value is not None or key not in known}
 
 
-class PromptsSection(_Section):
-    """What is put before a text, for models whose own files do not define prompts."""
+class InputTypesSection(_Section):
+    """Names of prompts, the model's own or those under `prompts`, for what texts are.
 
-    query: str | None = Field(default=None, description="before a query")
-    passage: str | None = Field(default=None, description="before a passage")
+    Only needed where the names do not tell: `query` is for queries and `document`, `passage` or `corpus` for
+    passages anyway.
+    """
+
+    query: _PromptName | None = Field(default=None, description="the prompt of queries: `s2p_query`")
+    passage: _PromptName | None = Field(
+        default=None, description="the prompt of passages: `retrieval.passage`"
+    )
 
 
 class ModelSection(_Section):
@@ -132,10 +149,13 @@ class ModelSection(_Section):
     weights_sha256: _Sha256 | None = Field(
         default=None, description="SHA-256 of `model.safetensors`; other weights are refused"
     )
-    prompts: PromptsSection = Field(
-        default=PromptsSection(),
-        description="`query` and `passage`: what is put before a text, for models whose own files do not "
-        "define prompts",
+    prompts: _Prompts = Field(
+        default={},
+        description="what is put before a text, by the prompt's name, such as `query` and `passage`, for "
+        "models whose own files do not define it",
+    )
+    input_types: InputTypesSection = Field(
+        default=InputTypesSection(), description="the prompts of queries and passages, see below"
     )
     matryoshka: tuple[_Count, ...] = Field(
         default=(), description="sizes a vector may be cut to; without them, `dimensions` is refused"

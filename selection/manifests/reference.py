@@ -11,10 +11,10 @@ from pydantic import BaseModel, TypeAdapter
 
 from selection.manifests.manifest_file import shipped_profiles
 from selection.manifests.manifest_schema import (
+    InputTypesSection,
     ManifestFile,
     ModelSection,
     ProfileSection,
-    PromptsSection,
     RequiresSection,
     SetFile,
 )
@@ -32,7 +32,7 @@ _TABLES: tuple[tuple[str, type[BaseModel]], ...] = (
     ("A manifest", ManifestFile),
     ("A set", SetFile),
     ("`model`", ModelSection),
-    ("`prompts`", PromptsSection),
+    ("`input_types`", InputTypesSection),
     ("An entry of `profiles`", ProfileSection),
     ("`requires`", RequiresSection),
 )

@@ -147,6 +147,11 @@ def test_requests_over_the_limits_are_refused() -> None:
     "options",
     [
         {"input_type": "document"},
+        {"prompt_name": ""},
+        {"prompt_name": 7},
+        {"prompt_name": "two\nlines"},
+        {"prompt_name": "x" * 257},
+        {"prompt_name": "query", "input_type": "query"},
         {"truncate": "MIDDLE"},
         {"truncate": None},
         {"embedding_type": "float64"},

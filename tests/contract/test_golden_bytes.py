@@ -45,7 +45,9 @@ def _request(options: EmbedOptions) -> bytes:
     return encode_request(Request(model="nvidia/nv-embed", texts=TEXTS, options=options, refused=REFUSED))
 
 
-def _reply(dtype: str, *, scale: float | None = None, width: int = 6) -> bytes:
+def _reply(
+    dtype: str, *, scale: float | None = None, width: int = 6, prompt_name: str | None = None
+) -> bytes:
     vectors = np.arange(-9, 3 * width - 9).reshape(3, width)
     exact = vectors / 8 if dtype.startswith("float") else vectors % 256 if dtype == "uint8" else vectors
     return encode_reply(
@@ -56,6 +58,7 @@ def _reply(dtype: str, *, scale: float | None = None, width: int = 6) -> bytes:
             truncated=np.array([2], dtype=np.int32),
             scale=scale,
             provenance=SOURCE,
+            prompt_name=prompt_name,
         )
     )
 
@@ -108,10 +111,12 @@ MESSAGES: dict[str, Callable[[], bytes]] = {
     "request-with-options": lambda: _request(
         EmbedOptions(input_type="passage", truncate="END", dimensions=256, embedding_type="ubinary")
     ),
+    "request-with-prompt-name": lambda: _request(EmbedOptions(prompt_name="retrieval.query")),
     "reply-float32": lambda: _reply("float32"),
     "reply-float16": lambda: _reply("float16"),
     "reply-int8": lambda: _reply("int8", scale=0.0024108),
     "reply-uint8": lambda: _reply("uint8", scale=0.0024108),
+    "reply-with-prompt-name": lambda: _reply("float32", prompt_name="retrieval.query"),
     "reply-without-texts": _empty_reply,
     "failure": lambda: encode_failure(Failure(code="queue_full", message="the queue is full; retry later")),
     "worker-record": _record,

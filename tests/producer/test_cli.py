@@ -181,6 +181,17 @@ def test_options_reach_the_client(tmp_path: Path) -> None:
     assert (told["options"]["input_type"], told["options"]["truncate"]) == ("query", "END")
 
 
+def test_a_prompt_is_asked_for_by_name_or_by_input_type(tmp_path: Path) -> None:
+    """Both at once are wrong usage, before anything is read."""
+    source = put(tmp_path / "in.jsonl", "a")
+    result = embed(source, "-o", tmp_path / "out.jsonl", "--prompt-name", "s2p_query")
+    assert result.exit_code == 0
+    told = json.loads((tmp_path / "out.jsonl.meta.json").read_text())
+    assert (told["options"]["prompt_name"], told["options"]["input_type"]) == ("s2p_query", None)
+    result = embed(source, "-o", tmp_path / "x.jsonl", "--prompt-name", "s2p_query", "--input-type", "query")
+    assert (result.exit_code, "give one of them" in result.stderr) == (2, True)
+
+
 def start(*arguments: object, **more: Any) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "producer.cli.main", "embed", *map(str, arguments), "--model", "m"],
@@ -243,7 +254,7 @@ def test_an_embedded_worker_that_dies_is_3(tmp_path: Path) -> None:
 def progress(**more: object) -> Summary:
     standard: dict[str, Any] = {
         "num_texts": 1000, "num_tokens": 9000, "num_truncated": 4, "failed": {}, "seconds": 2.0,
-        "sources": (SOURCE,), "estimated_texts": None, "earlier": Totals(),
+        "sources": (SOURCE,), "prompt_name": None, "estimated_texts": None, "earlier": Totals(),
     }  # fmt: skip
     return Summary(**{**standard, **more})
 
@@ -276,6 +287,16 @@ def test_a_summary_names_every_source(tmp_path: Path) -> None:
     other = Provenance(model="m", revision="r1", profile_id="p2", profile_name="trt", precision="fp16")
     lines = summary_lines(progress(sources=(SOURCE, other)), output=tmp_path / "out", errors=tmp_path / "e")
     assert sum("profile    " in line for line in "\n".join(lines).splitlines()) == 2
+
+
+def test_the_summary_names_the_prompt_that_was_applied(tmp_path: Path) -> None:
+    """Where there was one."""
+    (tmp_path / "out").write_text("x")
+    for name in ("s2p_query", None):
+        lines = summary_lines(progress(prompt_name=name), output=tmp_path / "out", errors=tmp_path / "e")
+        assert [line for line in lines if line.startswith("prompt")] == (
+            ["prompt     " + name] if name else []
+        )
 
 
 def test_a_queue_without_a_worker_is_told(server: EmbeddedServer, tmp_path: Path) -> None:

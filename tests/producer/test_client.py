@@ -120,6 +120,15 @@ async def test_dimensions_of_a_model_without_matryoshka_are_refused(url: str) ->
         assert (await client.embed(["a"], EmbedOptions(dimensions=384))).ok
 
 
+async def test_a_prompt_that_the_model_does_not_have_is_refused(url: str) -> None:
+    """For the whole job, with what there is; the reply tells that no prompt was put before its texts."""
+    async with worker(url), Client(url, model=MODEL) as client:
+        with pytest.raises(JobFailed, match="no prompt 's2p_query'; it has none") as failed:
+            await client.embed(["a"], EmbedOptions(prompt_name="s2p_query"))
+        assert failed.value.worker_code == "invalid_option"
+        assert (await client.embed(["a"], EmbedOptions(input_type="query"))).prompt_name is None
+
+
 async def test_an_empty_list_is_refused_before_it_travels(url: str) -> None:
     """The client says so at once, worker or not."""
     async with Client(url, model=MODEL) as client:

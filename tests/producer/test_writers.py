@@ -42,6 +42,7 @@ def reply(
     seed: int = 0,
     source: Provenance = SOURCE,
     scale: float | None = None,
+    prompt_name: str | None = None,
 ) -> Reply:
     vectors = np.random.default_rng(seed).integers(-100, 100, (num_texts, dim)).astype(dtype)
     vectors[list(failed)] = np.nan if np.issubdtype(dtype, np.floating) else 0
@@ -54,6 +55,7 @@ def reply(
         truncated=np.array([0] if num_texts and 0 not in failed else [], dtype=np.int32),
         scale=scale,
         provenance=source,
+        prompt_name=prompt_name,
     )
 
 
@@ -120,7 +122,8 @@ def test_parquet_says_what_it_holds(tmp_path: Path) -> None:
     assert (told["model"], told["revision"], told["scale"], told["dimensions"]) == ("m", "r1", 0.5, 4)
     assert [profile["precision"] for profile in told["profiles"]] == ["fp32", "fp16"]
     assert told["options"] == {
-        "input_type": None, "truncate": "END", "dimensions": None, "embedding_type": "int8"
+        "input_type": None, "prompt_name": None, "truncate": "END", "dimensions": None,
+        "embedding_type": "int8",
     }  # fmt: skip
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.parquet"]
 
@@ -268,15 +271,16 @@ def test_an_input_without_rows_is_an_error(tmp_path: Path) -> None:
         reply(1, dim=5),
         reply(1, dtype=np.float16),
         reply(1, scale=0.1),
+        reply(1, prompt_name="query"),
         reply(
             1,
             source=Provenance(model="m", revision="r2", profile_id="p", profile_name="cpu", precision="fp32"),
         ),
     ],
-    ids=["width", "type", "scale", "revision"],
+    ids=["width", "type", "scale", "prompt", "revision"],
 )
 def test_vectors_that_do_not_belong_together_are_refused(tmp_path: Path, other: Reply) -> None:
-    """Replies of another revision, width, element type or scale end the run instead of mixing."""
+    """Replies of another revision, width, element type, scale or prompt end the run instead of mixing."""
 
     def mix() -> None:
         with Output(tmp_path / "out.parquet", id_type="int64", options=EmbedOptions()) as output:

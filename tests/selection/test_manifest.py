@@ -53,6 +53,15 @@ def test_minimal_manifest(tmp_path: Path) -> None:
     assert manifest.model.weights_sha256 is None
     assert manifest.model.golden is None
     assert dict(manifest.model.prompts) == {}
+    assert dict(manifest.model.input_types) == {}
+
+
+def test_prompts_and_what_they_are_for(tmp_path: Path) -> None:
+    """Any name may have a text, also an empty one, and an input type a name; null counts as left out."""
+    prompts = "prompts: {clustering: 'sort: ', passage: '', query: null}\n  input_types: {query: s2p_query}"
+    model = load_manifest(written(tmp_path, MINIMAL.replace("weights_sha256: null", prompts))).model
+    assert dict(model.prompts) == {"clustering": "sort: ", "passage": ""}
+    assert dict(model.input_types) == {"query": "s2p_query"}
 
 
 @pytest.mark.parametrize(
@@ -69,7 +78,9 @@ def test_minimal_manifest(tmp_path: Path) -> None:
         ("weights_sha256: null", "weights_sha256: abc", 4, "model.weights_sha256: must be 64"),
         ("weights_sha256: null", "hidden: 0", 4, "model.hidden: must be a whole number above 0"),
         ("weights_sha256: null", "name: twice", 4, "model.name: is given twice"),
-        ("weights_sha256: null", "prompts: {document: x}", 4, "model.prompts.document: is not a key"),
+        ("weights_sha256: null", "prompts: [document]", 4, "prompts: must be names of prompts, each"),
+        ("weights_sha256: null", "input_types: {document: x}", 4, "input_types.document: is not a key"),
+        ("weights_sha256: null", "input_types: {query: ''}", 4, "query: must be the name of a prompt"),
         (
             "    backend: onnx",
             "    requires: {gpus: [h100]}\n    backend: onnx",

@@ -12,7 +12,7 @@ from worker.graphs.flat.graph import build_graph
 from worker.graphs.flat.inputs import graph_inputs
 from worker.models.architecture import Architecture
 from worker.models.dense import Dense
-from worker.models.head import PLAIN_HEAD, Head
+from worker.models.head import PLAIN_HEAD, Head, HeadModule, Normalize
 from worker.models.model import Model
 from worker.models.rope import Rope
 from worker.models.weights import Weights, tensor_shapes
@@ -57,8 +57,11 @@ def model_of(network: Architecture, head: Head = PLAIN_HEAD) -> Model:
     )
 
 
-def head(*poolings: Any, denses: tuple[Dense, ...] = (), normalize: bool = False) -> Head:
-    return Head(poolings=poolings, include_prompt=True, denses=denses, normalize=normalize)
+def head(
+    *poolings: Any, denses: tuple[Dense, ...] = (), normalize: bool = False, include_prompt: bool = True
+) -> Head:
+    modules: tuple[HeadModule, ...] = (*denses, *[Normalize()] * normalize)
+    return Head(poolings=poolings, include_prompt=include_prompt, modules=modules)
 
 
 def random_weights(network: Architecture) -> Weights:
@@ -78,7 +81,9 @@ def random_tokens() -> Tokens:
 def by_onnx(model: Model, weights: Weights, tokens: Tokens, precision: str = "fp32") -> Array:
     session = open_session(build_graph(model, weights, precision=precision), "CPUExecutionProvider")
     texts = np.arange(len(tokens))
-    inputs = graph_inputs(tokens, texts, model.architecture.position_offset)
+    inputs = graph_inputs(
+        tokens, texts, model.architecture.position_offset, pools_prompts=model.head.include_prompt
+    )
     vectors: Array = session.run(["vectors"], inputs)[0]
     return vectors
 

@@ -10,7 +10,7 @@ from worker.contract import FloatArray, Tokens
 from worker.graphs.flat.graph import build_graph
 from worker.graphs.flat.inputs import graph_inputs
 from worker.models.architecture import Architecture
-from worker.models.head import Head
+from worker.models.head import Head, Normalize
 from worker.models.model import Model
 from worker.models.weights import Weights, tensor_shapes
 
@@ -42,7 +42,8 @@ def small_model(
 ) -> Model:
     """A model of the network, mean pooling by default."""
     network = network or small_architecture()
-    head = Head(poolings=poolings or ("mean",), include_prompt=True, denses=denses, normalize=normalize)
+    modules = (*denses, *[Normalize()] * normalize)
+    head = Head(poolings=poolings or ("mean",), include_prompt=True, modules=modules)
     return Model(
         directory=Path(),
         transformer=Path(),
@@ -76,6 +77,11 @@ def small_tokens(*lengths: int) -> Tokens:
 def by_the_flat_graph(model: Model, weights: Weights, tokens: Tokens) -> FloatArray:
     """The vectors of the flat fp32 graph, which has tests of its own."""
     session = open_session(build_graph(model, weights), "CPUExecutionProvider")
-    inputs = graph_inputs(tokens, np.arange(len(tokens)), model.architecture.position_offset)
+    inputs = graph_inputs(
+        tokens,
+        np.arange(len(tokens)),
+        model.architecture.position_offset,
+        pools_prompts=model.head.include_prompt,
+    )
     vectors: FloatArray = session.run(["vectors"], inputs)[0]
     return vectors

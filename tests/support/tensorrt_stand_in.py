@@ -203,7 +203,7 @@ class PlayedContext:
 
     def set_tensor_address(self, name: str, memory: int) -> bool:
         self._addresses[name] = memory
-        return name in ("ids", "positions", "lengths", "vectors")
+        return name in self._engine.names
 
     def is_stream_capturable(self, stream: int) -> bool:
         return self._engine.is_capturable
@@ -257,11 +257,14 @@ class PlayedEngine:
         self.output_dim = dim
         self.sizes_run: list[tuple[int, ...]] = []
         self.complain: Callable[[str], None] = lambda _: None
-        self.num_io_tensors = 4
+        self.names: list[str] = [
+            each.name for each in (*self.session.get_inputs(), *self.session.get_outputs())
+        ]
+        self.num_io_tensors = len(self.names)
         self.num_optimization_profiles = len(shapes)
 
     def get_tensor_name(self, index: int) -> str:
-        return ("ids", "positions", "lengths", "vectors")[index]
+        return self.names[index]
 
     def get_tensor_dtype(self, name: str) -> Any:
         return self._library.DataType.FLOAT if name == "vectors" else self._library.DataType.INT32

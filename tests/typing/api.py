@@ -35,11 +35,13 @@ def options() -> None:
     )
     assert_type(given == same, bool)
     assert_type(given.input_type, InputType | None)
+    assert_type(EmbedOptions(prompt_name="s2p_query").prompt_name, str | None)
     assert_type(given.truncate, Truncate)
     assert_type(given.dimensions, int | None)
     assert_type(given.embedding_type, EmbeddingType)
     assert_type(replace(given, truncate=Truncate.START), EmbedOptions)
     EmbedOptions(InputType.QUERY)  # type: ignore[call-arg]
+    EmbedOptions(prompt_name=InputType)  # type: ignore[arg-type]
     EmbedOptions(dimensions="256")  # type: ignore[arg-type]
     given.truncate = Truncate.NONE  # type: ignore[misc]
 
@@ -48,6 +50,7 @@ def reply(answer: Reply) -> None:
     """Arrays have their element types, failures are values."""
     assert_type(answer.vectors, npt.NDArray[np.generic])
     assert_type(answer.token_counts, npt.NDArray[np.int32])
+    assert_type(answer.prompt_name, str | None)
     assert_type(answer.failures, tuple[TextFailure, ...])
     assert_type(answer.scale, float | None)
     assert_type(answer.ok, bool)

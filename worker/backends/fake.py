@@ -20,6 +20,7 @@ _MAX_BATCH_TOKENS = 65_536
 class FakeBackend:
     """Token i of a text (from 1) adds i to element `id % dim` of its vector, which is then normalised.
 
+    Tokens that are not pooled add nothing.
     `collect` takes `delay_s`. It raises the error that `failures` maps a token id to, and BackendOutOfMemory
     for a batch of more than `memory_tokens` tokens. A token id in `deadly` kills the process, as a driver or
     the out-of-memory killer would.
@@ -87,7 +88,8 @@ def load_fake(model: Model, options: LoadOptions) -> FakeBackend:
 def fake_vectors(tokens: Tokens, dim: int) -> FloatArray:
     """The vectors that a FakeBackend computes, float32 (n, dim)."""
     texts = np.repeat(np.arange(len(tokens)), tokens.lengths)
-    weights = np.arange(1, len(tokens.ids) + 1) - tokens.offsets[texts]
+    places = np.arange(len(tokens.ids))
+    weights = np.where(places < tokens.firsts[texts], 0, places + 1 - tokens.offsets[texts])
     cells = texts * dim + tokens.ids % dim
     sums = np.bincount(cells, weights, minlength=len(tokens) * dim).reshape(-1, dim)
     vectors: FloatArray = (sums / np.linalg.norm(sums, axis=1, keepdims=True)).astype(np.float32)

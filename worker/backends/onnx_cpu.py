@@ -88,6 +88,7 @@ class OnnxCpuBackend:
         self._session = session
         self._graph = graph  # keeps the tensors alive: the session does not copy them
         self._architecture = model.architecture
+        self._pools_prompts = model.head.include_prompt
         self._masked = model.architecture.causal or any(model.architecture.windows)
         self._micro_batch_slots = micro_batch_slots
         self._large = Lock()
@@ -111,7 +112,9 @@ class OnnxCpuBackend:
         self._pool.close()
 
     def _run(self, tokens: Tokens, texts: npt.NDArray[np.intp]) -> FloatArray:
-        inputs = graph_inputs(tokens, texts, self._architecture.position_offset)
+        inputs = graph_inputs(
+            tokens, texts, self._architecture.position_offset, pools_prompts=self._pools_prompts
+        )
         num_slots = inputs["slots"].shape[1]
         # Masked attention stores all scores, gigabytes for a text this long: compute one such text at a time.
         exclusive = self._large if self._masked and num_slots > _LARGE_SLOTS else nullcontext()

@@ -51,6 +51,7 @@ class OnnxCudaBackend:
         self._session = session
         self._graph = graph  # keeps the tensors alive: the session does not copy them
         self._architecture = model.architecture
+        self._pools_prompts = model.head.include_prompt
         self._device = device
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="onnx-cuda")
         self._closed = False
@@ -63,7 +64,8 @@ class OnnxCudaBackend:
         # Prepared on the calling thread, while the pool's thread runs the previous batch.
         offset, micro_batches = self._architecture.position_offset, []
         for texts in packed_micro_batches(tokens.lengths, _SLOTS_PER_TOKEN * self.max_batch_tokens):
-            micro_batches.append((texts, packed_inputs(tokens, texts, offset)))
+            inputs = packed_inputs(tokens, texts, offset, pools_prompts=self._pools_prompts)
+            micro_batches.append((texts, inputs))
         return self._pool.submit(self._run, len(tokens), micro_batches)
 
     def collect(self, handle: Handle) -> FloatArray:

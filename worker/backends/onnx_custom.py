@@ -150,7 +150,9 @@ class _CustomOnnxBackend:
         binding = self._head_session.io_binding()
         binding.bind_ortvalue_input("states", states)
         if not self._graph.pooled:
-            for name, value in slot_inputs(tokens.lengths[texts], states.shape()).items():
+            pools_prompts = self._model.head.include_prompt
+            slots = slot_inputs(tokens, texts, states.shape(), pools_prompts=pools_prompts)
+            for name, value in slots.items():
                 binding.bind_cpu_input(name, value)
         binding.bind_output("vectors", "cpu")
         with onnx_errors("pool a batch"):

@@ -17,7 +17,7 @@ from worker.engines.engine import TensorrtEngine
 from worker.engines.library import open_library
 from worker.engines.plan_file import read_plan
 from worker.engines.shapes import Shape
-from worker.graphs.padded.inputs import padded_inputs
+from worker.graphs.padded.inputs import input_dims, padded_inputs
 from worker.models.model import Model
 
 log = structlog.stdlib.get_logger(__name__)
@@ -43,6 +43,7 @@ def load_tensorrt(
         engine = TensorrtEngine(
             content,
             plan.spec.shapes,
+            input_dims=input_dims(pools_prompts=model.head.include_prompt),
             dim=model.dim,
             library=library,
             cuda=device,
@@ -81,11 +82,13 @@ class TensorrtBackend:
         self.max_batch_tokens = max(shape.max_texts * shape.num_tokens for shape in shapes)
         self.max_batch_texts = shapes[0].max_texts
         self._architecture = model.architecture
+        self._pools_prompts = model.head.include_prompt
         self._shapes = shapes
         self._engine: TensorrtEngine | None = engine
         self._cuda = cuda
         # The buckets of a batch have at most three times its slots in total: see `split_into_buckets`.
-        in_bytes = 4 * 3 * (3 * self.max_batch_tokens)
+        num_inputs = len(input_dims(pools_prompts=self._pools_prompts))
+        in_bytes = 4 * num_inputs * (3 * self.max_batch_tokens)
         out_bytes = 4 * self.dim * self.max_batch_texts
         self._free = [
             _Staging(
@@ -143,6 +146,7 @@ class TensorrtBackend:
                 self._architecture.position_offset,
                 num_texts=micro_batch.bucket.num_texts,
                 num_tokens=micro_batch.bucket.num_tokens,
+                pools_prompts=self._pools_prompts,
             )
             for name, array in arrays.items():
                 place = staging.inputs[read : read + array.nbytes]

@@ -30,4 +30,4 @@ def take(tokens: Tokens, texts: Indices) -> Tokens:
     starts, ends = tokens.offsets[:-1][texts].tolist(), tokens.offsets[1:][texts].tolist()
     ids = np.concatenate([tokens.ids[start:end] for start, end in zip(starts, ends, strict=True)])
     offsets = np.concatenate(([0], np.cumsum(tokens.lengths[texts]))).astype(np.int32)
-    return Tokens(ids, offsets)
+    return Tokens(ids, offsets, None if tokens.num_unpooled is None else tokens.num_unpooled[texts])

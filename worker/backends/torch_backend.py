@@ -82,8 +82,9 @@ class HostPipeline:
 
     def start(self, tokens: Tokens) -> FloatArray:
         """The vectors themselves."""
-        ids, offsets = (torch.from_numpy(np.array(array)) for array in (tokens.ids, tokens.offsets))
-        vectors: FloatArray = self._encoder.vectors(ids, offsets).numpy()
+        arrays = tokens.ids, tokens.offsets, tokens.firsts
+        ids, offsets, firsts = (torch.from_numpy(np.array(array)) for array in arrays)
+        vectors: FloatArray = self._encoder.vectors(ids, offsets, firsts).numpy()
         return vectors
 
     def finish(self, ticket: FloatArray) -> FloatArray:

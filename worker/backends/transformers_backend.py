@@ -13,7 +13,7 @@ from worker.backends.options import LoadOptions
 from worker.backends.transformers_network import load_network
 from worker.backends.validation import check_batch
 from worker.contract import FloatArray, Tokens
-from worker.encoder.dense_layers import DenseLayer, dense_layers
+from worker.encoder.head_layers import HeadLayers, head_layers, through_head
 from worker.encoder.padded_pooling import Padded, pooled
 from worker.encoder.torch_errors import torch_errors
 from worker.models.model import Model
@@ -35,16 +35,14 @@ class TransformersBackend:
 
     padded = True
 
-    def __init__(
-        self, network: Any, denses: tuple[DenseLayer, ...], model: Model, *, max_batch_tokens: int
-    ) -> None:
+    def __init__(self, network: Any, layers: HeadLayers, model: Model, *, max_batch_tokens: int) -> None:
         self.dim = model.dim
         self.max_text_tokens = model.max_text_tokens
         self.max_batch_tokens = max_batch_tokens
         self.max_batch_texts = max_batch_tokens
         self._vocab_size = model.network.vocab_size
         self._head = model.head
-        self._denses = denses
+        self._head_layers = layers
         self._network = network
         self._device = network.device
         # Some networks derive positions from the ids that are not padding.
@@ -76,23 +74,21 @@ class TransformersBackend:
     def close(self) -> None:
         """See `Backend`."""
         if self._network is not None:
-            self._network, self._denses = None, ()
+            self._network, self._head_layers = None, ()
             if self._device.type == "cuda":
                 with torch_errors():
                     torch.cuda.synchronize(self._device)
                     torch.cuda.empty_cache()
 
     def _vectors(self, tokens: Tokens) -> Tensor:
-        ids, lengths = (
+        starts = (tokens.firsts - tokens.offsets[:-1]).astype(np.int64)
+        ids, lengths, starts = (
             self._to_device(array)
-            for array in (_padded(tokens, self._padding_id), tokens.lengths.astype(np.int64))
+            for array in (_padded(tokens, self._padding_id), tokens.lengths.astype(np.int64), starts)
         )
         inside = torch.arange(ids.shape[1], device=self._device)[None, :] < lengths[:, None]
         states = self._network(input_ids=ids, attention_mask=inside.long()).last_hidden_state
-        x = pooled(Padded(states, inside, lengths), self._head.poolings)
-        for dense in self._denses:
-            x = dense(x)
-        return torch.nn.functional.normalize(x, dim=1, eps=1e-12) if self._head.normalize else x
+        return through_head(self._head_layers, pooled(Padded(states, starts, lengths), self._head.poolings))
 
     def _to_device(self, array: npt.NDArray[np.int64]) -> Tensor:
         host = torch.from_numpy(array)
@@ -114,7 +110,7 @@ def load_transformers(model: Model, options: LoadOptions) -> TransformersBackend
         default = _CPU_BATCH_SLOTS if place.type == "cpu" else _GPU_BATCH_SLOTS
         return TransformersBackend(
             load_network(model, place, options.precision),
-            dense_layers(model.head, place),
+            head_layers(model.head, place),
             model,
             max_batch_tokens=max(options.max_batch_tokens or default, model.max_text_tokens),
         )

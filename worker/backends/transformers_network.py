@@ -6,10 +6,13 @@ import torch
 from tokenizers import Tokenizer
 
 from producer.errors import BackendError
+from worker.models.config_file import read_object
 from worker.models.model import Model
 from worker.models.network import Tensor
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+# Keys that say in which direction tokens attend, and the value with which they see later ones.
+_DIRECTIONS = {"is_causal": False, "use_bidirectional_attention": True}
 _UNUSED = "pooler."  # for other tasks; missing from many checkpoints
 
 
@@ -28,6 +31,7 @@ def load_network(model: Model, device: torch.device, precision: str) -> Any:
     _check_positions(model, network)
     network = network.eval().to(device)
     _check_output(model, network, device)
+    _check_direction(model, network, device)
     return network
 
 
@@ -103,3 +107,29 @@ def _check_output(model: Model, network: Any, device: torch.device) -> None:
     expected = (1, 2, model.network.hidden)
     if tuple(states.shape) != expected:
         raise BackendError(f"the network outputs {tuple(states.shape)} for two tokens, expected {expected}")
+
+
+def _check_direction(model: Model, network: Any, device: torch.device) -> None:
+    """Older versions, and families that never ask, ignore a key and attend in their usual direction."""
+    import transformers
+
+    config = read_object(model.transformer / "config.json")
+    stated = {name: config[name] for name in _DIRECTIONS if isinstance(config.get(name), bool)}
+    if not stated:
+        return
+    sees_later = _sees_later_tokens(network, device)
+    for name, value in stated.items():
+        if (value is _DIRECTIONS[name]) != sees_later:
+            raise BackendError(
+                f"config.json has {name} {str(value).lower()}, which transformers "
+                f"{transformers.__version__} ignores for model_type {network.config.model_type!r:.60}; "
+                "install a newer version, or correct the file"
+            )
+
+
+def _sees_later_tokens(network: Any, device: torch.device) -> bool:
+    """True if a text's first vector depends on its second token."""
+    ids = torch.tensor([[2, 3], [2, 4]], device=device)
+    with torch.inference_mode():
+        first = network(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state[:, 0].float()
+    return bool((first[0] - first[1]).abs().max() > 1e-4 * first.abs().max())

@@ -22,6 +22,14 @@ def check_batch(tokens: Tokens, backend: Backend, *, vocab_size: int) -> None:
             f"a batch has texts of {lengths.min()} to {lengths.max()} tokens, but 1 to "
             f"{backend.max_text_tokens} are allowed; truncate them first"
         )
+    unpooled = tokens.num_unpooled
+    if unpooled is not None and (
+        unpooled.dtype != np.int32
+        or unpooled.shape != lengths.shape
+        or (unpooled < 0).any()
+        or (unpooled >= lengths).any()
+    ):
+        raise BackendError("a batch must leave at least one token of each text to pool")
     if len(ids) > backend.max_batch_tokens or len(lengths) > backend.max_batch_texts:
         raise BackendError(
             f"a batch has {len(lengths)} texts and {len(ids)} tokens, but the limits are "

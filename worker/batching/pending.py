@@ -213,7 +213,7 @@ def gather(parts: list[JobSlice]) -> Batch:
     offsets = np.zeros(len(lengths) + 1, dtype=np.int32)
     np.cumsum(lengths, out=offsets[1:])
     ids = np.concatenate([_ids(job, positions) for job, positions in parts])
-    return Batch(tuple(parts), Tokens(ids, offsets))
+    return Batch(tuple(parts), Tokens(ids, offsets, _num_unpooled(parts)))
 
 
 def _ids(job: PendingJob, positions: Indices) -> npt.NDArray[np.int32]:
@@ -226,6 +226,19 @@ def _ids(job: PendingJob, positions: Indices) -> npt.NDArray[np.int32]:
     shift = np.repeat(starts - np.concatenate(([0], np.cumsum(lengths)[:-1])), lengths)
     ids: npt.NDArray[np.int32] = job.tokens.ids[np.arange(len(shift)) + shift]
     return ids
+
+
+def _num_unpooled(parts: list[JobSlice]) -> npt.NDArray[np.int32] | None:
+    """Of the texts of all parts; None if none of these jobs leaves tokens out of pooling."""
+    if all(job.tokens.num_unpooled is None for job, _ in parts):
+        return None
+    found = (
+        np.zeros(len(positions), dtype=np.int32)
+        if job.tokens.num_unpooled is None
+        else job.tokens.num_unpooled[positions]
+        for job, positions in parts
+    )
+    return np.concatenate(list(found))
 
 
 def _span(positions: Indices) -> slice | Indices:

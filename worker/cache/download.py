@@ -62,20 +62,20 @@ def download(manifest: Manifest, settings: Settings) -> Downloaded:
     hub = settings.cache_path / "hub"
     directory = locate(sources, cache=hub, offline=settings.offline)
     try:
-        model = _read_complete(directory, manifest)
+        model = _read_complete(directory, manifest, settings)
     except ModelError as error:
         if settings.offline or not on_hub:
             raise
         log.warning("download_again", model=card.name, reason=str(error))
         directory = locate(sources, cache=hub, offline=False, again=True)
-        model = _read_complete(directory, manifest)
+        model = _read_complete(directory, manifest, settings)
     files = (path for path in model.directory.rglob("*") if path.is_file())
     return Downloaded(
         name=card.name, directory=directory, num_bytes=sum(each.stat().st_size for each in files)
     )
 
 
-def _read_complete(directory: Path, manifest: Manifest) -> Model:
+def _read_complete(directory: Path, manifest: Manifest, settings: Settings) -> Model:
     model = read_model(directory, sha256=manifest.model.weights_sha256)
     for path in weight_files(model.transformer):
         SafetensorsFile(path)
@@ -84,6 +84,8 @@ def _read_complete(directory: Path, manifest: Manifest) -> Model:
         max_tokens=model.max_text_tokens,
         lower_case=model.do_lower_case,
         bare=model.bare_tokenizer,
+        vocab_size=model.network.vocab_size,
+        cache=settings.cache_path,
     )
     return model
 

@@ -1,4 +1,4 @@
-"""Lists the cache: models, golden vectors, verification records, measurements, plans, matmul algorithms."""
+"""Lists the cache: models, tokenizers, golden vectors, records, measurements, plans, matmul algorithms."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -62,6 +62,8 @@ def cache_entries(cache: Path) -> list[Entry]:
         *_owned(cache / "verified", "verification record", known),
         *_measurements(cache / "measurements", profiles),
         *_plans(cache / "plans", profiles),
+        *_owned(cache / "token_ids", "token ids", known),
+        *(_entry("tokenizer", path) for path in sorted((cache / "tokenizers").glob("*.json"))),
         *(_entry("matmul algorithms", path) for path in sorted((cache / "matmul").glob("*.json"))),
     ]
 

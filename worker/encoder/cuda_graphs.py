@@ -31,8 +31,9 @@ class _Captured:
 class GraphedEncoder:
     """Replays an encoder from CUDA graphs that share inputs and memory: only one may run at a time.
 
-    `inputs` is int32: offsets (max_texts + 1,), then ids. The caller fills unused offsets with the token
-    count and unused ids with any valid id.
+    `inputs` is int32: offsets (max_texts + 1,), then ids, after the indices of the first pooled tokens
+    (`num_firsts`, one per text) of a model that leaves prompts out of pooling. The caller fills unused
+    offsets and indices with the token count, and unused ids with any valid id.
     """
 
     def __init__(
@@ -41,8 +42,10 @@ class GraphedEncoder:
         self.sizes = bucket_sizes(max_tokens)
         self._encoder = encoder  # keeps the weights alive: the graphs only contain their addresses
         self._max_texts = max_texts
+        self.num_firsts = 0 if encoder.head.include_prompt else max_texts
         device = encoder.network.embeddings.words.device
-        self.inputs = torch.zeros(max_texts + 1 + max_tokens, dtype=torch.int32, device=device)
+        num_inputs = self.num_firsts + max_texts + 1 + max_tokens
+        self.inputs = torch.zeros(num_inputs, dtype=torch.int32, device=device)
         self._captured: dict[int, _Captured] = {}
         pool = torch.cuda.graph_pool_handle()
         stream.wait_stream(torch.cuda.current_stream(device))  # on which inputs and weights were created
@@ -62,14 +65,16 @@ class GraphedEncoder:
     def _capture(
         self, encoder: Encoder, size: int, pool: tuple[int, int], stream: torch.cuda.Stream
     ) -> _Captured:
-        split = self._max_texts + 1
         # At most as many texts as tokens: with CLS pooling the last layer also runs for empty texts.
-        offsets = self.inputs[: min(self._max_texts, size) + 1]
-        ids = self.inputs[split : split + size]
+        num_texts = min(self._max_texts, size)
+        firsts = self.inputs[:num_texts] if self.num_firsts else None
+        inputs = self.inputs[self.num_firsts :]
+        split = self._max_texts + 1
+        offsets, ids = inputs[: num_texts + 1], inputs[split : split + size]
         with torch.cuda.stream(stream):
-            encoder.vectors(ids, offsets)  # compiles kernels and allocates library workspaces
+            encoder.vectors(ids, offsets, firsts)  # compiles kernels and allocates library workspaces
         stream.synchronize()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=pool, stream=stream):
-            vectors = encoder.vectors(ids, offsets)
+            vectors = encoder.vectors(ids, offsets, firsts)
         return _Captured(graph, vectors)

@@ -103,12 +103,17 @@ class CudaPipeline:
 
     def _fill(self, slot: Slot, tokens: Tokens, bucket: int) -> int:
         staging = slot.pinned_in.numpy()
-        split, num_tokens = self.max_texts + 1, len(tokens.ids)
+        num_firsts, num_tokens = self._graphs.num_firsts, len(tokens.ids)
+        if num_firsts:
+            staging[: len(tokens)] = tokens.firsts
+            staging[len(tokens) : num_firsts] = num_tokens
+            staging = staging[num_firsts:]
+        split = self.max_texts + 1
         staging[: len(tokens) + 1] = tokens.offsets
         staging[len(tokens) + 1 : split] = num_tokens
         staging[split : split + num_tokens] = tokens.ids
         staging[split + num_tokens : split + bucket] = 0
-        return split + bucket
+        return num_firsts + split + bucket
 
     def _capture(self, encoder: Encoder, max_tokens: int, max_text_tokens: int) -> GraphedEncoder:
         budget = _round_up(max(max_tokens, max_text_tokens))

@@ -1,12 +1,12 @@
 """Network and head combined: flat token ids in, one vector per text out."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
-from worker.encoder.dense_layers import DenseLayer, dense_layers
 from worker.encoder.forward import Ops, token_vectors
+from worker.encoder.head_layers import HeadLayers, head_layers, through_head
 from worker.encoder.loader import build_network
 from worker.models.head import Head
 from worker.models.model import Model
@@ -21,15 +21,17 @@ class Encoder:
     network: Network
     ops: Ops
     head: Head
-    denses: tuple[DenseLayer, ...]
+    head_layers: HeadLayers
 
-    def vectors(self, ids: Tensor, offsets: Tensor) -> Tensor:
-        """float32 (n, dim) for texts given as int32 `ids` (T,) and `offsets` (n + 1,), all on the device."""
-        flat = self.ops.segment(ids, offsets)
-        pooled = self._pooled(flat)
-        for dense in self.denses:
-            pooled = dense(pooled)
-        return self.ops.normalise(pooled, flat) if self.head.normalize else pooled
+    def vectors(self, ids: Tensor, offsets: Tensor, firsts: Tensor | None = None) -> Tensor:
+        """float32 (n, dim) for texts given as int32 `ids` (T,) and `offsets` (n + 1,), all on the device.
+
+        `firsts` int32 (n,) is the index of each text's first pooled token; None to pool all.
+        """
+        flat = replace(self.ops.segment(ids, offsets), firsts=firsts)
+        return through_head(
+            self.head_layers, self._pooled(flat), lambda vectors: self.ops.normalise(vectors, flat)
+        )
 
     def _pooled(self, flat: Flat) -> Tensor:
         poolings = self.head.poolings
@@ -56,7 +58,7 @@ def build_encoder(
     keep_16bit: Iterable[str] = (),
     tanh_gelu: bool = False,
 ) -> Encoder:
-    """The model's encoder on `device`. Raises as `build_network`, and ModelError for bad dense layers."""
+    """The model's encoder on `device`. Raises as `build_network`, and ModelError for a bad head."""
     network = build_network(
         model.architecture,
         weights,
@@ -66,10 +68,11 @@ def build_encoder(
         keep_16bit=keep_16bit,
         tanh_gelu=tanh_gelu,
     )
-    return Encoder(network=network, ops=ops, head=model.head, denses=dense_layers(model.head, device))
+    layers = head_layers(model.head, device)
+    return Encoder(network=network, ops=ops, head=model.head, head_layers=layers)
 
 
 def _token_index(flat: Flat, mode: str) -> Tensor:
-    """Index of each text's first or last token; an arbitrary valid index for empty texts."""
-    index = flat.offsets[:-1] if mode == "cls" else flat.offsets[1:] - 1
+    """Index of each text's first or last pooled token; an arbitrary valid index for empty texts."""
+    index = flat.pooled_from if mode == "cls" else flat.offsets[1:] - 1
     return index.clamp(0, len(flat.ids) - 1)

@@ -14,6 +14,9 @@ from worker.models.network import (
     Tensor,
 )
 
+#: The poolings that are computed from all tokens of a text
+PoolingOverTokens = Literal["mean", "mean_sqrt_len_tokens", "max", "weightedmean"]
+
 
 class Ops(Protocol):
     """The operations of a forward pass on one kind of device; sums, norms and pooling compute in float32.
@@ -57,7 +60,7 @@ class Ops(Protocol):
     ) -> Rows:
         """norm(layer(rows) + residual). Afterwards `residual` holds the sum if `keep_sum`, else anything."""
 
-    def pool(self, x: Tensor, flat: Flat, mode: Literal["mean", "mean_sqrt_len_tokens", "max"]) -> Tensor:
+    def pool(self, x: Tensor, flat: Flat, mode: PoolingOverTokens) -> Tensor:
         """One float32 row per text (n, hidden)."""
 
     def normalise(self, vectors: Tensor, flat: Flat) -> Tensor:

@@ -1,11 +1,11 @@
 """`Ops` with plain torch operations: for the CPU, in any precision."""
 
 import itertools
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 
+from worker.encoder.forward import PoolingOverTokens
 from worker.encoder.quantisation import rows_for
 from worker.models.network import AttentionSpec, Embeddings, Flat, Linear, Network, Norm, Rows, Tensor
 
@@ -113,17 +113,27 @@ class TorchOps:
             residual.copy_(total)
         return rows_for(reader, _normalise(total, norm), residual.dtype)
 
-    def pool(self, x: Tensor, flat: Flat, mode: Literal["mean", "mean_sqrt_len_tokens", "max"]) -> Tensor:
+    def pool(self, x: Tensor, flat: Flat, mode: PoolingOverTokens) -> Tensor:
         """One float32 row per text (n, hidden)."""
-        texts = x.float().split(torch.diff(flat.offsets).tolist())
+        bounds = zip(flat.pooled_from.tolist(), flat.offsets[1:].tolist(), strict=True)
+        texts = [x[first:end].float() for first, end in bounds]
         if mode == "max":
             return torch.stack([text.amax(0) for text in texts])
+        if mode == "weightedmean":
+            num_before = (flat.pooled_from - flat.offsets[:-1]).tolist()
+            return torch.stack(list(map(_weighted_mean, texts, num_before)))
         power = 1.0 if mode == "mean" else 0.5
         return torch.stack([text.sum(0) / len(text) ** power for text in texts])
 
     def normalise(self, vectors: Tensor, flat: Flat) -> Tensor:
         """Rows scaled to unit length."""
         return F.normalize(vectors, dim=1, eps=1e-12)
+
+
+def _weighted_mean(rows: Tensor, num_before: int) -> Tensor:
+    """The mean of the rows after the first of a text, each with its place, counted from 1, as its weight."""
+    places = 1 + num_before + torch.arange(len(rows), device=rows.device, dtype=torch.float32)
+    return (rows * places[:, None]).sum(0) / places.sum()
 
 
 def _normalise(x: Tensor, norm: Norm) -> Tensor:

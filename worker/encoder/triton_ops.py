@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import triton
 
+from worker.encoder.forward import PoolingOverTokens
 from worker.encoder.kernels import attention as attention_kernels
 from worker.encoder.kernels import rows as row_kernels
 from worker.encoder.kernels import segments as segment_kernels
@@ -197,13 +198,13 @@ class TritonOps:
         )
         return out
 
-    def pool(self, x: Tensor, flat: Flat, mode: Literal["mean", "mean_sqrt_len_tokens", "max"]) -> Tensor:
+    def pool(self, x: Tensor, flat: Flat, mode: PoolingOverTokens) -> Tensor:
         """One float32 row per text (n, hidden); rows of empty texts are left uninitialised."""
         num_texts, width = len(flat.offsets) - 1, x.shape[1]
         out = x.new_empty(num_texts, width, dtype=torch.float32)
         grid = (*text_grid(num_texts), triton.cdiv(width, 128))
         segment_kernels.pool[grid](
-            x, flat.offsets, out, num_texts, MODE=mode, WIDTH=width, ROWS=32, BLOCK=128
+            x, flat.pooled_from, flat.offsets, out, num_texts, MODE=mode, WIDTH=width, ROWS=32, BLOCK=128
         )
         return out
 

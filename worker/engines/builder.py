@@ -37,7 +37,7 @@ def build_plan(
         reason = " ".join(errors.split())
         raise BackendError(f"{spec.plan.library} does not accept the graph: {reason:.300}")
     for shape in spec.shapes:
-        config.add_optimization_profile(_optimization_profile(builder, shape))
+        config.add_optimization_profile(_optimization_profile(builder, network, shape))
     _set_target(config, spec, library)
     monitor = _progress_monitor(library, progress or _ignore)  # must outlive the build
     config.progress_monitor = monitor
@@ -74,12 +74,13 @@ def _strongly_typed(library: Any) -> int:
     return 0 if flag is None else 1 << int(flag)
 
 
-def _optimization_profile(builder: Any, shape: Shape) -> Any:
+def _optimization_profile(builder: Any, network: Any, shape: Shape) -> Any:
     profile = builder.create_optimization_profile()
-    for name in ("ids", "positions"):
-        full = (shape.max_texts, shape.num_tokens)
-        profile.set_shape(name, (1, shape.num_tokens), full, full)
-    profile.set_shape("lengths", (1,), (shape.max_texts,), (shape.max_texts,))
+    one, full = (1, shape.num_tokens), (shape.max_texts, shape.num_tokens)
+    for index in range(network.num_inputs):
+        tensor = network.get_input(index)
+        dims = len(tensor.shape)  # (texts, tokens) or (texts,)
+        profile.set_shape(tensor.name, one[:dims], full[:dims], full[:dims])
     return profile
 
 

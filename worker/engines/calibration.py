@@ -34,16 +34,23 @@ def calibrate(model: Model, weights: Weights, tokens: Tokens) -> Scales:
     )
     largest = np.zeros(len(names))
     for index in range(len(tokens)):
-        found = session.run(values, _single_text_inputs(tokens, index, model.architecture.position_offset))
+        found = session.run(values, _single_text_inputs(tokens, index, model))
         largest = np.maximum(largest, [np.abs(value).max() for value in found])
     return dict(zip(names, largest.tolist(), strict=True))
 
 
-def _single_text_inputs(tokens: Tokens, index: int, position_offset: int) -> dict[str, np.ndarray]:
+def _single_text_inputs(tokens: Tokens, index: int, model: Model) -> dict[str, np.ndarray]:
     """The inputs for a single text, without padding, whose values would count."""
     text = np.array([index], dtype=np.intp)
     length = int(tokens.lengths[index])
-    return padded_inputs(tokens, text, position_offset, num_texts=1, num_tokens=length)
+    return padded_inputs(
+        tokens,
+        text,
+        model.architecture.position_offset,
+        num_texts=1,
+        num_tokens=length,
+        pools_prompts=model.head.include_prompt,
+    )
 
 
 def _with_outputs(graph: Graph, values: list[str]) -> Graph:

@@ -1,5 +1,6 @@
 """Runs a plan: one execution context per bucket, captured as a CUDA graph when the plan is loaded."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,15 @@ from worker.engines.shapes import Bucket, Shape
 
 log = structlog.stdlib.get_logger(__name__)
 
-INPUTS = {"ids": 2, "positions": 2, "lengths": 1}  #: name -> number of dimensions, all int32
 OUTPUT = "vectors"
 
 
 class TensorrtEngine:
     """Runs batches of exactly a bucket's size, with fixed input and output buffers.
 
-    `inputs` and `output` are the addresses of GPU buffers large enough for every bucket. The constructor
-    compiles, allocates and captures everything.
+    `input_dims` has the number of dimensions of each of its inputs, all int32. `inputs` and `output` are the
+    addresses of GPU buffers large enough for every bucket. The constructor compiles, allocates and captures
+    everything.
     """
 
     def __init__(
@@ -29,11 +30,13 @@ class TensorrtEngine:
         plan: memoryview,
         shapes: tuple[Shape, ...],
         *,
+        input_dims: Mapping[str, int],
         dim: int,
         library: Any,
         cuda: Cuda,
         runtime_cache: Path,
     ) -> None:
+        self._input_dims = input_dims
         self._library = library
         self._cuda = cuda
         self._logger = error_logger(library)
@@ -44,7 +47,7 @@ class TensorrtEngine:
         self._config = self._runtime_config()
         most_slots = max(shape.max_texts * shape.num_tokens for shape in shapes)
         most_texts = max(shape.max_texts for shape in shapes)
-        sizes = {"ids": most_slots, "positions": most_slots, "lengths": most_texts}
+        sizes = {name: most_slots if dims == 2 else most_texts for name, dims in input_dims.items()}
         self.inputs = {name: cuda.allocate(4 * size) for name, size in sizes.items()}
         self.output = cuda.allocate(4 * most_texts * dim)
         self._scratch_bytes = max(
@@ -92,10 +95,11 @@ class TensorrtEngine:
         """Reject a plan with other tensors or shapes, for which the buffers would have the wrong sizes."""
         engine, library = self._engine, self._library
         names = {engine.get_tensor_name(index) for index in range(engine.num_io_tensors)}
-        expected = [library.DataType.INT32] * len(INPUTS) + [library.DataType.FLOAT]
+        inputs = self._input_dims
+        expected = [library.DataType.INT32] * len(inputs) + [library.DataType.FLOAT]
         fits = (
-            names == {*INPUTS, OUTPUT}
-            and [engine.get_tensor_dtype(name) for name in (*INPUTS, OUTPUT)] == expected
+            names == {*inputs, OUTPUT}
+            and [engine.get_tensor_dtype(name) for name in (*inputs, OUTPUT)] == expected
             and tuple(engine.get_tensor_shape(OUTPUT)) == (-1, dim)
             and engine.num_optimization_profiles == len(shapes)
             and all(
@@ -135,8 +139,8 @@ class TensorrtEngine:
         full = (bucket.num_texts, bucket.num_tokens)
         done = [
             context.set_optimization_profile_async(profile_index, stream),
-            *(context.set_input_shape(name, full[:num_dims]) for name, num_dims in INPUTS.items()),
-            *(context.set_tensor_address(name, self.inputs[name]) for name in INPUTS),
+            *(context.set_input_shape(name, full[:dims]) for name, dims in self._input_dims.items()),
+            *(context.set_tensor_address(name, self.inputs[name]) for name in self._input_dims),
             context.set_tensor_address(OUTPUT, self.output),
         ]
         if not all(done):

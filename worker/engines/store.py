@@ -7,7 +7,6 @@ from pathlib import Path
 
 import structlog
 
-from producer.contract import Truncate
 from producer.errors import BackendError
 from worker.engines.builder import Progress, build_plan
 from worker.engines.calibration import calibrate
@@ -19,7 +18,6 @@ from worker.graphs.builder import Graph
 from worker.graphs.padded.graph import build_padded_graph
 from worker.models.model import Model
 from worker.models.weights import read_weights
-from worker.reference_texts import golden_texts
 from worker.storage.lock import locked
 from worker.tokenization.tokenizer import Tokenizer
 
@@ -84,8 +82,8 @@ def _graph(spec: EngineSpec, model: Model, tokenizer: Tokenizer) -> Graph:
     weights = read_weights(model.transformer, model.architecture)
     scales = None
     if spec.precision == "fp8":
-        texts = golden_texts(model.max_text_tokens)
-        scales = calibrate(model, weights, tokenizer.encode(texts, Truncate.END).tokens)
+        texts = tokenizer.golden_texts()
+        scales = calibrate(model, weights, tokenizer.encode(texts, tokenizer.truncate).tokens)
     return build_padded_graph(model, weights, precision=spec.precision, scales=scales).graph
 
 

@@ -113,7 +113,7 @@ class JobHandler:
         if not await self._mark(claim, bisection, NOTHING):
             return None
         killers = text_failures(claim.job, bisection.killers)
-        encoded = await self._in_thread(partial(self._pipeline.encode, request, results, killers))
+        encoded = await self._in_thread(partial(self._pipeline.encode, checked, results, killers))
         watch.lap("answer")
         self._report_answered(claim, encoded, watch)
         if not killers:

@@ -22,7 +22,7 @@ from worker.consumer.bisection import Range
 from worker.contract import FloatArray, Indices
 from worker.jobs.dedup import Distinct, distinct
 from worker.jobs.postprocess import cast, shorten
-from worker.jobs.prompts import Prompts
+from worker.prompts import Prompt, Prompts
 from worker.tokenization.tokenizer import Encoded, Tokenizer
 from worker.vector_cache.cache import Known, VectorCache
 
@@ -40,10 +40,14 @@ class ServedModel:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CheckedRequest:
-    """A request that this worker can serve, and the prompt to put before each of its texts."""
+    """A request that this worker can serve, and the prompt to put before each of its texts.
+
+    The first `num_unpooled` tokens of each are left out of pooling.
+    """
 
     request: Request
-    prompt: str
+    prompt: Prompt
+    num_unpooled: int
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -55,7 +59,7 @@ class RequestPart:
     `misses`, are tokenized in `encoded`. `position_of` finds a text in `encoded.tokens`.
     """
 
-    request: Request
+    checked: CheckedRequest
     rows: Indices
     distinct: Distinct
     cached: Known | None
@@ -116,39 +120,44 @@ class RequestPipeline:
         if request.model not in served.names:
             raise InvalidOption(f"this queue serves {served.provenance.model!r}, not {request.model!r:.80}")
         _check_dimensions(request.options.dimensions, served)
-        return CheckedRequest(request, served.prompts.for_input(request.options.input_type))
+        prompt = served.prompts.chosen(request.options)
+        return CheckedRequest(request, prompt, self._tokenizer.num_unpooled(prompt.text))
 
     def prepare(self, checked: CheckedRequest, span: Range | None = None) -> RequestPart:
         """Deduplicate the texts in the range, or all, look them up in the cache and tokenize the rest."""
-        request = checked.request
+        request, num_unpooled = checked.request, checked.num_unpooled
         start, end = (0, len(request.texts)) if span is None else (span.start, span.end)
         requested = request.texts[start:end]
-        texts = [checked.prompt + text for text in requested if text is not None]
+        texts = [checked.prompt.text + text for text in requested if text is not None]
         rows = np.arange(start, end)
         if len(texts) < len(requested):
             rows = rows[[text is not None for text in requested]]
         found = distinct(texts)
         truncate, misses = request.options.truncate, np.arange(len(found.texts))
-        cached = self._cache.look_up(found.texts, truncate) if self._cache is not None else None
-        if cached is not None:
+        cached = None
+        if self._cache is not None:
+            cached = self._cache.look_up(found.texts, truncate, num_unpooled=num_unpooled)
             misses = np.delete(misses, cached.places)
         missed = found.texts
         if len(misses) < len(missed):
             missed = [found.texts[position] for position in misses.tolist()]
-        encoded = self._tokenizer.encode(missed, truncate)
+        encoded = self._tokenizer.encode(missed, truncate, num_unpooled=num_unpooled)
+        position_of = _position_of(found, missed, encoded, truncate)
+        if num_unpooled:  # equal ids, but another vector than that of a text without a prompt
+            position_of = {(num_unpooled, key): position for key, position in position_of.items()}
         return RequestPart(
-            request=request,
+            checked=checked,
             rows=rows,
             distinct=found,
             cached=cached,
             misses=misses,
             encoded=encoded,
-            position_of=_position_of(found, missed, encoded, truncate),
+            position_of=position_of,
         )
 
     def finish(self, part: RequestPart, embedded: Embedded) -> EncodedReply:
         """Merge and encode a request that was processed as one part."""
-        return self.encode(part.request, [self.merge(part, embedded)])
+        return self.encode(part.checked, [self.merge(part, embedded)])
 
     def merge(self, part: RequestPart, embedded: Embedded) -> PartResult:
         """Merge computed and cached vectors into one result for each text, and cache the computed ones."""
@@ -158,7 +167,8 @@ class RequestPipeline:
         computed_at = part.misses[encoded.kept]
         computed = Known(computed_at, embedded.vectors, encoded.tokens.lengths, truncated[computed_at])
         if self._cache is not None:
-            self._cache.keep(texts, part.request.options.truncate, computed)
+            truncate = part.checked.request.options.truncate
+            self._cache.keep(texts, truncate, computed, num_unpooled=part.checked.num_unpooled)
         num_cache_hits = 0 if cached is None else len(cached.places)
         sources = [computed] if cached is None or num_cache_hits == 0 else [computed, cached]
         merged, inverse = _merged(sources, len(texts)), part.distinct.inverse
@@ -174,9 +184,10 @@ class RequestPipeline:
         )
 
     def encode(
-        self, request: Request, results: Sequence[PartResult], killers: Iterable[TextFailure] = ()
+        self, checked: CheckedRequest, results: Sequence[PartResult], killers: Iterable[TextFailure] = ()
     ) -> EncodedReply:
         """Encode the reply to all texts: those of the results, the killers, and the refused ones."""
+        request = checked.request
         count = len(request.texts)
         token_counts = np.zeros(count, dtype=np.int32)
         truncated = np.zeros(count, dtype=np.bool_)
@@ -195,6 +206,7 @@ class RequestPipeline:
             truncated=np.flatnonzero(truncated).astype(np.int32),
             scale=scale,
             provenance=self._served.provenance,
+            prompt_name=checked.prompt.name,
         )
         return EncodedReply(reply, encode_reply(reply), results)
 
@@ -255,25 +267,38 @@ def _failures(part: RequestPart, embedded: Embedded, max_tokens: int) -> Iterabl
     """The failures of a part's texts, repeated ones included, with their index in the request."""
     computed_at, encoded = part.misses[part.encoded.kept], part.encoded
     failed = {int(computed_at[one.index]): one for one in embedded.failures}
-    too_long = {int(part.misses[at]): num_tokens for at, num_tokens in encoded.too_long.items()}
-    if not failed and not too_long:
+    refused = {int(part.misses[at]): at for at in (*encoded.too_long, *encoded.empty, *encoded.no_row)}
+    if not failed and not refused:
         return
     inverse = part.distinct.inverse
     position_of_row = np.arange(len(part.rows)) if inverse is None else inverse
-    affected = np.isin(position_of_row, [*failed, *too_long])
+    affected = np.isin(position_of_row, [*failed, *refused])
     for index, position in zip(part.rows[affected].tolist(), position_of_row[affected].tolist(), strict=True):
-        if position in too_long:
-            yield _too_long(index, too_long[position], max_tokens)
+        if position in refused:
+            yield _refusal(index, part, refused[position], max_tokens)
         else:
             failure = failed[position]
             yield TextFailure(index, failure.code, f"text {index}: {failure.message}")
 
 
-def _too_long(index: int, num_tokens: int, max_tokens: int) -> TextFailure:
-    """NIM's sentence, since clients match on it."""
+def _refusal(index: int, part: RequestPart, at: int, max_tokens: int) -> TextFailure:
+    """Why the text at this position of the part's `encoded` was not tokenized."""
+    encoded = part.encoded
+    if at in encoded.too_long:  # NIM's sentence, since clients match on it
+        return TextFailure(
+            index,
+            "text_too_long",
+            f"Input length {encoded.too_long[at]} exceeds maximum allowed token size {max_tokens} "
+            f"(text {index}; truncate START or END cuts it)",
+        )
+    if at in encoded.empty:
+        why = ": it is empty, and this model adds none to a text"
+        if part.checked.num_unpooled:
+            why = " besides its prompt, which this model leaves out of pooling"
+        return TextFailure(index, "text_without_tokens", f"text {index} has no tokens{why}; leave it out")
     return TextFailure(
         index,
-        "text_too_long",
-        f"Input length {num_tokens} exceeds maximum allowed token size {max_tokens} "
-        f"(text {index}; truncate START or END cuts it)",
+        "token_without_vector",
+        f"text {index} has the token {encoded.no_row[at]!r:.80}, for which this model has no vector; "
+        "write it differently",
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from producer.errors import ModelError
+from worker.models.keys.families import check_family_keys
 from worker.models.rope import Rope
 from worker.models.rotary_families import ROTARY_FAMILIES
 
@@ -89,18 +90,12 @@ def read_architecture(config: Mapping[str, Any]) -> Architecture:
             "supported family: " + ", ".join([*_FAMILIES, *ROTARY_FAMILIES])
         )
     kind = config.get("model_type")
-    if isinstance(kind, str) and kind in ROTARY_FAMILIES:
-        return _rotary(config, *ROTARY_FAMILIES[kind])
-    if not isinstance(kind, str) or kind not in _FAMILIES:
+    if not isinstance(kind, str) or kind not in [*_FAMILIES, *ROTARY_FAMILIES]:
         known = ", ".join([*_FAMILIES, *ROTARY_FAMILIES])
         raise ModelError(f"config.json has model_type {kind!r:.60}; supported are {known}")
-    embedding = config.get("position_embedding_type", "absolute")
-    if embedding != "absolute":
-        raise ModelError(
-            f"config.json has position_embedding_type {embedding!r:.60}; supported is 'absolute'"
-        )
-    if config.get("is_decoder") or config.get("add_cross_attention"):
-        raise ModelError("config.json describes a decoder of this family; only its encoders are supported")
+    check_family_keys(config, kind)
+    if kind in ROTARY_FAMILIES:
+        return _rotary(config, *ROTARY_FAMILIES[kind])
     return _FAMILIES[kind](config)
 
 

@@ -6,6 +6,15 @@ from pathlib import Path
 from producer.errors import ModelError
 from worker.models.config_file import read_object
 
+# Weights of other programs -> what to do.
+_FOREIGN = {
+    "*.gguf": "GGUF is llama.cpp's; download the safetensors that it was converted from",
+    "*.h5": "TensorFlow's weights are not read; load them with from_tf=True and save_pretrained()",
+    "*.msgpack": "Flax's weights are not read; load them with from_flax=True and save_pretrained()",
+    "*.onnx": "to serve that graph, name it as EMBEDMILL_CUSTOM_MODEL",
+    "onnx/*.onnx": "to serve that graph, name it as EMBEDMILL_CUSTOM_MODEL",
+}
+
 
 def weight_files(directory: Path) -> list[Path]:
     """The safetensors files of a directory, sorted by name.
@@ -44,6 +53,9 @@ def _missing(path: Path) -> str:
             f"{path.parent} has {pickled[0]} but no {path.name}; pickled weights can run code and are never "
             "opened here: `worker convert MODEL OUT` makes a directory with safetensors of them"
         )
+    for pattern, advice in _FOREIGN.items():
+        for found in sorted(path.parent.glob(pattern)):
+            return f"{path.parent} has {found.name} but no {path.name}; {advice}"
     return (
         f"{path.name} is missing from {path.parent}; download the model again, or, if it is published as "
         "pytorch_model.bin only, run `worker convert MODEL OUT` and serve OUT"

@@ -9,10 +9,12 @@ import structlog
 from producer.errors import ModelError
 from worker.models.architecture import Architecture, read_architecture
 from worker.models.config_file import read_object
-from worker.models.custom_files import CustomFiles
 from worker.models.head import PLAIN_HEAD, Head, read_head, read_pooling
-from worker.models.model import TRANSFORMER_SETTINGS, Model, first_of, read_model, stated_prompts
+from worker.models.keys.modules import check_sentence_transformers_keys, check_transformer_settings
+from worker.models.model import TRANSFORMER_SETTINGS, Model, first_of, read_model
+from worker.models.onnx.custom_files import CustomFiles
 from worker.models.onnx.graph_file import GraphFile, read_graph
+from worker.prompts import stated_default, stated_prompts
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -28,17 +30,25 @@ def read_custom_model(found: CustomFiles) -> Model:
     config = first_of(transformer, ("config.json",))
     settings = first_of(transformer, TRANSFORMER_SETTINGS)
     st_config = first_of(found.directory, ("config_sentence_transformers.json",))
+    check_transformer_settings(settings, network=config)
+    check_sentence_transformers_keys(st_config)
     architecture = _architecture(config, graph)
+    head, prompts = _head(found.directory, config, graph), stated_prompts(st_config)
+    if graph.pooled and not head.include_prompt and any(prompts.values()):
+        raise ModelError(
+            f"the model leaves the tokens of prompts out of pooling (include_prompt), but {found.onnx.name} "
+            "pools all tokens itself; export a graph that ends at the hidden states"
+        )
     return Model(
         directory=found.directory,
         transformer=transformer,
         revision=graph.sha256[:12],
         network=architecture,
-        head=_head(found.directory, config, graph),
+        head=head,
         max_text_tokens=_max_text_tokens(settings, transformer, architecture, graph),
         do_lower_case=bool(settings.get("do_lower_case", False)),
-        prompts=stated_prompts(st_config),
-        default_prompt=st_config.get("default_prompt_name"),
+        prompts=prompts,
+        default_prompt=stated_default(st_config),
         similarity=st_config.get("similarity_fn_name") or "cosine",
         matryoshka_dims=(),
         graph=graph,
@@ -111,7 +121,7 @@ def _head(directory: Path, config: Mapping[str, Any], graph: GraphFile) -> Head:
     poolings, include_prompt = read_pooling(stated) if stated else (PLAIN_HEAD.poolings, True)
     if not graph.pooled:
         log.info("custom_pooling", pooling="+".join(poolings), normalize=False, source=source)
-    return Head(poolings=poolings, include_prompt=include_prompt, denses=(), normalize=False)
+    return Head(poolings=poolings, include_prompt=include_prompt)
 
 
 def _max_text_tokens(

@@ -9,16 +9,29 @@ import numpy.typing as npt
 from producer.errors import ModelError
 from worker.models.checkpoint import weight_files
 from worker.models.config_file import read_object
+from worker.models.keys.modules import check_module_keys
 from worker.models.safetensors_reader import SafetensorsFile
 
-_ACTIVATIONS = {
-    "torch.nn.modules.linear.Identity": "identity",
-    "torch.nn.modules.activation.Tanh": "tanh",
-    "torch.nn.modules.activation.ReLU": "relu",
-    "torch.nn.modules.activation.GELU": "gelu",
-    "torch.nn.modules.activation.SiLU": "silu",
-    "torch.nn.modules.activation.Sigmoid": "sigmoid",
+#: Our name of an activation -> the class in torch.nn, made without arguments
+ACTIVATIONS = {
+    "identity": "Identity",
+    "tanh": "Tanh",
+    "relu": "ReLU",
+    "gelu": "GELU",
+    "silu": "SiLU",
+    "sigmoid": "Sigmoid",
+    "leaky_relu": "LeakyReLU",
+    "elu": "ELU",
+    "selu": "SELU",
+    "mish": "Mish",
+    "softplus": "Softplus",
+    "softsign": "Softsign",
+    "relu6": "ReLU6",
+    "hardtanh": "Hardtanh",
+    "hardswish": "Hardswish",
+    "hardsigmoid": "Hardsigmoid",
 }
+_DEFAULT = "torch.nn.modules.activation.Tanh"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,19 +48,8 @@ class Dense:
 def read_dense(directory: Path) -> Dense:
     """The layer described in `directory`; its weights are not read. Raises ModelError."""
     config = read_object(directory / "config.json")
-    source = config.get("module_input_name", "sentence_embedding")
-    if source != "sentence_embedding" or config.get("module_output_name") not in (None, source):
-        raise ModelError(
-            f"{directory.name} does not transform the sentence embedding, which is not supported"
-        )
-    if config.get("use_residual"):
-        raise ModelError(f"{directory.name} is a Dense layer with use_residual, which is not supported")
-    activation = config.get("activation_function", "torch.nn.modules.activation.Tanh")
-    if activation not in _ACTIVATIONS:
-        raise ModelError(
-            f"{directory.name} has the activation {activation!r:.80}; supported are "
-            + ", ".join(_ACTIVATIONS)
-        )
+    check_module_keys(config, "Dense", file=f"{directory.name}/config.json")
+    activation = _activation(config.get("activation_function", _DEFAULT), directory)
     sizes = config.get("in_features"), config.get("out_features")
     if not all(type(size) is int and size > 0 for size in sizes):
         raise ModelError(
@@ -58,7 +60,7 @@ def read_dense(directory: Path) -> Dense:
         in_features=config["in_features"],
         out_features=config["out_features"],
         bias=bool(config.get("bias", True)),
-        activation=_ACTIVATIONS[activation],
+        activation=activation,
         directory=directory,
     )
 
@@ -77,3 +79,15 @@ def dense_weights(dense: Dense) -> tuple[npt.NDArray[np.float32], npt.NDArray[np
                 f"tensor {name} of {dense.directory.name} has shape {file.shape(name)}, not {shape}"
             )
     return file.read("linear.weight"), file.read("linear.bias") if dense.bias else None
+
+
+def _activation(stated: object, directory: Path) -> str:
+    """Our name of an activation function that is stated as a class of torch.nn."""
+    package, _, name = stated.rpartition(".") if isinstance(stated, str) else ("", "", "")
+    known = {each: ours for ours, each in ACTIVATIONS.items()}
+    if name not in known or not f"{package}.".startswith("torch.nn."):
+        raise ModelError(
+            f"{directory.name} has the activation {stated!r:.80}; supported are, of torch.nn, "
+            + ", ".join(known)
+        )
+    return known[name]

@@ -10,9 +10,12 @@ from worker.models.architecture import Architecture, is_known_family, read_archi
 from worker.models.checkpoint import weight_files, weights_sha256
 from worker.models.config_file import read_object
 from worker.models.head import Head, is_static, read_head
+from worker.models.keys.modules import check_sentence_transformers_keys, check_transformer_settings
 from worker.models.onnx.graph_file import GraphFile
+from worker.models.other_kinds import refuse_other_encoders, refuse_other_formats, refuse_other_networks
 from worker.models.static_table import read_static_table
 from worker.models.unknown_family import UnknownFamily, read_unknown_family
+from worker.prompts import stated_default, stated_prompts
 
 # Files in which sentence-transformers stores the transformer's settings.
 TRANSFORMER_SETTINGS = (
@@ -64,14 +67,7 @@ class Model:
     @property
     def dim(self) -> int:
         """Length of a vector."""
-        if self.head.denses:
-            return self.head.denses[-1].out_features
-        return self.pooled_dim
-
-    @property
-    def pooled_dim(self) -> int:
-        """Length of a vector as pooled, before the dense layers."""
-        return self.network.hidden * len(self.head.poolings)
+        return self.head.dim(self.network.hidden)
 
 
 def read_model(directory: Path, *, revision: str | None = None, sha256: str | None = None) -> Model:
@@ -83,11 +79,22 @@ def read_model(directory: Path, *, revision: str | None = None, sha256: str | No
     """
     if not directory.is_dir():
         raise ModelError(f"{directory} is not a directory; name one that contains a model")
+    refuse_other_formats(directory)
+    st_config = first_of(directory, ("config_sentence_transformers.json",))
+    refuse_other_encoders(st_config)
     transformer, head = read_head(directory)
+    refuse_other_formats(transformer)
     static = is_static(directory)
     # A table states its sizes itself.
     config = first_of(transformer, ("config.json",)) if static else read_object(transformer / "config.json")
-    network = read_static_table(transformer) if static else _read_network(config)
+    if static:
+        network: Architecture | UnknownFamily = read_static_table(transformer)
+        settings: dict[str, Any] = {"max_seq_length": network.max_tokens}
+    else:
+        refuse_other_networks(config, has_modules=(directory / "modules.json").is_file())
+        network = read_architecture(config) if is_known_family(config) else read_unknown_family(config)
+        settings = first_of(transformer, TRANSFORMER_SETTINGS)
+        check_transformer_settings(settings, network=config)
     weight_files(transformer)
     if revision is None or sha256 is not None:
         found = weights_sha256(transformer)
@@ -97,10 +104,7 @@ def read_model(directory: Path, *, revision: str | None = None, sha256: str | No
                 "they are damaged or from another revision, download them again"
             )
         revision = revision or found[:12]
-    settings = (
-        {"max_seq_length": network.max_tokens} if static else first_of(transformer, TRANSFORMER_SETTINGS)
-    )
-    st_config = first_of(directory, ("config_sentence_transformers.json",))
+    check_sentence_transformers_keys(st_config)
     model = Model(
         directory=directory,
         transformer=transformer,
@@ -111,18 +115,12 @@ def read_model(directory: Path, *, revision: str | None = None, sha256: str | No
         bare_tokenizer=static,
         do_lower_case=bool(settings.get("do_lower_case", False)),
         prompts=stated_prompts(st_config),
-        default_prompt=st_config.get("default_prompt_name"),
+        default_prompt=stated_default(st_config),
         similarity=st_config.get("similarity_fn_name") or "cosine",
         matryoshka_dims=_matryoshka_dims(config),
     )
-    _check_sizes(model)
-    if not head.include_prompt and any(model.prompts.values()):
-        raise ModelError("the model excludes its prompts from pooling, which is not supported")
+    head.dim(network.hidden)  # refuses modules whose sizes do not fit together
     return model
-
-
-def _read_network(config: Mapping[str, Any]) -> Architecture | UnknownFamily:
-    return read_architecture(config) if is_known_family(config) else read_unknown_family(config)
 
 
 def first_of(directory: Path, names: tuple[str, ...]) -> dict[str, Any]:
@@ -150,27 +148,9 @@ def _max_text_tokens(settings: Mapping[str, Any], transformer: Path, num_positio
     return int(limit if num_positions is None else min(limit, num_positions))
 
 
-def stated_prompts(config: Mapping[str, Any]) -> dict[str, str]:
-    """The prompts of a config_sentence_transformers.json by name. Raises ModelError."""
-    prompts = config.get("prompts") or {}
-    if not isinstance(prompts, dict) or not all(
-        text is None or isinstance(text, str) for text in prompts.values()
-    ):
-        raise ModelError("config_sentence_transformers.json has prompts that do not map names to strings")
-    return {name: text or "" for name, text in prompts.items()}
-
-
 def _matryoshka_dims(config: Mapping[str, Any]) -> tuple[int, ...]:
     """From the key that models on the hub use and vLLM reads; there is no standard one."""
     dims = config.get("matryoshka_dimensions") or ()
     if not isinstance(dims, list | tuple) or not all(type(dim) is int and dim > 0 for dim in dims):
         raise ModelError(f"config.json has matryoshka_dimensions {dims!r:.60}; a list of sizes is expected")
     return tuple(sorted(dims))
-
-
-def _check_sizes(model: Model) -> None:
-    size = model.pooled_dim
-    for dense in model.head.denses:
-        if dense.in_features != size:
-            raise ModelError(f"{dense.directory.name} takes {dense.in_features} values but receives {size}")
-        size = dense.out_features

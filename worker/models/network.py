@@ -121,7 +121,8 @@ class Flat:
     """Texts on the device: `ids`, `start`, `end` int32 (T,), `offsets` int32 (n + 1,).
 
     Token t belongs to the text at [start[t], end[t]). Tokens from offsets[n] on are padding and have
-    start == end; entries with offsets[i] == offsets[i + 1] are not texts. Attention on a GPU works on `tiles`
+    start == end; entries with offsets[i] == offsets[i + 1] are not texts. `firsts` int32 (n,) is the index of
+    each text's first pooled token, None if all are pooled. Attention on a GPU works on `tiles`
     of consecutive tokens [tiles[i], tiles[i + 1]). `spans` (tiles, 4) describes each for HopperAttention.
     """
 
@@ -131,6 +132,12 @@ class Flat:
     end: Tensor
     tiles: Tensor = None
     spans: Tensor = None
+    firsts: Tensor = None
+
+    @property
+    def pooled_from(self) -> Tensor:
+        """The index of the first pooled token of each text, int32 (n,); of those that are no texts, any."""
+        return self.offsets[:-1] if self.firsts is None else self.firsts
 
 
 @dataclass(frozen=True, slots=True, eq=False)

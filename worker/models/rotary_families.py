@@ -37,13 +37,13 @@ def _modernbert(config: Mapping[str, Any]) -> ConfigFields:
     kinds = config.get("layer_types") or [
         "sliding_attention" if index % every else "full_attention" for index in range(layers)
     ]
+    local = _reach(config["local_attention"] // 2, "local_attention")
     old_keys = {"full_attention": "global_rope_theta", "sliding_attention": "local_rope_theta"}
     default = {"full_attention": 160_000.0, "sliding_attention": 10_000.0}
     ropes = {
         kind: read_rope(config, default_theta=config.get(old_keys[kind], default[kind]), kind=kind)
         for kind in default
     }
-    bias = config.get("attention_bias", False), config.get("mlp_bias", False)
     return _sizes(config) | {
         "kv_heads": config["num_attention_heads"],
         "activation": config["hidden_activation"],
@@ -51,15 +51,13 @@ def _modernbert(config: Mapping[str, Any]) -> ConfigFields:
         "norm_bias": bool(config.get("norm_bias", False)),
         "post_norm": False,
         "token_types": 0,
-        "biased": ("qkv", "out") * bool(bias[0]) + ("up", "down") * bool(bias[1]),
+        "biased": _biased(config),
         "ropes": tuple(ropes[kind] for kind in kinds),
-        "windows": tuple(config["local_attention"] // 2 if "sliding" in kind else 0 for kind in kinds),
+        "windows": tuple(local if "sliding" in kind else 0 for kind in kinds),
     }
 
 
 def _qwen3(config: Mapping[str, Any]) -> ConfigFields:
-    if config.get("use_sliding_window"):
-        raise ModelError("config.json has use_sliding_window, which is not supported for qwen3")
     return _decoder(config) | {"head_norm": True}
 
 
@@ -72,15 +70,16 @@ def _bidirectional_llama(config: Mapping[str, Any]) -> ConfigFields:
 
 
 def _mistral(config: Mapping[str, Any]) -> ConfigFields:
-    # A token attends to itself and the tokens before it, `sliding_window` in total.
-    window = (config.get("sliding_window") or 1) - 1
-    return _decoder(config) | {"windows": (window,) * config["num_hidden_layers"]}
+    fields = _decoder(config)
+    window = config.get("sliding_window") or 0
+    if fields["causal"] and window:
+        # A token attends to itself and the tokens before it, `sliding_window` in total.
+        window = _reach(window - 1, "sliding_window")
+    return fields | {"windows": (window,) * config["num_hidden_layers"]}
 
 
 def _decoder(config: Mapping[str, Any]) -> ConfigFields:
     layers = config["num_hidden_layers"]
-    if config.get("attention_bias") or config.get("mlp_bias"):
-        raise ModelError("config.json has biases in a decoder's linear layers, which are not supported")
     return (
         _sizes(config)
         | _DECODER_FIELDS
@@ -89,12 +88,32 @@ def _decoder(config: Mapping[str, Any]) -> ConfigFields:
             "activation": config["hidden_act"],
             "norm_eps": float(config["rms_norm_eps"]),
             "token_types": 0,
-            "biased": (),
+            "biased": _biased(config),
             "ropes": (read_rope(config, default_theta=10_000.0),) * layers,
             "windows": (0,) * layers,
-            "causal": True,
+            "causal": _causal(config),
         }
     )
+
+
+def _reach(tokens: int, name: str) -> int:
+    """How far a token attends; 0 would mean without a limit."""
+    if tokens <= 0:
+        raise ModelError(f"config.json has a {name} with which a token attends to nothing but itself")
+    return tokens
+
+
+def _causal(config: Mapping[str, Any]) -> bool:
+    """Whether later tokens are hidden, which transformers decides from this key since version 5.2."""
+    stated = config.get("is_causal", True)
+    if not isinstance(stated, bool):
+        raise ModelError(f"config.json has is_causal {stated!r:.60}; true or false is expected")
+    return stated
+
+
+def _biased(config: Mapping[str, Any]) -> tuple[str, ...]:
+    attention, feed_forward = config.get("attention_bias"), config.get("mlp_bias")
+    return ("qkv", "out") * bool(attention) + ("up", "down") * bool(feed_forward)
 
 
 def _sizes(config: Mapping[str, Any]) -> ConfigFields:

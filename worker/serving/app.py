@@ -21,7 +21,6 @@ from worker.consumer.leases import Leases
 from worker.consumer.reconcile import Reconciler
 from worker.jobs.handler import JobHandler, Mark
 from worker.jobs.pipeline import RequestPipeline, ServedModel
-from worker.jobs.prompts import read_prompts
 from worker.serving.stage_failure import StageFailure
 from worker.serving.vector_cache import open_cache
 from worker.settings import Settings
@@ -152,7 +151,7 @@ def served_model(settings: Settings, booted: Booted) -> ServedModel:
             profile_name=profile.name,
             precision=profile.precision,
         ),
-        prompts=read_prompts(booted.model.prompts, card.prompts),
+        prompts=booted.prompts,
         dim=booted.backend.dim,
         matryoshka=bool(card.matryoshka or booted.model.matryoshka_dims),
     )

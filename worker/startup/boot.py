@@ -11,6 +11,7 @@ from producer.errors import BackendError, ModelError, ProfileError
 from selection import Profile, probe, with_failure
 from worker.contract import Backend
 from worker.models.model import Model
+from worker.prompts import Prompts
 from worker.settings import Settings
 from worker.startup.loader import ModelBundle, load_profile, read_bundle
 from worker.startup.measurement import measure_profiles
@@ -36,6 +37,7 @@ class Booted:
     model: Model
     fingerprint: str
     tokenizer: Tokenizer
+    prompts: Prompts
     backend: Backend
     verified: Verified
     model_lock: ModelLock
@@ -55,6 +57,9 @@ def boot(settings: Settings, *, probe: Probe = probe) -> Booted:
         raise ProfileError(choice.error or "", exit_code=choice.exit_code or 1)
     model_lock = ModelLock(settings.cache_path, seen.manifest.model.name)
     bundle = read_bundle(seen.manifest, settings)
+    if bundle.prompts.texts:
+        names = ", ".join(bundle.prompts.texts)
+        log.info("prompts", names=names, default=bundle.prompts.default or "none")
     for profile in choice.candidates:
         if profile not in choice.candidates:
             continue  # it loads exactly like one that has failed
@@ -70,6 +75,7 @@ def boot(settings: Settings, *, probe: Probe = probe) -> Booted:
             model=bundle.model,
             fingerprint=bundle.fingerprint,
             tokenizer=bundle.tokenizer,
+            prompts=bundle.prompts,
             backend=backend,
             verified=verified,
             model_lock=model_lock,

@@ -3,7 +3,8 @@
 import base64
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +12,16 @@ import msgspec
 import numpy as np
 import structlog
 
-from producer.contract import Truncate
 from producer.errors import BackendError, ModelError
 from selection import Profile
 from worker.backends import LoadOptions, load_backend
 from worker.backends.token_batches import embed_one_by_one
-from worker.contract import Backend, FloatArray
+from worker.contract import Backend, FloatArray, Tokens
 from worker.models.custom_model import reference_of
-from worker.reference_texts import golden_texts
 from worker.settings import Settings
 from worker.startup.loader import ModelBundle
 from worker.storage.records import RecordOwner, read_record, write_record
+from worker.tokenization.tokenizer import Tokenizer
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -50,6 +50,19 @@ class _GoldenFile(msgspec.Struct, frozen=True, kw_only=True):
         """Raises ValueError if there is not one vector for each text."""
         flat = np.frombuffer(self.vectors, dtype="<f4")
         return Golden(self.texts, flat.reshape(len(self.texts), self.dim))
+
+
+def golden_tokens(texts: Sequence[str], tokenizer: Tokenizer) -> Tokens:
+    """The tokens of golden texts.
+
+    Where a model leaves prompts out of pooling, the first half of every other text is left out, so that a
+    backend's way of doing so is verified too.
+    """
+    tokens = tokenizer.encode(texts, tokenizer.truncate).tokens
+    if tokenizer.pools_prompts:
+        return tokens
+    halves = tokens.lengths // 2 * (np.arange(len(tokens)) % 2)
+    return replace(tokens, num_unpooled=halves.astype(np.int32))
 
 
 def read_golden(path: Path) -> Golden:
@@ -102,9 +115,9 @@ def make_golden(profile: Profile, bundle: ModelBundle, settings: Settings) -> Go
 
 
 def _make(backend: Backend, bundle: ModelBundle, settings: Settings) -> Golden:
-    texts = golden_texts(bundle.model.max_text_tokens)
+    texts = bundle.tokenizer.golden_texts()
     try:
-        vectors = embed_one_by_one(backend, bundle.tokenizer.encode(texts, Truncate.END).tokens)
+        vectors = embed_one_by_one(backend, golden_tokens(texts, bundle.tokenizer))
     finally:
         backend.close()
     if not np.isfinite(vectors).all():
@@ -112,7 +125,7 @@ def _make(backend: Backend, bundle: ModelBundle, settings: Settings) -> Golden:
             "the model's vectors are not finite, even in fp32: its weights are damaged; download them again"
         )
     record = _GoldenFile(
-        texts=tuple(texts),
+        texts=texts,
         dim=vectors.shape[1],
         vectors=vectors.astype("<f4").tobytes(),
         owner=RecordOwner(model=settings.model),
@@ -130,6 +143,6 @@ def golden_fields(vectors: FloatArray) -> dict[str, Any]:
 
 
 def _path(bundle: ModelBundle, settings: Settings) -> Path:
-    texts = json.dumps(golden_texts(bundle.model.max_text_tokens)).encode()
+    texts = json.dumps(bundle.tokenizer.golden_texts()).encode()
     name = hashlib.sha256(bundle.fingerprint.encode() + texts).hexdigest()[:32]
     return settings.cache_path / "golden" / f"{name}.json"

@@ -4,7 +4,6 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from producer.errors import ModelError
 from selection import Manifest, Profile
 from selection.machine.facts import Facts, Gpu
 from worker.backends import LoadOptions, load_backend
@@ -12,11 +11,13 @@ from worker.contract import Backend
 from worker.engines.plan_file import CachedPlan
 from worker.engines.spec import engine_spec
 from worker.engines.store import ensure_plan, find_plan
-from worker.models.custom_files import find_custom_files
 from worker.models.custom_model import read_custom_model
 from worker.models.model import Model, read_model
+from worker.models.onnx.custom_files import find_custom_files
 from worker.models.source import locate
+from worker.prompts import Prompts, read_prompts
 from worker.settings import Settings
+from worker.startup.token_ids import ensure_token_ids
 from worker.tokenization.tokenizer import Tokenizer
 
 _SMALL_FILES = {".json", ".txt", ".model"}
@@ -24,10 +25,14 @@ _SMALL_FILES = {".json", ".txt", ".model"}
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class ModelBundle:
-    """A model and its tokenizer; `fingerprint` is 64 hex digits that change with any of the model's files."""
+    """A model, its tokenizer, and its prompts: its own and its manifest's.
+
+    `fingerprint` is 64 hex digits that change with any of the model's files.
+    """
 
     model: Model
     tokenizer: Tokenizer
+    prompts: Prompts
     fingerprint: str
 
 
@@ -40,17 +45,21 @@ def read_bundle(manifest: Manifest, settings: Settings) -> ModelBundle:
         sources = (f"dir:{settings.model_dir}",) if settings.model_dir is not None else card.pinned_sources
         directory = locate(sources, cache=settings.cache_path / "hub", offline=settings.offline)
         model = read_model(directory, sha256=card.weights_sha256)
-    if not model.head.include_prompt and any(card.prompts.values()):
-        raise ModelError(
-            "the model excludes prompts from pooling, but its manifest defines some; remove them there"
-        )
+    prompts = read_prompts(
+        model.prompts, card.prompts, default=model.default_prompt, input_types=card.input_types
+    )
     tokenizer = Tokenizer(
         model.transformer,
         max_tokens=model.max_text_tokens,
         lower_case=model.do_lower_case,
         bare=model.bare_tokenizer,
+        vocab_size=model.network.vocab_size,
+        cache=settings.cache_path,
+        pools_prompts=model.head.include_prompt,
     )
-    return ModelBundle(model=model, tokenizer=tokenizer, fingerprint=_fingerprint(model))
+    if not model.bare_tokenizer:  # that is tokenizer.json itself, and no class of transformers
+        ensure_token_ids(tokenizer, model, manifest, settings)
+    return ModelBundle(model=model, tokenizer=tokenizer, prompts=prompts, fingerprint=_fingerprint(model))
 
 
 def load_profile(
@@ -101,5 +110,5 @@ def _fingerprint(model: Model) -> str:
 
 def _files(model: Model) -> set[Path]:
     small = {path for path in model.directory.rglob("*") if path.suffix in _SMALL_FILES and path.is_file()}
-    denses = {path for dense in model.head.denses for path in dense.directory.glob("*.safetensors")}
-    return small | denses
+    heads = {path for folder in model.head.folders for path in folder.glob("*.safetensors")}
+    return small | heads

@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from worker.models.model import read_model
-from worker.reference_texts import golden_texts
 from worker.startup.golden import golden_fields
+from worker.startup.token_ids import golden_ids
+from worker.tokenization.tokenizer import Tokenizer
 
 
 def reference_vectors(directory: Path, texts: Sequence[str]) -> npt.NDArray[np.float32]:
@@ -35,7 +36,17 @@ def reference_vectors(directory: Path, texts: Sequence[str]) -> npt.NDArray[np.f
 def golden(directory: Path) -> dict[str, Any]:
     """The content of the model's golden file."""
     model = read_model(directory)
-    texts = golden_texts(model.max_text_tokens)
+    if not model.head.include_prompt:
+        raise click.ClickException(
+            "the model leaves prompts out of pooling; a worker makes its golden vectors at its first boot"
+        )
+    tokenizer = Tokenizer(
+        model.transformer,
+        max_tokens=model.max_text_tokens,
+        lower_case=model.do_lower_case,
+        vocab_size=model.network.vocab_size,
+    )
+    texts = tokenizer.golden_texts()
     vectors = reference_vectors(directory, texts)
     made_with = ("sentence-transformers", "transformers", "torch", "tokenizers")
     return {
@@ -44,6 +55,7 @@ def golden(directory: Path) -> dict[str, Any]:
         "made_with": {name: version(name) for name in made_with},
         "texts": list(texts),
         **golden_fields(vectors),
+        **golden_ids(model.transformer, tokenizer, lower_case=model.do_lower_case),
     }
 
 

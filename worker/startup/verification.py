@@ -5,13 +5,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from producer.contract import Truncate
 from producer.errors import BackendError
 from selection import Profile
 from worker.backends.token_batches import embed_one_by_one, full_batch, take
 from worker.contract import Backend, FloatArray
-from worker.reference_texts import golden_texts
-from worker.startup.golden import Golden
+from worker.startup.golden import Golden, golden_tokens
 from worker.tokenization.tokenizer import Tokenizer
 
 # A text alone and in a batch may differ by 16-bit rounding, or by as much as a profile with fewer bits may
@@ -59,8 +57,8 @@ def verify_backend(
 
     Raises BackendError if a vector is not finite or a cosine is below its bound.
     """
-    texts = golden_texts(tokenizer.max_tokens) if golden is None else golden.texts
-    tokens = tokenizer.encode(texts, Truncate.END).tokens
+    texts = tokenizer.golden_texts() if golden is None else golden.texts
+    tokens = golden_tokens(texts, tokenizer)
     alone = embed_one_by_one(backend, tokens)
     _check_finite(alone)
     picked = full_batch(tokens.lengths, backend)
@@ -87,8 +85,8 @@ def run_full_batch(
 
     Raises BackendError if a vector is not finite or a cosine is below its bound.
     """
-    texts = golden_texts(tokenizer.max_tokens) if golden is None else golden.texts
-    tokens = tokenizer.encode(texts, Truncate.END).tokens
+    texts = tokenizer.golden_texts() if golden is None else golden.texts
+    tokens = golden_tokens(texts, tokenizer)
     picked = full_batch(tokens.lengths, backend)
     together = backend.collect(backend.launch(take(tokens, picked)))
     _check_finite(together)

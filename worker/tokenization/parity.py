@@ -1,4 +1,4 @@
-"""Compares two tokenizer engines on texts chosen to make them differ."""
+"""Texts chosen to make tokenizers differ, and the comparison of two engines on them."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -37,7 +37,7 @@ def first_difference(
 
     `special` tokens and pieces of the vocabulary are tried inside texts.
     """
-    texts = [*_texts(special), *_words(vocabulary)]
+    texts = list(difficult_texts(special, vocabulary))
     for start in range(0, len(texts), _BATCH_TEXTS):
         batch = texts[start : start + _BATCH_TEXTS]
         left, right = one(batch), other(batch)
@@ -50,16 +50,31 @@ def first_difference(
     return None
 
 
-def _texts(special: Sequence[str]) -> Iterator[str]:
-    yield from _ODD
-    for token in special:
-        yield token
-        yield f"a{token}b {token} {token.lower()}{token}, \u0301{token}\u0301"
+def difficult_texts(special: Sequence[str], vocabulary: Sequence[str]) -> tuple[str, ...]:
+    """About a thousand texts: every kind of character, special tokens, and pieces of the vocabulary."""
+    return (
+        *odd_texts(special),
+        *_long_words(),
+        *_every_character(),
+        *_mixtures(special),
+        *_words(vocabulary),
+    )
+
+
+def odd_texts(special: Sequence[str]) -> tuple[str, ...]:
+    """The few texts of these that show most: odd characters, and the special tokens written out."""
+    written = [
+        text
+        for token in special
+        for text in (token, f"a{token}b {token} {token.lower()}{token}, \u0301{token}\u0301")
+    ]
+    return (*_ODD, *written)
+
+
+def _long_words() -> Iterator[str]:
     for size in (99, 100, 101, 200, 5000):  # WordPiece gives up on words of more than 100 characters
         yield "x" * size
         yield "é" * size + " " + "ab1" * (size // 3)
-    yield from _every_character()
-    yield from _mixtures(special)
 
 
 def _words(vocabulary: Sequence[str]) -> Iterator[str]:

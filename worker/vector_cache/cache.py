@@ -60,15 +60,13 @@ class VectorCache:
     def __init__(self, store: Store, *, identity: str, dim: int) -> None:
         self._store = store
         self._record = np.dtype([("tokens", "<i4"), ("vector", "<f4", (dim,))])
-        self._seeds = {
-            kind: hashlib.blake2b(f"{identity}\0{kind}\0".encode(), digest_size=_KEY_BYTES)
-            for kind in Truncate
-        }
+        self._identity = identity
+        self._seeds = {kind: self._seed(kind, b"") for kind in Truncate}
         self._failing = False
 
-    def look_up(self, texts: Sequence[str], truncate: Truncate) -> Known:
-        """Find the texts, prompts included, whose vectors are cached for this truncation."""
-        values = self._read([self._key(text, truncate) for text in texts])
+    def look_up(self, texts: Sequence[str], truncate: Truncate, *, num_unpooled: int = 0) -> Known:
+        """Find the texts, prompts included, whose vectors are cached for this truncation and pooling."""
+        values = self._read(self._keys(texts, truncate, num_unpooled))
         size = self._record.itemsize
         found = [place for place, value in enumerate(values) if value is not None and len(value) == size]
         records = np.frombuffer(b"".join(values[place] or b"" for place in found), dtype=self._record)
@@ -80,7 +78,7 @@ class VectorCache:
             truncated=records["tokens"] < 0,
         )
 
-    def keep(self, texts: Sequence[str], truncate: Truncate, known: Known) -> None:
+    def keep(self, texts: Sequence[str], truncate: Truncate, known: Known, *, num_unpooled: int = 0) -> None:
         """Store the vectors of the texts at the places of `known`; those that are not finite are skipped."""
         good = np.flatnonzero(np.isfinite(known.vectors).all(axis=1))
         if len(good) == 0:
@@ -89,17 +87,27 @@ class VectorCache:
         records["vector"] = known.vectors[good]
         records["tokens"] = np.where(known.truncated, -known.lengths, known.lengths)[good]
         size, packed = self._record.itemsize, records.tobytes()
-        keys = [self._key(texts[place], truncate) for place in known.places[good].tolist()]
+        keys = self._keys([texts[place] for place in known.places[good].tolist()], truncate, num_unpooled)
         self._write(keys, [packed[at : at + size] for at in range(0, len(packed), size)])
 
     def close(self) -> None:
         """Close the store."""
         self._store.close()
 
-    def _key(self, text: str, truncate: Truncate) -> bytes:
-        digest = self._seeds[truncate].copy()
-        digest.update(text.encode())
-        return digest.digest()
+    def _keys(self, texts: Sequence[str], truncate: Truncate, num_unpooled: int) -> list[bytes]:
+        seed = self._seeds[truncate]
+        if num_unpooled:  # for a model that leaves prompts out of pooling: the same text has another vector
+            seed = self._seed(truncate, str(num_unpooled).encode())
+        keys = []
+        for text in texts:
+            digest = seed.copy()
+            digest.update(text.encode())
+            keys.append(digest.digest())
+        return keys
+
+    def _seed(self, truncate: Truncate, person: bytes) -> "hashlib.blake2b":
+        seed = f"{self._identity}\0{truncate}\0".encode()
+        return hashlib.blake2b(seed, digest_size=_KEY_BYTES, person=person)
 
     def _read(self, keys: list[bytes]) -> list[bytes | None]:
         try:

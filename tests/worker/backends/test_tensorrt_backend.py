@@ -30,6 +30,7 @@ from worker.engines.shapes import shapes_for
 from worker.engines.spec import EngineSpec
 from worker.graphs.inline import inlined
 from worker.graphs.padded.graph import build_padded_graph
+from worker.models.model import Model
 
 library = pytest.importorskip("tensorrt_rtx", reason="needs the extra tensorrt-rtx")
 pytestmark = pytest.mark.tensorrt
@@ -49,10 +50,11 @@ class Stage:
     plan: CachedPlan
     engine: PlayedEngine
     driver: PlayedDriver
+    model: Model = MODEL
 
     def load(self) -> Backend:
         played = played_library(library, PLAN, self.engine)
-        return load_tensorrt(MODEL, LoadOptions(plan=self.plan), library=played, cuda=self.driver)
+        return load_tensorrt(self.model, LoadOptions(plan=self.plan), library=played, cuda=self.driver)
 
 
 @pytest.fixture
@@ -96,6 +98,21 @@ def test_every_text_gets_its_own_vector(stage: Stage, lengths: list[int]) -> Non
     found = backend.collect(backend.launch(tokens))
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected(tokens), atol=2e-6)
+
+
+def test_parts_of_texts_are_left_out_of_pooling(stage: Stage) -> None:
+    """Where the model asks for it: its plan has one input more, and is not run for a model that does not."""
+    head = replace(MODEL.head, poolings=("cls", "mean", "max", "lasttoken"), include_prompt=False)
+    model = stage.model = replace(MODEL, head=head)
+    graph = inlined(build_padded_graph(model, WEIGHTS).graph)
+    stage.engine = PlayedEngine(library, graph, SHAPES, stage.driver, model.dim)
+    backend, tokens = stage.load(), small_tokens(40, 1, 7, 16, 2)
+    tokens = replace(tokens, num_unpooled=np.array([11, 0, 6, 0, 1], np.int32))
+    found = backend.collect(backend.launch(tokens))
+    np.testing.assert_allclose(found, by_the_flat_graph(model, WEIGHTS, tokens), atol=2e-6)
+    stage.model = MODEL
+    with pytest.raises(BackendError, match="does not have the expected inputs"):
+        stage.load()
 
 
 def test_two_batches_in_flight_do_not_meet(stage: Stage) -> None:

@@ -65,7 +65,7 @@ NETWORKS: dict[str, tuple[str, str, dict[str, Any]]] = {
     # The one that we have code for.
     "bert": ("BertModel", "BertConfig", SIZES),
 }
-ALL_POOLINGS = ["cls", "lasttoken", "max", "mean", "mean_sqrt_len_tokens"]
+ALL_POOLINGS = ["cls", "lasttoken", "max", "mean", "mean_sqrt_len_tokens", "weightedmean"]
 
 
 def write(path: Path, content: object) -> None:
@@ -221,6 +221,35 @@ def test_positions_behind_a_padding_row_are_counted(tmp_path: Path) -> None:
     write(directory / "sentence_bert_config.json", {"max_seq_length": 130})
     with pytest.raises(BackendError, match="positions for 128 tokens, but the model's files state 130"):
         loaded(read_model(directory))
+
+
+@pytest.mark.parametrize(
+    ("family", "key", "followed"),
+    [
+        ("gpt2", {"is_causal": False}, True),
+        ("gpt2", {"is_causal": True}, True),
+        ("electra", {"is_causal": False}, True),
+        ("gpt2", {"use_bidirectional_attention": True}, False),
+        ("electra", {"use_bidirectional_attention": False}, False),
+    ],
+)
+def test_a_stated_direction_is_followed_or_refused(
+    tmp_path: Path, family: str, key: dict[str, bool], followed: bool
+) -> None:
+    """A version or family of transformers that ignores the key is found out by what it computes."""
+    directory, texts = directory_of(tmp_path / family, family, poolings=["mean"]), random_texts()
+    config = json.loads((directory / "config.json").read_text())
+    write(directory / "config.json", config | key)
+    model = read_model(directory)
+    if not followed:
+        with pytest.raises(BackendError, match=f"has {next(iter(key))} (true|false), which transformers"):
+            loaded(model)
+        return
+    backend = loaded(model)
+    tokens = Tokenizer(model.transformer, max_tokens=128).encode(texts, Truncate.END).tokens
+    found = backend.collect(backend.launch(tokens))
+    assert worst_cosine(found, embed_with_peer(directory, texts)) >= 0.99999
+    backend.close()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Hashable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -114,6 +115,18 @@ async def test_jobs_meet_in_a_batch() -> None:
         await asyncio.gather(*(batcher.embed(tokens([n, n + 1])) for n in range(20)))
     assert len(events) <= 4
     assert sum(event.num_texts for event in events) == 20
+
+
+async def test_parts_left_out_of_pooling_stay_so_in_a_batch_with_others() -> None:
+    """Jobs with prompts that are left out, and one without, meet in one batch; so do the halves of it."""
+    texts = [[n, n + 1, n + 2] for n in range(6)]
+    jobs = [replace(tokens(*texts), num_unpooled=np.full(6, first, np.int32)) for first in (2, 1)]
+    jobs.append(tokens(*texts))
+    for memory_tokens in (None, 20):
+        async with running(FakeBackend(dim=DIM, memory_tokens=memory_tokens)) as (batcher, _):
+            answers = await asyncio.gather(*(batcher.embed(job) for job in jobs))
+        for job, answer in zip(jobs, answers, strict=True):
+            check(job, answer)
 
 
 async def test_a_drained_device_has_no_text_of_a_cancelled_job() -> None:

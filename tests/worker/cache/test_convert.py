@@ -20,7 +20,7 @@ from support.tiny_model import write_tiny_model
 
 from producer.errors import ModelError
 from worker.cache.convert import RECORD, convert
-from worker.models.dense import dense_weights
+from worker.models.dense import Dense, dense_weights
 from worker.models.model import read_model
 from worker.models.weights import read_weights
 from worker.settings import Settings, read_settings
@@ -124,7 +124,9 @@ def test_shards_and_dense_modules(tmp_path: Path, pickled: Path, settings: Setti
     )
     [dense] = [each for each in out.rglob("2_Dense")]
     assert (dense / "model.safetensors").is_file()
-    assert dense_weights(model.head.denses[0])[0].shape == (2, 8)
+    [layer] = model.head.modules
+    assert isinstance(layer, Dense)
+    assert dense_weights(layer)[0].shape == (2, 8)
 
 
 class Attack:

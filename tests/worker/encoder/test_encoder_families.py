@@ -74,7 +74,9 @@ def test_16_bit_stays_near_fp32(tmp_path: Path, family: str, precision: str) -> 
 
 
 @pytest.mark.parametrize("backend", ["torch", "onnx"])
-@pytest.mark.parametrize("pooling", ["cls", "lasttoken", "max", "mean", "mean_sqrt_len_tokens"])
+@pytest.mark.parametrize(
+    "pooling", ["cls", "lasttoken", "max", "mean", "mean_sqrt_len_tokens", "weightedmean"]
+)
 @pytest.mark.parametrize("family", ["bert", "qwen3"])
 def test_every_pooling(tmp_path: Path, family: str, pooling: str, backend: str) -> None:
     """All agree, CLS and last token among them, whose last layer computes a single row per text."""
@@ -92,6 +94,7 @@ def test_every_pooling(tmp_path: Path, family: str, pooling: str, backend: str) 
         "max": lambda x: x.max(axis=0),
         "mean": lambda x: x.mean(axis=0),
         "mean_sqrt_len_tokens": lambda x: x.sum(axis=0) / len(x) ** 0.5,
+        "weightedmean": lambda x: np.average(x, axis=0, weights=np.arange(1, len(x) + 1)),
     }
     take = takes[pooling]
     rows = random_rows(200)

@@ -1,14 +1,17 @@
 """The whole encoder on a GPU: parity with fp32 on the CPU, batch-mates, no compilation after it is ready."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from support.model_directory import write
 from support.random_networks import FAMILIES, flat, random_network, random_rows, worst_cosine
 from support.static_models import random_table, save_static
 
 from worker.backends import LoadOptions, load_backend
+from worker.backends.token_batches import embed_one_by_one
 from worker.contract import Tokens
 from worker.models.model import read_model
 
@@ -54,6 +57,26 @@ def test_a_network_without_layers(tmp_path: Path, size: int) -> None:
         )
         assert worst_cosine(embedded(backend, rows), reference) > bound, precision
         backend.close()
+
+
+@pytest.mark.parametrize("pooling", ["mean", "cls", "max", "lasttoken", "mean_sqrt_len_tokens"])
+def test_prompts_are_left_out_of_pooling(tmp_path: Path, pooling: str) -> None:
+    """Of models that ask for it: the captured graphs pool what the CPU pools, in batches of all sizes."""
+    random_network(*FAMILIES["bert"], tmp_path)
+    kinds = {"": "Transformer", "1_Pooling": "Pooling"}
+    rows = [{"type": f"sentence_transformers.models.{kind}", "path": path} for path, kind in kinds.items()]
+    write(tmp_path, "modules.json", rows)
+    write(tmp_path, "1_Pooling/config.json", {"pooling_mode": pooling, "include_prompt": False})
+    model, tokens = read_model(tmp_path), flat(random_rows(200))
+    shares = np.resize([0.0, 0.5, 1.0], len(tokens))
+    tokens = replace(tokens, num_unpooled=((tokens.lengths - 1) * shares).astype(np.int32))
+    found = []
+    for device in ("cpu", "cuda"):
+        backend = load_backend("torch", model, LoadOptions(device=device, max_batch_tokens=4096))
+        found += [backend.collect(backend.launch(tokens)), embed_one_by_one(backend, tokens)]
+        backend.close()
+    for vectors in found[1:]:
+        assert worst_cosine(vectors, found[0]) > BOUNDS["fp32"]
 
 
 @pytest.mark.parametrize("precision", ["fp16", "bf16", "fp8"])

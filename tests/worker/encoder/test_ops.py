@@ -4,7 +4,7 @@
 import importlib
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -296,17 +296,29 @@ def test_add_norm(stage: Stage, dtype: Any, rms: bool, keep_sum: bool, bias: boo
         assert relative(residual, total) < bound(dtype)
 
 
-@pytest.mark.parametrize("mode", ["mean", "mean_sqrt_len_tokens", "max"])
-def test_pooling_and_unit_length(stage: Stage, dtype: Any, mode: str) -> None:
-    """One row per text, summed in float32."""
+@pytest.mark.parametrize("left_out", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("mode", ["mean", "mean_sqrt_len_tokens", "max", "weightedmean"])
+def test_pooling_and_unit_length(stage: Stage, dtype: Any, mode: str, left_out: float) -> None:
+    """One row per text, summed in float32; all of a text, the rest of it, or its last token."""
     x = stage.random(stage.num_rows, WIDTH, dtype=dtype)
-    texts = [exact(x)[low:high] for low, high in TEXTS]
+    starts = [low + int((high - low - 1) * left_out) for low, high in TEXTS]
+    texts = [exact(x)[start:high] for start, (_, high) in zip(starts, TEXTS, strict=True)]
+    flat = stage.flat
+    if left_out:
+        firsts = flat.offsets[:-1].clone()
+        firsts[: len(starts)] = stage.torch.tensor(starts, dtype=stage.torch.int32)
+        flat = replace(flat, firsts=firsts)
     if mode == "max":
         expected = stage.torch.stack([text.amax(0) for text in texts])
+    elif mode == "weightedmean":
+        bounds = [(start - low, high - low) for start, (low, high) in zip(starts, TEXTS, strict=True)]
+        places = [1 + stage.torch.arange(first, end)[:, None] for first, end in bounds]
+        sums = [(text * place).sum(0) / place.sum() for text, place in zip(texts, places, strict=True)]
+        expected = stage.torch.stack(sums)
     else:
         power = 1.0 if mode == "mean" else 0.5
         expected = stage.torch.stack([text.sum(0) / len(text) ** power for text in texts])
-    found = stage.ops.pool(x, stage.flat, mode)
+    found = stage.ops.pool(x, flat, mode)
     assert relative(found, expected) < 1e-5
     unit_length = expected / expected.norm(dim=1, keepdim=True)
     assert relative(stage.ops.normalise(found, stage.flat), unit_length) < 1e-5

@@ -89,7 +89,7 @@ def ends_of(plan: bytes) -> dict[str, list[tuple[str, str]]]:
     """The graph's inputs and output by name: for each shape the axes after the first, and the type."""
     ends: dict[str, list[tuple[str, str]]] = {}
     for name, dims, kind in tensors_of(plan):
-        match = re.fullmatch(r"(ids|positions|lengths|vectors)(?: \[profile \d+\])?\.1", name)
+        match = re.fullmatch(r"(ids|positions|lengths|num_unpooled|vectors)(?: \[profile \d+\])?\.1", name)
         if match:
             batch, _, rest = dims.partition(" ")
             assert not batch.isdecimal()  # the number of texts stays open
@@ -112,6 +112,15 @@ def test_fp16_plans_for_every_architecture(capability: Capability) -> None:
     kinds = Counter(kind for _, _, kind in tensors_of(plan))
     assert kinds["half"] > 20
     assert kinds["fp8_e4m3"] == 0
+
+
+@pytest.mark.parametrize("precision", ["fp16", "fp8"])
+def test_a_plan_of_a_model_that_leaves_prompts_out_of_pooling(precision: str) -> None:
+    """It has one input more, also while it is calibrated."""
+    model = small_model()
+    model = replace(model, head=replace(model.head, include_prompt=False))
+    plan = planned(model, small_weights(small_architecture()), (8, 9), precision)
+    assert ends_of(plan)["num_unpooled"] == [("", "int32"), ("", "int32")]
 
 
 @pytest.mark.parametrize("capability", WITH_FP8)

@@ -26,6 +26,8 @@ from worker.graphs.flat.linear import ACTIVATION_MIN
 from worker.graphs.positions import token_positions
 from worker.models.architecture import Architecture
 from worker.models.dense import Dense
+from worker.models.head import Head, Normalize
+from worker.models.layer_norm import LayerNorm
 from worker.models.weights import Weights
 
 
@@ -76,6 +78,7 @@ POOLINGS: dict[str, Any] = {
     "max": lambda x: x.max(axis=0),
     "lasttoken": lambda x: x[-1],
     "mean_sqrt_len_tokens": lambda x: x.sum(axis=0) / math.sqrt(len(x)),
+    "weightedmean": lambda x: np.average(x, axis=0, weights=np.arange(1, len(x) + 1)),
 }
 
 
@@ -112,6 +115,16 @@ def test_every_pooling(poolings: Any) -> None:
         ("relu", ACTIVATIONS["relu"]),
         ("gelu", ACTIVATIONS["gelu"]),
         ("silu", ACTIVATIONS["silu"]),
+        ("leaky_relu", lambda x: np.where(x > 0, x, 0.01 * x)),
+        ("elu", lambda x: np.where(x > 0, x, np.expm1(x))),
+        ("selu", lambda x: 1.0507009873554805 * np.where(x > 0, x, 1.6732632423543772 * np.expm1(x))),
+        ("mish", lambda x: x * np.tanh(np.log1p(np.exp(x)))),
+        ("softplus", lambda x: np.log1p(np.exp(x))),
+        ("softsign", lambda x: x / (1 + np.abs(x))),
+        ("relu6", lambda x: np.clip(x, 0, 6)),
+        ("hardtanh", lambda x: np.clip(x, -1, 1)),
+        ("hardswish", lambda x: x * np.clip(x / 6 + 0.5, 0, 1)),
+        ("hardsigmoid", lambda x: np.clip(x / 6 + 0.5, 0, 1)),
     ],
 )
 def test_dense_layers_and_unit_length(tmp_path: Path, activation: str, function: Any) -> None:
@@ -128,6 +141,28 @@ def test_dense_layers_and_unit_length(tmp_path: Path, activation: str, function:
     expected /= np.linalg.norm(expected, axis=1, keepdims=True)
     found = by_onnx(model_of(network, head("mean", denses=(dense,), normalize=True)), weights, tokens)
     np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+def test_modules_follow_each_other_in_the_heads_order(tmp_path: Path) -> None:
+    """Here a norm, unit length and a dense layer, after which vectors need not have unit length."""
+    random = np.random.default_rng(8)
+    scale, shift = random.standard_normal((2, 32)).astype(np.float32)
+    weight = random.standard_normal((6, 32)).astype(np.float32)
+    save_file({"norm.weight": scale, "norm.bias": shift}, tmp_path / "model.safetensors")
+    (tmp_path / "dense").mkdir()
+    save_file({"linear.weight": weight}, tmp_path / "dense/model.safetensors")
+    dense = Dense(
+        in_features=32, out_features=6, bias=False, activation="identity", directory=tmp_path / "dense"
+    )
+    modules = (LayerNorm(size=32, directory=tmp_path), Normalize(), dense)
+    network, tokens = architecture(), random_tokens()
+    weights = random_weights(network)
+    x = np.array([by_numpy(network, weights, ids).mean(axis=0) for ids in per_text(tokens)])
+    x = (x - x.mean(axis=1, keepdims=True)) / np.sqrt(x.var(axis=1, keepdims=True) + 1e-5) * scale + shift
+    expected = x / np.linalg.norm(x, axis=1, keepdims=True) @ weight.T
+    model = model_of(network, Head(poolings=("mean",), include_prompt=True, modules=modules))
+    assert model.dim == 6
+    np.testing.assert_allclose(by_onnx(model, weights, tokens), expected, atol=2e-5)
 
 
 def test_positions_may_start_after_a_padding_row() -> None:

@@ -26,6 +26,7 @@ from worker.engines.calibration import calibrate
 from worker.graphs.inline import inlined
 from worker.graphs.padded.graph import build_padded_graph
 from worker.graphs.padded.inputs import padded_inputs
+from worker.models.dense import ACTIVATIONS as DENSE_ACTIVATIONS
 from worker.models.dense import Dense
 from worker.models.model import Model, read_model
 from worker.models.weights import Weights, read_weights
@@ -67,7 +68,16 @@ def test_the_network_is_that_of_the_flat_graph(activation: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "poolings", [("mean",), ("cls",), ("max",), ("lasttoken",), ("mean_sqrt_len_tokens",), ("cls", "max")]
+    "poolings",
+    [
+        ("mean",),
+        ("cls",),
+        ("max",),
+        ("lasttoken",),
+        ("mean_sqrt_len_tokens",),
+        ("weightedmean",),
+        ("cls", "max"),
+    ],
 )
 def test_every_pooling_sees_a_texts_own_tokens_only(poolings: Any) -> None:
     """And several are concatenated in order."""
@@ -76,7 +86,7 @@ def test_every_pooling_sees_a_texts_own_tokens_only(poolings: Any) -> None:
     np.testing.assert_allclose(embedded(model, weights, TOKENS, more_slots=5), expected, atol=2e-5)
 
 
-@pytest.mark.parametrize("activation", ["identity", "tanh", "sigmoid", "relu", "gelu", "silu"])
+@pytest.mark.parametrize("activation", list(DENSE_ACTIVATIONS))
 def test_dense_layers_follow_the_pooling(tmp_path: Path, activation: str) -> None:
     """With each of their activations."""
     random = np.random.default_rng(8)

@@ -2,6 +2,7 @@
 
 import importlib.resources
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -27,7 +28,7 @@ from worker.backends.fake import fake_vectors
 from worker.batching.pending import Embedded
 from worker.consumer.bisection import Range
 from worker.jobs.pipeline import EncodedReply, RequestPart, RequestPipeline, ServedModel
-from worker.jobs.prompts import Prompts
+from worker.prompts import Prompts
 from worker.tokenization.tokenizer import Tokenizer
 from worker.vector_cache.cache import VectorCache
 
@@ -58,22 +59,24 @@ class Store:
 
 
 @cache
-def tokenizer() -> Tokenizer:
-    return Tokenizer(MODEL, max_tokens=8)
+def tokenizer(*, pools_prompts: bool = True) -> Tokenizer:
+    return Tokenizer(MODEL, max_tokens=8, pools_prompts=pools_prompts)
 
 
-def pipeline(*, matryoshka: bool = False, cached: bool = False) -> RequestPipeline:
+def pipeline(
+    *, matryoshka: bool = False, cached: bool = False, pools_prompts: bool = True
+) -> RequestPipeline:
     served = ServedModel(
         names=frozenset({"model", "alias"}),
         provenance=Provenance(
             model="model", revision="r", profile_id="i", profile_name="n", precision="fp32"
         ),
-        prompts=Prompts(query="find: ", passage=""),
+        prompts=Prompts(texts={"query": "find: ", "document": ""}),
         dim=DIM,
         matryoshka=matryoshka,
     )
     store = VectorCache(Store(), identity="model", dim=DIM) if cached else None
-    return RequestPipeline(served, tokenizer(), cache=store)
+    return RequestPipeline(served, tokenizer(pools_prompts=pools_prompts), cache=store)
 
 
 def payload(texts: Sequence[object], options: EmbedOptions = QUERY, *, model: str = "model") -> bytes:
@@ -107,14 +110,15 @@ def whole(run: RequestPipeline, request: bytes) -> Reply:
     truncate=st.sampled_from(list(Truncate)),
     cuts=st.sets(st.integers(0, 20)),
     cached=st.booleans(),
+    pools_prompts=st.booleans(),
 )
 def test_every_text_has_the_answer_it_has_alone(
-    texts: list[object], truncate: Truncate, cuts: set[int], cached: bool
+    texts: list[object], truncate: Truncate, cuts: set[int], cached: bool, pools_prompts: bool
 ) -> None:
     """In one part or several, with a cache that has seen some of them or without one."""
     options = EmbedOptions(input_type=InputType.QUERY, truncate=truncate)
-    alone = [whole(pipeline(), payload([text], options)) for text in texts]
-    run = pipeline(cached=cached)
+    alone = [whole(pipeline(pools_prompts=pools_prompts), payload([text], options)) for text in texts]
+    run = pipeline(cached=cached, pools_prompts=pools_prompts)
     whole(run, payload(texts[: len(texts) // 2] or ["seen"], options))
 
     checked = run.read(payload(texts, options))
@@ -123,7 +127,7 @@ def test_every_text_has_the_answer_it_has_alone(
     for start, end in pairwise(edges):
         part = run.prepare(checked, Range(start, end))
         results.append(run.merge(part, embedded(part)))
-    for got in (reply(run.encode(checked.request, results)), whole(run, payload(texts, options))):
+    for got in (reply(run.encode(checked, results)), whole(run, payload(texts, options))):
         np.testing.assert_array_equal(got.vectors, np.concatenate([one.vectors for one in alone]))
         np.testing.assert_array_equal(got.token_counts, np.concatenate([one.token_counts for one in alone]))
         assert got.truncated.tolist() == [at for at, one in enumerate(alone) if len(one.truncated)]
@@ -164,6 +168,45 @@ def test_the_prompt_goes_before_every_text() -> None:
     part = pipeline().prepare(pipeline().read(payload(["a", "b"])))
     expected = tokenizer().encode(["find: a", "find: b"], Truncate.NONE)
     np.testing.assert_array_equal(part.encoded.tokens.ids, expected.tokens.ids)
+
+
+def test_the_reply_tells_the_prompt_that_was_put_before_its_texts() -> None:
+    """By its name, whether asked for by that or by the input type; none where there is none."""
+    wishes: list[tuple[dict[str, str], str | None]] = [
+        ({"prompt_name": "query"}, "query"),
+        ({"input_type": "query"}, "query"),
+        ({"input_type": "passage"}, "document"),
+        ({"input_type": "none"}, None),
+    ]
+    for wish, name in wishes:
+        assert whole(pipeline(), payload(["a"], EmbedOptions(**wish))).prompt_name == name  # type: ignore[arg-type]
+
+
+def test_a_prompt_left_out_of_pooling_is_no_part_of_the_text() -> None:
+    """Equal ids have another vector, another key and another entry in the cache if the prompt is a prompt."""
+    run = pipeline(cached=True, pools_prompts=False)
+    written = EmbedOptions(input_type=InputType.NONE)
+    prompted, plain = payload(["a"]), payload(["find: a"], written)
+    parts = [run.prepare(run.read(request)) for request in (prompted, plain)]
+    left, right = (part.encoded.tokens.ids for part in parts)
+    np.testing.assert_array_equal(left, right)
+    assert not set(parts[0].position_of) & set(parts[1].position_of)
+    first, second = (whole(run, request).vectors for request in (prompted, plain))
+    assert not np.allclose(first, second)
+    again = [run.prepare(run.read(request)).cached for request in (prompted, plain)]
+    for known, expected in zip(again, (first, second), strict=True):
+        assert known is not None
+        np.testing.assert_array_equal(known.vectors, expected)
+
+
+def test_a_text_of_which_nothing_is_left_to_pool_fails_alone() -> None:
+    """Its prompt takes all tokens that the model takes, and no special token follows it."""
+    run = pipeline(pools_prompts=False)
+    part = run.prepare(replace(run.read(payload(["a", "b c"])), num_unpooled=5))
+    found = reply(run.finish(part, embedded(part)))
+    assert [(each.index, each.code) for each in found.failures] == [(0, "text_without_tokens")]
+    assert "text 0 has no tokens besides its prompt" in found.failures[0].message
+    assert found.token_counts.tolist() == [0, 6]
 
 
 def test_what_cannot_be_served_is_refused_before_its_texts_are_touched() -> None:

@@ -16,6 +16,7 @@ MANIFESTS = {each.path.stem: each for each in shipped_models()}
 
 ROPE = {"rope_theta": 10_000.0, "max_position_embeddings": 32_768, "hidden_act": "silu", "rms_norm_eps": 1e-6}
 ENCODER = {"hidden_act": "gelu", "layer_norm_eps": 1e-12, "max_position_embeddings": 8192}
+MODERN = {"hidden_activation": "gelu", "norm_eps": 1e-5, "local_attention": 128}
 #: What the family's config.json says besides the sizes in a manifest.
 FAMILIES: dict[str, dict[str, Any]] = {
     "bert": {"max_position_embeddings": 512, "type_vocab_size": 2},
@@ -24,7 +25,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "xlm-roberta": {"max_position_embeddings": 514, "type_vocab_size": 1},
     "nomic_bert": ENCODER | {"type_vocab_size": 2},
     "gte": ENCODER | {"type_vocab_size": 0},
-    "modernbert": ENCODER | {"hidden_activation": "gelu", "norm_eps": 1e-5, "local_attention": 128},
+    "modernbert": MODERN | {"max_position_embeddings": 8192},
     "qwen2": ROPE | {"num_key_value_heads": 2, "is_causal": False},
     "qwen3": ROPE | {"num_key_value_heads": 8, "head_dim": 128},
     "mistral": ROPE | {"num_key_value_heads": 8},
@@ -91,7 +92,7 @@ def test_a_table_is_all_there_is_to_a_static_model(stem: str) -> None:
 
 @pytest.mark.parametrize("stem", list(MANIFESTS))
 def test_what_a_manifest_says_is_well_formed(stem: str) -> None:
-    """A revision is a whole commit, matryoshka sizes end with the vector's own, prompts come in pairs."""
+    """A revision is a whole commit, matryoshka sizes end with the vector's own, both input types have a prompt."""
     model = MANIFESTS[stem].model
     assert stem == model.name.rpartition("/")[2].lower()
     assert model.revision is None or re.fullmatch("[0-9a-f]{40}", model.revision)
@@ -100,7 +101,8 @@ def test_what_a_manifest_says_is_well_formed(stem: str) -> None:
         assert list(model.matryoshka) == sorted(set(model.matryoshka))
         assert model.matryoshka[-1] == model.dimension
     if model.prompts:
-        assert {"query", "passage"} <= model.prompts.keys()
+        assert {"query", "passage"} <= {*model.prompts, *model.input_types}
+    assert {*model.input_types.values()} <= model.prompts.keys()
     on_hub = [source for source in model.pinned_sources if source.startswith("hf:")]
     assert on_hub == [f"hf:{model.name}" + (f"@{model.revision}" if model.revision else "")] or not on_hub
 

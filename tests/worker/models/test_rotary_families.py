@@ -58,6 +58,22 @@ def test_a_mistral_sees_as_many_tokens_as_its_window() -> None:
     assert read_architecture(LLAMA | {"model_type": "mistral", "sliding_window": None}).windows[0] == 0
 
 
+def test_a_decoder_looks_both_ways_if_its_config_says_so() -> None:
+    """With `is_causal` false, as transformers 5 reads it; a window then reaches to both sides."""
+    for kind in ("llama", "mistral", "qwen3"):
+        assert read_architecture(LLAMA | {"model_type": kind}).causal
+        assert not read_architecture(LLAMA | {"model_type": kind, "is_causal": False}).causal
+    found = read_architecture(LLAMA | {"model_type": "mistral", "sliding_window": 40, "is_causal": False})
+    assert found.windows[0] == 40
+
+
+def test_biases_are_asked_for_where_the_config_has_them() -> None:
+    """attention_bias and mlp_bias name the layers."""
+    assert read_architecture(LLAMA).biased == ()
+    found = read_architecture(LLAMA | {"attention_bias": True, "mlp_bias": True})
+    assert found.biased == ("qkv", "out", "up", "down")
+
+
 def test_tensors_that_a_family_lacks_are_not_asked_for() -> None:
     """No position table, no biases and no first norm where the embedding norm serves."""
     shapes = tensor_shapes(read_architecture(MODERN))
@@ -84,14 +100,28 @@ def test_scaling_lowers_the_low_frequencies_only() -> None:
         ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rotary positions of type 'yarn'"),
         ({"partial_rotary_factor": 0.5}, "only a part of each head"),
         ({"rope_scaling": {"rope_type": "llama3"}}, "missing or invalid value: 'factor'"),
-        ({"attention_bias": True}, "biases"),
+        ({"model_type": "mistral", "attention_bias": True}, "attention_bias True"),
+        ({"model_type": "mistral", "sliding_window": 1}, "nothing but itself"),
+        ({"is_causal": None}, "true or false is expected"),
         ({"hidden_act": "elu"}, "activation 'elu'"),
         ({"num_hidden_layers": 0}, "num_hidden_layers 0"),
         ({"num_attention_heads": "four"}, "num_attention_heads 'four'"),
         ({"model_type": "qwen3", "use_sliding_window": True}, "use_sliding_window"),
         ({"model_type": "gpt2"}, "supported are bert, .*, mistral"),
     ],
-    ids=["yarn", "partial", "llama3", "bias", "activation", "empty", "type", "window", "family"],
+    ids=[
+        "yarn",
+        "partial",
+        "llama3",
+        "bias",
+        "own",
+        "null",
+        "activation",
+        "empty",
+        "type",
+        "window",
+        "family",
+    ],
 )
 def test_what_is_not_computed_is_refused(change: dict[str, Any], reason: str) -> None:
     """Each is a ModelError that says what was seen."""

@@ -9,9 +9,11 @@ import yaml
 from click.testing import CliRunner
 from support.paths import ROOT
 
+from producer.contract import EmbedOptions
 from producer.errors import ModelError, ProfileError
 from selection import probe
 from worker.cli.main import main
+from worker.prompts import Prompt
 from worker.settings import Settings
 from worker.startup.boot import boot
 
@@ -97,6 +99,20 @@ def test_wrong_vectors_do_not_serve(tmp_path: Path) -> None:
         match=r"worst cosine to the golden vectors is -?0\.\d+, the profile\'s minimum is 0\.99999",
     ):
         boot(Settings(model="minilm", manifest_path=path))
+
+
+def test_the_manifest_says_which_prompts_input_types_get(tmp_path: Path) -> None:
+    """And adds those that the model's files lack; a name that neither has ends the boot."""
+    fake = {**FP32, "backend": "fake"}
+    prompts = {"find": "find: ", "passage": ""}
+    path = manifest(tmp_path, fake, golden=False, prompts=prompts, input_types={"query": "find"})
+    settings = Settings(model=MODEL, manifest_path=path, cache_path=tmp_path / "cache")
+    found = boot(settings).prompts
+    assert found.chosen(EmbedOptions(input_type="query")) == Prompt("find", "find: ")
+    assert found.chosen(EmbedOptions(input_type="passage")) == Prompt("passage", "")
+    manifest(tmp_path, fake, golden=False, prompts=prompts, input_types={"query": "search"})
+    with pytest.raises(ModelError, match=r"input type query to the prompt 'search'.*find, passage"):
+        boot(settings)
 
 
 def test_damaged_weights_do_not_serve(tmp_path: Path) -> None:

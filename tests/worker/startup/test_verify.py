@@ -23,13 +23,13 @@ from selection import Profile
 from worker.backends import LoadOptions
 from worker.backends.fake import FakeBackend
 from worker.backends.onnx_cpu import load_onnx
-from worker.backends.token_batches import full_batch, take
+from worker.backends.token_batches import embed_one_by_one, full_batch, take
 from worker.contract import Backend, FloatArray, Handle, Tokens
 from worker.models.model import Model, read_model
 from worker.reference_texts import golden_texts
 from worker.settings import Settings
 from worker.startup.boot import Booted, boot
-from worker.startup.golden import read_golden
+from worker.startup.golden import Golden, golden_tokens, read_golden
 from worker.startup.verification import CosineBounds, cosine_bounds, run_full_batch, verify_backend
 from worker.tokenization.tokenizer import Tokenizer
 
@@ -295,6 +295,22 @@ def test_the_full_batch_is_compared_where_golden_vectors_are_at_hand(tokenizer: 
     with pytest.raises(BackendError, match="have 8 dimensions, the golden vectors 384"):
         run_full_batch(FakeBackend(dim=8), tokenizer, golden, CosineBounds(worst=0.99))
     run_full_batch(FakeBackend(dim=8), tokenizer, None, CosineBounds(worst=0.99))
+
+
+def test_a_backend_that_pools_what_the_model_leaves_out_is_caught(tmp_path: Path) -> None:
+    """Golden texts of such a model have parts that are left out, as if they were prompts."""
+    directory = copied(tmp_path / "model")
+    pooling = json.loads((directory / "1_Pooling/config.json").read_text())
+    (directory / "1_Pooling/config.json").write_text(json.dumps(pooling | {"include_prompt": False}))
+    tokenizer = Tokenizer(MINILM, max_tokens=32, pools_prompts=False)
+    sound, wrong = (load_onnx(read_model(each), LoadOptions()) for each in (directory, MINILM))
+    texts = golden_texts(32)
+    golden = Golden(texts, embed_one_by_one(sound, golden_tokens(texts, tokenizer)))
+    assert verify_backend(sound, tokenizer, golden, CosineBounds(worst=0.9999)).golden_cosine is not None
+    with pytest.raises(BackendError, match="worst cosine to the golden vectors"):
+        verify_backend(wrong, tokenizer, golden, CosineBounds(worst=0.9999))
+    sound.close()
+    wrong.close()
 
 
 @pytest.mark.parametrize("max_tokens", [16, 256, 512, 8192])

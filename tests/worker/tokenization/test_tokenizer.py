@@ -139,3 +139,40 @@ def test_a_directory_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
         Tokenizer(tmp_path, max_tokens=16)
     with pytest.raises(ModelError, match="adds 2 special tokens"):
         Tokenizer(MODEL, max_tokens=2)
+
+
+PROMPT = "Represent this: "  # three tokens, and the special one before them
+
+
+def test_the_prompt_s_tokens_are_counted_as_sentence_transformers_counts_them() -> None:
+    """With the special token before it, without the one at its end, and no more than fit; else none."""
+    excluding = Tokenizer(MODEL, max_tokens=MAX_TOKENS, pools_prompts=False)
+    assert excluding.num_unpooled(PROMPT) == 1 + 3
+    assert excluding.num_unpooled("word " * 40) == MAX_TOKENS - 1
+    assert excluding.num_unpooled("") == 0
+    assert loaded().num_unpooled(PROMPT) == 0
+
+
+@pytest.mark.parametrize(("truncate", "left_out"), [(Truncate.END, [4, 4, 4]), (Truncate.START, [4, 2, 1])])
+def test_what_is_left_of_a_prompt_is_not_pooled(
+    tokenizer: Tokenizer, truncate: Truncate, left_out: list[int]
+) -> None:
+    """At the start truncation takes the prompt first; the special token before it counts as its own."""
+    texts = [PROMPT + text for text in ("a", "word " * 13, "word " * 40)]
+    tokens = tokenizer.encode(texts, truncate, num_unpooled=4).tokens
+    assert tokens.num_unpooled is not None
+    assert tokens.num_unpooled.tolist() == left_out
+    assert tokenizer.encode(texts, truncate).tokens.num_unpooled is None
+
+
+def test_a_text_without_a_token_to_pool_is_refused(tokenizer: Tokenizer) -> None:
+    """And the others keep their tokens, and what is left out of them."""
+    texts = ["word " * 40, "", "one two three"]
+    encoded = tokenizer.encode(texts, Truncate.END, num_unpooled=2)
+    assert (set(encoded.empty), encoded.kept.tolist(), encoded.truncated.tolist()) == ({1}, [0, 2], [0])
+    expected = tokenizer.encode([texts[0], texts[2]], Truncate.END)
+    np.testing.assert_array_equal(encoded.tokens.ids, expected.tokens.ids)
+    np.testing.assert_array_equal(encoded.tokens.offsets, expected.tokens.offsets)
+    np.testing.assert_array_equal(encoded.tokens.num_unpooled, [2, 2])
+    refused = tokenizer.encode(texts, Truncate.NONE, num_unpooled=2)
+    assert (set(refused.too_long), set(refused.empty), refused.kept.tolist()) == ({0}, {1}, [2])

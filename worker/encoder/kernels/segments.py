@@ -101,23 +101,29 @@ def write_spans(tiles, text_start, text_end, spans, num_tiles, BLOCK: tl.constex
 
 @triton.jit
 def pool(
-    x, offsets, out, num_texts,
+    x, firsts, offsets, out, num_texts,
     MODE: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """out[text] = mean, mean_sqrt_len_tokens or max over the text's rows, in fp32."""
+    """out[text] = mean, mean_sqrt_len_tokens, weightedmean or max from row firsts[text] on, in fp32."""
     text = tl.program_id(0)
-    low = tl.load(offsets + text)
+    low = tl.load(firsts + text)
     high = tl.load(offsets + text + 1)
     columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     while low < high:
-        # Chunks start at the text's first row: the order of summation does not depend on its place.
+        # Chunks start at the text's first pooled row: the order of summation does not depend on its place.
         acc = tl.full([ROWS, BLOCK], float("-inf") if MODE == "max" else 0.0, tl.float32)
+        if MODE == "weightedmean":
+            start = tl.load(offsets + text)
         for row in range(low, high, ROWS):
             rows = row + tl.arange(0, ROWS)
             valid = (rows < high)[:, None] & (columns < WIDTH)[None, :]
             at = rows[:, None].to(tl.int64) * WIDTH + columns[None, :]
             if MODE == "max":
                 acc = tl.maximum(acc, tl.load(x + at, mask=valid, other=float("-inf")).to(tl.float32))
+            elif MODE == "weightedmean":
+                # A row's weight is its place in the text, counted from 1.
+                weight = (rows - start + 1).to(tl.float32)[:, None]
+                acc += tl.load(x + at, mask=valid, other=0.0).to(tl.float32) * weight
             else:
                 acc += tl.load(x + at, mask=valid, other=0.0).to(tl.float32)
         count = (high - low).to(tl.float32)
@@ -125,11 +131,14 @@ def pool(
             pooled = tl.max(acc, 0)
         elif MODE == "mean":
             pooled = tl.sum(acc, 0) / count
+        elif MODE == "weightedmean":
+            mean_place = (low + high + 1 - 2 * start).to(tl.float32) * 0.5
+            pooled = tl.sum(acc, 0) / (count * mean_place)
         else:
             pooled = tl.sum(acc, 0) / tl.sqrt(count)
         tl.store(out + text.to(tl.int64) * WIDTH + columns, pooled, mask=columns < WIDTH)
         text += tl.num_programs(0)
-        low = tl.load(offsets + text, mask=text < num_texts, other=0)
+        low = tl.load(firsts + text, mask=text < num_texts, other=0)
         high = tl.load(offsets + text + 1, mask=text < num_texts, other=0)
 
 

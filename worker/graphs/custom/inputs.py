@@ -46,14 +46,18 @@ def custom_padded_inputs(
     return {each.name: _as_declared(values[each.role], each) for each in graph.inputs}
 
 
-def slot_inputs(lengths: npt.NDArray[np.int32], shape: list[int]) -> Inputs:
-    """`slots` and `lengths` of `custom_head` for states of `shape` (B, S, hidden)."""
+def slot_inputs(tokens: Tokens, texts: Indices, shape: list[int], *, pools_prompts: bool) -> Inputs:
+    """The inputs of `custom_head` for states of `shape` (B, S, hidden), beside these."""
     num_texts, num_slots = shape[0], shape[1]
-    full = np.ones(num_texts, dtype=np.int32)
-    full[: len(lengths)] = lengths
-    slot = np.arange(num_slots, dtype=np.int32)
-    first = np.arange(num_texts, dtype=np.int32)[:, None] * np.int32(num_slots)
-    return {"slots": first + np.minimum(slot, full[:, None] - 1), "lengths": full}
+    ends, starts = np.ones(num_texts, dtype=np.int32), np.zeros(num_texts, dtype=np.int32)
+    ends[: len(texts)] = tokens.lengths[texts]
+    starts[: len(texts)] = (tokens.firsts - tokens.offsets[:-1])[texts]
+    slot = starts[:, None] + np.arange(num_slots, dtype=np.int32)
+    row = np.arange(num_texts, dtype=np.int32)[:, None] * np.int32(num_slots)
+    slots = row + np.minimum(slot, ends[:, None] - 1)
+    if pools_prompts:
+        return {"slots": slots, "lengths": ends}
+    return {"pooled_slots": slots, "pooled_lengths": ends - starts, "lengths": ends}
 
 
 def _as_declared(value: npt.NDArray[Any], declared: GraphInput) -> npt.NDArray[Any]:

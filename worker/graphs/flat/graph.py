@@ -9,6 +9,11 @@ only attention and pooling run on B texts x S slots, with the same S for every t
     lengths          int32 (B,)     the number of tokens of each text
     ragged           bool ()        whether slots may be empty; if not, attention needs no mask
 
+and of models that leave prompts out of pooling also, for the pooled tokens of each text alone,
+
+    pooled_slots     int32 (B, S)   as `slots`
+    pooled_lengths   int32 (B,)     as `lengths`
+
 Output: vectors float32 (B, dim).
 """
 
@@ -21,7 +26,7 @@ from worker.graphs.flat.attention import FlatAttention, SlotAttention
 from worker.graphs.flat.heads import Heads
 from worker.graphs.flat.linear import FlatLinears, FloatLinears, Int8Linears
 from worker.graphs.flat.norm import AddNorm, FlatNorms, PlainAddNorm
-from worker.graphs.flat.pooling import add_head
+from worker.graphs.flat.pooling import PooledTokens, add_head, pooled_tokens
 from worker.graphs.flat.scores import FlatScoreBiases
 from worker.graphs.split_qkv import split_qkv
 from worker.models.architecture import Architecture
@@ -48,12 +53,13 @@ def build_graph(model: Model, weights: Weights, *, precision: str = "fp32") -> G
     )
     add_norm = PlainAddNorm(nodes, network, norms, linears)
     body = Body(nodes, network, weights, linears=linears, norms=norms, add_norm=add_norm, attention=attention)
-    vectors = add_head(nodes, body.hidden_states(), model)
+    pooled = pooled_tokens(model.head)
+    vectors = add_head(nodes, body.hidden_states(), model, pooled)
     # The first opset with Attention.
-    return nodes.finish(_inputs(), vectors, name="vectors", shape=["B", model.dim], opset=23)
+    return nodes.finish(_inputs(pooled), vectors, name="vectors", shape=["B", model.dim], opset=23)
 
 
-def _inputs() -> list[Any]:
+def _inputs(pooled: PooledTokens) -> list[Any]:
     from onnx import TensorProto, helper
 
     shapes: dict[str, list[str]] = {
@@ -62,6 +68,8 @@ def _inputs() -> list[Any]:
         "slots": ["B", "S"],
         "places": ["T"],
         "lengths": ["B"],
+        pooled.slots: ["B", "S"],
+        pooled.lengths: ["B"],
     }
     inputs = [helper.make_tensor_value_info(name, TensorProto.INT32, dims) for name, dims in shapes.items()]
     return [*inputs, helper.make_tensor_value_info("ragged", TensorProto.BOOL, [])]

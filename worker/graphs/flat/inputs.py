@@ -43,24 +43,40 @@ def flat_micro_batches(lengths: npt.NDArray[np.int32], max_slots: int) -> list[n
     return np.split(order, cuts[:-1])
 
 
-def graph_inputs(tokens: Tokens, texts: npt.NDArray[np.intp], position_offset: int) -> Inputs:
+def graph_inputs(
+    tokens: Tokens, texts: npt.NDArray[np.intp], position_offset: int, *, pools_prompts: bool = True
+) -> Inputs:
     """The graph's inputs for the given texts of a batch."""
     part = take_texts(tokens, texts)
     lengths = part.lengths
-    size = num_slots(lengths).max()
-    slot = np.arange(size, dtype=np.int32)
-    slots = part.offsets[:-1, None] + np.minimum(slot, lengths[:, None] - 1)
+    size = int(num_slots(lengths).max())
     row_starts = np.arange(len(part), dtype=np.int32) * size
     # A token's distance from the start of its row equals its distance from the start of its text.
     places = np.arange(len(part.ids), dtype=np.int32) + np.repeat(row_starts - part.offsets[:-1], lengths)
     return {
         "ids": part.ids,
         "positions": token_positions(part, position_offset),
-        "slots": slots,
+        "slots": _slots(part.offsets[:-1], lengths, size),
         "places": places,
         "lengths": lengths,
         "ragged": np.array(size <= _MAX_SHARED_SLOTS),
+        **({} if pools_prompts else pooled_inputs(part, size)),
     }
+
+
+def pooled_inputs(tokens: Tokens, num_slots: int) -> Inputs:
+    """The inputs for the pooled tokens of each text, of models that leave prompts out of pooling."""
+    lengths = tokens.offsets[1:] - tokens.firsts
+    return {"pooled_slots": _slots(tokens.firsts, lengths, num_slots), "pooled_lengths": lengths}
+
+
+def _slots(
+    firsts: npt.NDArray[np.int32], lengths: npt.NDArray[np.int32], num_slots: int
+) -> npt.NDArray[np.int32]:
+    """The index of each slot's token; after the last token of a row, that one again."""
+    slot = np.arange(num_slots, dtype=np.int32)
+    slots: npt.NDArray[np.int32] = firsts[:, None] + np.minimum(slot, lengths[:, None] - 1)
+    return slots
 
 
 def take_texts(tokens: Tokens, texts: npt.NDArray[np.intp]) -> Tokens:
@@ -68,4 +84,5 @@ def take_texts(tokens: Tokens, texts: npt.NDArray[np.intp]) -> Tokens:
     lengths = tokens.lengths[texts]
     offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int32)
     shift = np.repeat(tokens.offsets[texts] - offsets[:-1], lengths)
-    return Tokens(tokens.ids[np.arange(offsets[-1]) + shift], offsets)
+    num_unpooled = None if tokens.num_unpooled is None else tokens.num_unpooled[texts]
+    return Tokens(tokens.ids[np.arange(offsets[-1]) + shift], offsets, num_unpooled)

@@ -1,73 +1,75 @@
-"""Pooling, dense layers and normalisation at the end of a flat ONNX graph."""
+"""Pooling, and the rest of the head, at the end of a flat ONNX graph."""
+
+from dataclasses import dataclass
 
 import numpy as np
 
-from worker.graphs.builder import MICROSOFT, Nodes
-from worker.models.dense import Dense, dense_weights
-from worker.models.head import Pooling
+from worker.graphs.builder import Nodes
+from worker.graphs.head import through_modules
+from worker.models.head import Head, Pooling
 from worker.models.model import Model
 
 
-def add_head(nodes: Nodes, hidden_states: str, model: Model) -> str:
-    """Pool, project and normalise the token vectors (T, hidden); the result is (B, dim).
+@dataclass(frozen=True, slots=True)
+class PooledTokens:
+    """Names of the inputs that say which tokens are pooled, in the form of `slots` and `lengths`."""
 
-    Reads the graph's inputs `slots` and `lengths`.
-    """
-    pooled = [_pool(nodes, hidden_states, pooling) for pooling in model.head.poolings]
+    slots: str = "slots"
+    lengths: str = "lengths"
+
+
+def pooled_tokens(head: Head) -> PooledTokens:
+    """Those of attention, unless the head leaves out prompts: then it needs inputs of its own."""
+    return PooledTokens() if head.include_prompt else PooledTokens("pooled_slots", "pooled_lengths")
+
+
+def add_head(nodes: Nodes, hidden_states: str, model: Model, tokens: PooledTokens) -> str:
+    """Pool, project and normalise the token vectors (T, hidden); the result is (B, dim)."""
+    pooled = [_pool(nodes, hidden_states, pooling, tokens) for pooling in model.head.poolings]
     vectors = pooled[0] if len(pooled) == 1 else nodes.op("Concat", *pooled, axis=1)
-    for index, dense in enumerate(model.head.denses):
-        vectors = _dense(nodes, vectors, dense, index)
-    return normalize(nodes, vectors) if model.head.normalize else vectors
+    return through_modules(nodes, vectors, model.head)
 
 
-def _pool(nodes: Nodes, hidden_states: str, pooling: Pooling) -> str:
+def _pool(nodes: Nodes, hidden_states: str, pooling: Pooling, tokens: PooledTokens) -> str:
     if pooling in ("cls", "lasttoken"):
         # The last slot of every text refers to its last token, whatever its length.
         column = nodes.constant(0 if pooling == "cls" else -1, np.int64)
-        return nodes.op("Gather", hidden_states, nodes.op("Gather", "slots", column, axis=1))
-    padded = nodes.op("Gather", hidden_states, "slots")
+        return nodes.op("Gather", hidden_states, nodes.op("Gather", tokens.slots, column, axis=1))
+    padded = nodes.op("Gather", hidden_states, tokens.slots)
     if pooling == "max":
         return nodes.op("ReduceMax", padded, nodes.constant([1], np.int64), keepdims=0)
-    total = nodes.op("Squeeze", nodes.op("MatMul", slot_mask(nodes), padded), nodes.constant([1], np.int64))
-    num_tokens = nodes.op("Cast", _column(nodes, "lengths"), to=1)
+    weights = _place_weights(nodes, tokens) if pooling == "weightedmean" else slot_mask(nodes, tokens)
+    total = nodes.op("Squeeze", nodes.op("MatMul", weights, padded), nodes.constant([1], np.int64))
+    if pooling == "weightedmean":
+        return nodes.op(
+            "Div", total, nodes.op("ReduceSum", weights, nodes.constant([2], np.int64), keepdims=0)
+        )
+    num_tokens = nodes.op("Cast", _column(nodes, tokens.lengths), to=1)
     divisor = num_tokens if pooling == "mean" else nodes.op("Sqrt", num_tokens)
     return nodes.op("Div", total, divisor)
 
 
-def slot_mask(nodes: Nodes) -> str:
-    """float32 (B, 1, S): 1 where a slot is within the text."""
-    size = nodes.op("Gather", nodes.op("Shape", "slots"), nodes.constant(1, np.int64))
-    start, step = nodes.constant(0, np.int32), nodes.constant(1, np.int32)
-    slots = nodes.op("Range", start, nodes.op("Cast", size, to=6), step)
-    inside = nodes.op("Less", slots, _column(nodes, "lengths"))
+def slot_mask(nodes: Nodes, tokens: PooledTokens = PooledTokens()) -> str:
+    """float32 (B, 1, S): 1 where a slot is within the text, or within its pooled part."""
+    inside = nodes.op("Less", _slot_numbers(nodes, tokens), _column(nodes, tokens.lengths))
     return nodes.op("Unsqueeze", nodes.op("Cast", inside, to=1), nodes.constant([1], np.int64))
+
+
+def _place_weights(nodes: Nodes, tokens: PooledTokens) -> str:
+    """float32 (B, 1, S): a token's place in its text, counted from 1; 0 where a slot is outside."""
+    places = nodes.op("Add", _slot_numbers(nodes, tokens), nodes.constant(1, np.int32))
+    if tokens != PooledTokens():
+        num_before = _column(nodes, nodes.op("Sub", "lengths", tokens.lengths))
+        places = nodes.op("Unsqueeze", nodes.op("Add", places, num_before), nodes.constant([1], np.int64))
+    return nodes.op("Mul", slot_mask(nodes, tokens), nodes.op("Cast", places, to=1))
+
+
+def _slot_numbers(nodes: Nodes, tokens: PooledTokens) -> str:
+    """int32 (S,), from 0."""
+    size = nodes.op("Gather", nodes.op("Shape", tokens.slots), nodes.constant(1, np.int64))
+    start, step = nodes.constant(0, np.int32), nodes.constant(1, np.int32)
+    return nodes.op("Range", start, nodes.op("Cast", size, to=6), step)
 
 
 def _column(nodes: Nodes, vector: str) -> str:
     return nodes.op("Unsqueeze", vector, nodes.constant([1], np.int64))
-
-
-def _dense(nodes: Nodes, vectors: str, dense: Dense, index: int) -> str:
-    weight, bias = dense_weights(dense)
-    tensors = [nodes.tensor(f"dense.{index}.weight", weight)]
-    if bias is not None:
-        tensors.append(nodes.tensor(f"dense.{index}.bias", bias))
-    linear = nodes.op("Gemm", vectors, *tensors, transB=1)
-    match dense.activation:
-        case "identity":
-            return linear
-        case "gelu":
-            return nodes.op("Gelu", linear, domain=MICROSOFT)
-        case "silu":
-            return nodes.op("Mul", linear, nodes.op("Sigmoid", linear))
-        case "relu":
-            return nodes.op("Relu", linear)
-        case simple:
-            return nodes.op(simple.capitalize(), linear)  # Tanh, Sigmoid
-
-
-def normalize(nodes: Nodes, vectors: str) -> str:
-    """The vectors (B, dim) scaled to unit length."""
-    norm = nodes.op("ReduceL2", vectors, nodes.constant([1], np.int64), keepdims=1)
-    # As in torch, a zero vector stays zero.
-    return nodes.op("Div", vectors, nodes.op("Max", norm, nodes.constant(1e-12, np.float32)))

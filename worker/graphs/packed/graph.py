@@ -5,6 +5,8 @@ Inputs, in addition to `ids`, `positions`, `slots` and `lengths` of worker/graph
     token_offset   int32 (B, S)     the slot of each token among the B * S, then the empty slots
     cumulative     int32 (B + 1,)   the index of each text's first token, then T
 
+and likewise `pooled_slots` and `pooled_lengths` of models that leave prompts out of pooling.
+
 Output: vectors float32 (B, dim). Tensors are in the requested precision, pooling and everything after it
 in float32.
 """
@@ -20,7 +22,7 @@ from worker.graphs.flat.graph import Body
 from worker.graphs.flat.heads import Heads
 from worker.graphs.flat.linear import FlatLinears, FloatLinears
 from worker.graphs.flat.norm import FlatNorms, FusedAddNorm
-from worker.graphs.flat.pooling import add_head
+from worker.graphs.flat.pooling import add_head, pooled_tokens
 from worker.graphs.flat.scores import FlatScoreBiases
 from worker.graphs.split_qkv import split_qkv
 from worker.models.architecture import Architecture
@@ -74,8 +76,12 @@ def build_packed_graph(model: Model, weights: Weights, *, precision: str) -> Gra
         biased_activation=True,
     )
     states = nodes.op("Cast", body.hidden_states(), to=_FLOAT)
-    inputs = [helper.make_tensor_value_info(name, TensorProto.INT32, dims) for name, dims in _SHAPES.items()]
-    return nodes.finish(inputs, add_head(nodes, states, model), name="vectors", shape=["B", model.dim])
+    pooled = pooled_tokens(model.head)
+    shapes = _SHAPES | {pooled.slots: ["B", "S"], pooled.lengths: ["B"]}
+    inputs = [helper.make_tensor_value_info(name, TensorProto.INT32, dims) for name, dims in shapes.items()]
+    return nodes.finish(
+        inputs, add_head(nodes, states, model, pooled), name="vectors", shape=["B", model.dim]
+    )
 
 
 class PackedAttention:

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from worker.contract import Tokens
-from worker.graphs.flat.inputs import Inputs, take_texts
+from worker.graphs.flat.inputs import Inputs, pooled_inputs, take_texts
 from worker.graphs.positions import token_positions
 
 
@@ -21,7 +21,9 @@ def packed_micro_batches(lengths: npt.NDArray[np.int32], max_slots: int) -> list
     return np.split(order, cuts[:-1])
 
 
-def packed_inputs(tokens: Tokens, texts: npt.NDArray[np.intp], position_offset: int) -> Inputs:
+def packed_inputs(
+    tokens: Tokens, texts: npt.NDArray[np.intp], position_offset: int, *, pools_prompts: bool = True
+) -> Inputs:
     """The graph's inputs for the given texts of a batch."""
     part = take_texts(tokens, texts)
     lengths = part.lengths
@@ -36,4 +38,5 @@ def packed_inputs(tokens: Tokens, texts: npt.NDArray[np.intp], position_offset: 
         "lengths": lengths,
         "token_offset": order.reshape(used.shape),
         "cumulative": part.offsets,
+        **({} if pools_prompts else pooled_inputs(part, len(slot))),
     }

@@ -4,16 +4,20 @@ For engines that support only standard operators, with every dtype explicit ("st
 
     ids, positions   int32 (B, S)   token ids, and their rows in the position table; any valid one as padding
     lengths          int32 (B,)     the number of tokens of each text, at least 1
+    num_unpooled     int32 (B,)     how many at its start are left out of pooling; only of models that leave
+                                    out prompts
 
 Output: vectors float32 (B, dim). Linear layers and attention run in the requested precision; norms,
 pooling and dense layers in float32. The residual is float32 where no norm bounds it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from worker.graphs.builder import Graph, Nodes
 from worker.graphs.padded.attention import PaddedAttention
+from worker.graphs.padded.inputs import input_dims
 from worker.graphs.padded.linear import PaddedLinears, Scales
 from worker.graphs.padded.mask import Mask
 from worker.graphs.padded.norm import PaddedNorms
@@ -40,18 +44,21 @@ def build_padded_graph(
     """
     nodes = Nodes()
     linears = PaddedLinears(nodes, weights, precision=precision, scales=scales or {})
-    mask = Mask(nodes)
+    pools_prompts = model.head.include_prompt
+    mask = Mask(nodes, pools_prompts=pools_prompts)
     states = _Network(nodes, model, weights, linears, mask).hidden_states()
     vectors = add_padded_head(nodes, states, model, mask)
-    graph = nodes.finish(_inputs(), vectors, name="vectors", shape=["B", model.dim])
+    graph = nodes.finish(
+        _inputs(input_dims(pools_prompts=pools_prompts)), vectors, name="vectors", shape=["B", model.dim]
+    )
     return PaddedGraph(_plain(graph), linears.inputs)
 
 
-def _inputs() -> list[Any]:
+def _inputs(dims: Mapping[str, int]) -> list[Any]:
     from onnx import TensorProto, helper
 
-    shapes: dict[str, list[str]] = {"ids": ["B", "S"], "positions": ["B", "S"], "lengths": ["B"]}
-    return [helper.make_tensor_value_info(name, TensorProto.INT32, dims) for name, dims in shapes.items()]
+    shapes = {name: ["B", "S"][:num_dims] for name, num_dims in dims.items()}
+    return [helper.make_tensor_value_info(name, TensorProto.INT32, shape) for name, shape in shapes.items()]
 
 
 def _plain(graph: Graph) -> Graph:

@@ -1,0 +1,49 @@
+"""Loads a model's tokenizer into the `tokenizers` library, with all settings of its files."""
+
+from pathlib import Path
+
+from tokenizers import Tokenizer as Library
+from tokenizers.normalizers import Lowercase, Sequence
+
+from producer.errors import ModelError
+from worker.tokenization.conversion import tokenizer_json
+from worker.tokenization.rules import apply_rules
+from worker.tokenization.stated import StatedTokenizer
+
+
+def load_library(
+    directory: Path,
+    stated: StatedTokenizer,
+    *,
+    lower_case: bool = False,
+    cache: Path | None = None,
+    major: int | None = None,
+) -> Library:
+    """The tokenizer of a directory, with `stated` applied as the transformers that made the files does.
+
+    `major` asks for the rules of another version. Truncation and padding of the file are dropped; with
+    `lower_case` texts are lowercased first. A missing tokenizer.json is made from the files that there are,
+    and kept below `cache`. Raises ModelError.
+    """
+    content = tokenizer_json(directory, cache=cache)
+    try:
+        library = Library.from_buffer(content)
+    except Exception as error:  # the library raises bare Exception for all it cannot read
+        raise ModelError(
+            f"{directory / 'tokenizer.json'} cannot be read: {error}; install the newest `tokenizers`, or "
+            "save the model again"
+        ) from error
+    library.no_padding()
+    try:
+        apply_rules(library, stated, major=major or stated.made_with)
+    except ModelError:
+        raise
+    except Exception as error:  # as above
+        raise ModelError(
+            f"the settings in {directory}/tokenizer_config.json do not fit its tokenizer.json: {error}; "
+            "download the model again"
+        ) from error
+    if lower_case:
+        kept = [library.normalizer] if library.normalizer is not None else []
+        library.normalizer = Sequence([Lowercase(), *kept])
+    return library
