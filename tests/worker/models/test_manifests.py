@@ -92,7 +92,7 @@ def test_a_table_is_all_there_is_to_a_static_model(stem: str) -> None:
 
 @pytest.mark.parametrize("stem", list(MANIFESTS))
 def test_what_a_manifest_says_is_well_formed(stem: str) -> None:
-    """A revision is a whole commit, matryoshka sizes end with the vector's own, both input types have a prompt."""
+    """A revision is a whole commit, matryoshka sizes end with the whole vector, both input types are told."""
     model = MANIFESTS[stem].model
     assert stem == model.name.rpartition("/")[2].lower()
     assert model.revision is None or re.fullmatch("[0-9a-f]{40}", model.revision)
