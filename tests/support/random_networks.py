@@ -56,13 +56,20 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("Llama", GROUPED),
     "llama, stretched": ("Llama", GROUPED | {"rope_parameters": LLAMA3}),
     "mistral": ("Mistral", GROUPED | {"sliding_window": 40}),
+    "qwen3, both ways": ("Qwen3", GROUPED | {"head_dim": 32, "is_causal": False}),
+    "llama, both ways": ("Llama", GROUPED | {"is_causal": False}),
+    "mistral, both ways": ("Mistral", GROUPED | {"sliding_window": 40, "is_causal": False}),
+    "qwen3, biases": ("Qwen3", GROUPED | {"head_dim": 32, "attention_bias": True}),
+    "llama, biases": ("Llama", GROUPED | {"attention_bias": True, "mlp_bias": True}),
 }
 
 
 def random_rows(longest: int) -> list[list[int]]:
+    """Random ids; the last row has the special tokens too, padding twice in a row and at the end."""
     random = np.random.default_rng(11)
     lengths = [1, longest, *random.integers(1, longest + 1, 10).tolist()]
-    return [random.integers(3, 300, length).tolist() for length in lengths]
+    rows = [random.integers(3, 300, length).tolist() for length in lengths]
+    return [*rows, [0, 77, 1, 1, 54, 2, 0, 0, 120, 1]]
 
 
 def flat(rows: list[list[int]]) -> Tokens:

@@ -24,6 +24,7 @@ from worker.models.custom_model import padding_id
 from worker.models.model import Model
 from worker.models.onnx.graph_file import GraphFile, load_proto
 from worker.models.onnx.stored_tensors import check_tensors
+from worker.tokenization.token_types import uses_token_types
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _MICRO_BATCH_SLOTS = 512  # on CPUs, as in onnx_cpu.py
@@ -41,6 +42,8 @@ def load_custom_onnx(model: Model, options: LoadOptions) -> Backend:
     graph = model.graph
     if graph is None:
         raise BackendError("the model does not come with an ONNX graph; choose another backend")
+    if any(each.role == "types" for each in graph.inputs) and uses_token_types(model.transformer):
+        raise BackendError("the model's tokenizer uses token types other than 0, which are not supported")
     check_tensors(graph.path, load_proto(graph.path))
     threads = 1 if device == "cuda" else options.num_threads or usable_cpus()
     default_budget = (
@@ -102,7 +105,8 @@ class _CustomOnnxBackend:
     def launch(self, tokens: Tokens) -> Handle:
         if self._closed:
             raise BackendError("the backend is closed; load it again")
-        check_batch(tokens, self, vocab_size=self._model.architecture.vocab_size)
+        vocab_size = self._graph.vocab_size or self._model.architecture.vocab_size
+        check_batch(tokens, self, vocab_size=vocab_size)
         return self._pool.launch(
             tokens, custom_micro_batches(tokens.lengths, self._graph, max_slots=self._micro_batch_slots)
         )
@@ -141,7 +145,11 @@ class _CustomOnnxBackend:
         for name, value in inputs.items():
             binding.bind_cpu_input(name, value)
         binding.bind_output(self._graph.output, self._device)
-        with onnx_errors(f"run {self._graph.path.name}"):
+        longest = int(tokens.lengths[texts].max())
+        with onnx_errors(
+            f"run {self._graph.path.name} on a text of {longest} tokens (if it takes shorter ones only, set "
+            "max_seq_length in sentence_bert_config.json)"
+        ):
             self._session.run_with_iobinding(binding)
         return binding.get_outputs()[0]
 

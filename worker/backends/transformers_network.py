@@ -3,12 +3,12 @@
 from typing import Any
 
 import torch
-from tokenizers import Tokenizer
 
 from producer.errors import BackendError
 from worker.models.config_file import read_object
 from worker.models.model import Model
 from worker.models.network import Tensor
+from worker.tokenization.token_types import uses_token_types
 
 _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 # Keys that say in which direction tokens attend, and the value with which they see later ones.
@@ -77,8 +77,7 @@ def _from_directory(model: Model, dtype: torch.dtype) -> Any:
 
 def _check_token_types(model: Model) -> None:
     """Backends receive ids only, but some tokenizers, such as XLNet's, use token types other than 0."""
-    path = model.transformer / "tokenizer.json"
-    if path.is_file() and any(Tokenizer.from_file(str(path)).encode("a text").type_ids):
+    if uses_token_types(model.transformer):
         raise BackendError("the model's tokenizer uses token types other than 0, which are not supported")
 
 

@@ -83,7 +83,7 @@ def _read_complete(directory: Path, manifest: Manifest, settings: Settings) -> M
         model.transformer,
         max_tokens=model.max_text_tokens,
         lower_case=model.do_lower_case,
-        bare=model.bare_tokenizer,
+        special_tokens=model.special_tokens,
         vocab_size=model.network.vocab_size,
         cache=settings.cache_path,
     )

@@ -34,8 +34,7 @@ class TorchOps:
         """The embeddings of all tokens (T, hidden)."""
         x = embeddings.words[flat.ids].float()
         if embeddings.positions is not None:
-            index = torch.arange(len(flat.ids), device=flat.ids.device, dtype=torch.int32)
-            x = x + embeddings.positions[index - flat.start + embeddings.position_offset].float()
+            x = x + embeddings.positions[_position_rows(flat, embeddings.position_offset)].float()
         if embeddings.norm is not None:
             x = _normalise(x, embeddings.norm)
         return rows_for(reader, x, embeddings.words.dtype)
@@ -162,3 +161,12 @@ def _mask(attention: AttentionSpec, length: int, like: Tensor) -> Tensor | None:
     if attention.window:
         mask = mask.masked_fill(distance.abs() > attention.window, float("-inf"))
     return mask
+
+
+def _position_rows(flat: Flat, position_offset: int) -> Tensor:
+    """Each token's row of the position table, by the rule of worker/graphs/positions.py."""
+    padding = position_offset - 1
+    counted = flat.ids != padding
+    running = counted.cumsum(0)
+    before = (running - counted.int())[flat.start]
+    return torch.where(counted, running - before + padding, padding)

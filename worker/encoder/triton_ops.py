@@ -57,17 +57,19 @@ class TritonOps:
     def embed(self, flat: Flat, embeddings: Embeddings, *, reader: Linear | None) -> Rows:
         """The embeddings of all tokens (T, hidden)."""
         words, norm = embeddings.words, embeddings.norm
+        numbered = _numbered(flat, embeddings)
         out = _empty_rows(len(flat.ids), words.shape[1], words, reader)
         config = row_config(words.shape[1])
         row_kernels.embed_norm[(len(flat.ids) // config["ROWS"],)](
             flat.ids,
             flat.start,
+            numbered,
             words,
             embeddings.positions,
             norm and norm.weight,
             norm and norm.bias,
             **_outputs(out, reader),
-            POSITION_OFFSET=embeddings.position_offset,
+            NUMBERED=numbered is not None,
             NUM_POSITIONS=0 if embeddings.positions is None else len(embeddings.positions),
             HAS_NORM=norm is not None,
             EPS=norm.eps if norm else 0.0,
@@ -216,6 +218,20 @@ class TritonOps:
             vectors, flat.offsets, len(vectors), WIDTH=width, BLOCK=block
         )
         return vectors
+
+
+def _numbered(flat: Flat, embeddings: Embeddings) -> Tensor | None:
+    """Each token's row of a position table with a row for padding; None if the place in the text is the row.
+
+    Padding after the last text gets row 0.
+    """
+    if embeddings.positions is None or embeddings.position_offset == 0:
+        return None
+    numbered, num_texts = torch.zeros_like(flat.ids), len(flat.offsets) - 1
+    segment_kernels.number_tokens[text_grid(num_texts)](
+        flat.ids, flat.offsets, numbered, num_texts, PADDING=embeddings.position_offset - 1, BLOCK=256
+    )
+    return numbered
 
 
 def _is_summed_in_norm(linear: Linear, *, keep_sum: bool) -> bool:

@@ -21,8 +21,9 @@ from worker.batching.pending import Embedded, TextPositions
 from worker.consumer.bisection import Range
 from worker.contract import FloatArray, Indices
 from worker.jobs.dedup import Distinct, distinct
-from worker.jobs.postprocess import cast, shorten
+from worker.jobs.postprocess import cast, out_of_range, shorten
 from worker.prompts import Prompt, Prompts
+from worker.startup.element_limit import ElementLimit
 from worker.tokenization.tokenizer import Encoded, Tokenizer
 from worker.vector_cache.cache import Known, VectorCache
 
@@ -36,6 +37,7 @@ class ServedModel:
     prompts: Prompts
     dim: int
     matryoshka: bool
+    element_limit: ElementLimit
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -196,15 +198,19 @@ class RequestPipeline:
             token_counts[result.rows] = result.token_counts
             truncated[result.rows] = result.truncated
             failures += result.failures
+        limit, options = self._served.element_limit, request.options
+        kind = options.embedding_type
+        vectors = _vectors(count, results, self._served.dim)
+        vectors = shorten(vectors, options.dimensions, unit=limit.unit)
+        final = cast(vectors, kind, limit=limit.of(vectors.shape[1]))
+        failures += [out_of_range(index, vectors[index], kind, final) for index in final.lost.tolist()]
         token_counts[[one.index for one in failures]] = 0
-        vectors = shorten(_vectors(count, results, self._served.dim), request.options.dimensions)
-        final, scale = cast(vectors, request.options.embedding_type)
         reply = Reply(
-            vectors=final,
+            vectors=final.vectors,
             failures=tuple(sorted(failures, key=lambda one: one.index)),
             token_counts=token_counts,
             truncated=np.flatnonzero(truncated).astype(np.int32),
-            scale=scale,
+            scale=final.scale,
             provenance=self._served.provenance,
             prompt_name=checked.prompt.name,
         )

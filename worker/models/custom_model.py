@@ -8,16 +8,35 @@ import structlog
 
 from producer.errors import ModelError
 from worker.models.architecture import Architecture, read_architecture
-from worker.models.config_file import read_object
 from worker.models.head import PLAIN_HEAD, Head, read_head, read_pooling
 from worker.models.keys.modules import check_sentence_transformers_keys, check_transformer_settings
-from worker.models.model import TRANSFORMER_SETTINGS, Model, first_of, read_model
+from worker.models.model import (
+    TRANSFORMER_SETTINGS,
+    UNLIMITED_TOKENS,
+    Model,
+    first_of,
+    read_model,
+    stated_matryoshka_dims,
+)
 from worker.models.onnx.custom_files import CustomFiles
 from worker.models.onnx.graph_file import GraphFile, read_graph
+from worker.models.unknown_family import stated_hidden, stated_positions
 from worker.prompts import stated_default, stated_prompts
 
 log = structlog.stdlib.get_logger(__name__)
 
+# Families without code of ours whose position table begins with the rows up to the padding's id.
+_POSITIONS_AFTER_PADDING = (
+    "data2vec-text",
+    "esm",
+    "ibert",
+    "lilt",
+    "longformer",
+    "luke",
+    "roberta-prelayernorm",
+    "xlm-roberta-xl",
+    "xmod",
+)
 # Keys with which config.json files state the pooling; none of them is standard.
 _POOLING_KEYS = ("pooling_mode", "pooling", "pooling_strategy", "emb_pooler")
 _MAX_TEXT_TOKENS = 512  # the usual limit, if none is stated; verification tests it
@@ -25,7 +44,7 @@ _MAX_TEXT_TOKENS = 512  # the usual limit, if none is stated; verification tests
 
 def read_custom_model(found: CustomFiles) -> Model:
     """The model of an ONNX graph. Raises ModelError, naming what was found, if it is not recognised."""
-    graph = read_graph(found.onnx)
+    graph = read_graph(found.onnx, output=found.output)
     transformer = _tokenizer_directory(found)
     config = first_of(transformer, ("config.json",))
     settings = first_of(transformer, TRANSFORMER_SETTINGS)
@@ -39,7 +58,7 @@ def read_custom_model(found: CustomFiles) -> Model:
             f"the model leaves the tokens of prompts out of pooling (include_prompt), but {found.onnx.name} "
             "pools all tokens itself; export a graph that ends at the hidden states"
         )
-    return Model(
+    model = Model(
         directory=found.directory,
         transformer=transformer,
         revision=graph.sha256[:12],
@@ -50,9 +69,11 @@ def read_custom_model(found: CustomFiles) -> Model:
         prompts=prompts,
         default_prompt=stated_default(st_config),
         similarity=st_config.get("similarity_fn_name") or "cosine",
-        matryoshka_dims=(),
+        matryoshka_dims=stated_matryoshka_dims(config),
         graph=graph,
     )
+    _check_width(model, graph)
+    return model
 
 
 def reference_of(model: Model) -> Model | None:
@@ -71,7 +92,8 @@ def padding_id(model: Model) -> int:
 
 
 def _tokenizer_directory(found: CustomFiles) -> Path:
-    for directory in (found.directory, found.onnx.parent):
+    stated = read_head(found.directory)[0]  # the Transformer module's folder
+    for directory in (stated, found.directory, found.onnx.parent):
         if (directory / "tokenizer.json").is_file():
             return directory
     seen = ", ".join(sorted(path.name for path in found.directory.iterdir())[:8])
@@ -87,11 +109,13 @@ def _architecture(config: Mapping[str, Any], graph: GraphFile) -> Architecture:
         return read_architecture(config)
     except ModelError as error:
         log.info("custom_network_unknown", reason=str(error))
-    positions = config.get("max_position_embeddings")
+    padding = config.get("pad_token_id", 1)  # transformers' default for these families
+    after_padding = config.get("model_type") in _POSITIONS_AFTER_PADDING and type(padding) is int
+    width = None if graph.pooled else graph.width
     return Architecture(
         kind="custom",
         vocab_size=graph.vocab_size or _count(config.get("vocab_size")) or 2**31 - 1,
-        hidden=graph.width or _count(config.get("hidden_size")) or 0,
+        hidden=width or stated_hidden(config) or 0,
         layers=0,
         heads=0,
         kv_heads=0,
@@ -99,8 +123,8 @@ def _architecture(config: Mapping[str, Any], graph: GraphFile) -> Architecture:
         intermediate=0,
         activation="gelu",
         norm_eps=0.0,
-        position_offset=0,
-        max_positions=graph.num_tokens or _count(positions) or _MAX_TEXT_TOKENS,
+        position_offset=padding + 1 if after_padding else 0,
+        max_positions=stated_positions(config) or UNLIMITED_TOKENS,
         token_types=0,
     )
 
@@ -127,9 +151,23 @@ def _head(directory: Path, config: Mapping[str, Any], graph: GraphFile) -> Head:
 def _max_text_tokens(
     settings: Mapping[str, Any], transformer: Path, architecture: Architecture, graph: GraphFile
 ) -> int:
-    """The smallest limit that the files or the graph state."""
-    limits = [architecture.max_tokens, settings.get("max_seq_length"), graph.num_tokens]
-    if (transformer / "tokenizer_config.json").is_file():
-        limits.append(read_object(transformer / "tokenizer_config.json").get("model_max_length"))
-    known = [limit for limit in limits if isinstance(limit, int | float) and limit >= 1]
-    return int(min(known))
+    """The model's setting, else the tokenizer's, at most what network and graph take.
+
+    512 if no file states a limit.
+    """
+    stated = settings.get("max_seq_length")
+    if stated is None:
+        stated = first_of(transformer, ("tokenizer_config.json",)).get("model_max_length")
+    limits = (stated, architecture.max_tokens, graph.num_tokens)
+    known = [limit for limit in limits if isinstance(limit, int | float) and 1 <= limit < UNLIMITED_TOKENS]
+    return int(min(known, default=_MAX_TEXT_TOKENS))
+
+
+def _check_width(model: Model, graph: GraphFile) -> None:
+    """Raise ModelError for a graph that pools, but stops before a dense layer of modules.json."""
+    stated = (model.directory / "modules.json").is_file() and model.network.hidden
+    if graph.pooled and stated and graph.width not in (None, model.dim):
+        raise ModelError(
+            f"{graph.path.name} outputs {graph.output} of {graph.width} values per text, but modules.json "
+            f"ends at {model.dim}; export a graph of all modules, or one that ends at the hidden states"
+        )

@@ -114,6 +114,11 @@ def read_head(directory: Path) -> tuple[Path, Head]:
                 f"modules.json lists {kind}: the model is {_UNSERVED[kind]}; only models with one dense "
                 "vector per text are served"
             )
+    if "Transformer" in kinds and "Pooling" not in kinds:
+        raise ModelError(
+            f"modules.json lists {', '.join(kinds)} without a Pooling: the model gives a vector per token "
+            "(late interaction); only models with one vector per text are served"
+        )
     # A StaticEmbedding gives the mean itself.
     static = kinds[:1] == ["StaticEmbedding"]
     start, known = (1, {*_READERS}) if static else (2, {"Pooling", *_READERS})

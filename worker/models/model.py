@@ -23,10 +23,12 @@ TRANSFORMER_SETTINGS = (
     "sentence_roberta_config.json",
     "sentence_distilbert_config.json",
     "sentence_camembert_config.json",
+    "sentence_albert_config.json",
     "sentence_xlm-roberta_config.json",
+    "sentence_xlnet_config.json",
 )
 
-_LONGEST_TEXT = 1 << 20  # a higher number is a placeholder for no limit
+UNLIMITED_TOKENS = 1 << 20  #: a limit of at least this many tokens is a placeholder for none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +37,9 @@ class Model:
 
     `transformer` is the folder with config.json, tokenizer and weights. `network` is an UnknownFamily if only
     the transformers backend can run it. `prompts` maps the model's prompt names to texts; `default_prompt` is
-    one of these names or None. `matryoshka_dims` is empty if the files state none. A `bare_tokenizer`
-    is tokenizer.json alone, and adds no special tokens. A custom model has a `graph`, which is run instead of
-    the weights; `network` then contains only what the files state about it.
+    one of these names or None. `matryoshka_dims` is empty if the files state none. Without
+    `special_tokens` the tokenizer is tokenizer.json alone, and adds none. A custom model has a `graph`, which is
+    run instead of the weights; `network` then contains only what the files state about it.
     """
 
     directory: Path
@@ -51,7 +53,7 @@ class Model:
     default_prompt: str | None
     similarity: str
     matryoshka_dims: tuple[int, ...]
-    bare_tokenizer: bool = False
+    special_tokens: bool = True
     graph: GraphFile | None = None
 
     @property
@@ -112,12 +114,12 @@ def read_model(directory: Path, *, revision: str | None = None, sha256: str | No
         network=network,
         head=head,
         max_text_tokens=_max_text_tokens(settings, transformer, network.max_tokens),
-        bare_tokenizer=static,
+        special_tokens=not static,
         do_lower_case=bool(settings.get("do_lower_case", False)),
         prompts=stated_prompts(st_config),
         default_prompt=stated_default(st_config),
         similarity=st_config.get("similarity_fn_name") or "cosine",
-        matryoshka_dims=_matryoshka_dims(config),
+        matryoshka_dims=stated_matryoshka_dims(config),
     )
     head.dim(network.hidden)  # refuses modules whose sizes do not fit together
     return model
@@ -141,14 +143,14 @@ def _max_text_tokens(settings: Mapping[str, Any], transformer: Path, num_positio
     # A tokenizer without a limit states 1e30, which JSON may parse as a float.
     if isinstance(limit, bool) or not isinstance(limit, int | float) or limit < 1:
         raise ModelError(f"the model's maximum text length is {limit!r:.60}; a number of tokens is expected")
-    if num_positions is None and limit > _LONGEST_TEXT:
+    if num_positions is None and limit >= UNLIMITED_TOKENS:
         raise ModelError(
             "the model does not limit the length of texts; set max_seq_length in sentence_bert_config.json"
         )
     return int(limit if num_positions is None else min(limit, num_positions))
 
 
-def _matryoshka_dims(config: Mapping[str, Any]) -> tuple[int, ...]:
+def stated_matryoshka_dims(config: Mapping[str, Any]) -> tuple[int, ...]:
     """From the key that models on the hub use and vLLM reads; there is no standard one."""
     dims = config.get("matryoshka_dimensions") or ()
     if not isinstance(dims, list | tuple) or not all(type(dim) is int and dim > 0 for dim in dims):

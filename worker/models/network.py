@@ -47,7 +47,9 @@ class Linear:
 class Embeddings:
     """Word rows plus position rows, then a norm; the constant token type is already added to a table.
 
-    Without `positions` and `norm` the word rows are used unchanged.
+    The first token of a text has the position row `position_offset`. If the table has a row before that, it
+    is the padding's, and its index the padding's id: a padding token written out in a text gets that row and
+    is not counted, as in transformers. Without `positions` and `norm` the word rows are used unchanged.
     """
 
     words: Tensor

@@ -93,10 +93,13 @@ def refuse_other_networks(config: Mapping[str, Any], *, has_modules: bool) -> No
                 "served"
             )
     names = config.get("architectures")
-    for name in names if isinstance(names, list) and not has_modules else []:
-        what = _what(str(name))
-        if what is not None:
-            raise ModelError(f"config.json says {name!s:.60}: {what}{_WAY_OUT}")
+    if has_modules or not isinstance(names, list) or not names:
+        return
+    found = [(str(name), _what(str(name))) for name in names]
+    name, what = found[0]
+    # The bare network may be listed beside those with a head.
+    if all(what for _, what in found):
+        raise ModelError(f"config.json says {name:.60}: {what}{_WAY_OUT}")
 
 
 def _what(name: str) -> str | None:

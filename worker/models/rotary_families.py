@@ -37,6 +37,10 @@ def _modernbert(config: Mapping[str, Any]) -> ConfigFields:
     kinds = config.get("layer_types") or [
         "sliding_attention" if index % every else "full_attention" for index in range(layers)
     ]
+    if len(kinds) != layers or not {*kinds} <= {"full_attention", "sliding_attention"}:
+        raise ModelError(
+            f"config.json has layer_types {kinds!r:.80}; one of two kinds for each layer is expected"
+        )
     local = _reach(config["local_attention"] // 2, "local_attention")
     old_keys = {"full_attention": "global_rope_theta", "sliding_attention": "local_rope_theta"}
     default = {"full_attention": 160_000.0, "sliding_attention": 10_000.0}
@@ -48,7 +52,7 @@ def _modernbert(config: Mapping[str, Any]) -> ConfigFields:
         "kv_heads": config["num_attention_heads"],
         "activation": config["hidden_activation"],
         "norm_eps": float(config["norm_eps"]),
-        "norm_bias": bool(config.get("norm_bias", False)),
+        "norm_bias": _flag(config, "norm_bias"),
         "post_norm": False,
         "token_types": 0,
         "biased": _biased(config),
@@ -91,7 +95,8 @@ def _decoder(config: Mapping[str, Any]) -> ConfigFields:
             "biased": _biased(config),
             "ropes": (read_rope(config, default_theta=10_000.0),) * layers,
             "windows": (0,) * layers,
-            "causal": _causal(config),
+            # transformers hides later tokens unless this key, since version 5.2, says otherwise.
+            "causal": _flag(config, "is_causal", default=True),
         }
     )
 
@@ -103,17 +108,16 @@ def _reach(tokens: int, name: str) -> int:
     return tokens
 
 
-def _causal(config: Mapping[str, Any]) -> bool:
-    """Whether later tokens are hidden, which transformers decides from this key since version 5.2."""
-    stated = config.get("is_causal", True)
-    if not isinstance(stated, bool):
-        raise ModelError(f"config.json has is_causal {stated!r:.60}; true or false is expected")
-    return stated
-
-
 def _biased(config: Mapping[str, Any]) -> tuple[str, ...]:
-    attention, feed_forward = config.get("attention_bias"), config.get("mlp_bias")
-    return ("qkv", "out") * bool(attention) + ("up", "down") * bool(feed_forward)
+    attention, feed_forward = _flag(config, "attention_bias"), _flag(config, "mlp_bias")
+    return ("qkv", "out") * attention + ("up", "down") * feed_forward
+
+
+def _flag(config: Mapping[str, Any], name: str, *, default: bool = False) -> bool:
+    stated = config.get(name, default)
+    if not isinstance(stated, bool):
+        raise ModelError(f"config.json has {name} {stated!r:.60}; true or false is expected")
+    return stated
 
 
 def _sizes(config: Mapping[str, Any]) -> ConfigFields:

@@ -23,15 +23,24 @@ class UnknownFamily:
 
 def read_unknown_family(config: Mapping[str, Any]) -> UnknownFamily:
     """The sizes in a parsed config.json. Raises ModelError if one is missing."""
-    max_tokens = _first(config, _POSITIONS)
-    if "relative_attention_num_buckets" in config and "max_position_embeddings" not in config:
-        max_tokens = None  # T5 writes n_positions but has no table of that length
     return UnknownFamily(
         kind=str(config.get("model_type")),
         vocab_size=_needed(config, ("vocab_size",)),
         hidden=_needed(config, _HIDDEN),
-        max_tokens=max_tokens,
+        max_tokens=stated_positions(config),
     )
+
+
+def stated_hidden(config: Mapping[str, Any]) -> int | None:
+    """The length of a token vector, None if the config.json does not state it."""
+    return _first(config, _HIDDEN)
+
+
+def stated_positions(config: Mapping[str, Any]) -> int | None:
+    """The number of positions, None if they are unlimited or the config.json does not state it."""
+    if "relative_attention_num_buckets" in config and "max_position_embeddings" not in config:
+        return None  # T5 writes n_positions but has no table of that length
+    return _first(config, _POSITIONS)
 
 
 def _needed(config: Mapping[str, Any], names: tuple[str, ...]) -> int:

@@ -154,4 +154,5 @@ def served_model(settings: Settings, booted: Booted) -> ServedModel:
         prompts=booted.prompts,
         dim=booted.backend.dim,
         matryoshka=bool(card.matryoshka or booted.model.matryoshka_dims),
+        element_limit=booted.verified.element_limit,
     )

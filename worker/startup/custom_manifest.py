@@ -13,13 +13,13 @@ from worker.models.onnx.graph_file import GraphFile, read_graph
 _MIN_COSINE = {"fp32": 0.99999, "fp16": 0.9999, "bf16": 0.999, "int8": 0.95}
 
 
-def custom_manifest(place: Path, *, model: str) -> Manifest:
+def custom_manifest(place: Path, *, model: str, output: str | None = None) -> Manifest:
     """The manifest of a custom model, under the name `model`.
 
     Raises ModelError for a graph that is not understood.
     """
-    found = find_custom_files(place)
-    graph = read_graph(found.onnx)
+    found = find_custom_files(place, output=output)
+    graph = read_graph(found.onnx, output=found.output)
     card = ModelCard(name=model, sources=(f"dir:{found.directory}",), weights_sha256=graph.sha256)
     profiles = tuple(with_id(_profile(graph, device), card) for device in ("cuda", "cpu"))
     return Manifest(model=card, profiles=profiles, path=found.onnx)

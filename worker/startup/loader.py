@@ -40,7 +40,8 @@ def read_bundle(manifest: Manifest, settings: Settings) -> ModelBundle:
     """Find and read the model. Raises ModelError."""
     card = manifest.model
     if settings.custom_model is not None:
-        model = read_custom_model(find_custom_files(settings.custom_model))
+        found = find_custom_files(settings.custom_model, output=settings.custom_output)
+        model = read_custom_model(found)
     else:
         sources = (f"dir:{settings.model_dir}",) if settings.model_dir is not None else card.pinned_sources
         directory = locate(sources, cache=settings.cache_path / "hub", offline=settings.offline)
@@ -52,13 +53,12 @@ def read_bundle(manifest: Manifest, settings: Settings) -> ModelBundle:
         model.transformer,
         max_tokens=model.max_text_tokens,
         lower_case=model.do_lower_case,
-        bare=model.bare_tokenizer,
+        special_tokens=model.special_tokens,
         vocab_size=model.network.vocab_size,
         cache=settings.cache_path,
         pools_prompts=model.head.include_prompt,
     )
-    if not model.bare_tokenizer:  # that is tokenizer.json itself, and no class of transformers
-        ensure_token_ids(tokenizer, model, manifest, settings)
+    ensure_token_ids(tokenizer, model, manifest, settings)
     return ModelBundle(model=model, tokenizer=tokenizer, prompts=prompts, fingerprint=_fingerprint(model))
 
 

@@ -109,7 +109,7 @@ def _choose(
 
 def _manifest(settings: Settings) -> Manifest:
     if settings.custom_model is not None:
-        return custom_manifest(settings.custom_model, model=settings.model)
+        return custom_manifest(settings.custom_model, model=settings.model, output=settings.custom_output)
     if settings.manifest_path is not None:
         return manifest_at(settings.manifest_path, model=settings.model)
     return manifest_for(settings.model)

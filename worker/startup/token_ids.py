@@ -28,7 +28,7 @@ log = structlog.stdlib.get_logger(__name__)
 _NUM_SPECIAL = 8  # special tokens to write out; some tokenizers have hundreds
 _SAMPLE = 12  # ids shown of a text that differs
 
-Rows = Sequence[Sequence[int]]
+_Rows = Sequence[Sequence[int]]
 
 
 class _GoldenIds(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,10 +40,11 @@ class _GoldenIds(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class _TokenIdsRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """Says that these ids were compared; `difference` is what transformers gave instead, if it did."""
+    """What transformers gave instead of the ids that were compared, or why it gave none; mostly neither."""
 
     transformers: str
     difference: str = ""
+    failure: str = ""
     owner: RecordOwner = RecordOwner()
 
 
@@ -53,9 +54,9 @@ def ensure_token_ids(tokenizer: Tokenizer, model: Model, manifest: Manifest, set
     Once for the same ids and versions. Where transformers 4 and 5 disagree about the files, those of the
     version that made them are served, and the log says so. Raises ModelError for any other difference.
     """
-    if _is_shipped(tokenizer, manifest) or not is_peer_installed():
+    if not tokenizer.adds_special_tokens or _is_shipped(tokenizer, manifest) or not is_peer_installed():
         return
-    texts = difficult_texts(tokenizer.special_tokens[:_NUM_SPECIAL], tokenizer.vocabulary())
+    texts = difficult_texts(tokenizer.own_special_tokens[:_NUM_SPECIAL], tokenizer.vocabulary())
     ours = _rows(tokenizer.ids(texts))
     path = settings.cache_path / "token_ids" / f"{_key(texts, ours)}.json"
     record = read_record(path, _TokenIdsRecord)
@@ -64,6 +65,8 @@ def ensure_token_ids(tokenizer: Tokenizer, model: Model, manifest: Manifest, set
         if record is None:
             return
         write_record(path, record)
+    if record.failure:
+        log.warning("token_ids_not_compared", reason=record.failure)
     if record.difference:
         log.warning(
             "tokenizer_versions_disagree",
@@ -74,7 +77,7 @@ def ensure_token_ids(tokenizer: Tokenizer, model: Model, manifest: Manifest, set
 
 
 def _asked(
-    tokenizer: Tokenizer, model: Model, manifest: Manifest, texts: tuple[str, ...], ours: Rows
+    tokenizer: Tokenizer, model: Model, manifest: Manifest, texts: tuple[str, ...], ours: _Rows
 ) -> _TokenIdsRecord | None:
     request = PeerRequest(directory=str(model.transformer), texts=texts, lower_case=model.do_lower_case)
     try:
@@ -82,8 +85,10 @@ def _asked(
     except PeerUnusable as reason:
         log.warning("token_ids_not_compared", reason=str(reason))
         return None
-    difference = _compare(tokenizer, texts, ours, peer)
     owner = RecordOwner(model=manifest.model.name)
+    if peer.failure:
+        return _TokenIdsRecord(transformers=peer.version, failure=peer.failure, owner=owner)
+    difference = _compare(tokenizer, texts, ours, peer)
     return _TokenIdsRecord(transformers=peer.version, difference=difference or "", owner=owner)
 
 
@@ -92,7 +97,7 @@ def golden_ids(directory: Path, tokenizer: Tokenizer, *, lower_case: bool) -> di
 
     Raises ModelError if they are not ours.
     """
-    texts = odd_texts(tokenizer.special_tokens[:_NUM_SPECIAL])
+    texts = odd_texts(tokenizer.own_special_tokens[:_NUM_SPECIAL])
     answer = answer_request(PeerRequest(directory=str(directory), texts=texts, lower_case=lower_case))
     if answer.failure:
         raise ModelError(f"transformers cannot load the tokenizer in {directory}: {answer.failure}")
@@ -131,7 +136,7 @@ def _read(path: Path) -> _GoldenIds:
         raise ModelError(f"{path} does not hold golden vectors: {error}") from error
 
 
-def _compare(tokenizer: Tokenizer, texts: Sequence[str], ours: Rows, peer: PeerAnswer) -> str | None:
+def _compare(tokenizer: Tokenizer, texts: Sequence[str], ours: _Rows, peer: PeerAnswer) -> str | None:
     """The first difference, if the versions of transformers explain it. Raises ModelError for any other."""
     difference = _difference(texts, ours, peer.ids)
     if difference is not None and not _explained(tokenizer, texts, peer):
@@ -156,7 +161,7 @@ def _explained(tokenizer: Tokenizer, texts: Sequence[str], peer: PeerAnswer) -> 
     )
 
 
-def _difference(texts: Sequence[str], ours: Rows, theirs: Rows) -> str | None:
+def _difference(texts: Sequence[str], ours: _Rows, theirs: _Rows) -> str | None:
     for text, mine, right in zip(texts, ours, theirs, strict=True):
         if list(mine) != list(right):
             at = next((at for at, pair in enumerate(zip(mine, right, strict=False)) if pair[0] != pair[1]), 0)
@@ -178,7 +183,7 @@ def _digest(tokenizer: Tokenizer) -> str:
     return hashlib.sha256("\0".join(tokenizer.vocabulary()).encode()).hexdigest()[:32]
 
 
-def _key(texts: Sequence[str], ours: Rows) -> str:
+def _key(texts: Sequence[str], ours: _Rows) -> str:
     """A digest of our ids and of the version that they are compared with."""
     parts = [version("transformers"), version("tokenizers"), list(texts), ours]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]

@@ -9,6 +9,7 @@ from producer.errors import BackendError
 from selection import Profile
 from worker.backends.token_batches import embed_one_by_one, full_batch, take
 from worker.contract import Backend, FloatArray
+from worker.startup.element_limit import ElementLimit, element_limit
 from worker.startup.golden import Golden, golden_tokens
 from worker.tokenization.tokenizer import Tokenizer
 
@@ -22,13 +23,15 @@ class Verified:
     """The cosines that verification found.
 
     `golden_cosine` is the worst and `mean_cosine` the mean to the golden vectors, None without any.
-    `batch_cosine` is the worst of a text in a full batch to the same text alone. `cached` is true if an
-    earlier boot found them and this one ran the full batch only.
+    `batch_cosine` is the worst of a text in a full batch to the same text alone. `element_limit` is what int8
+    holds, from the golden vectors, or without any from the profile's own. `cached` is true if an earlier boot
+    found all this and this one ran the full batch only.
     """
 
     golden_cosine: float | None
     mean_cosine: float | None
     batch_cosine: float
+    element_limit: ElementLimit
     cached: bool = False
 
 
@@ -71,10 +74,14 @@ def verify_backend(
             f"{batch_cosine:.6f}, the profile's minimum is {bounds.batch}"
         )
     if golden is None:
-        return Verified(golden_cosine=None, mean_cosine=None, batch_cosine=batch_cosine)
+        limit = element_limit(alone)
+        return Verified(golden_cosine=None, mean_cosine=None, batch_cosine=batch_cosine, element_limit=limit)
     found = _check_golden(alone, golden.vectors, bounds)
     return Verified(
-        golden_cosine=float(found.min()), mean_cosine=float(found.mean()), batch_cosine=batch_cosine
+        golden_cosine=float(found.min()),
+        mean_cosine=float(found.mean()),
+        batch_cosine=batch_cosine,
+        element_limit=element_limit(golden.vectors),
     )
 
 

@@ -50,6 +50,9 @@ _BERT = TokenizerClass(normalizes=True, tokens=_BRACKETS)
 _BYTE_LEVEL = TokenizerClass(rebuilt=True, tokens=_ANGLES, mask_strips=(4,))
 _LLAMA = TokenizerClass(template=(True, False), prefix_space=None, tokens=_ENDS)
 
+#: The class for any tokenizer.json
+ANY_CLASS = "PreTrainedTokenizer"
+
 #: Class without its suffix `Fast` -> what it does
 CLASSES: dict[str, TokenizerClass] = {
     **dict.fromkeys(

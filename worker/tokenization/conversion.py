@@ -10,7 +10,7 @@ from producer.atomic import replace_file
 from producer.errors import ModelError
 from worker.reference_texts import golden_texts
 from worker.tokenization.peer import PeerUnusable, ask_peer, is_peer_installed
-from worker.tokenization.peer_process import PeerRequest
+from worker.tokenization.peer_process import PeerAnswer, PeerRequest
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -59,10 +59,13 @@ def _convert(directory: Path, group: tuple[str, ...]) -> bytes:
     try:
         answer = ask_peer(request)
     except PeerUnusable as error:
+        answer = PeerAnswer(failure=str(error))
+    if answer.failure:
         raise ModelError(
-            f"{directory} has no tokenizer.json, and transformers cannot make one of {group[0]}: {error}; "
-            "pip install 'embedmill[convert]' brings all it may need, or save the model with a fast tokenizer"
-        ) from error
+            f"{directory} has no tokenizer.json, and transformers cannot make one of {group[0]}: "
+            f"{answer.failure}; pip install 'embedmill[convert]' brings all it may need, or save the model "
+            "with a fast tokenizer"
+        )
     log.info("tokenizer_converted", source=group[0], transformers=answer.version)
     return answer.tokenizer_json.encode()
 

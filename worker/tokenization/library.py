@@ -16,14 +16,15 @@ def load_library(
     stated: StatedTokenizer,
     *,
     lower_case: bool = False,
+    special_tokens: bool = True,
     cache: Path | None = None,
     major: int | None = None,
 ) -> Library:
     """The tokenizer of a directory, with `stated` applied as the transformers that made the files does.
 
-    `major` asks for the rules of another version. Truncation and padding of the file are dropped; with
-    `lower_case` texts are lowercased first. A missing tokenizer.json is made from the files that there are,
-    and kept below `cache`. Raises ModelError.
+    `major` asks for the rules of another version. Padding set in the file is dropped. With `lower_case` texts
+    are lowercased first; without `special_tokens` none are added, and nothing but the file is read. A missing
+    tokenizer.json is made from the files that there are, and kept below `cache`. Raises ModelError.
     """
     content = tokenizer_json(directory, cache=cache)
     try:
@@ -34,16 +35,23 @@ def load_library(
             "save the model again"
         ) from error
     library.no_padding()
-    try:
-        apply_rules(library, stated, major=major or stated.made_with)
-    except ModelError:
-        raise
-    except Exception as error:  # as above
-        raise ModelError(
-            f"the settings in {directory}/tokenizer_config.json do not fit its tokenizer.json: {error}; "
-            "download the model again"
-        ) from error
+    if special_tokens:
+        _apply(library, stated, major or stated.made_with, directory)
+    else:
+        library.post_processor = None  # it only adds them
     if lower_case:
         kept = [library.normalizer] if library.normalizer is not None else []
         library.normalizer = Sequence([Lowercase(), *kept])
     return library
+
+
+def _apply(library: Library, stated: StatedTokenizer, major: int, directory: Path) -> None:
+    try:
+        apply_rules(library, stated, major=major)
+    except ModelError:
+        raise
+    except Exception as error:  # as above
+        raise ModelError(
+            f"the settings in {directory / 'tokenizer_config.json'} do not fit tokenizer.json: {error}; "
+            "download the model again"
+        ) from error

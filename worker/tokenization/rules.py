@@ -124,4 +124,9 @@ def _set_template(library: Library, stated: StatedTokenizer, major: int) -> None
         if token is not None and stated.settings.get(f"add_{role}", default):
             used.append((token.content, library.token_to_id(token.content)))
             parts.insert(at, f"{token.content}:0")
+    before = library.encode("a").tokens
     library.post_processor = TemplateProcessing(single=parts, special_tokens=used)
+    after = library.encode("a").tokens
+    if after != before:
+        # Transformers 5 may not do so: see docs/explanation/tokenization.md.
+        log.info("tokenizer_template", made_with=stated.made_with, tokenizer_json=before, settings=after)

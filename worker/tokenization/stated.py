@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from tokenizers import AddedToken
@@ -10,6 +11,7 @@ from tokenizers import AddedToken
 from producer.errors import ModelError
 from worker.models.config_file import read_object
 from worker.tokenization.classes import (
+    ANY_CLASS,
     CLASS_OF_MODEL,
     CLASSES,
     PYTHON_CLASSES,
@@ -43,12 +45,12 @@ class StatedTokenizer:
     @property
     def plain(self) -> "StatedTokenizer":
         """The same settings with a class that uses tokenizer.json as it is."""
-        return replace(self, name="", template=None)
+        return replace(self, name=ANY_CLASS, template=None)
 
     @property
     def kind(self) -> TokenizerClass:
         """What the class does."""
-        return CLASSES.get(self.name, TokenizerClass())
+        return CLASSES.get(self.name, TokenizerClass(prefix_space=False if self.name else None))
 
     def roles(self, major: int) -> dict[str, AddedToken]:
         """The special tokens by role, with the defaults of the class in transformers `major`."""
@@ -76,8 +78,15 @@ class StatedTokenizer:
         return [token for token in tokens if token is not None]
 
 
-#: What counts as stated where tokenizer.json alone decides.
-BARE = StatedTokenizer(name="", model_type="", made_with=5, template=None, settings={}, added={})
+#: For a tokenizer of which only tokenizer.json is read
+NOTHING_STATED = StatedTokenizer(
+    name="",
+    model_type="",
+    made_with=5,
+    template=None,
+    settings=MappingProxyType({}),
+    added=MappingProxyType({}),
+)
 
 
 def read_stated(directory: Path) -> StatedTokenizer:

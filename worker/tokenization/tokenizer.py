@@ -24,7 +24,7 @@ from worker.tokenization.engines import (
 from worker.tokenization.library import load_library
 from worker.tokenization.parity import first_difference
 from worker.tokenization.pretruncation import CHARACTERS_PER_TOKEN, is_separable, part_of
-from worker.tokenization.stated import BARE, StatedTokenizer, read_stated
+from worker.tokenization.stated import NOTHING_STATED, StatedTokenizer, read_stated
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -52,14 +52,14 @@ class Tokenizer:
 
     Truncation and padding set in the files are ignored: some truncate at 128 and pad to 128. Texts of up to
     `max_tokens` tokens, special tokens included, are never truncated. With `lower_case`, texts are lowercased
-    first, whatever the files say (sentence-transformers' `do_lower_case`). A `bare` tokenizer is
-    tokenizer.json alone, and adds no special tokens (its StaticEmbedding). `vocab_size` is the number of rows
+    first, whatever the files say (sentence-transformers' `do_lower_case`). Without `special_tokens` none are
+    added, and tokenizer.json is used as it is (its StaticEmbedding). `vocab_size` is the number of rows
     of the network's table. A missing tokenizer.json is made, and kept below `cache`. Unless the model
     `pools_prompts`, tokens of a prompt are attended to but left out of its vectors. A fast engine is used if
     it gives the same ids as the reference library; the log says which one it is.
 
-    `truncate` is the side at which sentence-transformers truncates this model's texts, and `special_tokens`
-    are written-out special tokens, those with a role first. Raises ModelError.
+    `truncate` is the side at which sentence-transformers truncates this model's texts, `own_special_tokens`
+    are special tokens as they are written, those with a role first. Raises ModelError.
     """
 
     def __init__(
@@ -68,22 +68,25 @@ class Tokenizer:
         *,
         max_tokens: int,
         lower_case: bool = False,
-        bare: bool = False,
+        special_tokens: bool = True,
         vocab_size: int | None = None,
         cache: Path | None = None,
         pools_prompts: bool = True,
     ) -> None:
-        stated = BARE if bare else read_stated(directory)
+        stated = read_stated(directory) if special_tokens else NOTHING_STATED
         self._stated = stated
-        self._load = partial(load_library, directory, lower_case=lower_case, cache=cache)
+        self._load = partial(
+            load_library, directory, lower_case=lower_case, special_tokens=special_tokens, cache=cache
+        )
         library = self._load(stated)
         if bare:
             library.post_processor = None  # it only adds special tokens
         self.max_tokens = max_tokens
         self.pools_prompts = pools_prompts
         self.truncate = _own_side(library, stated)
-        self.special_tokens = _special_tokens(library, stated)
+        self.own_special_tokens = _special_tokens(library, stated)
         self.made_with = stated.made_with
+        self.adds_special_tokens = special_tokens
         library.no_truncation()
         special = library.num_special_tokens_to_add(is_pair=False)
         if special >= max_tokens:
@@ -117,7 +120,7 @@ class Tokenizer:
 
     def golden_texts(self) -> tuple[str, ...]:
         """The golden texts, with this tokenizer's own special tokens, less those that it has to refuse."""
-        texts = golden_texts(self.max_tokens, self.special_tokens)
+        texts = golden_texts(self.max_tokens, self.own_special_tokens)
         return tuple(texts[at] for at in self.encode(texts, self.truncate).kept.tolist())
 
     def num_unpooled(self, prompt: str) -> int:

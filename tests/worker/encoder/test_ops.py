@@ -60,6 +60,8 @@ def stage(request: pytest.FixtureRequest) -> Stage:
     torch.manual_seed(0)
     offsets = torch.tensor([0, *itertools.accumulate(LENGTHS)], dtype=torch.int32)
     ids = torch.randint(0, 50, (NUM_TOKENS,), dtype=torch.int32)
+    ids[::7] = ids[-5:] = 1  # the padding's id, written out: in a row, at both ends, as a whole text
+    ids[200:206] = 1
     if request.param == "torch":
         ops, device = importlib.import_module("worker.encoder.torch_ops").TorchOps(), "cpu"
     else:
@@ -138,18 +140,20 @@ def test_every_token_has_the_bounds_of_its_text(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("with_norm", [False, True])
-@pytest.mark.parametrize("with_positions", [False, True])
-def test_embeddings(stage: Stage, dtype: Any, with_positions: bool, with_norm: bool) -> None:
-    """Words plus positions, which count from the offset within each text, then the norm."""
+@pytest.mark.parametrize("offset", [None, 0, 2])
+def test_embeddings(stage: Stage, dtype: Any, offset: int | None, with_norm: bool) -> None:
+    """Words plus positions, then the norm; with a row for padding, that token gets it and is not counted."""
     embeddings = Embeddings(
         words=stage.random(50, WIDTH, dtype=dtype),
-        positions=stage.random(513, WIDTH, dtype=dtype) if with_positions else None,
-        position_offset=2,
+        positions=None if offset is None else stage.random(511 + offset, WIDTH, dtype=dtype),
+        position_offset=offset or 0,
         norm=stage.norm(WIDTH) if with_norm else None,
     )
-    expected = exact(embeddings.words)[stage.flat.ids[:NUM_TOKENS].cpu().long()]
-    if with_positions:
-        positions = stage.torch.cat([stage.torch.arange(length) + 2 for length in LENGTHS])
+    ids = stage.flat.ids[:NUM_TOKENS].cpu().long()
+    expected = exact(embeddings.words)[ids]
+    if offset is not None:
+        counted = [(ids[low:high] != offset - 1).long() for low, high in TEXTS]
+        positions = stage.torch.cat([each.cumsum(0) * each + offset - 1 for each in counted])
         expected = expected + exact(embeddings.positions)[positions]
     if embeddings.norm is not None:
         expected = normalised(expected, embeddings.norm)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 from support.random_networks import FAMILIES, random_network
 from support.small_network import small_architecture, small_model, small_tokens, small_weights
 
@@ -23,6 +24,8 @@ from worker.engines.timing_cache import timing_cache_path
 from worker.graphs.builder import Graph
 from worker.graphs.padded.graph import build_padded_graph
 from worker.models.architecture import Architecture
+from worker.models.dense import ACTIVATIONS, Dense
+from worker.models.layer_norm import LayerNorm
 from worker.models.model import Model, read_model
 from worker.models.rope import Rope
 from worker.models.weights import Weights, read_weights
@@ -121,6 +124,27 @@ def test_a_plan_of_a_model_that_leaves_prompts_out_of_pooling(precision: str) ->
     model = replace(model, head=replace(model.head, include_prompt=False))
     plan = planned(model, small_weights(small_architecture()), (8, 9), precision)
     assert ends_of(plan)["num_unpooled"] == [("", "int32"), ("", "int32")]
+
+
+def test_every_pooling_activation_and_module_builds(tmp_path: Path) -> None:
+    """One head with all of them: joined poolings, a norm, a dense layer per activation, unit length."""
+    poolings = ("cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken")
+    weight = np.eye(6 * 64, dtype=np.float32)
+    for folder, tensors in {
+        "dense": {"linear.weight": weight},
+        "norm": {"norm.weight": weight[0], "norm.bias": weight[1]},
+    }.items():
+        (tmp_path / folder).mkdir()
+        save_file(tensors, tmp_path / folder / "model.safetensors")
+    size = len(weight)
+    norm = LayerNorm(size=size, directory=tmp_path / "norm")
+    denses = [
+        Dense(in_features=size, out_features=size, bias=False, activation=name, directory=tmp_path / "dense")
+        for name in ACTIVATIONS
+    ]
+    model = small_model(None, *poolings, denses=(norm, *denses))
+    plan = planned(model, small_weights(small_architecture()), (8, 9), "fp16")
+    assert ends_of(plan)["vectors"] == [(str(size), "float")] * 2
 
 
 @pytest.mark.parametrize("capability", WITH_FP8)

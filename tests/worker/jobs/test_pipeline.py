@@ -29,6 +29,7 @@ from worker.batching.pending import Embedded
 from worker.consumer.bisection import Range
 from worker.jobs.pipeline import EncodedReply, RequestPart, RequestPipeline, ServedModel
 from worker.prompts import Prompts
+from worker.startup.element_limit import ElementLimit
 from worker.tokenization.tokenizer import Tokenizer
 from worker.vector_cache.cache import VectorCache
 
@@ -40,6 +41,8 @@ QUERY = EmbedOptions(input_type=InputType.QUERY)
 
 # Repeated, refused, too long and poisonous ones among them.
 texts_of_a_job = st.lists(st.sampled_from(["", "a", "b", 7, None, LONG, LONG + " ten", POISON]), min_size=1)
+
+UNIT = ElementLimit(unit=True, value=10.0)
 
 
 class Store:
@@ -64,7 +67,11 @@ def tokenizer(*, pools_prompts: bool = True) -> Tokenizer:
 
 
 def pipeline(
-    *, matryoshka: bool = False, cached: bool = False, pools_prompts: bool = True
+    *,
+    matryoshka: bool = False,
+    cached: bool = False,
+    pools_prompts: bool = True,
+    limit: ElementLimit = UNIT,
 ) -> RequestPipeline:
     served = ServedModel(
         names=frozenset({"model", "alias"}),
@@ -74,6 +81,7 @@ def pipeline(
         prompts=Prompts(texts={"query": "find: ", "document": ""}),
         dim=DIM,
         matryoshka=matryoshka,
+        element_limit=limit,
     )
     store = VectorCache(Store(), identity="model", dim=DIM) if cached else None
     return RequestPipeline(served, tokenizer(pools_prompts=pools_prompts), cache=store)
@@ -136,6 +144,20 @@ def test_every_text_has_the_answer_it_has_alone(
             for at, one in enumerate(alone)
             for failure in one.failures
         )
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint8"])
+def test_a_vector_that_a_type_does_not_hold_fails_its_text_alone(kind: str) -> None:
+    """By name, without tokens; its neighbours have the scale of the model, the same for every job."""
+    run = pipeline(limit=ElementLimit(unit=False, value=0.75))
+    options = EmbedOptions(input_type=InputType.PASSAGE, embedding_type=kind)
+    got = whole(run, payload(["a", "a b c a a b", "a"], options))
+    assert [(one.index, one.code) for one in got.failures] == [(1, "out_of_range")]
+    assert "text 1: the largest element of its vector, 0.7775, is beyond" in got.failures[0].message
+    assert got.scale == 0.75 / 127
+    assert not got.vectors[1].any()
+    assert got.token_counts.tolist() == [3, 0, 3]
+    np.testing.assert_array_equal(got.vectors[0], whole(run, payload(["a"], options)).vectors[0])
 
 
 def test_results_tell_where_vectors_came_from() -> None:

@@ -12,11 +12,13 @@ import onnx
 import pytest
 from click.testing import CliRunner, Result
 from support.custom_graphs import MINILM, NAMES, TABLE, states_of, write_graph, write_model
+from worker.models.custom_files import find_custom_files
 
 from producer.contract import Truncate
 from producer.errors import SettingsError
 from worker.cli.main import main
 from worker.contract import FloatArray
+from worker.models.custom_model import read_custom_model
 from worker.settings import Settings, read_settings
 from worker.startup.boot import boot
 from worker.startup.survey import survey
@@ -76,6 +78,28 @@ def test_a_graph_may_lie_in_a_folder_of_its_own(tmp_path: Path) -> None:
     whole, _ = vectors_of(directory)
     named, _ = vectors_of(directory / "onnx/model_O4.onnx")
     np.testing.assert_allclose(named, 2 * whole, rtol=1e-5)
+
+
+def test_files_may_be_links_as_in_the_cache_of_the_hub(tmp_path: Path) -> None:
+    """A snapshot of links to blobs, for the graph, its external tensors and the tokenizer."""
+    directory, snapshot = write_model(tmp_path / "blobs", external=True), tmp_path / "snapshots/abc"
+    snapshot.mkdir(parents=True)
+    for path in directory.iterdir():
+        (snapshot / path.name).symlink_to(Path("../../blobs") / path.name)
+    found, ids = vectors_of(snapshot)
+    np.testing.assert_allclose(found, [states_of(each).mean(axis=0) for each in ids], atol=1e-5)
+
+
+def test_without_a_stated_length_it_is_512(tmp_path: Path) -> None:
+    """max_seq_length counts, then the tokenizer's length; a placeholder for no limit is none."""
+    directory = write_model(tmp_path / "mine")
+    (directory / "config.json").write_text('{"model_type": "ours"}')
+    lengths = []
+    for tokenizer, settings in ((1e30, None), (300, None), (300, 700), (None, 700)):
+        (directory / "tokenizer_config.json").write_text(json.dumps({"model_max_length": tokenizer}))
+        (directory / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": settings}))
+        lengths.append(read_custom_model(find_custom_files(directory)).max_text_tokens)
+    assert lengths == [512, 300, 700, 700]
 
 
 @pytest.mark.parametrize(
@@ -202,6 +226,56 @@ def _with_pixels(directory: Path) -> None:
     onnx.save_model(model, str(graph))
 
 
+def _with(directory: Path, change: Callable[[Any], object]) -> None:
+    graph = directory / "model.onnx"
+    model = onnx.load(str(graph))
+    change(model)
+    onnx.save_model(model, str(graph))
+
+
+def _with_two_lengths(model: Any) -> None:
+    for given, length in zip(model.graph.input, (16, 32), strict=False):
+        given.type.tensor_type.shape.dim[1].dim_value = length
+
+
+def _with_a_foreign_operator(model: Any) -> None:
+    model.graph.node[0].domain = "their.operators"
+    model.opset_import.append(onnx.helper.make_opsetid("their.operators", 1))
+
+
+def _with_a_second_embedding(model: Any) -> None:
+    first = model.graph.output[0]
+    model.graph.node.append(onnx.helper.make_node("Neg", [first.name], ["embeddings"]))
+    model.graph.output.add().CopyFrom(first)
+    model.graph.output[1].name = "embeddings"
+
+
+def test_a_variable_chooses_among_two_embeddings(tmp_path: Path) -> None:
+    """Without it the graph is refused; its profiles have other ids than the same graph's other output."""
+    directory = write_model(tmp_path / "mine", pooled=True, output="text_embeds")
+    _with(directory, _with_a_second_embedding)
+    refused = run("check", directory)
+    assert refused.exit_code == 1
+    assert "leave open which one is the embedding: text_embeds float32 [?, 8]; embeddings" in refused.output
+    assert "EMBEDMILL_CUSTOM_OUTPUT names one" in refused.output
+    found = {}
+    for name in ("text_embeds", "embeddings"):
+        booted = boot(Settings(custom_model=directory, custom_output=name))
+        tokens = booted.tokenizer.encode(["a b"], Truncate.END).tokens
+        found[booted.profile.id] = booted.backend.collect(booted.backend.launch(tokens))
+        booted.backend.close()
+    one, other = found.values()
+    np.testing.assert_array_equal(one, -other)
+
+
+def _with_token_types(directory: Path) -> None:
+    tokenizer = json.loads((directory / "tokenizer.json").read_text())
+    for part in tokenizer["post_processor"]["single"]:
+        if "SpecialToken" in part:
+            part["SpecialToken"]["type_id"] = 1
+    (directory / "tokenizer.json").write_text(json.dumps(tokenizer))
+
+
 DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "no tokenizer": (
         lambda at: (at / "tokenizer.json").unlink(),
@@ -233,6 +307,22 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "pixels": (
         _with_pixels,
         "the inputs of model.onnx are not recognised: input_ids int64 [?, ?]; pixel_values int64 [?, ?, 3]",
+    ),
+    "token types": (
+        _with_token_types,
+        "the model's tokenizer uses token types other than 0, which are not supported",
+    ),
+    "two fixed lengths": (
+        lambda at: _with(at, _with_two_lengths),
+        "the inputs of model.onnx have different fixed sizes: input_ids int64 [?, 16]; attention_mask int64",
+    ),
+    "operator of a plugin": (
+        lambda at: _with(at, _with_a_foreign_operator),
+        "onnxruntime cannot load model.onnx: ",
+    ),
+    "opset of the future": (
+        lambda at: _with(at, lambda model: setattr(model.opset_import[0], "version", 999)),
+        "onnxruntime cannot load model.onnx: ",
     ),
     "fixed without mask": (
         lambda at: write_graph(at / "model.onnx", names={"ids": "input_ids"}, shape=("b", 16)),

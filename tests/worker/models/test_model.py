@@ -147,7 +147,9 @@ def test_dense_weights_are_checked(whole: Path) -> None:
     [
         (("Transformer", "Pooling", "LSTM"), "lists Transformer, Pooling, LSTM"),
         (("Transformer", "Normalize", "Pooling"), "Dropout in any order"),
-        (("Transformer",), "lists Transformer;"),
+        (("Transformer",), "lists Transformer without a Pooling"),
+        (("Transformer", "Dense"), "a vector per token"),
+        (("LSTM", "Pooling"), "lists LSTM, Pooling; supported are"),
         (("custom_st.Transformer", "Pooling"), "custom_st.*never run"),
         (
             ("Transformer", "sentence_transformers.sparse_encoder.models.SpladePooling"),

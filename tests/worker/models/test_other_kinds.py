@@ -71,7 +71,9 @@ def test_a_network_with_another_head_is_refused_unless_modules_say_how_it_embeds
     assert read_model(directory).head.poolings == ("mean",)
 
 
-@pytest.mark.parametrize("architectures", [["BertModel"], ["Contriever"], [], None])
+@pytest.mark.parametrize(
+    "architectures", [["BertModel"], ["Contriever"], ["NewModel", "NewForTokenClassification"], [], None]
+)
 def test_a_network_without_a_head_is_taken_as_it_is(directory: Path, architectures: Any) -> None:
     """As sentence-transformers takes it: the mean of its token vectors."""
     write(directory, "config.json", CONFIG | {"architectures": architectures})

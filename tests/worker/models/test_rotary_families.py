@@ -102,7 +102,8 @@ def test_scaling_lowers_the_low_frequencies_only() -> None:
         ({"rope_scaling": {"rope_type": "llama3"}}, "missing or invalid value: 'factor'"),
         ({"model_type": "mistral", "attention_bias": True}, "attention_bias True"),
         ({"model_type": "mistral", "sliding_window": 1}, "nothing but itself"),
-        ({"is_causal": None}, "true or false is expected"),
+        ({"is_causal": None}, "is_causal None; true or false is expected"),
+        ({"mlp_bias": "false"}, "mlp_bias 'false'; true or false is expected"),
         ({"hidden_act": "elu"}, "activation 'elu'"),
         ({"num_hidden_layers": 0}, "num_hidden_layers 0"),
         ({"num_attention_heads": "four"}, "num_attention_heads 'four'"),
@@ -116,6 +117,7 @@ def test_scaling_lowers_the_low_frequencies_only() -> None:
         "bias",
         "own",
         "null",
+        "text",
         "activation",
         "empty",
         "type",
@@ -127,6 +129,13 @@ def test_what_is_not_computed_is_refused(change: dict[str, Any], reason: str) ->
     """Each is a ModelError that says what was seen."""
     with pytest.raises(ModelError, match=reason):
         read_architecture(LLAMA | change)
+
+
+@pytest.mark.parametrize("kinds", [["full_attention"], ["full_attention"] * 3 + ["chunked_attention"]])
+def test_every_layer_of_a_modernbert_is_of_a_known_kind(kinds: list[str]) -> None:
+    """Too few, or one that is neither full nor sliding, are refused."""
+    with pytest.raises(ModelError, match="layer_types"):
+        read_architecture(MODERN | {"layer_types": kinds})
 
 
 def test_a_missing_field_is_named() -> None:

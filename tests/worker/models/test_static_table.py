@@ -36,7 +36,9 @@ TABLE = random_table()
 
 def embedded(directory: Path, texts: list[str] = TEXTS, *, by: str = "onnx", precision: str = "fp32") -> Any:
     model = read_model(directory)
-    tokenizer = Tokenizer(model.transformer, max_tokens=model.max_text_tokens, bare=model.bare_tokenizer)
+    tokenizer = Tokenizer(
+        model.transformer, max_tokens=model.max_text_tokens, special_tokens=model.special_tokens
+    )
     backend = load_backend(by, model, LoadOptions(device="cpu", precision=precision, num_threads=1))
     try:
         return backend.collect(backend.launch(tokenizer.encode(texts, Truncate.END).tokens))

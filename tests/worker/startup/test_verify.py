@@ -15,6 +15,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from support.paths import ROOT
+from support.tiny_model import write_tiny_model
 
 import worker.backends.registry
 from producer.contract import Truncate
@@ -29,6 +30,7 @@ from worker.models.model import Model, read_model
 from worker.reference_texts import golden_texts
 from worker.settings import Settings
 from worker.startup.boot import Booted, boot
+from worker.startup.element_limit import ElementLimit
 from worker.startup.golden import Golden, golden_tokens, read_golden
 from worker.startup.verification import CosineBounds, cosine_bounds, run_full_batch, verify_backend
 from worker.tokenization.tokenizer import Tokenizer
@@ -205,6 +207,23 @@ def test_the_reference_is_not_compared_with_itself(tmp_path: Path) -> None:
     booted.backend.close()
     assert (booted.profile.name, booted.verified.golden_cosine) == ("cpu-fp32-onnx", None)
     assert not (tmp_path / "cache/golden").exists()
+
+
+@pytest.mark.peers
+def test_every_profile_and_boot_of_a_model_has_one_limit_for_int8(tmp_path: Path) -> None:
+    """The reference, another backend that is compared with it, and either from a record: vectors compare."""
+    directory = tmp_path / "model"
+    directory.mkdir()
+    write_tiny_model(directory)  # without a Normalize module
+
+    def limit(profile: str, cache: str) -> ElementLimit:
+        booted = boot(Settings(model=str(directory), model_profile=profile, cache_path=tmp_path / cache))
+        booted.backend.close()
+        return booted.verified.element_limit
+
+    found = [limit(profile, "cache") for profile in ("cpu-fp32-onnx", "cpu-fp32-torch", "cpu-fp32-onnx")]
+    assert {*found, limit("cpu-fp32-torch", "another")} == {found[0]}
+    assert not found[0].unit
 
 
 def test_a_verification_is_remembered_until_something_changes(tmp_path: Path) -> None:

@@ -101,6 +101,18 @@ def test_a_space_is_put_before_a_text_as_the_version_that_made_the_files_does(
     assert found.startswith(("Ġ", "▁")) is spaced
 
 
+def test_a_tokenizer_json_alone_is_used_as_it_is(tmp_path: Path) -> None:
+    """No class is known whose rules would change it."""
+    FAMILIES["modernbert"](tmp_path)
+    library = Library.from_file(str(tmp_path / "tokenizer.json"))
+    library.pre_tokenizer.add_prefix_space = True
+    library.save(str(tmp_path / "tokenizer.json"))
+    assert tokens(tmp_path, "paris")[1].startswith("p")
+    for name in ("tokenizer_config.json", "config.json"):
+        (tmp_path / name).unlink()
+    assert tokens(tmp_path, "paris")[1].startswith("Ġ")
+
+
 @pytest.mark.parametrize(
     ("family", "settings", "begins", "ends"),
     [
@@ -189,6 +201,12 @@ def test_what_may_change_ids_and_is_not_read_is_refused_by_name(
         Tokenizer(tmp_path, max_tokens=64)
 
 
+def test_without_special_tokens_nothing_but_tokenizer_json_is_read(tmp_path: Path) -> None:
+    """As StaticEmbedding of sentence-transformers does."""
+    FAMILIES["bert"](tmp_path, do_lower_case=False, omits_vowels=True)
+    assert tokens(tmp_path, "PARIS", special_tokens=False) == ["paris"]
+
+
 def test_a_tokenizer_states_the_side_at_which_it_is_truncated(tmp_path: Path) -> None:
     """The settings, else tokenizer.json, else the end. It decides about golden texts, never about jobs."""
     FAMILIES["bert"](tmp_path)
@@ -206,7 +224,7 @@ def test_a_text_without_tokens_is_refused_alone(tmp_path: Path) -> None:
     FAMILIES["qwen2"](tmp_path)
     tokenizer = Tokenizer(tmp_path, max_tokens=8)
     found = tokenizer.encode(["", "paris", "", "paris " * 20], Truncate.NONE)
-    assert (found.empty, found.kept.tolist(), list(found.too_long)) == (frozenset({0, 2}), [1], [3])
+    assert (set(found.empty), found.kept.tolist(), list(found.too_long)) == ({0, 2}, [1], [3])
     assert found.tokens.ids.tolist() == tokenizer.ids(["paris"]).ids.tolist()
     assert "" not in tokenizer.golden_texts()
 

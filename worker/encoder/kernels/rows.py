@@ -45,20 +45,23 @@ def _store_fp8(y, valid, rows, at, quantised, scale, FP8: tl.constexpr):
 
 @triton.jit
 def embed_norm(
-    ids, text_start, words, positions, weight, bias, out, quantised, scale,
-    POSITION_OFFSET: tl.constexpr, NUM_POSITIONS: tl.constexpr, HAS_NORM: tl.constexpr,
+    ids, text_start, numbered, words, positions, weight, bias, out, quantised, scale,
+    NUMBERED: tl.constexpr, NUM_POSITIONS: tl.constexpr, HAS_NORM: tl.constexpr,
     WIDTH: tl.constexpr, EPS: tl.constexpr, RMS: tl.constexpr, HAS_BIAS: tl.constexpr, FP8: tl.constexpr,
     ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """out[t] = norm(words[ids[t]] + positions[t - text_start[t] + POSITION_OFFSET])."""
+    """out[t] = norm(words[ids[t]] + positions[p]): p is numbered[t] if NUMBERED, else t - text_start[t]."""
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     columns = tl.arange(0, BLOCK)
     valid = (columns < WIDTH)[None, :]
     token = tl.load(ids + rows).to(tl.int64)
     x = tl.load(words + token[:, None] * WIDTH + columns[None, :], mask=valid, other=0.0).to(tl.float32)
     if NUM_POSITIONS > 0:
-        # Positions of padding after the last text are unbounded.
-        position = tl.minimum(rows - tl.load(text_start + rows) + POSITION_OFFSET, NUM_POSITIONS - 1)
+        if NUMBERED:
+            position = tl.load(numbered + rows)
+        else:
+            # Positions of padding after the last text are unbounded.
+            position = tl.minimum(rows - tl.load(text_start + rows), NUM_POSITIONS - 1)
         at_position = positions + position[:, None] * WIDTH + columns[None, :]
         x += tl.load(at_position, mask=valid, other=0.0).to(tl.float32)
     if HAS_NORM:

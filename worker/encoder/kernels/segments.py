@@ -30,6 +30,28 @@ def segment(offsets, text_start, text_end, num_texts, num_tokens, BLOCK: tl.cons
 
 
 @triton.jit
+def number_tokens(ids, offsets, numbered, num_texts, PADDING: tl.constexpr, BLOCK: tl.constexpr):
+    """Write each token's row of the position table: PADDING for the id PADDING, which is not counted.
+
+    The other tokens of a text count up from PADDING + 1. Padding after the last text is not written.
+    """
+    text = tl.program_id(0)
+    low = tl.load(offsets + text)
+    high = tl.load(offsets + text + 1)
+    while low < high:
+        row = tl.zeros([BLOCK], tl.int32) + PADDING  # of the last token before the block that was counted
+        for first in range(low, high, BLOCK):
+            tokens = first + tl.arange(0, BLOCK)
+            counted = (tl.load(ids + tokens, mask=tokens < high, other=PADDING) != PADDING).to(tl.int32)
+            rows = tl.where(counted > 0, row + tl.cumsum(counted, 0), PADDING)
+            tl.store(numbered + tokens, rows, mask=tokens < high)
+            row += tl.sum(counted, 0)
+        text += tl.num_programs(0)
+        low = tl.load(offsets + text, mask=text < num_texts, other=0)
+        high = tl.load(offsets + text + 1, mask=text < num_texts, other=0)
+
+
+@triton.jit
 def cut_tiles(
     offsets, tiles, num_texts, num_tokens, num_tiles,
     LONG: tl.constexpr, ROWS: tl.constexpr, BLOCK: tl.constexpr,

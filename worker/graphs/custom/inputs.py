@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from worker.contract import Indices, Tokens
 from worker.graphs.flat.inputs import Inputs, flat_micro_batches
+from worker.graphs.positions import token_positions
 from worker.models.onnx.graph_file import GraphFile
 from worker.models.onnx.graph_roles import GraphInput
 
@@ -41,9 +42,15 @@ def custom_padded_inputs(
     inside = slot < lengths[:, None]
     places = tokens.offsets[rows][:, None] + np.minimum(slot, lengths[:, None] - 1)
     ids = np.where(inside, tokens.ids[places], np.int32(padding_id))
-    positions = np.broadcast_to(slot + np.int32(position_offset), ids.shape)
-    values = {"ids": ids, "mask": inside, "types": np.zeros_like(ids), "positions": positions}
-    return {each.name: _as_declared(values[each.role], each) for each in graph.inputs}
+    values = {"ids": ids, "mask": inside, "types": np.zeros_like(ids)}
+    if any(each.role == "positions" for each in graph.inputs):
+        values["positions"] = token_positions(tokens, position_offset)[places]
+    return {
+        each.name: _empty_cache(each, num_texts)
+        if each.role == "cache"
+        else _as_declared(values[each.role], each)
+        for each in graph.inputs
+    }
 
 
 def slot_inputs(tokens: Tokens, texts: Indices, shape: list[int], *, pools_prompts: bool) -> Inputs:
@@ -58,6 +65,12 @@ def slot_inputs(tokens: Tokens, texts: Indices, shape: list[int], *, pools_promp
     if pools_prompts:
         return {"slots": slots, "lengths": ends}
     return {"pooled_slots": slots, "pooled_lengths": ends - starts, "lengths": ends}
+
+
+def _empty_cache(declared: GraphInput, num_texts: int) -> npt.NDArray[Any]:
+    """Keys or values (B, heads, 0, head_dim) of no earlier tokens."""
+    _, heads, _, head_dim = declared.shape
+    return np.zeros((num_texts, heads or 0, 0, head_dim or 0), dtype=declared.dtype)
 
 
 def _as_declared(value: npt.NDArray[Any], declared: GraphInput) -> npt.NDArray[Any]:

@@ -22,7 +22,7 @@ _BOOKKEEPING = keys(
         tie_word_embeddings tie_encoder_decoder tie_last_hidden_states tie_weights_ add_pooling_layer adapters
         cross_attention_hidden_size pad_token_id bos_token_id eos_token_id cls_token_id sep_token_id
         mask_token_id unk_token_id decoder_start_token_id use_bfloat16 tf_legacy_loss custom_pipelines
-        is_matryoshka vocab_size_or_config_json_file
+        is_matryoshka vocab_size_or_config_json_file use_return_dict xla_device
     """,
     only={
         "is_encoder_decoder": (False,),
@@ -58,10 +58,10 @@ _ENCODER = _ANY | keys(
 _ROTARY = keys("rope_parameters rope_scaling rope_theta partial_rotary_factor")
 _BERT = _ENCODER | keys(
     "hidden_act type_vocab_size layer_norm_eps",
-    # The original TensorFlow configs describe a pooler, which is not used.
+    # The original TensorFlow configs describe a pooler, which is not used; the others are TinyBERT's.
     harmless="""
         embedding_size pooler_fc_size pooler_num_attention_heads pooler_num_fc_layers pooler_size_per_head
-        pooler_type
+        pooler_type cell emb_size pre_trained structure training
     """,
     only={"position_embedding_type": ("absolute",), "directionality": ("bidi",)},
 )

@@ -15,19 +15,23 @@ _DEFAULT = "model.onnx"  # the exporters' name of the full-precision graph among
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CustomFiles:
-    """The model's `directory` and its ONNX graph, in that directory or in its subfolder `onnx`."""
+    """The model's `directory` and its ONNX graph, in that directory or in its subfolder `onnx`.
+
+    `output` is the name of the graph's output to use, None if it is to be recognised.
+    """
 
     directory: Path
     onnx: Path
+    output: str | None = None
 
 
-def find_custom_files(place: Path) -> CustomFiles:
+def find_custom_files(place: Path, *, output: str | None = None) -> CustomFiles:
     """The files of a custom model; `place` is its directory or the graph itself.
 
     Raises ModelError if there is no graph, more than one candidate, or only a TensorRT plan.
     """
     if place.is_file() and place.suffix == ".onnx":
-        return CustomFiles(directory=_directory(place), onnx=place)
+        return CustomFiles(directory=_directory(place), onnx=place, output=output)
     if place.is_file() and place.suffix in _PLANS:
         raise ModelError(_plan_refusal(place))
     if not place.is_dir():
@@ -50,7 +54,7 @@ def find_custom_files(place: Path) -> CustomFiles:
             f"{place} has several graphs: {names}; name the one to serve, such as "
             f"EMBEDMILL_CUSTOM_MODEL={graphs[0]}"
         )
-    return CustomFiles(directory=place, onnx=(default or graphs)[0])
+    return CustomFiles(directory=place, onnx=(default or graphs)[0], output=output)
 
 
 def _graphs(place: Path, suffixes: tuple[str, ...]) -> list[Path]:

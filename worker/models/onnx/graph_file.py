@@ -21,7 +21,7 @@ class GraphFile:
     `pooled` is true if `output` has one vector per text (B, dim), and false if one per token (B, S, hidden).
     `width` is its last dimension, None if dynamic. `num_texts` and `num_tokens` are B and S if the graph was
     exported with fixed ones, else None. `vocab_size` is the number of rows of its token table.
-    `sha256` covers the file and its external tensors.
+    `sha256` covers the file, its external tensors, and the name of an output that was chosen.
     """
 
     path: Path
@@ -41,26 +41,26 @@ class GraphFile:
         return any(each.role == "mask" for each in self.inputs)
 
 
-def read_graph(path: Path) -> GraphFile:
+def read_graph(path: Path, *, output: str | None = None) -> GraphFile:
     """The graph in an ONNX file; its external tensors are not parsed and need not exist.
 
-    Raises ModelError, naming what was found, for a damaged file and for a graph whose inputs or outputs are
-    not those of a text encoder.
+    `output` chooses among several outputs. Raises ModelError, naming what was found, for a damaged file and
+    for a graph whose inputs or outputs are not those of a text encoder.
     """
     proto = load_proto(path)
     inputs = find_inputs(proto.graph, path)
-    output = find_output(proto, path)
+    value = find_output(proto, path, chosen=output)
     ids = next(each for each in inputs if each.role == "ids")
     graph = GraphFile(
         path=path,
-        sha256=_sha256(path, proto),
+        sha256=_sha256(path, proto, salt=output or ""),
         precision=_precision(proto),
         inputs=inputs,
-        output=output.name,
-        pooled=len(output.shape) == 2,
-        width=output.shape[-1],
-        num_texts=ids.shape[0],
-        num_tokens=ids.shape[1],
+        output=value.name,
+        pooled=len(value.shape) == 2,
+        width=value.shape[-1],
+        num_texts=_fixed(inputs, 0, path),
+        num_tokens=_fixed(inputs, 1, path),
         vocab_size=table_rows(proto.graph, ids.name),
     )
     if graph.num_tokens is not None and not graph.masked:
@@ -89,8 +89,20 @@ def load_proto(path: Path) -> Any:
     return proto
 
 
-def _sha256(path: Path, proto: Any) -> str:
-    digest = hashlib.sha256()
+def _fixed(inputs: tuple[GraphInput, ...], axis: int, path: Path) -> int | None:
+    """The number of texts (axis 0) or tokens (1) that the inputs fix, None if none does."""
+    sizes = {each.shape[axis] for each in inputs if each.role != "cache"} - {None}
+    if len(sizes) > 1:
+        raise ModelError(
+            f"the inputs of {path.name} have different fixed sizes: "
+            + "; ".join(map(str, inputs))
+            + "; export it with the same ones, or with dynamic axes"
+        )
+    return next(iter(sizes), None)
+
+
+def _sha256(path: Path, proto: Any, *, salt: str) -> str:
+    digest = hashlib.sha256(salt.encode())
     # A missing external file is reported when the graph is loaded.
     external = sorted(each for each in external_files(path, proto) if each.is_file())
     for each in (path, *external):

@@ -7,15 +7,17 @@ from typing import Any, Literal
 
 from producer.errors import ModelError
 
-Role = Literal["ids", "mask", "types", "positions", "unknown"]
+Role = Literal["ids", "mask", "types", "positions", "cache", "unknown"]
 _ROLES: dict[str, Role] = {
     "input_ids": "ids",
     "attention_mask": "mask",
     "token_type_ids": "types",
     "position_ids": "positions",
 }
+_CACHE = "past_key_values."  # keys and values of earlier tokens: there are none
 _MOST_TOKEN_TYPES = 16
-_POOLED = ("sentence_embedding", "sentence_embeddings", "embedding", "embeddings", "text_embeds", "vectors")
+_EXPORTED = "sentence_embedding"  # what Optimum calls the output of all of a model's modules
+_POOLED = ("sentence_embeddings", "embedding", "embeddings", "text_embeds", "vectors")
 _STATES = ("last_hidden_state", "token_embeddings", "hidden_states")
 # Operators that do not change the values of indices.
 _SAME = ("Cast", "Identity", "Unsqueeze", "Squeeze", "Reshape")
@@ -48,7 +50,7 @@ def find_inputs(graph: Any, path: Path) -> tuple[GraphInput, ...]:
     values = [_value(each) for each in graph.input if each.name not in stored]
     inputs = tuple(_with_role(value, graph) for value in values)
     inputs = _ids_have_the_largest_table(inputs, graph)
-    roles = [each.role for each in inputs]
+    roles = [each.role for each in inputs if each.role != "cache"]
     if "unknown" in roles or roles.count("ids") != 1 or len(set(roles)) != len(roles):
         raise ModelError(
             f"the inputs of {path.name} are not recognised: {_listed(values)}; expected are token ids, an "
@@ -57,30 +59,46 @@ def find_inputs(graph: Any, path: Path) -> tuple[GraphInput, ...]:
     return inputs
 
 
-def find_output(proto: Any, path: Path) -> GraphValue:
-    """The output with one vector per text, else the one with a vector per token. Raises ModelError."""
+def find_output(proto: Any, path: Path, *, chosen: str | None = None) -> GraphValue:
+    """The output with one vector per text, else the one with a vector per token; or the `chosen` one.
+
+    Raises ModelError, naming the outputs, if none is recognised or several are equally good.
+    """
     graph = proto.graph
     if any(not each.type.tensor_type.HasField("shape") for each in graph.output):
         import onnx
 
         graph = onnx.shape_inference.infer_shapes(proto).graph
     seen = [_value(each) for each in graph.output]
-    values = [
-        each for each in seen if each.dtype.startswith(("float", "bfloat")) and "logits" not in each.name
-    ]
+    floats = [each for each in seen if each.dtype.startswith(("float", "bfloat"))]
+    if chosen is not None:
+        return _chosen(chosen, [each for each in floats if len(each.shape) in (2, 3)], path, seen)
+    values = [each for each in floats if "logits" not in each.name]
     pooled = [each for each in values if len(each.shape) == 2 and each.name != "pooler_output"]
     states = [each for each in values if len(each.shape) == 3]
-    for kind, names in ((pooled, _POOLED), (states, _STATES)):
-        named = [each for each in kind if each.name in names]
-        if named:
-            return named[0]
-    for kind in (states, pooled):
-        if len(kind) == 1:
-            return kind[0]
-    raise ModelError(
-        f"the outputs of {path.name} are not recognised: {_listed(seen)}; expected is one output of "
-        "hidden states [texts, tokens, size] or of embeddings [texts, size]"
+    exported = [each for each in pooled if each.name == _EXPORTED]
+    named = (
+        [each for each in kind if each.name in names]
+        for kind, names in ((pooled, _POOLED), (states, _STATES))
     )
+    candidates = next((found for found in (exported, *named, states, pooled) if found), [])
+    if len(candidates) == 1:
+        return candidates[0]
+    problem = "are not recognised" if not candidates else "leave open which one is the embedding"
+    raise ModelError(
+        f"the outputs of {path.name} {problem}: {_listed(seen)}; expected is one output of hidden states "
+        "[texts, tokens, size] or of embeddings [texts, size]; EMBEDMILL_CUSTOM_OUTPUT names one"
+    )
+
+
+def _chosen(name: str, usable: list[GraphValue], path: Path, seen: list[GraphValue]) -> GraphValue:
+    found = [each for each in usable if each.name == name]
+    if not found:
+        raise ModelError(
+            f"EMBEDMILL_CUSTOM_OUTPUT is {name!r:.60}, which is no output of hidden states [texts, tokens, "
+            f"size] or of embeddings [texts, size] of {path.name}; its outputs are {_listed(seen)}"
+        )
+    return found[0]
 
 
 def table_rows(graph: Any, name: str) -> int | None:
@@ -102,6 +120,8 @@ def table_rows(graph: Any, name: str) -> int | None:
 
 def _with_role(value: GraphValue, graph: Any) -> GraphInput:
     given = GraphInput(name=value.name, dtype=value.dtype, shape=value.shape)
+    if value.name.startswith(_CACHE) and len(value.shape) == 4 and None not in value.shape[1::2]:
+        return replace(given, role="cache")
     if len(value.shape) != 2:
         return given
     if value.name in _ROLES:

@@ -1,5 +1,6 @@
 """Finds the tensors of an ONNX file and checks that they are complete."""
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -71,13 +72,13 @@ def _check_size(tensor: Any, path: Path) -> None:
 
 
 def _check_values(tensor: Any, path: Path) -> None:
-    from onnx import TensorProto, numpy_helper
+    from onnx import TensorProto
 
     floats = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
     if tensor.data_type not in floats:
         return
     try:
-        values = numpy_helper.to_array(tensor, base_dir=str(path.parent))
+        values = _values(tensor, path)
     except (ValueError, TypeError) as error:
         raise ModelError(
             f"the tensor {tensor.name:.60} of {path.name} does not have its stated size; copy the file again"
@@ -88,3 +89,16 @@ def _check_values(tensor: Any, path: Path) -> None:
             f"the tensor {tensor.name:.60} of {path.name} contains NaN; the weights are damaged, export "
             "the model again"
         )
+
+
+def _values(tensor: Any, path: Path) -> np.ndarray:
+    """The tensor's values. Raises ValueError if there are fewer than its shape states."""
+    from onnx import helper, numpy_helper
+
+    if not _is_external(tensor):
+        return np.asarray(numpy_helper.to_array(tensor))
+    # onnx itself refuses files that are symbolic links, as they are in the cache of the hub.
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    dtype, file = helper.tensor_dtype_to_np_dtype(tensor.data_type), path.parent / entries["location"]
+    values = np.fromfile(file, dtype, count=math.prod(tensor.dims), offset=int(entries.get("offset") or 0))
+    return values.reshape(tuple(tensor.dims))
