@@ -38,8 +38,8 @@ class Model:
     `transformer` is the folder with config.json, tokenizer and weights. `network` is an UnknownFamily if only
     the transformers backend can run it. `prompts` maps the model's prompt names to texts; `default_prompt` is
     one of these names or None. `matryoshka_dims` is empty if the files state none. Without
-    `special_tokens` the tokenizer is tokenizer.json alone, and adds none. A custom model has a `graph`, which is
-    run instead of the weights; `network` then contains only what the files state about it.
+    `special_tokens` the tokenizer is tokenizer.json alone, and adds none. A custom model has a `graph`, which
+    is run instead of the weights; `network` then contains only what the files state about it.
     """
 
     directory: Path

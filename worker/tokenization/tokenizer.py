@@ -79,8 +79,6 @@ class Tokenizer:
             load_library, directory, lower_case=lower_case, special_tokens=special_tokens, cache=cache
         )
         library = self._load(stated)
-        if bare:
-            library.post_processor = None  # it only adds special tokens
         self.max_tokens = max_tokens
         self.pools_prompts = pools_prompts
         self.truncate = _own_side(library, stated)
