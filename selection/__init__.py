@@ -1,11 +1,12 @@
 """Chooses the profile that serves a model on a machine, with a reason for every other one."""
 
+from selection.catalogue import model_listing, model_listing_json
 from selection.choice import Choice, with_failure
 from selection.choose import choose
 from selection.machine.facts import Facts
 from selection.machine.facts_file import FactsError, load_facts
 from selection.machine.probe import probe
-from selection.manifests.catalog import manifest_at, manifest_for, manifests
+from selection.manifests.catalog import manifest_at, manifest_for, manifests, shipped_models
 from selection.manifests.manifest import Manifest, ManifestError, ModelCard, Profile
 from selection.manifests.manifest_file import load_manifest
 from selection.manifests.nim_manifest import load_nim_manifest
@@ -44,7 +45,10 @@ __all__ = [
     "manifest_for",
     "manifests",
     "measurement_key",
+    "model_listing",
+    "model_listing_json",
     "probe",
+    "shipped_models",
     "store_measurement",
     "with_failure",
 ]

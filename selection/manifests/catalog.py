@@ -43,6 +43,15 @@ def manifests() -> tuple[Manifest, ...]:
     return tuple(load_manifest(path) for path in sorted(shipped_profiles().glob("*.yaml")))
 
 
+def shipped_models() -> tuple[Manifest, ...]:
+    """The manifests of models that compute embeddings: not that for all others, nor the fake one."""
+    return tuple(
+        each
+        for each in manifests()
+        if each.path.stem != GENERIC and any(profile.backend != "fake" for profile in each.profiles)
+    )
+
+
 def _source(model: str) -> str:
     is_folder = model.startswith(("/", "./", "../", "~")) or Path(model).is_dir()
     return f"dir:{Path(model).expanduser()}" if is_folder else f"hf:{model}"

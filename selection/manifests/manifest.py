@@ -33,6 +33,7 @@ class ModelCard:
     """
 
     name: str
+    family: str | None = None
     aliases: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     revision: str | None = None
@@ -49,6 +50,16 @@ class ModelCard:
     layers: int | None = None
     heads: int | None = None
     golden: Path | None = None
+
+    @property
+    def pinned_sources(self) -> tuple[str, ...]:
+        """`sources`, with those on the hub at `revision` if it is known."""
+        return tuple(
+            f"{source}@{self.revision}"
+            if self.revision and source.startswith("hf:") and "@" not in source
+            else source
+            for source in self.sources
+        )
 
     def is_called(self, name: str) -> bool:
         """True if `name` is the model's name, the part after its slash, or an alias, in any case."""
@@ -126,11 +137,12 @@ class Profile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """A model, its profiles in the order of the file, and the file."""
+    """A model, its profiles in the order of the file, the file, and the sets that it includes."""
 
     model: ModelCard
     profiles: tuple[Profile, ...]
     path: Path
+    sets: tuple[str, ...] = ()
 
 
 def with_id(profile: Profile, model: ModelCard) -> Profile:

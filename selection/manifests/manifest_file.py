@@ -27,7 +27,8 @@ def load_manifest(path: Path) -> Manifest:
     _refuse_duplicates(loaded)
     if not loaded:
         document.fail((), "has no profiles; list some under profiles or name a set under include")
-    return Manifest(model=model, profiles=tuple(with_id(each, model) for *_, each in loaded), path=path)
+    profiles = tuple(with_id(each, model) for *_, each in loaded)
+    return Manifest(model=model, profiles=profiles, path=path, sets=file.include)
 
 
 def model_of(path: Path) -> ModelCard:

@@ -136,6 +136,9 @@ class ModelSection(_Section):
     """
 
     name: str = Field(description="`org/name`; found in any case, also by the part after the slash")
+    family: str | None = Field(
+        default=None, description="what its network is called, for people; the model's own files decide"
+    )
     aliases: tuple[str, ...] = Field(default=(), description="other names that find it")
     sources: tuple[_Source, ...] = Field(
         default=(),

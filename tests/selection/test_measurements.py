@@ -85,6 +85,6 @@ def test_key_of_a_profile() -> None:
     )
     assert (key.device, key.driver) == ("NVIDIA H100 80GB HBM3 1g.10gb", "580.95.05")
     assert key.runtime == "onnxruntime-gpu 1.31.1"
-    assert key.revision == manifest.model.weights_sha256
+    assert key.revision == manifest.model.revision
     on_cpu = measurement_key(by_name["cpu-fp32-onnx"], manifest.model, facts, gpu=None, length_mix="mean 177")
     assert (on_cpu.device, on_cpu.driver) == ("x16", "")

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -39,18 +40,23 @@ class _Handler(BaseHTTPRequestHandler):
             self._json([_row(each, content) for each, content in files.items()])
         elif path.startswith(f"/api/models/{name}"):
             siblings = [{"rfilename": each} for each in files]
-            self._json({"id": name, "modelId": name, "sha": COMMIT, "siblings": siblings})
+            self._json({"id": name, "modelId": name, "sha": self._commit(), "siblings": siblings})
         elif path.startswith(f"/{name}/resolve/") and path.split("/", 5)[5] in files:
             self._file(files[path.split("/", 5)[5]])
         else:
             self._answer(404, b"{}", {"X-Error-Code": "RepoNotFound"})
+
+    def _commit(self) -> str:
+        """The commit that is asked for; that of main if none is."""
+        asked = re.search(r"/(?:revision|resolve)/([0-9a-f]{40})(?:/|$)", urlsplit(self.path).path)
+        return COMMIT if asked is None else asked[1]
 
     def _json(self, content: Any) -> None:
         self._answer(200, json.dumps(content).encode(), {"Content-Type": "application/json"})
 
     def _file(self, content: bytes) -> None:
         start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0])
-        headers = {"ETag": f'"{_blob_id(content)}"', "X-Repo-Commit": COMMIT}
+        headers = {"ETag": f'"{_blob_id(content)}"', "X-Repo-Commit": self._commit()}
         if start:
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
         self._answer(206 if start else 200, content[start:], headers)

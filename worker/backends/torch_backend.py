@@ -146,7 +146,7 @@ def _gpu_ops(model: Model, place: torch.device, options: LoadOptions) -> Ops:
             f"{precision} needs a newer GPU than compute capability {capability[0]}.{capability[1]}; "
             "choose another profile"
         )
-    if model.architecture.head_dim not in HEAD_DIMS:
+    if model.architecture.layers and model.architecture.head_dim not in HEAD_DIMS:
         raise BackendError(
             f"the model's head dimension is {model.architecture.head_dim}; our kernels support "
             f"{HEAD_DIMS}; choose an onnx profile"

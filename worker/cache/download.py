@@ -57,13 +57,14 @@ def download(manifest: Manifest, settings: Settings) -> Downloaded:
     """
     card = manifest.model
     # Prefer the hub: a cache that is moved to another host cannot refer to packages of this one.
-    sources = [source for source in card.sources if source.startswith("hf:")] or card.sources
+    on_hub = [source for source in card.pinned_sources if source.startswith("hf:")]
+    sources = on_hub or card.sources
     hub = settings.cache_path / "hub"
     directory = locate(sources, cache=hub, offline=settings.offline)
     try:
         model = _read_complete(directory, manifest, settings)
     except ModelError as error:
-        if settings.offline or sources is card.sources:
+        if settings.offline or not on_hub:
             raise
         log.warning("download_again", model=card.name, reason=str(error))
         directory = locate(sources, cache=hub, offline=False, again=True)
@@ -82,6 +83,7 @@ def _read_complete(directory: Path, manifest: Manifest, settings: Settings) -> M
         model.transformer,
         max_tokens=model.max_text_tokens,
         lower_case=model.do_lower_case,
+        special_tokens=model.special_tokens,
         vocab_size=model.network.vocab_size,
         cache=settings.cache_path,
     )

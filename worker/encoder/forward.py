@@ -74,6 +74,9 @@ class Ops(Protocol):
 def token_vectors(network: Network, ops: Ops, flat: Flat, *, only: Tensor | None = None) -> Tensor:
     """The last layer's vectors (T, hidden) in the network's dtype; with `only` (m,), those tokens alone."""
     layers = network.layers
+    if not layers:
+        words = ops.embed(flat, network.embeddings, reader=None).values
+        return words if only is None else words[only]
     first = layers[0].qkv
     rows = ops.embed(flat, network.embeddings, reader=first if network.first_norm is None else None)
     residual = rows.values

@@ -64,7 +64,7 @@ def build_network(
     parts = _Parts(architecture, tensors, max_text_tokens, tanh_gelu=tanh_gelu)
     return Network(
         embeddings=parts.embeddings(),
-        first_norm=None if architecture.embedding_norm else parts.norm("layers.0.attention_norm"),
+        first_norm=parts.first_norm(),
         layers=tuple(parts.layer(index) for index in range(architecture.layers)),
         activation="gelu_tanh" if tanh_gelu else architecture.activation,
         gated=architecture.gated,
@@ -150,6 +150,12 @@ class _Parts:
             position_offset=architecture.position_offset,
             norm=self.norm("embeddings.norm") if architecture.embedding_norm else None,
         )
+
+    def first_norm(self) -> Norm | None:
+        """The norm before the first branch, unless the embeddings' norm serves as that."""
+        if self._architecture.embedding_norm or not self._architecture.layers:
+            return None
+        return self.norm("layers.0.attention_norm")
 
     def layer(self, index: int) -> Layer:
         name, last = f"layers.{index}", index == self._architecture.layers - 1

@@ -39,6 +39,8 @@ class Architecture:
     output is normalised before it is added. Scores are divided by the root of `score_divisor`, by default the
     size of a head; with `score_cap` a tanh keeps them below it. With `open_ended` positions are computed for
     any length, and `max_positions` is only the length where none is asked for.
+
+    A network may have no layers: then a token's vector is its row of the table.
     """
 
     kind: str
@@ -62,7 +64,7 @@ class Architecture:
     score_divisor: float = 0.0
     score_cap: float = 0.0
     causal: bool = False
-    positions: Literal["absolute", "rotary"] = "absolute"
+    positions: Literal["absolute", "rotary", "none"] = "absolute"
     position_offset: int
     max_positions: int
     token_types: int

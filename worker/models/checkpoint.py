@@ -21,15 +21,15 @@ def weight_files(directory: Path) -> list[Path]:
 
     Raises ModelError if one is missing; for a pickled checkpoint, the error says how to convert it.
     """
-    index = directory / "model.safetensors.index.json"
-    if index.is_file():
+    whole, index = directory / "model.safetensors", directory / "model.safetensors.index.json"
+    if index.is_file() and not whole.is_file():  # in transformers, too, one file goes before an index
         shards = read_object(index).get("weight_map")
         if not isinstance(shards, dict) or not shards:
             raise ModelError(f"{index.name} lists no shards; download the model again")
         # File names only: an index must not point outside its directory.
         paths = sorted({directory / Path(str(shard)).name for shard in shards.values()})
     else:
-        paths = [directory / "model.safetensors"]
+        paths = [whole]
     for path in paths:
         if not path.is_file():
             raise ModelError(_missing(path))
@@ -50,10 +50,13 @@ def _missing(path: Path) -> str:
     pickled = sorted(p.name for pattern in ("*.bin", "*.pt", "*.ckpt") for p in path.parent.glob(pattern))
     if pickled:
         return (
-            f"{path.parent} has {pickled[0]} but no {path.name}; pickled weights can run code and are "
-            "never opened; if you trust them, convert them with save_pretrained(safe_serialization=True)"
+            f"{path.parent} has {pickled[0]} but no {path.name}; pickled weights can run code and are never "
+            "opened here: `worker convert MODEL OUT` makes a directory with safetensors of them"
         )
     for pattern, advice in _FOREIGN.items():
         for found in sorted(path.parent.glob(pattern)):
             return f"{path.parent} has {found.name} but no {path.name}; {advice}"
-    return f"{path.name} is missing from {path.parent}; the model is incomplete, download it again"
+    return (
+        f"{path.name} is missing from {path.parent}; download the model again, or, if it is published as "
+        "pytorch_model.bin only, run `worker convert MODEL OUT` and serve OUT"
+    )

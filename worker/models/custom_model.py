@@ -8,7 +8,6 @@ import structlog
 
 from producer.errors import ModelError
 from worker.models.architecture import Architecture, read_architecture
-from worker.models.custom_files import CustomFiles
 from worker.models.head import PLAIN_HEAD, Head, read_head, read_pooling
 from worker.models.keys.modules import check_sentence_transformers_keys, check_transformer_settings
 from worker.models.model import (
@@ -19,6 +18,7 @@ from worker.models.model import (
     read_model,
     stated_matryoshka_dims,
 )
+from worker.models.onnx.custom_files import CustomFiles
 from worker.models.onnx.graph_file import GraphFile, read_graph
 from worker.models.unknown_family import stated_hidden, stated_positions
 from worker.prompts import stated_default, stated_prompts

@@ -95,6 +95,7 @@ class Head:
 
 # The head that sentence-transformers adds to a plain transformers directory.
 PLAIN_HEAD = Head(poolings=("mean",), include_prompt=True)
+_MODEL2VEC_HEAD = replace(PLAIN_HEAD, modules=(Normalize(),))
 # What the code that llama_bidirec models bring along calls its poolings.
 _STATED_POOLINGS: dict[str, Pooling] = {"avg": "mean", "cls": "cls", "last": "lasttoken"}
 
@@ -121,7 +122,7 @@ def read_head(directory: Path) -> tuple[Path, Head]:
     """
     listing = directory / "modules.json"
     if not listing.is_file():
-        return directory, PLAIN_HEAD
+        return directory, _MODEL2VEC_HEAD if _is_model2vec(directory, normalized=True) else PLAIN_HEAD
     modules = _read_modules(listing)
     kinds = [kind for kind, _ in modules]
     for kind in kinds:
@@ -135,11 +136,13 @@ def read_head(directory: Path) -> tuple[Path, Head]:
             f"modules.json lists {', '.join(kinds)} without a Pooling: the model gives a vector per token "
             "(late interaction); only models with one vector per text are served"
         )
-    known = {"Pooling", *_READERS}
-    if kinds[:2] != ["Transformer", "Pooling"] or not known.issuperset(kinds[2:]):
+    # A StaticEmbedding gives the mean itself.
+    static = kinds[:1] == ["StaticEmbedding"]
+    start, known = (1, {*_READERS}) if static else (2, {"Pooling", *_READERS})
+    if not (static or kinds[:2] == ["Transformer", "Pooling"]) or not known.issuperset(kinds[start:]):
         raise ModelError(
-            f"modules.json lists {', '.join(kinds)}; supported are Transformer, Pooling, then "
-            f"{', '.join(_READERS)} in any order and number"
+            f"modules.json lists {', '.join(kinds)}; supported are Transformer and Pooling, or a "
+            f"StaticEmbedding, then {', '.join(_READERS)} in any order and number"
         )
     head = PLAIN_HEAD
     for kind, path in modules[1:]:
@@ -150,6 +153,21 @@ def read_head(directory: Path) -> tuple[Path, Head]:
         elif (module := _READERS[kind](path)) is not None:
             head = replace(head, modules=(*head.modules, module))
     return modules[0][1], head
+
+
+def is_static(directory: Path) -> bool:
+    """True if the model is a StaticEmbedding, by modules.json, or by model2vec's config.json without one."""
+    listing = directory / "modules.json"
+    if not listing.is_file():
+        return _is_model2vec(directory)
+    return [kind for kind, _ in _read_modules(listing)[:1]] == ["StaticEmbedding"]
+
+
+def _is_model2vec(directory: Path, *, normalized: bool = False) -> bool:
+    """True for a directory of model2vec; with `normalized`, only if its vectors have unit length."""
+    path = directory / "config.json"
+    config = read_object(path) if path.is_file() else {}
+    return config.get("model_type") == "model2vec" and (bool(config.get("normalize")) or not normalized)
 
 
 def read_pooling(config: Mapping[str, Any]) -> tuple[tuple[Pooling, ...], bool]:

@@ -9,10 +9,11 @@ from producer.errors import BackendError, ModelError
 from worker.models.architecture import Architecture, is_known_family, read_architecture
 from worker.models.checkpoint import weight_files, weights_sha256
 from worker.models.config_file import read_object
-from worker.models.head import Head, plain_head, read_head
+from worker.models.head import Head, is_static, plain_head, read_head
 from worker.models.keys.modules import check_sentence_transformers_keys, check_transformer_settings
 from worker.models.onnx.graph_file import GraphFile
 from worker.models.other_kinds import refuse_other_encoders, refuse_other_formats, refuse_other_networks
+from worker.models.static_table import read_static_table
 from worker.models.unknown_family import UnknownFamily, read_unknown_family
 from worker.prompts import stated_default, stated_prompts
 
@@ -36,8 +37,9 @@ class Model:
 
     `transformer` is the folder with config.json, tokenizer and weights. `network` is an UnknownFamily if only
     the transformers backend can run it. `prompts` maps the model's prompt names to texts; `default_prompt` is
-    one of these names or None. `matryoshka_dims` is empty if the files state none. A custom model has a
-    `graph`, which is run instead of the weights; `network` then contains only what the files state about it.
+    one of these names or None. `matryoshka_dims` is empty if the files state none. Without
+    `special_tokens` the tokenizer is tokenizer.json alone, and adds none. A custom model has a `graph`, which
+    is run instead of the weights; `network` then contains only what the files state about it.
     """
 
     directory: Path
@@ -51,6 +53,7 @@ class Model:
     default_prompt: str | None
     similarity: str
     matryoshka_dims: tuple[int, ...]
+    special_tokens: bool = True
     graph: GraphFile | None = None
 
     @property
@@ -83,12 +86,20 @@ def read_model(directory: Path, *, revision: str | None = None, sha256: str | No
     refuse_other_encoders(st_config)
     transformer, head = read_head(directory)
     refuse_other_formats(transformer)
-    config = read_object(transformer / "config.json")
-    has_modules = (directory / "modules.json").is_file()
-    refuse_other_networks(config, has_modules=has_modules)
-    if not has_modules:
-        head = plain_head(config)
-    network = read_architecture(config) if is_known_family(config) else read_unknown_family(config)
+    static = is_static(directory)
+    # A table states its sizes itself.
+    config = first_of(transformer, ("config.json",)) if static else read_object(transformer / "config.json")
+    if static:
+        network: Architecture | UnknownFamily = read_static_table(transformer)
+        settings: dict[str, Any] = {"max_seq_length": network.max_tokens}
+    else:
+        has_modules = (directory / "modules.json").is_file()
+        refuse_other_networks(config, has_modules=has_modules)
+        if not has_modules:
+            head = plain_head(config)
+        network = read_architecture(config) if is_known_family(config) else read_unknown_family(config)
+        settings = first_of(transformer, TRANSFORMER_SETTINGS)
+        check_transformer_settings(settings, network=config)
     weight_files(transformer)
     if revision is None or sha256 is not None:
         found = weights_sha256(transformer)
@@ -98,8 +109,6 @@ def read_model(directory: Path, *, revision: str | None = None, sha256: str | No
                 "they are damaged or from another revision, download them again"
             )
         revision = revision or found[:12]
-    settings = first_of(transformer, TRANSFORMER_SETTINGS)
-    check_transformer_settings(settings, network=config)
     check_sentence_transformers_keys(st_config)
     model = Model(
         directory=directory,
@@ -108,6 +117,7 @@ def read_model(directory: Path, *, revision: str | None = None, sha256: str | No
         network=network,
         head=head,
         max_text_tokens=_max_text_tokens(settings, transformer, network),
+        special_tokens=not static,
         do_lower_case=bool(settings.get("do_lower_case", False)),
         prompts=stated_prompts(st_config),
         default_prompt=stated_default(st_config),

@@ -16,6 +16,7 @@ from producer.errors import ModelError
 
 _MAX_HEADER_BYTES = 100_000_000  # the format's own limit
 _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+_INTEGERS = {"I8": "<i1", "I16": "<i2", "I32": "<i4", "I64": "<i8"}
 
 
 class SafetensorsFile:
@@ -38,17 +39,20 @@ class SafetensorsFile:
         """The shape of a tensor, without reading the tensor."""
         return tuple(self._header[name]["shape"])
 
-    def read(self, name: str) -> npt.NDArray[np.float32]:
-        """A tensor as float32: a view of the file if stored as float32, else a copy. Raises ModelError."""
+    def read(self, name: str, *, integers: bool = False) -> npt.NDArray[np.float32]:
+        """A tensor as float32: a view of the file if stored as float32, else a copy. Raises ModelError.
+
+        With `integers` it may be stored as such; where it is a weight, they would lack their scale.
+        """
         entry = self._header[name]
-        dtype = entry["dtype"]
-        if dtype not in _DTYPES:
-            raise ModelError(f"tensor {name} is stored as {dtype}; supported are " + ", ".join(_DTYPES))
+        dtype, known = entry["dtype"], _DTYPES | _INTEGERS if integers else _DTYPES
+        if dtype not in known:
+            raise ModelError(f"tensor {name} is stored as {dtype}; supported are " + ", ".join(known))
         begin, end = entry["data_offsets"]
-        if end - begin != math.prod(entry["shape"]) * np.dtype(_DTYPES[dtype]).itemsize:
+        if end - begin != math.prod(entry["shape"]) * np.dtype(known[dtype]).itemsize:
             raise ModelError(f"tensor {name} of {self._path.name} has the wrong size; download it again")
         raw = np.asarray(self._bytes[self._start + begin : self._start + end])
-        stored = raw.view(_DTYPES[dtype]).reshape(entry["shape"])
+        stored = raw.view(known[dtype]).reshape(entry["shape"])
         if dtype == "BF16":
             found = (stored.astype(np.uint32) << 16).view(np.float32)
         else:

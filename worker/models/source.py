@@ -3,38 +3,57 @@
 import errno
 import importlib.util
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from producer.errors import ModelError
 
 # Only files that cannot run code: no pickles (.bin, .pt) and no Python.
-_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]
+_FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
+_PICKLES = ("*pytorch_model*.bin",)
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def locate(sources: Sequence[str], *, cache: Path | None, offline: bool, again: bool = False) -> Path:
+def locate(
+    sources: Sequence[str],
+    *,
+    cache: Path | None,
+    offline: bool,
+    again: bool = False,
+    pickles: bool = False,
+) -> Path:
     """The directory of the first source that has the model.
 
     A source is "dir:<path>" or a bare path, "package:<import name>/<path inside>", or
     "hf:<org>/<name>[@<revision>]", which is downloaded into `cache` (None: the hub library's cache) unless it
-    is already there or `offline` is set; `again` downloads it in any case. Raises ModelError with the
-    reason for each source.
+    is already there or `offline` is set; `again` downloads it in any case, `pickles` also its pickled
+    weights, which are only for conversion. Raises ModelError with the reason for each source.
     """
     if not sources:
         raise ModelError("the model has no source; name a directory, a package or a Hugging Face model")
     failures = []
     for source in sources:
         try:
-            return _locate(source, cache=cache, offline=offline, again=again)
+            return _locate(source, _Download(cache=cache, offline=offline, again=again, pickles=pickles))
         except ModelError as error:
             failures.append(f"{source}: {error}")
     raise ModelError("the model was not found; " + "; ".join(failures))
 
 
-def _locate(source: str, *, cache: Path | None, offline: bool, again: bool) -> Path:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Download:
+    """Where from the hub to, and what; see `locate`."""
+
+    cache: Path | None
+    offline: bool
+    again: bool
+    pickles: bool
+
+
+def _locate(source: str, wanted: _Download) -> Path:
     scheme, colon, rest = source.partition(":")
     if colon and scheme == "hf":
-        return _hub(rest, cache=cache, offline=offline, again=again)
+        return _hub(rest, wanted)
     finders: dict[str, Callable[[str], Path]] = {"dir": _directory, "package": _package}
     if colon and scheme in finders:
         return finders[scheme](rest)
@@ -65,7 +84,7 @@ def _package(place: str) -> Path:
     )
 
 
-def _hub(place: str, *, cache: Path | None, offline: bool, again: bool) -> Path:
+def _hub(place: str, wanted: _Download) -> Path:
     try:
         import huggingface_hub
         from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -76,13 +95,15 @@ def _hub(place: str, *, cache: Path | None, offline: bool, again: bool) -> Path:
         found = huggingface_hub.snapshot_download(
             name,
             revision=revision or None,
-            cache_dir=cache,
-            local_files_only=offline,
-            force_download=again,
-            allow_patterns=_FILES,
+            cache_dir=wanted.cache,
+            local_files_only=wanted.offline,
+            force_download=wanted.again,
+            allow_patterns=[*_FILES, *(_PICKLES if wanted.pickles else ())],
         )
     except LocalEntryNotFoundError as error:
-        why = "downloads are turned off (EMBEDMILL_OFFLINE)" if offline else "the hub cannot be reached"
+        why = (
+            "downloads are turned off (EMBEDMILL_OFFLINE)" if wanted.offline else "the hub cannot be reached"
+        )
         raise ModelError(f"not in the cache, and {why}; download it on a host with network access") from error
     except HfHubHTTPError as error:
         raise ModelError(
@@ -95,7 +116,7 @@ def _hub(place: str, *, cache: Path | None, offline: bool, again: bool) -> Path:
             f"the download was interrupted ({type(error).__name__}); run it again to resume it"
         ) from error
     except OSError as error:
-        raise ModelError(_write_failure(error, cache)) from error
+        raise ModelError(_write_failure(error, wanted.cache)) from error
     except ValueError as error:
         raise ModelError(
             f"the hub refused the download ({type(error).__name__}); check the name and the revision"

@@ -1,4 +1,4 @@
-"""The names of each family's tensors in its checkpoints."""
+"""The names of each family's tensors in its checkpoints, and of tensors there that no embedding uses."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -139,3 +139,41 @@ TENSOR_NAMES = {
         scaled_words=True,
     ),
 }
+
+# What training code puts before the names of a whole network: sentence-transformers, a parallel or compiled
+# module, a model with a head.
+_WRAPPERS = ("0.auto_model.", "0.model.", "auto_model.", "module.", "_orig_mod.", "model.")
+
+# Tensors that a checkpoint may have in excess, by the start of the name that is left without wrappers.
+_UNUSED = (
+    # the pooler, which only BERT's own training reads: sentence embeddings pool hidden states
+    "pooler.",
+    # heads that predict tokens
+    "cls.",
+    "lm_head.",
+    "vocab_",
+    "head.",
+    "decoder.",
+    # heads of other tasks
+    "classifier.",
+    "pre_classifier.",
+    "qa_outputs.",
+    "score.",
+    # buffers, which are computed from the configuration
+    "embeddings.position_ids",
+    "embeddings.token_type_ids",
+)
+_UNUSED_BUFFER = "rotary_emb.inv_freq"
+
+
+def unwrapped(name: str, prefix: str) -> str:
+    """A stored tensor's name in its family: without wrappers, and without the family's own `prefix`."""
+    for wrapper in (*_WRAPPERS, prefix):
+        if name.startswith(wrapper):
+            return unwrapped(name.removeprefix(wrapper), prefix)
+    return name
+
+
+def is_unused(name: str) -> bool:
+    """True for an unwrapped name of a tensor that no embedding uses: a head of a task, or a buffer."""
+    return name.startswith(_UNUSED) or name.endswith(_UNUSED_BUFFER)

@@ -26,24 +26,10 @@ from producer.errors import ModelError
 from worker.models.architecture import Architecture
 from worker.models.checkpoint import weight_files
 from worker.models.safetensors_reader import SafetensorsFile
-from worker.models.tensor_names import TENSOR_NAMES
+from worker.models.static_table import static_rows
+from worker.models.tensor_names import TENSOR_NAMES, is_unused, unwrapped
 
 Weights = Mapping[str, npt.NDArray[np.float32]]
-
-# Task heads and the pooler, which sentence embeddings do not use, and buffers of old checkpoints.
-_IGNORED = (
-    "pooler.",
-    "cls.",
-    "lm_head.",
-    "classifier.",
-    "pre_classifier.",
-    "qa_outputs.",
-    "vocab_",
-    "embeddings.position_ids",
-    "head.",
-    "decoder.",
-)
-_IGNORED_BUFFER = ".rotary_emb.inv_freq"
 
 
 def read_weights(directory: Path, architecture: Architecture) -> Weights:
@@ -51,13 +37,15 @@ def read_weights(directory: Path, architecture: Architecture) -> Weights:
 
     Raises ModelError naming a tensor that is missing, unexpected, or of the wrong shape.
     """
+    if architecture.kind == "static":
+        return {"embeddings.word": static_rows(directory)}
     names = TENSOR_NAMES[architecture.kind]
     stored = _index(directory, names.prefix)
     shapes = tensor_shapes(architecture)
     sources = {name: names.sources(name) for name in shapes}
     known = {name for names in sources.values() for name in names}
     for name in stored:
-        if name not in known and not name.startswith(_IGNORED) and not name.endswith(_IGNORED_BUFFER):
+        if name not in known and not is_unused(name):
             raise ModelError(
                 f"tensor {name} does not belong to the {architecture.kind} network of config.json; "
                 "use the one that came with the weights"
@@ -148,9 +136,14 @@ def _index(directory: Path, prefix: str) -> dict[str, tuple[SafetensorsFile, str
     for path in weight_files(directory):
         file = SafetensorsFile(path)
         for name in file.names:
-            renamed = name.removeprefix(prefix)
+            renamed = unwrapped(name, prefix)
             if renamed.startswith("LayerNorm") or ".LayerNorm." in renamed:
                 # Checkpoints converted from TensorFlow.
                 renamed = renamed.replace(".gamma", ".weight").replace(".beta", ".bias")
+            if renamed in found:
+                raise ModelError(
+                    f"the weights have both {found[renamed][1]} and {name}, which are the same tensor of the "
+                    "network; save the model again"
+                )
             found[renamed] = (file, name)
     return found

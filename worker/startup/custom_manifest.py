@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from selection import Manifest, Profile
 from selection.manifests.manifest import ModelCard, profile_tags, with_id
-from worker.models.custom_files import find_custom_files
+from worker.models.onnx.custom_files import find_custom_files
 from worker.models.onnx.graph_file import GraphFile, read_graph
 
 # To the vectors of the safetensors beside the graph; these bounds only ensure that both are the same model.

@@ -11,9 +11,9 @@ from worker.contract import Backend
 from worker.engines.plan_file import CachedPlan
 from worker.engines.spec import engine_spec
 from worker.engines.store import ensure_plan, find_plan
-from worker.models.custom_files import find_custom_files
 from worker.models.custom_model import read_custom_model
 from worker.models.model import Model, read_model
+from worker.models.onnx.custom_files import find_custom_files
 from worker.models.source import locate
 from worker.prompts import Prompts, read_prompts
 from worker.settings import Settings
@@ -43,7 +43,7 @@ def read_bundle(manifest: Manifest, settings: Settings) -> ModelBundle:
         found = find_custom_files(settings.custom_model, output=settings.custom_output)
         model = read_custom_model(found)
     else:
-        sources = (f"dir:{settings.model_dir}",) if settings.model_dir is not None else card.sources
+        sources = (f"dir:{settings.model_dir}",) if settings.model_dir is not None else card.pinned_sources
         directory = locate(sources, cache=settings.cache_path / "hub", offline=settings.offline)
         model = read_model(directory, sha256=card.weights_sha256)
     prompts = read_prompts(
@@ -53,6 +53,7 @@ def read_bundle(manifest: Manifest, settings: Settings) -> ModelBundle:
         model.transformer,
         max_tokens=model.max_text_tokens,
         lower_case=model.do_lower_case,
+        special_tokens=model.special_tokens,
         vocab_size=model.network.vocab_size,
         cache=settings.cache_path,
         pools_prompts=model.head.include_prompt,

@@ -23,9 +23,9 @@ from worker.contract import Backend, FloatArray, Tokens
 from worker.graphs.packed.graph import build_packed_graph
 from worker.graphs.padded.graph import build_padded_graph
 from worker.graphs.padded.inputs import padded_inputs
-from worker.models.custom_files import find_custom_files
 from worker.models.custom_model import read_custom_model
 from worker.models.model import Model, read_model
+from worker.models.onnx.custom_files import find_custom_files
 from worker.tokenization.tokenizer import Tokenizer
 
 PROMPTS = {"short": "query: ", "long": "Represent the Science statement for retrieval: ", "none": ""}

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from support.model_directory import write
 from support.random_networks import FAMILIES, flat, random_network, random_rows, worst_cosine
+from support.static_models import random_table, save_static
 
 from worker.backends import LoadOptions, load_backend
 from worker.backends.token_batches import embed_one_by_one
@@ -44,6 +45,20 @@ def test_every_family_and_precision(tmp_path: Path, family: str) -> None:
         assert worst_cosine(together, reference) > bound, precision
         alone = np.concatenate([embedded(backend, [row]) for row in rows])
         assert worst_cosine(together, alone) > bound, precision
+        backend.close()
+
+
+@pytest.mark.parametrize("size", [64, 256, 1024])
+def test_a_network_without_layers(tmp_path: Path, size: int) -> None:
+    """A static table's means, also of the sizes of potion, in every precision."""
+    model = read_model(save_static(tmp_path, {"embeddings": random_table(size=size)}))
+    rows = random_rows(200)
+    reference = embedded(load_backend("torch", model, LoadOptions(device="cpu", precision="fp32")), rows)
+    for precision, bound in BOUNDS.items():
+        backend = load_backend(
+            "torch", model, LoadOptions(device="cuda", precision=precision, max_batch_tokens=32_768)
+        )
+        assert worst_cosine(embedded(backend, rows), reference) > bound, precision
         backend.close()
 
 

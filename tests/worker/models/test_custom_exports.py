@@ -17,8 +17,8 @@ from producer.contract import Truncate
 from producer.errors import BackendError, ModelError
 from worker.backends import LoadOptions, load_backend
 from worker.backends.token_batches import embed_one_by_one
-from worker.models.custom_files import find_custom_files
 from worker.models.custom_model import read_custom_model
+from worker.models.onnx.custom_files import find_custom_files
 from worker.startup.make_golden import reference_vectors as embed_with_peer
 from worker.tokenization.tokenizer import Tokenizer
 

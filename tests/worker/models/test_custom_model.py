@@ -17,8 +17,8 @@ from producer.contract import Truncate
 from producer.errors import SettingsError
 from worker.cli.main import main
 from worker.contract import FloatArray
-from worker.models.custom_files import find_custom_files
 from worker.models.custom_model import read_custom_model
+from worker.models.onnx.custom_files import find_custom_files
 from worker.settings import Settings, read_settings
 from worker.startup.boot import boot
 from worker.startup.survey import survey

@@ -92,6 +92,44 @@ def test_a_prefix_heads_and_buffers_change_nothing(tmp_path: Path) -> None:
         np.testing.assert_array_equal(found[name], array)
 
 
+@pytest.mark.parametrize(
+    "wrapper", ["0.auto_model.", "0.auto_model.bert.", "auto_model.", "module.", "model.", "_orig_mod.bert."]
+)
+def test_wrappers_of_training_code_change_nothing(tmp_path: Path, wrapper: str) -> None:
+    """Whatever a whole network's names were put behind, they are found."""
+    plain = read(tmp_path, bert_tensors())
+    found = read(tmp_path, {wrapper + name: array for name, array in bert_tensors().items()})
+    assert all(np.array_equal(found[name], array) for name, array in plain.items())
+
+
+def test_a_tensor_stored_twice_is_refused(tmp_path: Path) -> None:
+    """With two of a name it is not known which is meant."""
+    name = "embeddings.word_embeddings.weight"
+    twice = bert_tensors() | {f"bert.{name}": np.ones((11, 8), np.float32)}
+    with pytest.raises(ModelError, match=f"both bert.{name} and {name}|both {name} and bert.{name}"):
+        read(tmp_path, twice)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "pooler.dense.weight",
+        "cls.predictions.decoder.weight",
+        "lm_head.weight",
+        "classifier.out_proj.bias",
+        "score.weight",
+        "rotary_emb.inv_freq",
+        "encoder.layer.0.attention.rotary_emb.inv_freq",
+        "embeddings.token_type_ids",
+    ],
+)
+def test_heads_and_buffers_are_left_out(tmp_path: Path, name: str) -> None:
+    """Each kind on the list, with and without the family's prefix."""
+    for prefix in ("", "bert."):
+        extra = {prefix + name: np.ones(3, np.float32)}
+        assert read(tmp_path, bert_tensors() | extra).keys() == tensor_shapes(BERT).keys()
+
+
 def test_norms_in_tensorflow_spelling_are_understood(tmp_path: Path) -> None:
     """gamma and beta of old checkpoints are weight and bias."""
     tensors = bert_tensors()
@@ -120,6 +158,12 @@ def test_shards_are_read_as_one(tmp_path: Path) -> None:
     (tmp_path / "model-00002-of-00002.safetensors").unlink()
     with pytest.raises(ModelError, match=r"model-00002-of-00002\.safetensors is missing"):
         read_weights(tmp_path, BERT)
+
+
+def test_one_file_goes_before_an_index(tmp_path: Path) -> None:
+    """As in transformers, where both are there."""
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"x": "gone.safetensors"}}')
+    assert read(tmp_path, bert_tensors()).keys() == tensor_shapes(BERT).keys()
 
 
 def test_half_precision_is_widened(tmp_path: Path) -> None:
@@ -178,8 +222,12 @@ def test_a_cut_file_is_refused(tmp_path: Path, size: int) -> None:
 
 def test_a_pickled_checkpoint_is_refused_with_the_way_out(tmp_path: Path) -> None:
     """Where there is only pytorch_model.bin, the error says why it is not opened and how to convert it."""
+    with pytest.raises(
+        ModelError, match=r"missing.*published as pytorch_model\.bin only, run `worker convert"
+    ):
+        read_weights(tmp_path, BERT)
     (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04.")
-    with pytest.raises(ModelError, match=r"pytorch_model\.bin.*can run code.*save_pretrained"):
+    with pytest.raises(ModelError, match=r"pytorch_model\.bin.*can run code.*`worker convert MODEL OUT`"):
         read_weights(tmp_path, BERT)
 
 

@@ -73,8 +73,10 @@ def hopper_attention(network: Network) -> HopperAttention | None:
     """Attention for the network's plain layers; None without such layers or support for them."""
     weight = network.embeddings.words
     plain = next((layer.attention for layer in network.layers if _is_plain(layer.attention)), None)
+    if plain is None:
+        return None
     dtype = torch.bfloat16 if network.layers[0].qkv.quantised else network.layers[0].qkv.weight.dtype
-    if plain is None or dtype.itemsize != 2 or torch.cuda.get_device_capability(weight.device) != CAPABILITY:
+    if dtype.itemsize != 2 or torch.cuda.get_device_capability(weight.device) != CAPABILITY:
         return None
     try:
         compiled = HopperAttention(plain, dtype)

@@ -105,7 +105,7 @@ class Body:
         """The last layer's output for every token."""
         network = self._architecture
         residual = x = self._embeddings()
-        if not network.embedding_norm:
+        if network.layers and not network.embedding_norm:
             x = self._norms.norm(residual, "layers.0.attention_norm")
         for layer in range(network.layers):
             name = f"layers.{layer}"
