@@ -2,6 +2,7 @@
 
 from selection.choice import Choice, with_failure
 from selection.choose import choose
+from selection.fleet import GpuChoice, explain_fleet, is_mixed
 from selection.machine.facts import Facts
 from selection.machine.facts_file import FactsError, load_facts
 from selection.machine.probe import probe
@@ -24,6 +25,7 @@ __all__ = [
     "Choice",
     "Facts",
     "FactsError",
+    "GpuChoice",
     "Manifest",
     "ManifestError",
     "Measurement",
@@ -34,6 +36,8 @@ __all__ = [
     "Verdict",
     "choose",
     "explain",
+    "explain_fleet",
+    "is_mixed",
     "listing",
     "listing_json",
     "load_facts",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from click.testing import CliRunner
-from support.paths import ROOT
+from support.paths import MACHINES, ROOT
 
 from producer.errors import ModelError, ProfileError
 from selection import probe
@@ -106,6 +106,9 @@ def test_damaged_weights_do_not_serve(tmp_path: Path) -> None:
         boot(Settings(model="minilm", manifest_path=path))
 
 
+NO_LIBRARIES, MIXED = (str(MACHINES / f"{name}.json") for name in ("cpu-no-libraries", "a100-and-l4"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "says"),
     [
@@ -116,6 +119,12 @@ def test_damaged_weights_do_not_serve(tmp_path: Path) -> None:
         (["list-profiles", "--model", "minilm"], 0, "Selected profile: "),
         (["list-model-profiles", "--model", "minilm"], 0, "MODEL PROFILES"),
         (["explain", "--model", "minilm"], 0, "-onnx serves"),
+        (["explain", "--model", "minilm", "--profile", "cpu-fp32-onx"], 3, "Nearest: cpu-fp32-onnx"),
+        (["explain", "--model", "minilm", "--facts", NO_LIBRARIES], 4, "onnxruntime is not installed"),
+        (["explain", "--model", "minilm", "--facts", MIXED], 0, "\n\nGPU 1 (NVIDIA A100-SXM4-40GB):\n"),
+        (["list-profiles", "--model", "minilm", "--profile", "fakk"], 3, "No profile selected: "),
+        (["list-profiles", "--model", "minilm", "--facts", NO_LIBRARIES], 0, "No profile selected: "),
+        (["list-profiles", "--model", "minilm", "--facts", MIXED], 0, "\nSelected on GPU 0 (NVIDIA L4): "),
         (["run", "--no-such-option"], 2, "No such option"),
     ],
 )
