@@ -1,5 +1,6 @@
 """Chooses the profile that serves a model on a machine, with a reason for every other one."""
 
+from selection.bounds import CosineBounds, cosine_bounds
 from selection.choice import Choice, with_failure
 from selection.choose import choose
 from selection.fleet import GpuChoice, explain_fleet, is_mixed
@@ -23,6 +24,7 @@ from selection.verdict import Standing, Verdict
 
 __all__ = [
     "Choice",
+    "CosineBounds",
     "Facts",
     "FactsError",
     "GpuChoice",
@@ -35,6 +37,7 @@ __all__ = [
     "Standing",
     "Verdict",
     "choose",
+    "cosine_bounds",
     "explain",
     "explain_fleet",
     "is_mixed",

@@ -1,4 +1,4 @@
-"""What each GPU of a machine chooses: a worker process sees one GPU, so GPUs that differ may differ in choice."""
+"""What each GPU of a machine chooses: its worker process sees no other, so different GPUs may differ."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace

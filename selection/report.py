@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from selection.bounds import cosine_bounds
 from selection.choice import Choice
 from selection.fleet import GpuChoice, fleet_lines, is_mixed
 from selection.machine.facts import Facts
@@ -67,7 +68,7 @@ def listing_json(facts: Facts, choice: Choice, *, each_gpu: Sequence[GpuChoice] 
         ],
         "error": choice.error,
         "exit_code": choice.exit_code,
-        "profiles": [_as_dict(verdict) for verdict in choice.verdicts],
+        "profiles": [_as_dict(verdict, choice.model.layers) for verdict in choice.verdicts],
         "system": facts_to_dict(facts),
     }
     return json.dumps(content, indent=2) + "\n"
@@ -80,8 +81,9 @@ def _entry(verdict: Verdict) -> Iterator[str]:
         yield f"      {verdict.reason}"
 
 
-def _as_dict(verdict: Verdict) -> dict[str, Any]:
+def _as_dict(verdict: Verdict, layers: int | None) -> dict[str, Any]:
     profile = verdict.profile
+    bounds = cosine_bounds(profile, layers=layers)
     return {
         "id": profile.id,
         "name": profile.name,
@@ -89,8 +91,8 @@ def _as_dict(verdict: Verdict) -> dict[str, Any]:
         "device": profile.device,
         "precision": profile.precision,
         "generic": profile.generic,
-        "min_cosine": profile.min_cosine,
-        "min_mean_cosine": profile.min_mean_cosine,
+        "min_cosine": bounds.worst,
+        "min_mean_cosine": bounds.mean if bounds.mean > -1 else None,
         "tags": dict(profile.tags),
         "why": profile.why,
         "standing": verdict.standing.value,

@@ -7,13 +7,13 @@ from importlib.metadata import PackageNotFoundError, version
 
 import msgspec
 
-from selection import Manifest, Profile
+from selection import Manifest, Profile, cosine_bounds
 from worker.contract import Backend
 from worker.settings import Settings
 from worker.startup.golden import Golden, cached_golden, make_golden, read_golden
 from worker.startup.loader import ModelBundle
 from worker.startup.survey import Survey
-from worker.startup.verification import Verified, cosine_bounds, run_full_batch, verify_backend
+from worker.startup.verification import Verified, run_full_batch, verify_backend
 from worker.storage.records import RecordOwner, read_record, write_record
 
 # Libraries between a text and its vector, besides the inference libraries, which are among the facts.
@@ -34,13 +34,16 @@ def ensure_verified(
     """
     name = _key(profile, bundle, seen, settings)
     path = settings.cache_path / "verified" / f"{name}.json"
+    bounds = cosine_bounds(profile, layers=bundle.model.network.layers)
     record = read_record(path, _VerificationRecord) if settings.verify == "cached" else None
     if record is not None:
         golden = _existing_golden(bundle, seen.manifest, settings)
-        run_full_batch(backend, bundle.tokenizer, golden, cosine_bounds(profile))
+        run_full_batch(backend, bundle.tokenizer, golden, bounds)
         return replace(record.verified, cached=True)
     golden = golden_for(profile, bundle, seen.manifest, settings)
-    verified = verify_backend(backend, bundle.tokenizer, golden, cosine_bounds(profile))
+    verified = verify_backend(backend, bundle.tokenizer, golden)
+    verified.check_batch(bounds)
+    verified.check_golden(bounds)
     owner = RecordOwner(model=seen.manifest.model.name, profile=profile.name)
     write_record(path, _VerificationRecord(verified=verified, owner=owner))
     return verified
