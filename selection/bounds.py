@@ -6,6 +6,7 @@ only what enters the matrix products, in branches that are a smaller part of a d
 grows with the depth's square root. docs/lab/bounds.md has the measurements that the factors come from.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 from selection.manifests.manifest import Profile
@@ -15,8 +16,7 @@ _COMPANY = 0.9999
 #: Assumed for a network whose files do not say how deep it is.
 _LAYERS_ELSE = 12
 #: The worst of the golden texts loses this many times the mean.
-_WORST_TO_MEAN = 2.0
-_WORST_TO_MEAN_8_BIT = 3.0
+_WORST_TO_MEAN = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +51,12 @@ class _Law:
     worst_to_mean: float
 
     def loss(self, layers: int) -> float:
-        return self.constant + self.factor * layers**self.power
+        return self.constant + self.factor * math.pow(layers, self.power)
 
 
 def _sixteen_bit(mantissa_bits: int) -> _Law:
     unit = 2.0 ** -(mantissa_bits + 1)  # the largest relative error of a rounding
-    return _Law(constant=2.5e-5, factor=2 * unit**2, power=1, worst_to_mean=_WORST_TO_MEAN)
+    return _Law(constant=5e-5, factor=2 * unit**2, power=1, worst_to_mean=_WORST_TO_MEAN)
 
 
 _LAWS = {
@@ -64,7 +64,7 @@ _LAWS = {
     "fp32": _Law(constant=1e-5, factor=0, power=1, worst_to_mean=1),
     "fp16": _sixteen_bit(10),
     "bf16": _sixteen_bit(7),
-    "fp8": _Law(constant=0, factor=2.4e-3, power=0.5, worst_to_mean=_WORST_TO_MEAN_8_BIT),
+    "fp8": _Law(constant=0, factor=2.4e-3, power=0.5, worst_to_mean=_WORST_TO_MEAN),
     "int8": _Law(constant=0, factor=4e-3, power=0.5, worst_to_mean=4),
 }
 #: For a precision of a foreign manifest that we do not know.

@@ -97,7 +97,7 @@ def measure_here(settings: Settings, facts: Facts, *, profile_id: str) -> Measur
         tokens_per_s=sum(len(each.ids) for each in batches) / round_s,
         texts_per_s=sum(len(each) for each in batches) / round_s,
         memory_bytes=memory_bytes,
-        # A profile without golden vectors is itself the fp32 reference.
+        # A profile without golden vectors is itself the fp32 reference, or compared with none as asked.
         worst_cosine=1.0 if verified.golden_cosine is None else verified.golden_cosine,
         mean_cosine=1.0 if verified.mean_cosine is None else verified.mean_cosine,
         min_cosine=bounds.worst,

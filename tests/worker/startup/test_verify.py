@@ -199,6 +199,24 @@ def test_golden_vectors_are_made_of_a_rotary_network_too(
     assert 0.99 < booted.verified.golden_cosine < 0.9999999
 
 
+def test_golden_vectors_are_not_computed_against_ones_will(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Which is logged, and does not count as a comparison for a later boot; shipped ones are compared."""
+    first = boot_with_spoiled(tmp_path, monkeypatch, load_sound, shipped=False, verify="shipped")
+    assert (first.profile.name, first.verified.golden_cosine) == ("a", None)
+    assert "EMBEDMILL_VERIFY=shipped" in caplog.text
+    assert not (tmp_path / "cache/golden").exists()
+    assert boot_with_spoiled(
+        tmp_path, monkeypatch, load_sound, shipped=False, verify="shipped"
+    ).verified.cached
+    after = boot_with_spoiled(tmp_path, monkeypatch, load_sound, shipped=False)
+    assert not after.verified.cached
+    assert after.verified.golden_cosine == pytest.approx(1, abs=1e-6)
+    shipped = boot_with_spoiled(tmp_path, monkeypatch, load_sound, verify="shipped")
+    assert shipped.verified.golden_cosine == pytest.approx(1, abs=1e-6)
+
+
 def test_the_reference_is_not_compared_with_itself(tmp_path: Path) -> None:
     """The very profile golden vectors would be made from."""
     booted = boot(Settings(model=str(copied(tmp_path / "model")), cache_path=tmp_path / "cache"))
@@ -287,7 +305,7 @@ def test_a_batch_may_move_a_vector_as_far_as_its_format_rounds(tokenizer: Tokeni
 def test_a_small_influence_on_every_text_shows_in_the_mean(tokenizer: Tokenizer) -> None:
     """A worst text would be excused."""
     backend = LeakingBackend(dim=384, max_batch_tokens=16_384)
-    backend.share = 0.026
+    backend.share = 0.032
     found = verify_backend(backend, tokenizer, None)
     bounds = rounding_bounds("bf16", layers=6)
     assert found.batch_cosine > bounds.worst
