@@ -1,8 +1,10 @@
 """Chooses the profile that serves a model on a machine, with a reason for every other one."""
 
+from selection.bounds import CosineBounds, cosine_bounds
 from selection.catalogue import model_listing, model_listing_json
 from selection.choice import Choice, with_failure
 from selection.choose import choose
+from selection.fleet import GpuChoice, explain_fleet, is_mixed
 from selection.machine.facts import Facts
 from selection.machine.facts_file import FactsError, load_facts
 from selection.machine.probe import probe
@@ -23,8 +25,10 @@ from selection.verdict import Standing, Verdict
 
 __all__ = [
     "Choice",
+    "CosineBounds",
     "Facts",
     "FactsError",
+    "GpuChoice",
     "Manifest",
     "ManifestError",
     "Measurement",
@@ -34,7 +38,10 @@ __all__ = [
     "Standing",
     "Verdict",
     "choose",
+    "cosine_bounds",
     "explain",
+    "explain_fleet",
+    "is_mixed",
     "listing",
     "listing_json",
     "load_facts",

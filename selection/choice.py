@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from selection.bounds import at_least_as_strict
 from selection.manifests.manifest import ModelCard, Profile
 from selection.verdict import Cause, Standing, Verdict
 
@@ -71,7 +72,9 @@ def with_failure(choice: Choice, profile_id: str, reason: str) -> Choice:
     exit code 4 are set. Raises KeyError if the profile is not part of this choice.
     """
     failed = choice.verdict(profile_id)
-    duplicates = {each.profile.id for each in choice.verdicts if _is_duplicate(each, failed)}
+    duplicates = {
+        each.profile.id for each in choice.verdicts if _is_duplicate(each, failed, layers=choice.model.layers)
+    }
     name = failed.profile.name
     reasons = {profile_id: reason} | dict.fromkeys(duplicates, f"{_DUPLICATE} {name}, which failed: {reason}")
     verdicts = tuple(
@@ -99,7 +102,7 @@ def _why(verdicts: Sequence[Verdict]) -> str:
     return "; ".join(f"{', '.join(some)}: {reason}" for reason, some in names.items())
 
 
-def _is_duplicate(verdict: Verdict, failed: Verdict) -> bool:
+def _is_duplicate(verdict: Verdict, failed: Verdict, *, layers: int | None) -> bool:
     """True if both load alike on one device, within bounds as strict; TensorRT plans are never shared."""
     one, other = verdict.profile, failed.profile
     return (
@@ -108,8 +111,7 @@ def _is_duplicate(verdict: Verdict, failed: Verdict) -> bool:
         and verdict.gpu == failed.gpu
         and one.backend != "tensorrt"
         and _loaded_as(one) == _loaded_as(other)
-        and one.min_cosine >= other.min_cosine
-        and (one.min_mean_cosine or 0.0) >= (other.min_mean_cosine or 0.0)
+        and at_least_as_strict(one, other, layers=layers)
     )
 
 

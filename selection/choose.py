@@ -116,9 +116,8 @@ def _measured(verdict: Verdict, found: Measurement | None) -> Verdict:
         return verdict
     if found is None:
         return replace(verdict, reason="has not been measured yet; run `worker measure`")
-    shortfall = verdict.profile.shortfall(worst_cosine=found.worst_cosine, mean_cosine=found.mean_cosine)
-    if shortfall is not None:
-        reason = f"was measured here: {shortfall}"
+    if found.shortfall is not None:
+        reason = f"was measured here: {found.shortfall}"
         return replace(verdict, standing=Standing.FAILED, cause=Cause.FAILED, reason=reason)
     return replace(verdict, reason=f"was measured here: {found.tokens_per_s:,.0f} tokens/s")
 

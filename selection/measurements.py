@@ -10,16 +10,20 @@ from pathlib import Path
 
 import msgspec
 
+from selection.bounds import CosineBounds
 from selection.machine.facts import Facts, Gpu
 from selection.manifests.manifest import ModelCard, Profile
 from selection.runtimes import library_for
 
-MEASUREMENT_FORMAT = 1
+MEASUREMENT_FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measurement:
-    """What was measured: rates per second, bytes on the device, cosines to fp32, seconds to load."""
+    """What was measured: rates per second, bytes on the device, cosines to fp32, seconds to load.
+
+    `min_cosine` and `min_mean_cosine` are what the cosines had to reach.
+    """
 
     profile_id: str
     tokens_per_s: float
@@ -27,7 +31,15 @@ class Measurement:
     memory_bytes: int
     worst_cosine: float
     mean_cosine: float
+    min_cosine: float
+    min_mean_cosine: float
     load_s: float
+
+    @property
+    def shortfall(self) -> str | None:
+        """Which cosine to fp32 is too low, in words; None if both suffice."""
+        bounds = CosineBounds(worst=self.min_cosine, mean=self.min_mean_cosine, why="as measured here")
+        return bounds.shortfall(worst=self.worst_cosine, mean=self.mean_cosine)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,13 @@ from collections.abc import Sequence
 from selection.machine.facts import Gpu
 from selection.manifests.manifest import BACKENDS, DEVICES, PRECISIONS, Profile
 
+#: On a GPU our PyTorch encoder comes before ONNX Runtime's graph (three times its rate on an H100); on a CPU
+#: it has half of ONNX Runtime's (docs/lab/selection.md).
+_BACKENDS = {
+    "cuda": ("tensorrt", "torch", "onnx", "transformers", "fake"),
+    "cpu": ("onnx", "torch", "transformers", "fake"),
+}
+
 Rank = tuple[int, bool, int, int, int, str]
 
 
@@ -13,7 +20,7 @@ def rank(profile: Profile) -> Rank:
     return (
         _place(DEVICES, profile.device),
         profile.generic,
-        _place(BACKENDS, profile.backend),
+        _place(_BACKENDS.get(profile.device, BACKENDS), profile.backend),
         _place(PRECISIONS, profile.precision),
         _distance(profile),
         profile.id,

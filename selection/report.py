@@ -1,10 +1,12 @@
 """Lists all profiles with their reasons, as text in NIM's layout or as JSON."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from selection.bounds import cosine_bounds
 from selection.choice import Choice
+from selection.fleet import GpuChoice, fleet_lines, is_mixed
 from selection.machine.facts import Facts
 from selection.machine.facts_file import facts_to_dict
 from selection.machine.system import system_info
@@ -23,8 +25,11 @@ _HEADINGS = {
 _ALWAYS_SHOWN = (Standing.RUNNABLE, Standing.INCOMPATIBLE)
 
 
-def listing(facts: Facts, choice: Choice) -> str:
-    """SYSTEM INFO and MODEL PROFILES, with a reason for each that does not run; ends with a newline."""
+def listing(facts: Facts, choice: Choice, *, each_gpu: Sequence[GpuChoice] = ()) -> str:
+    """SYSTEM INFO and MODEL PROFILES, with a reason for each that does not run; ends with a newline.
+
+    `each_gpu` are the choices of a machine's GPUs, told at the end if they differ.
+    """
     lines = [*system_info(facts), f"MODEL PROFILES of {choice.model.name}"]
     for standing, heading in _HEADINGS.items():
         verdicts = [verdict for verdict in choice.verdicts if verdict.standing is standing]
@@ -34,7 +39,9 @@ def listing(facts: Facts, choice: Choice) -> str:
             lines += [f"- {heading}:", *(line for verdict in verdicts for line in _entry(verdict))]
         elif standing in _ALWAYS_SHOWN:
             lines.append(f"- {heading}: <None>")
-    if choice.selected:
+    if is_mixed(each_gpu):
+        lines += fleet_lines(each_gpu)
+    elif choice.selected:
         how = "pinned" if choice.pinned else f"policy {choice.policy}"
         lines.append(f"Selected profile: {choice.selected.id} ({choice.selected.name}), {how}")
     elif choice.error:
@@ -42,7 +49,7 @@ def listing(facts: Facts, choice: Choice) -> str:
     return "\n".join(lines) + "\n"
 
 
-def listing_json(facts: Facts, choice: Choice) -> str:
+def listing_json(facts: Facts, choice: Choice, *, each_gpu: Sequence[GpuChoice] = ()) -> str:
     """The listing as a JSON object; docs/reference/json.md describes its keys, `format` is their version."""
     content = {
         "format": LISTING_FORMAT,
@@ -51,9 +58,17 @@ def listing_json(facts: Facts, choice: Choice) -> str:
         "selected": choice.selected.id if choice.selected else None,
         "pinned": choice.pinned,
         "candidates": [profile.id for profile in choice.candidates],
+        "gpus": [
+            {
+                "gpu": one.gpu.index,
+                "gpu_uuid": one.gpu.uuid,
+                "selected": one.choice.selected.id if one.serves and one.choice.selected else None,
+            }
+            for one in each_gpu
+        ],
         "error": choice.error,
         "exit_code": choice.exit_code,
-        "profiles": [_as_dict(verdict) for verdict in choice.verdicts],
+        "profiles": [_as_dict(verdict, choice.model.layers) for verdict in choice.verdicts],
         "system": facts_to_dict(facts),
     }
     return json.dumps(content, indent=2) + "\n"
@@ -66,8 +81,9 @@ def _entry(verdict: Verdict) -> Iterator[str]:
         yield f"      {verdict.reason}"
 
 
-def _as_dict(verdict: Verdict) -> dict[str, Any]:
+def _as_dict(verdict: Verdict, layers: int | None) -> dict[str, Any]:
     profile = verdict.profile
+    bounds = cosine_bounds(profile, layers=layers)
     return {
         "id": profile.id,
         "name": profile.name,
@@ -75,8 +91,8 @@ def _as_dict(verdict: Verdict) -> dict[str, Any]:
         "device": profile.device,
         "precision": profile.precision,
         "generic": profile.generic,
-        "min_cosine": profile.min_cosine,
-        "min_mean_cosine": profile.min_mean_cosine,
+        "min_cosine": bounds.worst,
+        "min_mean_cosine": bounds.mean if bounds.mean > -1 else None,
         "tags": dict(profile.tags),
         "why": profile.why,
         "standing": verdict.standing.value,

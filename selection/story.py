@@ -21,7 +21,7 @@ def explain(facts: Facts, choice: Choice) -> str:
     """The explanation of the choice as text; ends with a newline."""
     selected = choice.selected
     if selected is None:
-        return "\n".join(((choice.error or "").partition("\n")[0], *_grouped(choice.verdicts, facts))) + "\n"
+        return "\n".join(((choice.error or "").partition("\n")[0], *obstacles(choice.verdicts, facts))) + "\n"
     verdict = choice.verdict(selected.id)
     where = f"GPU {verdict.gpu.index} ({verdict.gpu.name})" if verdict.gpu else "the CPU"
     how = "because it is pinned" if choice.pinned else f"by the policy '{choice.policy}'"
@@ -30,7 +30,7 @@ def explain(facts: Facts, choice: Choice) -> str:
         lines.append(f"It {verdict.reason}.")
     better = [each for each in choice.verdicts if rank(each.profile) < rank(selected)]
     if better:
-        lines += ["Ranked better, but not chosen:", *_grouped(better, facts)]
+        lines += ["Ranked better, but not chosen:", *obstacles(better, facts)]
     if len(choice.candidates) > 1:
         following = ", ".join(each.name for each in choice.candidates[1:])
         lines.append(f"If it fails to load or verify, the next are: {following}.")
@@ -44,7 +44,8 @@ def _model(model: ModelCard) -> str:
     return f"{model.name} ({millions}, {model.layers} layers of {model.hidden})"
 
 
-def _grouped(verdicts: Sequence[Verdict], facts: Facts) -> Iterator[str]:
+def obstacles(verdicts: Sequence[Verdict], facts: Facts) -> Iterator[str]:
+    """A line for each reason, after the names of the profiles it keeps from running."""
     groups: dict[str, list[str]] = {}
     for each in sorted(verdicts, key=lambda verdict: (rank(verdict.profile)[:-1], verdict.profile.name)):
         groups.setdefault(_TOGETHER.get(each.cause, each.reason), []).append(each.profile.name)

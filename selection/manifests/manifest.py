@@ -101,9 +101,9 @@ class Requirements:
 class Profile:
     """One way to run a model: backend, precision, requirements and how exact it must be.
 
-    `id` is 64 hex digits of a hash of its content (without `why`) and the model's identity. To serve, the
-    worst cosine of its vectors to the fp32 golden ones must reach `min_cosine`, and their mean
-    `min_mean_cosine` if given. `keep_16bit` names layers that fp8 keeps in 16 bit, such as "layers.0.qkv".
+    `id` is 64 hex digits of a hash of its content (without `why`) and the model's identity. To serve, its
+    vectors must be as close to fp32 as format and depth allow (`selection.bounds`), or as `min_cosine` and
+    `min_mean_cosine` state. `keep_16bit` names layers that fp8 keeps in 16 bit, such as "layers.0.qkv".
     `why` says what it is for if that is not obvious.
     """
 
@@ -112,7 +112,7 @@ class Profile:
     backend: str
     device: str
     precision: str
-    min_cosine: float
+    min_cosine: float | None = None
     min_mean_cosine: float | None = None
     tags: Mapping[str, str] = field(default_factory=_frozen)
     max_batch_tokens: int | None = None
@@ -125,14 +125,6 @@ class Profile:
     def generic(self) -> bool:
         """True if it names no hardware: a fallback if nothing optimized fits."""
         return not self.requires.names_hardware
-
-    def shortfall(self, *, worst_cosine: float, mean_cosine: float) -> str | None:
-        """Which of these cosines to the golden vectors is too low, in words; None if both suffice."""
-        if worst_cosine < self.min_cosine:
-            return f"worst cosine to fp32 is {worst_cosine:.6f}, below {self.min_cosine}"
-        if self.min_mean_cosine is not None and mean_cosine < self.min_mean_cosine:
-            return f"mean cosine to fp32 is {mean_cosine:.6f}, below {self.min_mean_cosine}"
-        return None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,9 +140,9 @@ class Manifest:
 def with_id(profile: Profile, model: ModelCard) -> Profile:
     """The profile with its id: SHA-256 of its content and the model's name, revision and weights."""
     content = asdict(replace(profile, id="", why="", tags={}))
-    for later in ("keep_16bit", "min_mean_cosine"):
-        if not content[later]:
-            del content[later]  # keeps the ids of profiles without it
+    for optional in ("keep_16bit", "min_cosine", "min_mean_cosine"):
+        if not content[optional]:
+            del content[optional]
     content["tags"] = dict(profile.tags)
     content["model"] = [model.name, model.revision, model.weights_sha256]
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))

@@ -204,14 +204,15 @@ class ProfileSection(_Section):
     backend: Annotated[str, _OneOf(BACKENDS)] = Field(description=_quoted(BACKENDS))
     device: Annotated[str, _OneOf(DEVICES)] = Field(description=_quoted(DEVICES))
     precision: Annotated[str, _OneOf(PRECISIONS)] = Field(description=_quoted(PRECISIONS))
-    min_cosine: _Cosine = Field(
-        description="lowest cosine of a vector to its fp32 golden vector: fp32 0.99999, "
-        "16 bit 0.9999, fp8 0.98, int8 0.96"
+    min_cosine: _Cosine | None = Field(
+        default=None,
+        description="lowest cosine of a vector to its fp32 golden vector; left out, the bounds follow from "
+        "precision and depth (docs/explanation/verification.md), stated, it replaces them",
     )
     min_mean_cosine: _Cosine | None = Field(
         default=None,
-        description="lowest mean of these cosines: fp8 0.995, int8 0.99; the bound that counts in 8 bit, as "
-        "golden texts are odd ones (MPNet in fp8: the empty text 0.989, the worst of 500 prose texts 0.9956)",
+        description="lowest mean of these cosines; left out, none beside a stated `min_cosine`, else "
+        "the one that follows from precision and depth",
     )
     max_batch_tokens: _Count | None = Field(
         default=None, description="token budget of a batch, if the backend's default does not suit"

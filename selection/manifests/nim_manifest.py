@@ -17,9 +17,6 @@ from selection.manifests.manifest import Manifest, ModelCard, Profile, Requireme
 from selection.manifests.validation import validated
 
 _BACKEND_TAGS = ("backend", "llm_engine", "model_type", "type")
-_MIN_COSINE = {"fp8": 0.98, "int8": 0.99, "fp16": 0.9999, "bf16": 0.9999, "fp32": 0.99999}
-_MIN_COSINE_ELSE = 0.99
-_MIN_MEAN_COSINE = {"fp8": 0.995}
 _Fail = Callable[[str], NoReturn]
 
 
@@ -86,8 +83,6 @@ def _profile(profile_id: str, given: _NimProfile, fail: _Fail) -> Profile:
         backend=backend,
         device="cpu" if tags.get("device", "").lower() == "cpu" else "cuda",
         precision=precision,
-        min_cosine=_MIN_COSINE.get(precision, _MIN_COSINE_ELSE),
-        min_mean_cosine=_MIN_MEAN_COSINE.get(precision),
         tags=MappingProxyType(tags),
         requires=_requirements(tags, fail, is_prebuilt=backend == "tensorrt"),
     )

@@ -259,6 +259,8 @@ def measured(profile: Profile, tokens_per_s: float, *, worst_cosine: float = 1.0
             memory_bytes=1,
             worst_cosine=worst_cosine,
             mean_cosine=worst_cosine,
+            min_cosine=0.98,
+            min_mean_cosine=0.98,
             load_s=1.0,
         )
     }
@@ -274,6 +276,9 @@ def test_measured_policy_takes_the_fastest() -> None:
     assert choice.candidates[:2] == (fp16, onnx)
     assert fp8 not in choice.candidates
     assert choice.verdict(fp8.id).standing is Standing.FAILED
+    assert choice.verdict(fp8.id).reason.startswith(
+        "was measured here: worst cosine is 0.900000, the minimum is 0.98 ("
+    )
     rest = [profile for profile in auto(FACTS["h100-sxm"], manifest).candidates if profile.id not in table]
     assert list(choice.candidates[2:]) == rest
     assert "700,000 tokens/s" in choice.verdict(fp16.id).reason

@@ -49,7 +49,7 @@ def hopper(machine: str, sku: str | None) -> Row:
 def other(machine: str, sku: str | None, capability: tuple[int, int]) -> Row:
     name = sku or f"sm{capability[0]}{capability[1]}"
     large = f"{name}-fp8-tensorrt" if capability >= (8, 9) else f"{name}-fp16-tensorrt"
-    return Row(machine, sku, capability, large, f"{name}-fp16-tensorrt", "cuda-fp16-onnx", "cuda-fp16-onnx")
+    return Row(machine, sku, capability, large, f"{name}-fp16-tensorrt", "cuda-fp16-torch", "cuda-fp16-torch")
 
 
 def same(
@@ -164,11 +164,19 @@ ROWS = [
     other("rtx-5090", "rtx-5090", (12, 0)),
     other("rtx-pro-6000", None, (12, 0)),
     other("gb10", None, (12, 1)),
-    other("t4", None, (7, 5)),
+    Row(
+        "t4",
+        None,
+        (7, 5),
+        "sm75-fp16-tensorrt",
+        "sm75-fp16-tensorrt",
+        "cuda-fp16-onnx",
+        "cuda-fp16-onnx",
+    ),
     same("v100", None, (7, 0), "cuda-fp16-onnx", frozenset({"onnx", "torch"})),
     on_cpu("v100-cuda-13-libraries", None, (7, 0), NOTHING),
     same("gtx-1080", None, (6, 1), "cuda-fp32-onnx"),
-    same("capability-13", None, (13, 0), "cuda-fp16-onnx", EVERYTHING),
+    same("capability-13", None, (13, 0), "cuda-fp16-torch", EVERYTHING),
     on_cpu("cpu-x86"),
     same("cpu-x86-avx2", None, None, "cpu-fp32-onnx"),
     same("cpu-aarch64", None, None, "cpu-fp32-onnx"),

@@ -32,6 +32,8 @@ FAST = Measurement(
     memory_bytes=5,
     worst_cosine=0.9999,
     mean_cosine=0.99999,
+    min_cosine=0.9998,
+    min_mean_cosine=0.9999,
     load_s=2.5,
 )
 

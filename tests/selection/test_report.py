@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,12 @@ from support.paths import MACHINES
 from selection import (
     Choice,
     Facts,
+    GpuChoice,
     Standing,
     choose,
     explain,
+    explain_fleet,
+    is_mixed,
     listing,
     listing_json,
     load_facts,
@@ -105,6 +109,7 @@ def test_json_carries_everything() -> None:
         "selected",
         "pinned",
         "candidates",
+        "gpus",
         "error",
         "exit_code",
         "profiles",
@@ -126,12 +131,12 @@ def test_boot_log() -> None:
     assert lines[:3] == (
         "MODEL PROFILES",
         "- Compatible with system and runnable:",
-        "  - cuda-fp16-onnx  (type=onnx,precision=fp16,device=cuda)",
+        "  - cuda-fp16-torch  (type=torch,precision=fp16,device=cuda)",
     )
     selected = choice.candidates[0]
-    at = lines.index(f"Selected profile: {selected.id} (cuda-fp16-onnx)")
+    at = lines.index(f"Selected profile: {selected.id} (cuda-fp16-torch)")
     assert lines[at + 1 :] == (
-        "Profile metadata: type: onnx",
+        "Profile metadata: type: torch",
         "Profile metadata: precision: fp16",
         "Profile metadata: device: cuda",
     )
@@ -181,3 +186,58 @@ def test_story_of_a_pinned_profile_and_of_none() -> None:
     facts, choice = seen("cpu-no-libraries")
     assert explain(facts, choice).startswith("Could not find a profile")
     assert "onnxruntime is not installed (pip install 'embedmill[cpu]')" in explain(facts, choice)
+
+
+def of_each_gpu(facts: Facts, model: str, **options: str) -> list[GpuChoice]:
+    """What the worker process of each GPU chooses."""
+    alone = {gpu: replace(facts, gpus=(gpu,)) for gpu in facts.gpus}
+    return [
+        GpuChoice(gpu, choose(one, manifest_for(model), policy="rules", **options))  # type: ignore[arg-type]
+        for gpu, one in alone.items()
+    ]
+
+
+def test_the_story_of_a_mixed_fleet_is_told_gpu_by_gpu() -> None:
+    """What each would serve with, and its own obstacles; the listing ends in a line for each."""
+    facts, choice = seen("a100-and-l4", "e5-large-v2")
+    t4 = replace(facts.gpus[0], index=2, name="Tesla T4", capability=(7, 5), uuid="GPU-2", pci_id="1eb8:10de")
+    facts = replace(facts, gpus=(*facts.gpus, t4))
+    each_gpu = of_each_gpu(facts, "e5-large-v2")
+    assert is_mixed(each_gpu)
+    l4, a100, turing = explain_fleet(facts, each_gpu).split("\n\n")[1:]
+    assert l4.startswith("GPU 0 (NVIDIA L4):\ncuda-fp16-torch serves intfloat/e5-large-v2")
+    assert "- l4-fp8-tensorrt, sm89-fp8-tensorrt, l4-fp16-tensorrt, sm89-fp16-tensorrt: has no plan yet" in l4
+    assert a100.startswith("GPU 1 (NVIDIA A100-SXM4-40GB):\ncuda-fp16-torch serves")
+    assert "- a100-sxm4-40gb-fp16-tensorrt, sm80-fp16-tensorrt: has no plan yet" in a100
+    assert "on GPU 1 (NVIDIA A100-SXM4-40GB), by the policy 'rules'" in a100
+    assert turing.startswith("GPU 2 (Tesla T4):\ncuda-fp16-onnx serves")
+    ends = listing(facts, choice, each_gpu=each_gpu).splitlines()[-3:]
+    assert [line.partition(":")[0] for line in ends] == [
+        "Selected on GPU 0 (NVIDIA L4)",
+        "Selected on GPU 1 (NVIDIA A100-SXM4-40GB)",
+        "Selected on GPU 2 (Tesla T4)",
+    ]
+    assert ends[2].endswith(" (cuda-fp16-onnx)")
+    chosen = json.loads(listing_json(facts, choice, each_gpu=each_gpu))["gpus"]
+    assert [one["selected"] for one in chosen] == [one.choice.candidates[0].id for one in each_gpu]
+
+
+def test_a_gpu_that_cannot_serve_beside_one_that_can() -> None:
+    """It gets no worker process, though a CPU profile could run; why stands in its part of the story."""
+    facts, choice = seen("h100-sxm-two-first-full")
+    each_gpu = of_each_gpu(facts, "minilm")
+    full, free = explain_fleet(facts, each_gpu).split("\n\n")[1:]
+    assert full.startswith("GPU 0 (NVIDIA H100 80GB HBM3):\nNo worker process serves on it:\n- ")
+    assert "0.4 GiB is free" in full
+    assert "cpu-fp32-onnx" not in full
+    assert free.startswith("GPU 1 (NVIDIA H100 80GB HBM3):\nsm90-fp16-torch serves")
+    assert "Selected on GPU 0 (NVIDIA H100 80GB HBM3): nothing" in listing(facts, choice, each_gpu=each_gpu)
+
+
+@pytest.mark.parametrize("machine", ["h100-sxm-two", "h100-sxm", "h100-sxm-full", "cpu-x86"])
+def test_gpus_that_choose_alike_are_no_mixed_fleet(machine: str) -> None:
+    """Nor are those that all leave the work to the CPU: the story is told once."""
+    facts, choice = seen(machine)
+    each_gpu = of_each_gpu(facts, "minilm")
+    assert not is_mixed(each_gpu)
+    assert listing(facts, choice, each_gpu=each_gpu) == listing(facts, choice)

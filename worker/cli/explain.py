@@ -1,5 +1,6 @@
 """`worker explain`: explains which profile is selected, and why."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,17 @@ from worker.cli.options import facts_option, model_options
 @model_options
 @facts_option
 def explain_command(facts_file: Path | None, **options: Any) -> None:
-    """Explain which profile is selected, and why."""
+    """Explain which profile is selected, and why.
+
+    On a machine whose GPUs do not choose alike, GPU by GPU. Exits with status 3 for a profile or tags that
+    cannot be followed, and with 4 if no profile is runnable, as `run` does.
+    """
     settings = settings_from(options)
-    from selection import explain
-    from worker.startup.survey import survey
+    from selection import explain, explain_fleet, is_mixed
+    from worker.startup.survey import choices_by_gpu, survey
 
     seen = survey(settings, facts_file=facts_file)
-    click.echo(explain(seen.facts, seen.choice))
+    each_gpu = choices_by_gpu(seen, settings)
+    story = explain_fleet(seen.facts, each_gpu) if is_mixed(each_gpu) else explain(seen.facts, seen.choice)
+    click.echo(story)
+    sys.exit(seen.choice.exit_code or 0)

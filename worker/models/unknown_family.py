@@ -8,17 +8,22 @@ from producer.errors import ModelError
 
 # The keys of each family differ.
 _HIDDEN = ("hidden_size", "d_model", "dim", "n_embd")
+_LAYERS = ("num_hidden_layers", "num_layers", "n_layers", "n_layer", "encoder_layers")
 _POSITIONS = ("max_position_embeddings", "n_positions")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnknownFamily:
-    """Sizes of a network that only transformers can run; `max_tokens` is None if positions are unlimited."""
+    """Sizes of a network that only transformers can run.
+
+    `max_tokens` is None if positions are unlimited, `layers` if the config does not say how many there are.
+    """
 
     kind: str
     vocab_size: int
     hidden: int
     max_tokens: int | None
+    layers: int | None = None
 
 
 def read_unknown_family(config: Mapping[str, Any]) -> UnknownFamily:
@@ -28,6 +33,7 @@ def read_unknown_family(config: Mapping[str, Any]) -> UnknownFamily:
         vocab_size=_needed(config, ("vocab_size",)),
         hidden=_needed(config, _HIDDEN),
         max_tokens=stated_positions(config),
+        layers=_first(config, _LAYERS),
     )
 
 

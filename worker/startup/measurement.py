@@ -86,9 +86,8 @@ def table(rows: Sequence[MeasurementRow]) -> str:
             f"{found.mean_cosine:.7f}",
             f"{found.load_s:.2f} s",
         )
-        low = profile.shortfall(worst_cosine=found.worst_cosine, mean_cosine=found.mean_cosine)
         line = f"{profile.name:<28}" + "".join(f"{cell:>14}" for cell in cells)
-        lines.append(line if low is None else f"{line}  {low}")
+        lines.append(line if found.shortfall is None else f"{line}  {found.shortfall}")
     lines += [f"{row.profile.name:<28}  failed: {row.failure}" for row in rows if row.measurement is None]
     return "\n".join(lines)
 
@@ -103,8 +102,8 @@ def _fields(row: MeasurementRow) -> dict[str, Any]:
     return {
         "id": row.profile.id,
         "name": row.profile.name,
-        "min_cosine": row.profile.min_cosine,
-        "min_mean_cosine": row.profile.min_mean_cosine,
+        "min_cosine": found and found.min_cosine,
+        "min_mean_cosine": found and found.min_mean_cosine,
         "failure": row.failure or None,
         "texts_per_s": found and found.texts_per_s,
         "tokens_per_s": found and found.tokens_per_s,

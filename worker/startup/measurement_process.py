@@ -18,7 +18,7 @@ import msgspec
 import numpy as np
 
 from producer.errors import EmbedmillError, ProfileError
-from selection import Facts, Measurement
+from selection import Facts, Measurement, cosine_bounds
 from selection.machine.facts import Gpu
 from selection.machine.probe_gpus import find_gpus
 from worker.backends.token_batches import take
@@ -30,7 +30,7 @@ from worker.settings import Settings
 from worker.startup.length_mix import length_mix
 from worker.startup.loader import load_profile, read_bundle
 from worker.startup.survey import survey
-from worker.startup.verification import CosineBounds, cosine_bounds, verify_backend
+from worker.startup.verification import verify_backend
 from worker.startup.verification_record import golden_for
 from worker.telemetry.channel import end_with_parent
 from worker.telemetry.logs import configure_logs
@@ -84,9 +84,9 @@ def measure_here(settings: Settings, facts: Facts, *, profile_id: str) -> Measur
     backend = load_profile(profile, bundle, settings, facts=facts, gpu=gpu)
     load_s = time.perf_counter() - started_s
     try:
-        # `choose` decides whether it is close enough to fp32.
-        bounds = CosineBounds(batch=cosine_bounds(profile).batch)
-        verified = verify_backend(backend, bundle.tokenizer, golden, bounds)
+        bounds = cosine_bounds(profile, layers=bundle.model.network.layers)
+        verified = verify_backend(backend, bundle.tokenizer, golden)
+        verified.check_batch(bounds)  # `choose` decides whether it is close enough to fp32
         batches = _batches(backend, bundle.model, settings)
         round_s = _round_s(backend, batches)
         memory_bytes = _memory_bytes(gpu, free_before_bytes)
@@ -97,9 +97,11 @@ def measure_here(settings: Settings, facts: Facts, *, profile_id: str) -> Measur
         tokens_per_s=sum(len(each.ids) for each in batches) / round_s,
         texts_per_s=sum(len(each) for each in batches) / round_s,
         memory_bytes=memory_bytes,
-        # A profile without golden vectors is itself the fp32 reference.
+        # A profile without golden vectors is itself the fp32 reference, or compared with none as asked.
         worst_cosine=1.0 if verified.golden_cosine is None else verified.golden_cosine,
         mean_cosine=1.0 if verified.mean_cosine is None else verified.mean_cosine,
+        min_cosine=bounds.worst,
+        min_mean_cosine=bounds.mean,
         load_s=load_s,
     )
 

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from producer.errors import SettingsError
@@ -10,6 +10,7 @@ from selection import (
     Choice,
     Facts,
     FactsError,
+    GpuChoice,
     Manifest,
     ManifestError,
     Measurement,
@@ -58,6 +59,16 @@ def survey(settings: Settings, *, facts: Facts | None = None, facts_file: Path |
         manifest = _manifest(settings)
     except (ManifestError, FactsError) as error:
         raise SettingsError(str(error)) from error
+    return _surveyed(settings, facts, manifest)
+
+
+def choices_by_gpu(seen: Survey, settings: Settings) -> tuple[GpuChoice, ...]:
+    """What the worker process of each GPU, which sees no other, chooses."""
+    alone = ((gpu, replace(seen.facts, gpus=(gpu,))) for gpu in seen.facts.gpus)
+    return tuple(GpuChoice(gpu, _surveyed(settings, facts, seen.manifest).choice) for gpu, facts in alone)
+
+
+def _surveyed(settings: Settings, facts: Facts, manifest: Manifest) -> Survey:
     choice = _choose(settings, facts, manifest, policy="rules")
     if settings.policy == "rules":
         return Survey(facts=facts, manifest=manifest, choice=choice, measurements={})

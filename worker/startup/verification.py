@@ -6,16 +6,12 @@ import numpy as np
 import numpy.typing as npt
 
 from producer.errors import BackendError
-from selection import Profile
+from selection import CosineBounds
 from worker.backends.token_batches import embed_one_by_one, full_batch, take
-from worker.contract import Backend, FloatArray
+from worker.contract import Backend, FloatArray, Tokens
 from worker.startup.element_limit import ElementLimit, element_limit
 from worker.startup.golden import Golden, golden_tokens
 from worker.tokenization.tokenizer import Tokenizer
-
-# A text alone and in a batch may differ by 16-bit rounding, or by as much as a profile with fewer bits may
-# differ from fp32: there a rounding decides which of two coarse values an element takes.
-_MIN_BATCH_COSINE = 0.9999
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,65 +19,64 @@ class Verified:
     """The cosines that verification found.
 
     `golden_cosine` is the worst and `mean_cosine` the mean to the golden vectors, None without any.
-    `batch_cosine` is the worst of a text in a full batch to the same text alone. `element_limit` is what int8
-    holds, from the golden vectors, or without any from the profile's own. `cached` is true if an earlier boot
-    found all this and this one ran the full batch only.
+    `batch_cosine` and `batch_mean_cosine` are those of a text in a full batch to the same text alone.
+    `element_limit` is what int8 holds, from the golden vectors, or without any from the profile's own.
+    `cached` is true if an earlier boot found all this and this one ran the full batch only.
     """
 
     golden_cosine: float | None
     mean_cosine: float | None
     batch_cosine: float
+    batch_mean_cosine: float
     element_limit: ElementLimit
     cached: bool = False
 
+    def check_batch(self, bounds: CosineBounds) -> None:
+        """Raise BackendError if a text's vector depends on the rest of its batch by more than roundings."""
+        company = bounds.in_company
+        shortfall = company.shortfall(worst=self.batch_cosine, mean=self.batch_mean_cosine)
+        if shortfall is not None:
+            raise BackendError(
+                f"a text's vector depends on the rest of its batch: to the same text alone its {shortfall}"
+            )
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CosineBounds:
-    """Minimum cosines: worst and mean to the golden vectors, and of a text in a batch to itself alone."""
-
-    worst: float = -1.0
-    mean: float = -1.0
-    batch: float = _MIN_BATCH_COSINE
-
-
-def cosine_bounds(profile: Profile) -> CosineBounds:
-    """The bounds that a profile must meet before it may serve."""
-    return CosineBounds(
-        worst=profile.min_cosine,
-        mean=profile.min_mean_cosine or -1.0,
-        batch=min(_MIN_BATCH_COSINE, profile.min_cosine),
-    )
+    def check_golden(self, bounds: CosineBounds) -> None:
+        """Raise BackendError if the vectors are further from the golden ones than by roundings."""
+        if self.golden_cosine is None or self.mean_cosine is None:
+            return
+        shortfall = bounds.shortfall(worst=self.golden_cosine, mean=self.mean_cosine)
+        if shortfall is not None:
+            raise BackendError(f"to the golden vectors the {shortfall}")
 
 
-def verify_backend(
-    backend: Backend, tokenizer: Tokenizer, golden: Golden | None, bounds: CosineBounds
-) -> Verified:
+def verify_backend(backend: Backend, tokenizer: Tokenizer, golden: Golden | None) -> Verified:
     """Embed known texts one by one and in one full batch, and compare.
 
-    Raises BackendError if a vector is not finite or a cosine is below its bound.
+    Raises BackendError if a vector is not finite.
     """
     texts = tokenizer.golden_texts() if golden is None else golden.texts
-    tokens = golden_tokens(texts, tokenizer)
+    return compare(backend, golden_tokens(texts, tokenizer), None if golden is None else golden.vectors)
+
+
+def compare(backend: Backend, tokens: Tokens, golden: FloatArray | None) -> Verified:
+    """Compare the texts' vectors alone with golden ones (n, dim), and in a full batch with those alone.
+
+    Two runs of a text round alike or independently, each as close to exact as the format allows: so the
+    bounds of the first comparison hold for the second. Raises BackendError if a vector is not finite.
+    """
     alone = embed_one_by_one(backend, tokens)
     _check_finite(alone)
     picked = full_batch(tokens.lengths, backend)
     together = backend.collect(backend.launch(take(tokens, picked)))
     _check_finite(together)
-    batch_cosine = float(_cosines(together, alone[picked]).min())
-    if batch_cosine < bounds.batch:
-        raise BackendError(
-            f"a text's vector depends on the rest of its batch: its cosine to the same text alone is "
-            f"{batch_cosine:.6f}, the profile's minimum is {bounds.batch}"
-        )
-    if golden is None:
-        limit = element_limit(alone)
-        return Verified(golden_cosine=None, mean_cosine=None, batch_cosine=batch_cosine, element_limit=limit)
-    found = _check_golden(alone, golden.vectors, bounds)
+    in_batch = _cosines(together, alone[picked])
+    to_golden = None if golden is None else _golden_cosines(alone, golden)
     return Verified(
-        golden_cosine=float(found.min()),
-        mean_cosine=float(found.mean()),
-        batch_cosine=batch_cosine,
-        element_limit=element_limit(golden.vectors),
+        golden_cosine=None if to_golden is None else float(to_golden.min()),
+        mean_cosine=None if to_golden is None else float(to_golden.mean()),
+        batch_cosine=float(in_batch.min()),
+        batch_mean_cosine=float(in_batch.mean()),
+        element_limit=element_limit(alone if golden is None else golden),
     )
 
 
@@ -97,28 +92,21 @@ def run_full_batch(
     picked = full_batch(tokens.lengths, backend)
     together = backend.collect(backend.launch(take(tokens, picked)))
     _check_finite(together)
-    if golden is not None:
-        _check_golden(together, golden.vectors[picked], bounds)
+    if golden is None:
+        return
+    found = _golden_cosines(together, golden.vectors[picked])
+    shortfall = bounds.shortfall(worst=float(found.min()), mean=float(found.mean()))
+    if shortfall is not None:
+        raise BackendError(f"to the golden vectors the {shortfall}")
 
 
-def _check_golden(vectors: FloatArray, golden: FloatArray, bounds: CosineBounds) -> npt.NDArray[np.float64]:
-    """Each vector's cosine to its golden one. Raises BackendError below the bounds."""
+def _golden_cosines(vectors: FloatArray, golden: FloatArray) -> npt.NDArray[np.float64]:
+    """Each vector's cosine to its golden one. Raises BackendError for another number of dimensions."""
     if golden.shape != vectors.shape:
         raise BackendError(
             f"the vectors have {vectors.shape[1]} dimensions, the golden vectors {golden.shape[1]}"
         )
-    found = _cosines(vectors, golden)
-    if found.min() < bounds.worst:
-        raise BackendError(
-            f"the worst cosine to the golden vectors is {found.min():.6f}, the profile's minimum is "
-            f"{bounds.worst}"
-        )
-    if found.mean() < bounds.mean:
-        raise BackendError(
-            f"the mean cosine to the golden vectors is {found.mean():.6f}, the profile's minimum is "
-            f"{bounds.mean}"
-        )
-    return found
+    return _cosines(vectors, golden)
 
 
 def _check_finite(vectors: FloatArray) -> None:

