@@ -1,0 +1,434 @@
+"""Encoders with a table of positions: BERT, RoBERTa, XLM-RoBERTa, CamemBERT, MPNet, DistilBERT."""
+
+from typing import Any
+
+from support.look_alikes.files import extra_tensor, has, pickled, prefixed, sharded, stored_as, tensors
+from support.look_alikes.layout import ABSENT, Layout, Served, TokenizerFiles
+from support.look_alikes.modules import CLS, MEAN, NORMALIZE, TANH, dense, new_pooling, pooling
+
+SMALL: dict[str, Any] = {
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 160,
+    "max_position_embeddings": 96,
+}
+BERT: dict[str, Any] = SMALL | {
+    "architectures": ["BertModel"],
+    "attention_probs_dropout_prob": 0.1,
+    "classifier_dropout": None,
+    "gradient_checkpointing": False,
+    "hidden_act": "gelu",
+    "hidden_dropout_prob": 0.1,
+    "initializer_range": 0.02,
+    "layer_norm_eps": 1e-12,
+    "model_type": "bert",
+    "pad_token_id": 0,
+    "position_embedding_type": "absolute",
+    "torch_dtype": "float32",
+    "transformers_version": "4.8.2",
+    "type_vocab_size": 2,
+    "use_cache": True,
+}
+ROBERTA = BERT | {
+    "architectures": ["RobertaModel"],
+    "bos_token_id": 0,
+    "eos_token_id": 2,
+    "layer_norm_eps": 1e-05,
+    "max_position_embeddings": 98,
+    "model_type": "roberta",
+    "pad_token_id": 1,
+    "type_vocab_size": 1,
+}
+XLM_ROBERTA = ROBERTA | {
+    "architectures": ["XLMRobertaModel"],
+    "model_type": "xlm-roberta",
+    "output_past": True,
+}
+CAMEMBERT = ROBERTA | {"architectures": ["CamembertModel"], "model_type": "camembert"}
+MPNET = ROBERTA | {
+    "architectures": ["MPNetModel"],
+    "model_type": "mpnet",
+    "relative_attention_num_buckets": 32,
+    "position_embedding_type": ABSENT,
+    "type_vocab_size": ABSENT,
+    "use_cache": ABSENT,
+}
+DISTILBERT: dict[str, Any] = {
+    "activation": "gelu",
+    "architectures": ["DistilBertModel"],
+    "attention_dropout": 0.1,
+    "dim": 64,
+    "dropout": 0.1,
+    "hidden_dim": 160,
+    "initializer_range": 0.02,
+    "max_position_embeddings": 96,
+    "model_type": "distilbert",
+    "n_heads": 4,
+    "n_layers": 2,
+    "output_hidden_states": True,
+    "output_past": True,
+    "pad_token_id": 0,
+    "qa_dropout": 0.1,
+    "seq_classif_dropout": 0.2,
+    "sinusoidal_pos_embds": False,
+    "tie_weights_": True,
+    "transformers_version": "4.8.2",
+}
+
+BERT_NAMES = {
+    "cls_token": "[CLS]",
+    "mask_token": "[MASK]",
+    "pad_token": "[PAD]",
+    "sep_token": "[SEP]",
+    "unk_token": "[UNK]",
+}
+BERT_SETTINGS = BERT_NAMES | {
+    "do_basic_tokenize": True,
+    "do_lower_case": True,
+    "model_max_length": 512,
+    "never_split": None,
+    "strip_accents": None,
+    "tokenize_chinese_chars": True,
+    "tokenizer_class": "BertTokenizer",
+}
+ROBERTA_NAMES = {
+    "bos_token": "<s>",
+    "cls_token": "<s>",
+    "eos_token": "</s>",
+    "mask_token": "<mask>",
+    "pad_token": "<pad>",
+    "sep_token": "</s>",
+    "unk_token": "<unk>",
+}
+WORDPIECE = TokenizerFiles(kind="wordpiece", template="[CLS] $A [SEP]", settings=BERT_SETTINGS)
+CASED = TokenizerFiles(
+    kind="cased wordpiece",
+    template="[CLS] $A [SEP]",
+    settings=BERT_SETTINGS | {"do_lower_case": False},
+)
+MPNET_WORDPIECE = TokenizerFiles(
+    kind="mpnet wordpiece",
+    template="<s> $A </s>",
+    settings=ROBERTA_NAMES
+    | {
+        "do_lower_case": True,
+        "model_max_length": 512,
+        "strip_accents": None,
+        "tokenize_chinese_chars": True,
+        "tokenizer_class": "MPNetTokenizer",
+        "unk_token": "[UNK]",
+    },
+)
+ROBERTA_BPE = TokenizerFiles(
+    kind="roberta",
+    template="<s> $A </s>",
+    settings=ROBERTA_NAMES
+    | {
+        "add_prefix_space": False,
+        "errors": "replace",
+        "model_max_length": 512,
+        "tokenizer_class": "RobertaTokenizer",
+        "trim_offsets": True,
+    },
+)
+XLM_UNIGRAM = TokenizerFiles(
+    kind="xlm-roberta",
+    template="<s> $A </s>",
+    settings=ROBERTA_NAMES | {"model_max_length": 512, "tokenizer_class": "XLMRobertaTokenizer"},
+)
+LONG = {"max_seq_length": 90, "do_lower_case": False}
+SHORT = {"max_seq_length": 48, "do_lower_case": False}
+RETRIEVAL = "Represent this sentence for searching relevant passages: "
+NORMALIZED_MEAN, NORMALIZED_CLS = (MEAN, NORMALIZE), (CLS, NORMALIZE)
+
+
+def prompts(**texts: str) -> dict[str, Any]:
+    """config_sentence_transformers.json with prompts and no default."""
+    return {
+        "__version__": {"sentence_transformers": "3.0.0", "transformers": "4.41.2", "pytorch": "2.3.0"},
+        "prompts": texts,
+        "default_prompt_name": None,
+        "similarity_fn_name": "cosine",
+    }
+
+
+def _bert(name: str, *models: str, modules: Any = NORMALIZED_MEAN, **more: Any) -> Layout:
+    fields: dict[str, Any] = {"config": BERT, "tokenizer": WORDPIECE, "settings": SHORT, **more}
+    return Layout(name=name, models=models, family="BERT", modules=modules, **fields)
+
+
+def _roberta(name: str, *models: str, modules: Any = NORMALIZED_MEAN, **more: Any) -> Layout:
+    fields: dict[str, Any] = {"config": ROBERTA, "tokenizer": ROBERTA_BPE, "settings": LONG, **more}
+    return Layout(name=name, models=models, family="RoBERTa", modules=modules, **fields)
+
+
+def _xlmr(name: str, *models: str, modules: Any = NORMALIZED_MEAN, **more: Any) -> Layout:
+    fields: dict[str, Any] = {"config": XLM_ROBERTA, "tokenizer": XLM_UNIGRAM, "settings": LONG, **more}
+    return Layout(name=name, models=models, family="XLM-RoBERTa", modules=modules, **fields)
+
+
+def _old_names(found: dict[str, Any]) -> dict[str, Any]:
+    """As checkpoints converted from TensorFlow have them."""
+    pairs = (("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta"))
+    renamed = {}
+    for name, each in found.items():
+        for new, old in pairs:
+            name = name.replace(new, old)  # noqa: PLW2901
+        renamed[name] = each
+    return renamed
+
+
+BERTS = (
+    _bert(
+        "minilm",
+        "sentence-transformers/all-MiniLM-L6-v2",
+        "sentence-transformers/all-MiniLM-L12-v2",
+        "sentence-transformers/multi-qa-MiniLM-L6-cos-v1",
+    ),
+    _bert("paraphrase-minilm", "sentence-transformers/paraphrase-MiniLM-L6-v2", modules=(MEAN,)),
+    _bert(
+        "e5-v2",
+        "intfloat/e5-small-v2",
+        "intfloat/e5-base-v2",
+        "intfloat/e5-large-v2",
+        settings=LONG,
+    ),
+    _bert(
+        "gte",
+        "thenlper/gte-small",
+        "thenlper/gte-base",
+        "thenlper/gte-large",
+        settings=LONG,
+        config=BERT | {"torch_dtype": "float16"},
+        changes=(stored_as("float16"),),
+        note="weights in float16",
+    ),
+    _bert(
+        "bge-en-v1.5",
+        "BAAI/bge-small-en-v1.5",
+        "BAAI/bge-base-en-v1.5",
+        "BAAI/bge-large-en-v1.5",
+        modules=NORMALIZED_CLS,
+        settings={"max_seq_length": 90, "do_lower_case": True},
+        config=BERT | {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}},
+    ),
+    _bert(
+        "bge-zh-v1.5",
+        "BAAI/bge-small-zh-v1.5",
+        "BAAI/bge-base-zh-v1.5",
+        "BAAI/bge-large-zh-v1.5",
+        modules=NORMALIZED_CLS,
+        settings={"max_seq_length": 90, "do_lower_case": True},
+        config=BERT
+        | {"directionality": "bidi", "pooler_fc_size": 768, "pooler_type": "first_token_transform"},
+        changes=(pickled,),
+        expected=Served(convert=True),
+    ),
+    _bert(
+        "arctic-embed",
+        "Snowflake/snowflake-arctic-embed-xs",
+        "Snowflake/snowflake-arctic-embed-s",
+        "Snowflake/snowflake-arctic-embed-m",
+        "Snowflake/snowflake-arctic-embed-l",
+        "Snowflake/snowflake-arctic-embed-m-v1.5",
+        modules=NORMALIZED_CLS,
+        settings=LONG,
+        st=prompts(query=RETRIEVAL),
+    ),
+    _bert(
+        "mxbai-embed-large",
+        "mixedbread-ai/mxbai-embed-large-v1",
+        modules=(CLS,),
+        settings=LONG,
+        st=prompts(query=RETRIEVAL, passage=""),
+        config=BERT | {"use_cache": False, "torch_dtype": "float16"},
+    ),
+    _bert("uae-large", "WhereIsAI/UAE-Large-V1", modules=(CLS,), settings=LONG),
+    _bert(
+        "paraphrase-multilingual-minilm",
+        "sentence-transformers/paraphrase-multilingual-MiniLM-L12-v2",
+        modules=(MEAN,),
+        tokenizer=TokenizerFiles(
+            kind="xlm-roberta",
+            template="<s> $A </s>",
+            settings=ROBERTA_NAMES | {"model_max_length": 512, "tokenizer_class": "PreTrainedTokenizerFast"},
+        ),
+        note="XLM-RoBERTa's tokenizer",
+    ),
+    _bert(
+        "multilingual-e5-small",
+        "intfloat/multilingual-e5-small",
+        settings=LONG,
+        tokenizer=XLM_UNIGRAM,
+        config=BERT | {"tokenizer_class": "XLMRobertaTokenizer"},
+        note="XLM-RoBERTa's tokenizer",
+    ),
+    _bert(
+        "labse",
+        "sentence-transformers/LaBSE",
+        modules=(CLS, dense(64, activation=TANH), NORMALIZE),
+        tokenizer=CASED,
+        config=BERT | {"directionality": "bidi", "pooler_fc_size": 768},
+        note="a Dense layer",
+    ),
+    _bert(
+        "contriever",
+        "facebook/contriever",
+        modules=None,
+        settings=None,
+        config=BERT | {"architectures": ["Contriever"]},
+        twin={"config": BERT},
+        note="no modules.json",
+    ),
+    _bert(
+        "rubert-tiny2",
+        "cointegrated/rubert-tiny2",
+        modules=(pooling("cls", hidden=104), NORMALIZE),
+        tokenizer=CASED,
+        settings=LONG,
+        config=BERT | {"hidden_size": 104, "architectures": ["BertForPreTraining"], "emb_size": 312},
+        note="heads of 26",
+    ),
+    _bert(
+        "old-checkpoint",
+        changes=(
+            tensors(_old_names),
+            prefixed("bert."),
+            extra_tensor("bert.embeddings.position_ids", 1, 96, integers=True),
+            extra_tensor("cls.predictions.bias", 10),
+        ),
+        note="names of TensorFlow, a prefix, buffers, another task's head",
+    ),
+    _bert(
+        "extra-tensors",
+        changes=(
+            extra_tensor("embeddings.token_type_ids", 1, 64, integers=True),
+            extra_tensor("embeddings.position_ids", 1, 96, integers=True),
+        ),
+        note="buffers among the weights",
+    ),
+    _bert("sharded", changes=(sharded,), note="weights in two files"),
+    _bert("bfloat16", changes=(stored_as("bfloat16"),), note="weights in bfloat16"),
+    _bert("new-pooling-keys", modules=(new_pooling("mean", include_prompt=True), NORMALIZE)),
+    _bert("one-token-type", config=BERT | {"type_vocab_size": 1}),
+    _bert("no-limit-stated", settings=None, note="the position table limits the length"),
+    _bert(
+        "limit-beyond-table",
+        settings={"max_seq_length": 512, "do_lower_case": False},
+        twin={"settings": {"max_seq_length": 96, "do_lower_case": False}},
+        note="the position table limits the length",
+    ),
+    _bert("no-architectures", config=BERT | {"architectures": None}),
+    _bert(
+        "first-layout",
+        transformer="0_Transformer",
+        modules=(MEAN,),
+        changes=(has("0_Transformer/sentence_bert_config.json", SHORT),),
+        settings=None,
+        note="the transformer in a folder",
+    ),
+)
+ROBERTAS = (
+    _roberta(
+        "all-distilroberta",
+        "sentence-transformers/all-distilroberta-v1",
+        "sentence-transformers/all-roberta-large-v1",
+    ),
+    _roberta(
+        "granite-english",
+        "ibm-granite/granite-embedding-30m-english",
+        "ibm-granite/granite-embedding-125m-english",
+        modules=NORMALIZED_CLS,
+        config=ROBERTA | {"torch_dtype": "bfloat16"},
+        changes=(stored_as("bfloat16"),),
+        note="weights in bfloat16",
+    ),
+    _roberta(
+        "sentence-camembert",
+        "dangvantuan/sentence-camembert-base",
+        modules=(MEAN,),
+        config=CAMEMBERT,
+        tokenizer=TokenizerFiles(
+            kind="xlm-roberta",
+            template="<s> $A </s>",
+            settings=ROBERTA_NAMES | {"model_max_length": 512, "tokenizer_class": "CamembertTokenizer"},
+        ),
+    ),
+)
+XLM_ROBERTAS = (
+    _xlmr("multilingual-e5", "intfloat/multilingual-e5-base", "intfloat/multilingual-e5-large"),
+    _xlmr(
+        "multilingual-e5-instruct",
+        "intfloat/multilingual-e5-large-instruct",
+        config=XLM_ROBERTA | {"torch_dtype": "float16"},
+        changes=(stored_as("float16"),),
+    ),
+    _xlmr(
+        "bge-m3",
+        "BAAI/bge-m3",
+        modules=NORMALIZED_CLS,
+        changes=(pickled,),
+        expected=Served(convert=True),
+    ),
+    _xlmr(
+        "arctic-embed-l-v2.0",
+        "Snowflake/snowflake-arctic-embed-l-v2.0",
+        modules=NORMALIZED_CLS,
+        st=prompts(query="query: "),
+    ),
+    _xlmr(
+        "granite-multilingual",
+        "ibm-granite/granite-embedding-107m-multilingual",
+        "ibm-granite/granite-embedding-278m-multilingual",
+        modules=NORMALIZED_CLS,
+    ),
+    _xlmr(
+        "paraphrase-multilingual-mpnet",
+        "sentence-transformers/paraphrase-multilingual-mpnet-base-v2",
+        modules=(MEAN,),
+        settings=SHORT,
+        config=XLM_ROBERTA | {"gradient_checkpointing": False},
+    ),
+)
+OTHERS = (
+    Layout(
+        name="all-mpnet",
+        models=("sentence-transformers/all-mpnet-base-v2",),
+        family="MPNet",
+        config=MPNET | {"architectures": ["MPNetForMaskedLM"]},
+        twin={"config": MPNET},
+        tokenizer=MPNET_WORDPIECE,
+        modules=NORMALIZED_MEAN,
+        settings=LONG,
+    ),
+    Layout(
+        name="multi-qa-mpnet-dot",
+        models=("sentence-transformers/multi-qa-mpnet-base-dot-v1",),
+        family="MPNet",
+        config=MPNET,
+        tokenizer=MPNET_WORDPIECE,
+        modules=(CLS,),
+        settings=LONG,
+    ),
+    Layout(
+        name="distiluse",
+        models=("sentence-transformers/distiluse-base-multilingual-cased-v2",),
+        family="DistilBERT",
+        config=DISTILBERT,
+        tokenizer=CASED,
+        modules=(MEAN, dense(48, activation=TANH)),
+        settings=SHORT,
+        note="a Dense layer",
+    ),
+    Layout(
+        name="msmarco-distilbert",
+        models=("sentence-transformers/msmarco-distilbert-base-tas-b",),
+        family="DistilBERT",
+        config=DISTILBERT | {"sinusoidal_pos_embds": True},
+        tokenizer=WORDPIECE,
+        modules=(CLS,),
+        settings=LONG,
+    ),
+)
+LAYOUTS = (*BERTS, *ROBERTAS, *XLM_ROBERTAS, *OTHERS)

@@ -1,0 +1,364 @@
+"""What must not be served: no embedding models, remote code of others, options that we do not have."""
+
+from typing import Any
+
+from support.look_alikes.bert_like import (
+    BERT,
+    DISTILBERT,
+    ROBERTA,
+    ROBERTA_BPE,
+    SHORT,
+    WORDPIECE,
+    XLM_ROBERTA,
+    XLM_UNIGRAM,
+)
+from support.look_alikes.custom_onnx import JINA_V2
+from support.look_alikes.decoders import LLAMA, LLAMA_BPE, MISTRAL, MISTRAL_EOS_WRITTEN
+from support.look_alikes.files import extra_tensor, has, has_bytes, lacks, moved, prefixed
+from support.look_alikes.layout import Layout, Module, Refused
+from support.look_alikes.modules import IDENTITY, LAST, MEAN, NORMALIZE, dense
+from support.look_alikes.rotary import NEW, NOMIC, NOMIC_NATIVE, native_gte
+
+SPARSE = "sentence_transformers.sparse_encoder.models"
+_FLASH = "jinaai/xlm-roberta-flash-implementation"
+_ONE_LABEL = {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
+
+
+def _refused(name: str, *models: str, because: str, sentence: str, **more: Any) -> Layout:
+    fields: dict[str, Any] = {
+        "config": BERT,
+        "family": "BERT",
+        "tokenizer": WORDPIECE,
+        "modules": (MEAN, NORMALIZE),
+        "settings": SHORT,
+        "expected": Refused(because=because, sentence=sentence),
+        **more,
+    }
+    return Layout(name=name, models=models, **fields)
+
+
+NO_EMBEDDING = (
+    _refused(
+        "cross-encoder",
+        "cross-encoder/ms-marco-MiniLM-L6-v2",
+        because="a cross-encoder",
+        sentence="(?i)classif|cross-encoder",
+        config=BERT | {"architectures": ["BertForSequenceClassification"]} | _ONE_LABEL,
+        modules=None,
+        settings=None,
+    ),
+    _refused(
+        "reranker",
+        "BAAI/bge-reranker-v2-m3",
+        because="a cross-encoder",
+        sentence="(?i)classif|cross-encoder",
+        family="XLM-RoBERTa",
+        config=XLM_ROBERTA | {"architectures": ["XLMRobertaForSequenceClassification"]} | _ONE_LABEL,
+        tokenizer=XLM_UNIGRAM,
+        modules=None,
+        settings=None,
+    ),
+    _refused(
+        "token-classifier",
+        because="a token classifier",
+        sentence="(?i)classif",
+        config=BERT | {"architectures": ["BertForTokenClassification"]},
+        modules=None,
+        settings=None,
+    ),
+    _refused(
+        "splade-plain",
+        "naver/splade-cocondenser-ensembledistil",
+        "opensearch-project/opensearch-neural-sparse-encoding-v1",
+        because="a sparse encoder",
+        sentence="(?i)masked|sparse|SPLADE",
+        config=BERT | {"architectures": ["BertForMaskedLM"]},
+        modules=None,
+        settings=None,
+    ),
+    _refused(
+        "splade-modules",
+        "naver/splade-v3",
+        because="a sparse encoder",
+        sentence="(?i)sparse|SPLADE",
+        config=DISTILBERT,
+        family="DistilBERT",
+        first=Module(kind="MLMTransformer", package=SPARSE),
+        modules=(Module(kind="SpladePooling", package=SPARSE, config={"pooling_strategy": "max"}),),
+    ),
+    _refused(
+        "colbert",
+        "colbert-ir/colbertv2.0",
+        because="a late-interaction model",
+        sentence="(?i)colbert|late.interaction|HF_ColBERT",
+        config=BERT | {"architectures": ["HF_ColBERT"]},
+        twin={"config": BERT},
+        modules=None,
+        settings=None,
+        changes=(prefixed("bert."), extra_tensor("linear.weight", 32, 64)),
+    ),
+    _refused(
+        "pylate",
+        "lightonai/GTE-ModernColBERT-v1",
+        because="a late-interaction model",
+        sentence="(?i)pylate|late.interaction|Pooling",
+        modules=(Module(kind="Dense", package="pylate.models.Dense", config={"in_features": 64}),),
+    ),
+    _refused(
+        "token-vectors",
+        because="a late-interaction model",
+        sentence="(?i)pooling|late.interaction",
+        modules=(dense(32, bias=False, activation=IDENTITY),),
+    ),
+    _refused(
+        "clip-module",
+        "sentence-transformers/clip-ViT-B-32",
+        because="CLIP",
+        sentence="CLIP",
+        first=Module(kind="CLIPModel"),
+        modules=(),
+        transformer="0_CLIPModel",
+    ),
+    _refused(
+        "clip-text",
+        "openai/clip-vit-base-patch32",
+        because="CLIP",
+        sentence="(?i)clip",
+        config={"architectures": ["CLIPModel"], "model_type": "clip", "projection_dim": 64},
+        twin={"config": BERT},
+        modules=None,
+        settings=None,
+    ),
+    _refused(
+        "vision-language",
+        "Qwen/Qwen3-VL-Embedding-2B",
+        because="a multimodal model",
+        sentence="(?i)qwen3_vl|text models",
+        config={
+            "architectures": ["Qwen3VLForConditionalGeneration"],
+            "model_type": "qwen3_vl",
+            "text_config": {"hidden_size": 64},
+            "vision_config": {},
+        },
+        twin={"config": BERT},
+    ),
+    _refused(
+        "adapter",
+        because="a PEFT adapter without its base",
+        sentence="(?i)adapter",
+        changes=(
+            lacks("config.json"),
+            has("adapter_config.json", {"peft_type": "LORA", "base_model_name_or_path": "x/y"}),
+            moved("model.safetensors", "adapter_model.safetensors"),
+        ),
+    ),
+    _refused(
+        "gguf",
+        "nomic-ai/nomic-embed-text-v1.5-GGUF",
+        because="GGUF",
+        sentence="(?i)gguf",
+        changes=(lacks("model.safetensors"), has_bytes("model-Q4_K_M.gguf", b"GGUF\x03\0\0\0")),
+    ),
+)
+REMOTE_CODE = (
+    _refused(
+        "jina-v2",
+        "jinaai/jina-embeddings-v2-base-en",
+        "jinaai/jina-embeddings-v2-small-en",
+        "jinaai/jina-embeddings-v2-base-code",
+        because="remote code",
+        sentence="remote code",
+        family="Jina v2",
+        config=JINA_V2,
+        twin={"config": BERT},
+    ),
+    _refused(
+        "jina-v3",
+        "jinaai/jina-embeddings-v3",
+        because="code of its own",
+        sentence="code that comes with the model",
+        family="Jina v3",
+        config=XLM_ROBERTA
+        | {
+            "auto_map": {
+                "AutoConfig": f"{_FLASH}--configuration_xlm_roberta.XLMRobertaFlashConfig",
+                "AutoModel": f"{_FLASH}--modeling_lora.XLMRobertaLoRA",
+            },
+            "lora_adaptations": ["retrieval.query", "retrieval.passage"],
+            "position_embedding_type": "rotary",
+            "rotary_emb_base": 20000.0,
+        },
+        twin={"config": XLM_ROBERTA},
+        tokenizer=XLM_UNIGRAM,
+        first=Module(kind="Transformer", package="custom_st"),
+    ),
+    _refused(
+        "nomic-v2-moe",
+        "nomic-ai/nomic-embed-text-v2-moe",
+        because="experts",
+        sentence="moe|expert|num_experts|remote code",
+        family="Nomic-BERT",
+        config=NOMIC
+        | {
+            "activation_function": "gelu",
+            "expert_choice_router": False,
+            "ffn_div": 1.0,
+            "mlp_fc1_bias": True,
+            "mlp_fc2_bias": True,
+            "moe_every_n_layers": 2,
+            "moe_impl": "megablocks",
+            "moe_normalize_expert_weights": False,
+            "moe_resid_pdrop": 0.0,
+            "moe_top_k": 2,
+            "num_experts": 8,
+            "num_shared_experts": 0,
+            "qkv_proj_bias": True,
+            "router_aux_loss_coef": 0.1,
+            "rotary_emb_base": 10000,
+            "type_vocab_size": 1,
+        },
+        twin={"config": NOMIC_NATIVE},
+        tokenizer=XLM_UNIGRAM,
+    ),
+    _refused(
+        "nv-embed",
+        "nvidia/NV-Embed-v2",
+        because="code of its own",
+        sentence="remote code|comes with the model",
+        family="Mistral",
+        config=MISTRAL
+        | {
+            "architectures": ["NVEmbedModel"],
+            "auto_map": {
+                "AutoConfig": "configuration_nvembed.NVEmbedConfig",
+                "AutoModel": "modeling_nvembed.NVEmbedModel",
+            },
+            "model_type": "nvembed",
+        },
+        twin={"config": MISTRAL},
+        tokenizer=MISTRAL_EOS_WRITTEN,
+        modules=None,
+        settings=None,
+    ),
+    _refused(
+        "cde-small",
+        "jxm/cde-small-v2",
+        because="code of its own",
+        sentence="remote code|comes with the model",
+        config=BERT
+        | {
+            "architectures": ["ContextualDocumentEmbeddingTransformer"],
+            "auto_map": {"AutoConfig": "misc.ContextualModelConfig", "AutoModel": "model.DatasetTransformer"},
+        },
+        twin={"config": BERT},
+        first=Module(kind="Transformer", package="sentence_transformers_impl"),
+    ),
+    _refused(
+        "unknown-remote-code",
+        because="remote code",
+        sentence="remote code",
+        config=BERT | {"auto_map": {"AutoModel": "modeling_mine.MyModel"}},
+        twin={"config": BERT},
+    ),
+)
+OPTIONS = (
+    _refused(
+        "relative-key",
+        because="relative positions",
+        sentence="position_embedding_type|relative_key",
+        config=BERT | {"position_embedding_type": "relative_key"},
+    ),
+    _refused(
+        "bert-decoder",
+        because="a decoder",
+        sentence="decoder",
+        config=BERT | {"is_decoder": True},
+    ),
+    _refused(
+        "unknown-key",
+        because="a key nobody knows",
+        sentence="residual_multiplier",
+        config=BERT | {"residual_multiplier": 0.22},
+    ),
+    _refused(
+        "unknown-key-of-a-decoder",
+        because="a key nobody knows",
+        sentence="logit_temperature",
+        family="Llama",
+        config=LLAMA | {"logit_temperature": 0.5},
+        tokenizer=LLAMA_BPE,
+        modules=(LAST, NORMALIZE),
+    ),
+    _refused(
+        "unknown-pooling-key",
+        because="a key nobody knows",
+        sentence="pooling_temperature",
+        modules=(
+            Module(
+                kind="Pooling",
+                config={
+                    "word_embedding_dimension": 64,
+                    "pooling_mode_mean_tokens": True,
+                    "pooling_temperature": 2.0,
+                },
+            ),
+        ),
+    ),
+    _refused(
+        "unknown-dense-key",
+        because="a key nobody knows",
+        sentence="output_scale",
+        modules=(MEAN, dense(48, output_scale=2.0)),
+    ),
+    _refused(
+        "unknown-transformer-key",
+        because="a key nobody knows",
+        sentence="sliding_stride",
+        settings=SHORT | {"sliding_stride": 12},
+    ),
+    _refused(
+        "new-with-logn-attention",
+        because="scaled attention",
+        sentence="logn_attention_scale",
+        family="GTE",
+        config=NEW | {"logn_attention_scale": True},
+        twin={"config": native_gte(NEW)},
+    ),
+    _refused(
+        "nomic-with-norm-first",
+        because="norms before the branches",
+        sentence="prenorm",
+        family="Nomic-BERT",
+        config=NOMIC | {"prenorm": True},
+        twin={"config": NOMIC_NATIVE},
+    ),
+    _refused(
+        "router",
+        because="a module for each kind of text",
+        sentence="Router",
+        first=Module(kind="Router"),
+    ),
+    _refused(
+        "missing-tensor",
+        because="damaged weights",
+        sentence="missing",
+        config=BERT | {"num_hidden_layers": 3},
+        twin={"config": BERT},
+    ),
+    _refused(
+        "unknown-tensor",
+        because="tensors of another network",
+        sentence=r"encoder\.layer\.0\.gate",
+        changes=(extra_tensor("encoder.layer.0.gate.weight", 64, 64),),
+    ),
+    _refused(
+        "roberta-cross-attention",
+        because="a decoder",
+        sentence="decoder",
+        family="RoBERTa",
+        config=ROBERTA | {"is_decoder": True, "add_cross_attention": True},
+        twin={"config": ROBERTA},
+        tokenizer=ROBERTA_BPE,
+    ),
+)
+LAYOUTS = (*NO_EMBEDDING, *REMOTE_CODE, *OPTIONS)

@@ -1,0 +1,52 @@
+"""Look-alikes of real models: the vectors of sentence-transformers, or a refusal that says why."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.look_alikes.build import build, build_twin
+from support.look_alikes.catalog import of
+from support.look_alikes.compare import BACKENDS, cosines, embedded, opened, peer, rows, tokens_of
+from support.look_alikes.layout import Layout, Refused, Served
+from support.look_alikes.tokenizers import texts
+
+from producer.errors import BackendError, ModelError
+from worker.backends import LoadOptions, load_backend
+
+pytestmark = [
+    pytest.mark.peers,
+    pytest.mark.timeout(120),
+    # Of the libraries we compare ourselves with.
+    pytest.mark.filterwarnings("ignore"),
+]
+
+
+@pytest.mark.parametrize("layout", of(Served), ids=lambda layout: layout.name)
+def test_it_is_served_with_the_ids_and_vectors_of_sentence_transformers(
+    tmp_path: Path, layout: Layout
+) -> None:
+    """Every token id is equal, and every vector has a cosine of at least 0.99999, and the same length."""
+    assert isinstance(layout.expected, Served)
+    directory = build(layout, tmp_path / "model")
+    theirs = peer(build_twin(layout, tmp_path / "twin") if layout.twin else directory)
+    bundle = opened(directory, layout.expected.by)
+    some = [text for text in texts() if theirs.ids(text)]
+    assert len(some) >= len(texts()) - 3
+    tokens = tokens_of(bundle, some, theirs.truncate)
+    assert rows(tokens) == [theirs.ids(text) for text in some]
+    expected = theirs.vectors(some)
+    assert cosines(expected[1:], expected[:-1]).min() < 0.99, "texts that are all alike show nothing"
+    for backend in BACKENDS[layout.expected.by]:
+        found = embedded(bundle, tokens, backend)
+        assert found.shape == expected.shape
+        assert cosines(found, expected).min() >= 0.99999, backend
+        np.testing.assert_allclose(np.linalg.norm(found, axis=1), np.linalg.norm(expected, axis=1), rtol=1e-3)
+
+
+@pytest.mark.parametrize("layout", of(Refused), ids=lambda layout: layout.name)
+def test_it_is_refused_with_the_reason(tmp_path: Path, layout: Layout) -> None:
+    """Loading fails, and the error says why."""
+    assert isinstance(layout.expected, Refused)
+    directory = build(layout, tmp_path / "model")
+    with pytest.raises((ModelError, BackendError), match=layout.expected.sentence):
+        load_backend("onnx", opened(directory).model, LoadOptions(device="cpu", precision="fp32"))
