@@ -1,5 +1,7 @@
 """All look-alikes, and the table of the models that they imitate."""
 
+from collections.abc import Iterator
+
 from support.look_alikes import (
     bert_like,
     custom_onnx,
@@ -15,6 +17,21 @@ from support.look_alikes.layout import Layout, Refused, Served
 
 _GROUPS = (bert_like, rotary, decoders, fallbacks, static, heads, token_files, custom_onnx, refused)
 LAYOUTS: dict[str, Layout] = {each.name: each for group in _GROUPS for each in group.LAYOUTS}
+
+
+def model_rows() -> Iterator[list[str]]:
+    """A row per real model: name, family, who serves it or why nobody does, peculiarities, look-alike."""
+    for layout in sorted(
+        LAYOUTS.values(), key=lambda each: (isinstance(each.expected, Refused), each.family)
+    ):
+        for model in layout.models:
+            yield [model, layout.family, _serving(layout.expected), layout.note, f"`{layout.name}`"]
+
+
+def _serving(expected: Served | Refused) -> str:
+    if isinstance(expected, Refused):
+        return f"refused: {expected.because}"
+    return f"{expected.by}{', after `worker convert`' if expected.convert else ''}"
 
 
 def of(kind: type[Served] | type[Refused]) -> list[Layout]:

@@ -338,7 +338,7 @@ MISTRALS = (
     ),
     _mistral(
         "gritlm",
-        "GritLM/GritLM-7B",
+        "parasail-ai/GritLM-7B-vllm",
         config=MISTRAL | {"is_causal": False, "sliding_window": None},
         tokenizer=MISTRAL_EOS_WRITTEN,
         modules=NORMALIZED_MEAN,

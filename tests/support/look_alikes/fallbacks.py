@@ -250,7 +250,7 @@ T5S = (
 REST = (
     _fallback(
         "nemotron-ministral3",
-        "nvidia/Nemotron-3-Embed-8B",
+        "nvidia/Nemotron-3-Embed-1B-BF16",
         family="Ministral 3",
         config=DECODER
         | {

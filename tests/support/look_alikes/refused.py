@@ -100,6 +100,7 @@ NO_EMBEDDING = (
     _refused(
         "pylate",
         "lightonai/GTE-ModernColBERT-v1",
+        family="ModernBERT",
         because="a late-interaction model",
         sentence="(?i)pylate|late.interaction|Pooling",
         modules=(Module(kind="Dense", package="pylate.models.Dense", config={"in_features": 64}),),
@@ -113,6 +114,7 @@ NO_EMBEDDING = (
     _refused(
         "clip-module",
         "sentence-transformers/clip-ViT-B-32",
+        family="CLIP",
         because="CLIP",
         sentence="CLIP",
         first=Module(kind="CLIPModel"),
@@ -122,6 +124,7 @@ NO_EMBEDDING = (
     _refused(
         "clip-text",
         "openai/clip-vit-base-patch32",
+        family="CLIP",
         because="CLIP",
         sentence="(?i)clip",
         config={"architectures": ["CLIPModel"], "model_type": "clip", "projection_dim": 64},
@@ -132,6 +135,7 @@ NO_EMBEDDING = (
     _refused(
         "vision-language",
         "Qwen/Qwen3-VL-Embedding-2B",
+        family="Qwen3-VL",
         because="a multimodal model",
         sentence="(?i)qwen3_vl|text models",
         config={
@@ -155,6 +159,7 @@ NO_EMBEDDING = (
     _refused(
         "gguf",
         "nomic-ai/nomic-embed-text-v1.5-GGUF",
+        family="Nomic-BERT",
         because="GGUF",
         sentence="(?i)gguf",
         changes=(lacks("model.safetensors"), has_bytes("model-Q4_K_M.gguf", b"GGUF\x03\0\0\0")),
@@ -243,6 +248,7 @@ REMOTE_CODE = (
     _refused(
         "cde-small",
         "jxm/cde-small-v2",
+        family="ModernBERT",
         because="code of its own",
         sentence="remote code|comes with the model",
         config=BERT
