@@ -238,6 +238,7 @@ T5S = (
             dense(48, bias=False, activation=IDENTITY),
             NORMALIZE,
         ),
+        st=prompts(query="Represent the question for retrieving supporting documents: "),
         note="prompts are not pooled",
     ),
     _fallback(

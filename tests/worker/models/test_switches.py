@@ -72,7 +72,7 @@ def quiet() -> Any:
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.usefixtures("quiet")
 def test_no_key_of_config_json_changes_vectors_unseen(tmp_path: Path, family: str) -> None:
-    """Every key that transformers knows for the family, and those of its older versions, with other values."""
+    """Every key that transformers and its older versions know for the family, with other values."""
     import transformers
 
     layout = LAYOUTS[FAMILIES[family]]

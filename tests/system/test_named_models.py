@@ -1,0 +1,89 @@
+"""Files of models that people have, through `producer embed --embedded`, as a user runs it."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support.look_alikes.build import build, build_twin
+from support.look_alikes.catalog import LAYOUTS
+from support.look_alikes.compare import cosines, peer
+from support.look_alikes.layout import Layout, Served
+from support.look_alikes.tokenizers import texts
+from support.paths import ROOT
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.peers,
+    pytest.mark.timeout(300),
+    # Of the libraries we compare ourselves with.
+    pytest.mark.filterwarnings("ignore"),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A look-alike, what a user adds to the command, and what sentence-transformers' encode gets."""
+
+    layout: str
+    options: tuple[str, ...]
+    encode: dict[str, Any]
+
+
+RUNS = (
+    Run("e5-mistral", ("--prompt-name", "web_search_query"), {"prompt_name": "web_search_query"}),
+    Run("gte-qwen2", ("--input-type", "query"), {"prompt_name": "query"}),
+    Run("embeddinggemma", ("--input-type", "passage"), {"prompt_name": "document"}),
+    Run("embeddinggemma", ("--prompt-name", "STS"), {"prompt_name": "STS"}),
+    Run("nomic-v1.5", ("--input-type", "query"), {"prompt_name": "query"}),
+    Run("nomic-v1.5-new-keys", ("--prompt-name", "clustering"), {"prompt_name": "clustering"}),
+    Run("stella-400m", ("--prompt-name", "s2p_query"), {"prompt_name": "s2p_query"}),
+    Run("potion", (), {}),
+    Run("bge-m3", (), {}),
+    Run("prompt-default", (), {"prompt_name": "sts"}),
+    Run("prompt-not-pooled", ("--input-type", "query"), {"prompt_name": "query"}),
+    Run("instructor", ("--input-type", "query"), {"prompt_name": "query"}),
+)
+
+
+def command(*arguments: str | Path) -> str:
+    """What a command of ours prints; it must succeed."""
+    line = [sys.executable, "-m", *map(str, arguments)]
+    quiet = {**os.environ, "EMBEDMILL_NUM_THREADS": "1", "EMBEDMILL_OFFLINE": "1"}
+    done = subprocess.run(line, cwd=ROOT, env=quiet, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def served(layout: Layout, directory: Path) -> Path:
+    """The directory that a worker serves: the model's, or that which `worker convert` makes of it."""
+    assert isinstance(layout.expected, Served)
+    if not layout.expected.convert:
+        return directory
+    converted = directory.with_name("converted")
+    command("worker", "convert", directory, converted)
+    return converted
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: f"{run.layout} {' '.join(run.options)}".strip())
+def test_a_user_gets_the_vectors_of_sentence_transformers(tmp_path: Path, run: Run) -> None:
+    """Convert where that is needed, embed a JSONL file, read the vectors: each has a cosine of 0.99999."""
+    layout = LAYOUTS[run.layout]
+    directory = build(layout, tmp_path / "model")
+    theirs = peer(build_twin(layout, tmp_path / "twin") if layout.twin else directory)
+    some = [text for text in texts() if text.strip()]
+    source, output = tmp_path / "texts.jsonl", tmp_path / "vectors.npy"
+    source.write_text("".join(json.dumps({"text": text}) + "\n" for text in some))
+    command(
+        *("producer", "embed", source, "-o", output, "--embedded", "--quiet", "--truncate", "END"),
+        *("--model", served(layout, directory), *run.options),
+    )
+    found = np.load(output)
+    expected = theirs.vectors(some, **run.encode)
+    assert found.shape == expected.shape
+    assert cosines(found, expected).min() >= 0.99999
