@@ -223,12 +223,10 @@ QWENS = (
     _qwen3(
         "qwen3-attention-bias",
         config=QWEN3 | {"attention_bias": True},
-        expected=Refused(because="biases in attention", sentence="bias"),
     ),
     _qwen3(
         "qwen3-sliding-window",
         config=QWEN3 | {"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 1},
-        expected=Refused(because="sliding windows", sentence="sliding_window"),
     ),
     _qwen3(
         "qwen3-yarn",
@@ -311,11 +309,7 @@ LLAMAS = (
         twin={"config": LLAMA_BOTH_WAYS, "modules": (LAST,)},
         note="no modules.json: config.json says how to pool",
     ),
-    _llama(
-        "llama-attention-bias",
-        config=LLAMA | {"attention_bias": True},
-        expected=Refused(because="biases in attention", sentence="bias"),
-    ),
+    _llama("llama-biases", config=LLAMA | {"attention_bias": True, "mlp_bias": True}),
 )
 MISTRALS = (
     _mistral(

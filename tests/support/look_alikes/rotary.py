@@ -325,7 +325,17 @@ LAYOUTS = (
     Layout(
         name="gte-without-remote-code",
         family="GTE",
-        config=native_gte(_ARCTIC_GTE),
+        config=SMALL
+        | {
+            "architectures": ["GteModel"],
+            "hidden_act": "gelu",
+            "layer_norm_eps": 1e-12,
+            "max_position_embeddings": 8192,
+            "model_type": "gte",
+            "pad_token_id": 1,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 160000.0},
+            "type_vocab_size": 1,
+        },
         tokenizer=XLM_UNIGRAM,
         modules=(CLS, NORMALIZE),
         settings=LONG,

@@ -1,5 +1,6 @@
 """Look-alikes of real models: the vectors of sentence-transformers, or a refusal that says why."""
 
+import importlib
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,14 @@ pytestmark = [
     # Of the libraries we compare ourselves with.
     pytest.mark.filterwarnings("ignore"),
 ]
+
+
+@pytest.fixture(autouse=True)
+def _peer_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker asks transformers in a process of its own, which takes seconds; here it is imported anyway."""
+    answer = importlib.import_module("worker.tokenization.peer_process").answer_request
+    for module in ("worker.startup.token_ids", "worker.tokenization.conversion"):
+        monkeypatch.setattr(f"{module}.ask_peer", answer)
 
 
 @pytest.mark.parametrize("layout", of(Served), ids=lambda layout: layout.name)
