@@ -2,6 +2,7 @@
 
 import importlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +26,15 @@ pytestmark = [
 @pytest.fixture(autouse=True)
 def _peer_in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker asks transformers in a process of its own, which takes seconds; here it is imported anyway."""
-    answer = importlib.import_module("worker.tokenization.peer_process").answer_request
+    peer_process = importlib.import_module("worker.tokenization.peer_process")
+    unusable = importlib.import_module("worker.tokenization.peer").PeerUnusable
+
+    def answer(request: Any) -> Any:
+        found = peer_process.answer_request(request)
+        if found.failure:
+            raise unusable(found.failure)
+        return found
+
     for module in ("worker.startup.token_ids", "worker.tokenization.conversion"):
         monkeypatch.setattr(f"{module}.ask_peer", answer)
 
