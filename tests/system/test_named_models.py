@@ -1,9 +1,6 @@
 """Files of models that people have, through `producer embed --embedded`, as a user runs it."""
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +9,10 @@ import numpy as np
 import pytest
 from support.look_alikes.build import build, build_twin
 from support.look_alikes.catalog import LAYOUTS
+from support.look_alikes.commands import command, converted
 from support.look_alikes.compare import cosines, peer
-from support.look_alikes.layout import Layout, Served
+from support.look_alikes.layout import Served
 from support.look_alikes.tokenizers import texts
-from support.paths import ROOT
 
 pytestmark = [
     pytest.mark.slow,
@@ -51,25 +48,6 @@ RUNS = (
 )
 
 
-def command(*arguments: str | Path) -> str:
-    """What a command of ours prints; it must succeed."""
-    line = [sys.executable, "-m", *map(str, arguments)]
-    quiet = {**os.environ, "EMBEDMILL_NUM_THREADS": "1", "EMBEDMILL_OFFLINE": "1"}
-    done = subprocess.run(line, cwd=ROOT, env=quiet, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def served(layout: Layout, directory: Path) -> Path:
-    """The directory that a worker serves: the model's, or that which `worker convert` makes of it."""
-    assert isinstance(layout.expected, Served)
-    if not layout.expected.convert:
-        return directory
-    converted = directory.with_name("converted")
-    command("worker", "convert", directory, converted)
-    return converted
-
-
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: f"{run.layout} {' '.join(run.options)}".strip())
 def test_a_user_gets_the_vectors_of_sentence_transformers(tmp_path: Path, run: Run) -> None:
     """Convert where that is needed, embed a JSONL file, read the vectors: each has a cosine of 0.99999."""
@@ -79,9 +57,11 @@ def test_a_user_gets_the_vectors_of_sentence_transformers(tmp_path: Path, run: R
     some = [text for text in texts() if text.strip()]
     source, output = tmp_path / "texts.jsonl", tmp_path / "vectors.npy"
     source.write_text("".join(json.dumps({"text": text}) + "\n" for text in some))
+    assert isinstance(layout.expected, Served)
+    model = converted(directory) if layout.expected.convert else directory
     command(
         *("producer", "embed", source, "-o", output, "--embedded", "--quiet", "--truncate", "END"),
-        *("--model", served(layout, directory), *run.options),
+        *("--model", model, *run.options),
     )
     found = np.load(output)
     expected = theirs.vectors(some, **run.encode)

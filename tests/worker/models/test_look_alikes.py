@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from support.look_alikes.build import build, build_twin
 from support.look_alikes.catalog import of
+from support.look_alikes.commands import converted
 from support.look_alikes.compare import BACKENDS, cosines, embedded, opened, peer, rows, tokens_of
 from support.look_alikes.layout import Layout, Refused, Served
 from support.look_alikes.tokenizers import texts
@@ -47,6 +48,10 @@ def test_it_is_served_with_the_ids_and_vectors_of_sentence_transformers(
     assert isinstance(layout.expected, Served)
     directory = build(layout, tmp_path / "model")
     theirs = peer(build_twin(layout, tmp_path / "twin") if layout.twin else directory)
+    if layout.expected.convert:
+        with pytest.raises(ModelError, match="worker convert"):
+            opened(directory)
+        directory = converted(directory)
     bundle = opened(directory, layout.expected.by)
     some = [text for text in texts() if theirs.ids(text)]
     assert len(some) >= len(texts()) - 3
