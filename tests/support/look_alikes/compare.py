@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from producer.contract import Truncate
+from producer.contract import EmbedOptions, Truncate
 from selection import manifest_for
 from support.look_alikes.layout import By
 from worker.backends import LoadOptions, load_backend
@@ -78,6 +78,15 @@ def rows(tokens: Tokens) -> list[list[int]]:
     """The ids of each text."""
     ends = tokens.offsets.tolist()
     return [tokens.ids[start:end].tolist() for start, end in pairwise(ends)]
+
+
+def prompted(bundle: ModelBundle, texts: Sequence[str], **options: Any) -> Tokens:
+    """The texts' tokens as a worker makes them of a request with these options."""
+    text = bundle.prompts.chosen(EmbedOptions(**options)).text
+    encoded = bundle.tokenizer.encode(
+        [text + each for each in texts], Truncate.END, num_unpooled=bundle.tokenizer.num_unpooled(text)
+    )
+    return encoded.tokens
 
 
 def embedded(bundle: ModelBundle, tokens: Tokens, backend: str) -> FloatArray:

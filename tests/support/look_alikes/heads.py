@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from support.look_alikes.bert_like import BERT, SHORT, WORDPIECE, prompts
+from support.look_alikes.bert_like import BERT, CASED, SHORT, WORDPIECE, prompts
 from support.look_alikes.files import saved_again
 from support.look_alikes.layout import Layout, Module, Refused
 from support.look_alikes.modules import (
@@ -74,8 +74,21 @@ PROMPTED = (
         st=prompts(query="search query: "),
     ),
 )
+SWITCHED = (
+    _head(
+        "switched",
+        MEAN,
+        dense(48),
+        layer_norm(48),
+        NORMALIZE,
+        tokenizer=CASED,
+        config=BERT | {"vocab_size": 720},
+        st=prompts(query="search query: "),
+        note="every kind of file, for the tests that change one key",
+    ),
+)
 SAVED = (
     _head("saved-again", MEAN, NORMALIZE, changes=(saved_again,), st=prompts(query="query: ")),
     _head("saved-again-dense", CLS, dense(48), NORMALIZE, changes=(saved_again,)),
 )
-LAYOUTS = (*POOLINGS, *MODULES, *PROMPTED, *SAVED)
+LAYOUTS = (*POOLINGS, *MODULES, *PROMPTED, *SWITCHED, *SAVED)

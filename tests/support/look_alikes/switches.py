@@ -98,3 +98,54 @@ def _others(name: str, value: Any) -> tuple[Any, ...]:
             return (1,)
         case _:
             return ()
+
+
+_MODES = ("cls_token", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
+_DENSES = ("GELU", "SiLU", "ReLU", "Sigmoid", "LeakyReLU", "ELU", "Softplus", "Hardtanh", "Softmax", "PReLU")
+#: Keys of the other files of the look-alike `switched`: file, key, another value.
+FILE_FLIPS: tuple[tuple[str, str, Any], ...] = (
+    *(("1_Pooling/config.json", f"pooling_mode_{mode}", True) for mode in _MODES),
+    ("1_Pooling/config.json", "pooling_mode_mean_tokens", False),
+    ("1_Pooling/config.json", "pooling_mode", "cls"),
+    ("1_Pooling/config.json", "pooling_mode", ["mean", "max"]),
+    ("1_Pooling/config.json", "include_prompt", False),
+    ("1_Pooling/config.json", "word_embedding_dimension", 32),
+    ("2_Dense/config.json", "bias", False),
+    *(
+        ("2_Dense/config.json", "activation_function", f"torch.nn.modules.activation.{one}")
+        for one in _DENSES
+    ),
+    ("2_Dense/config.json", "activation_function", "torch.nn.modules.linear.Identity"),
+    ("2_Dense/config.json", "use_residual", True),
+    ("2_Dense/config.json", "out_features", 32),
+    ("2_Dense/config.json", "module_input_name", "token_embeddings"),
+    ("2_Dense/config.json", "module_output_name", "other"),
+    ("3_LayerNorm/config.json", "eps", 0.5),
+    ("4_Normalize/config.json", "module_input_name", "token_embeddings"),
+    ("sentence_bert_config.json", "max_seq_length", 20),
+    ("sentence_bert_config.json", "max_seq_length", None),
+    ("sentence_bert_config.json", "do_lower_case", True),
+    ("sentence_bert_config.json", "transformer_task", "fill-mask"),
+    ("sentence_bert_config.json", "model_args", {"attn_implementation": "eager"}),
+    ("sentence_bert_config.json", "config_args", {"hidden_act": "relu"}),
+    ("sentence_bert_config.json", "config_kwargs", {"is_decoder": True}),
+    ("sentence_bert_config.json", "tokenizer_args", {"do_lower_case": True}),
+    ("sentence_bert_config.json", "processor_kwargs", {"do_lower_case": True}),
+    ("sentence_bert_config.json", "processing_kwargs", {"text": {"add_special_tokens": False}}),
+    ("sentence_bert_config.json", "unpad_inputs", False),
+    ("config_sentence_transformers.json", "similarity_fn_name", "dot"),
+    ("config_sentence_transformers.json", "truncate_dim", 16),
+    ("config_sentence_transformers.json", "model_type", "SparseEncoder"),
+    ("tokenizer_config.json", "do_lower_case", True),
+    ("tokenizer_config.json", "strip_accents", True),
+    ("tokenizer_config.json", "tokenize_chinese_chars", False),
+    ("tokenizer_config.json", "model_max_length", 12),
+    ("tokenizer_config.json", "tokenizer_class", "PreTrainedTokenizerFast"),
+    ("tokenizer_config.json", "additional_special_tokens", ["Hello"]),
+    ("tokenizer_config.json", "cls_token", "[MASK]"),
+    ("tokenizer_config.json", "sep_token", "[MASK]"),
+    ("tokenizer_config.json", "unk_token", "[MASK]"),
+    ("tokenizer_config.json", "split_special_tokens", True),
+    ("tokenizer_config.json", "add_prefix_space", True),
+    ("tokenizer_config.json", "wordpieces_prefix", "@@"),
+)

@@ -9,11 +9,11 @@ import pytest
 from support.look_alikes.build import build, build_twin
 from support.look_alikes.catalog import of
 from support.look_alikes.commands import converted
-from support.look_alikes.compare import BACKENDS, cosines, embedded, opened, peer, rows, tokens_of
+from support.look_alikes.compare import BACKENDS, cosines, embedded, opened, peer, prompted, rows, tokens_of
 from support.look_alikes.layout import Layout, Refused, Served
 from support.look_alikes.tokenizers import texts
 
-from producer.errors import BackendError, ModelError
+from producer.errors import BackendError, InvalidOption, ModelError
 from worker.backends import LoadOptions, load_backend
 
 pytestmark = [
@@ -64,6 +64,34 @@ def test_it_is_served_with_the_ids_and_vectors_of_sentence_transformers(
         assert found.shape == expected.shape
         assert cosines(found, expected).min() >= 0.99999, backend
         np.testing.assert_allclose(np.linalg.norm(found, axis=1), np.linalg.norm(expected, axis=1), rtol=1e-3)
+
+
+PROMPTED = [layout for layout in of(Served) if layout.st is not None and layout.st["prompts"]]
+
+
+@pytest.mark.parametrize("layout", PROMPTED, ids=lambda layout: layout.name)
+def test_each_of_its_prompts_gives_the_vectors_of_sentence_transformers(
+    tmp_path: Path, layout: Layout
+) -> None:
+    """By its name, and by default what sentence-transformers takes; pooled or not as the model wants it."""
+    assert isinstance(layout.expected, Served)
+    assert layout.st is not None
+    directory = build(layout, tmp_path / "model")
+    theirs = peer(build_twin(layout, tmp_path / "twin") if layout.twin else directory)
+    bundle = opened(directory, layout.expected.by)
+    some = [texts()[4], texts()[25]]
+    default = layout.st["default_prompt_name"]
+    wishes = [{"prompt_name": name} for name in layout.st["prompts"]] + [{}] * (default is not None)
+    for wish in wishes:
+        tokens = prompted(bundle, some, **wish)
+        expected = theirs.vectors(some, **(wish or {"prompt_name": None}))
+        for backend in BACKENDS[layout.expected.by]:
+            assert cosines(embedded(bundle, tokens, backend), expected).min() >= 0.99999, (wish, backend)
+    with pytest.raises(InvalidOption, match="no prompt"):
+        prompted(bundle, some, prompt_name="nobody")
+    if default is None:
+        with pytest.raises(InvalidOption):
+            prompted(bundle, some)
 
 
 @pytest.mark.parametrize("layout", of(Refused), ids=lambda layout: layout.name)

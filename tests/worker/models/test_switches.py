@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +10,19 @@ import numpy as np
 import pytest
 from support.look_alikes.build import build
 from support.look_alikes.catalog import LAYOUTS
-from support.look_alikes.compare import cosines
-from support.look_alikes.switches import FAMILIES, flips
+from support.look_alikes.compare import cosines, embedded, peer, prompted
+from support.look_alikes.modules import MEAN
+from support.look_alikes.switches import FAMILIES, FILE_FLIPS, flips
+from support.look_alikes.tokenizers import texts
 from support.random_networks import flat
 
 from producer.errors import BackendError, ModelError
 from worker.backends import LoadOptions, load_backend
 from worker.contract import FloatArray
 from worker.models.model import read_model
+from worker.prompts import read_prompts
+from worker.startup.loader import ModelBundle
+from worker.tokenization.tokenizer import Tokenizer
 
 pytestmark = [
     pytest.mark.peers,
@@ -25,6 +31,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),
 ]
 # Longer than the look-alikes' windows.
+SOME = [texts()[at] for at in (4, 6, 7, 9, 18, 21, -1)]
 ROWS = [[5, 9, 31, 7], np.random.default_rng(2).integers(5, 200, 60).tolist()]
 
 
@@ -41,8 +48,8 @@ def ours(directory: Path) -> FloatArray | None:
         backend.close()
 
 
-def theirs(directory: Path, pool: Any) -> FloatArray | None:
-    """The pooled vectors of transformers, None if it cannot load or run it."""
+def theirs(directory: Path) -> FloatArray | None:
+    """The mean-pooled vectors of transformers, None if it cannot load or run it."""
     import torch
     import transformers
 
@@ -52,7 +59,7 @@ def theirs(directory: Path, pool: Any) -> FloatArray | None:
             states = [network(torch.tensor([row]))[0][0] for row in ROWS]
     except Exception:  # whatever it raises, it does not serve this
         return None
-    return np.stack([pool(each).numpy() for each in states])
+    return np.stack([each.mean(dim=0).numpy() for each in states])
 
 
 def differ(left: FloatArray, right: FloatArray) -> bool:
@@ -75,14 +82,12 @@ def test_no_key_of_config_json_changes_vectors_unseen(tmp_path: Path, family: st
     """Every key that transformers and its older versions know for the family, with other values."""
     import transformers
 
-    layout = LAYOUTS[FAMILIES[family]]
-    directory = build(layout, tmp_path / "model")
     # The network alone, so that nothing hides a difference.
-    for module in ("modules.json", "sentence_bert_config.json", "config_sentence_transformers.json"):
-        (directory / module).unlink(missing_ok=True)
+    layout = replace(LAYOUTS[FAMILIES[family]], modules=(MEAN,), settings=None, st=None)
+    directory = build(layout, tmp_path / "model")
     config = directory / "config.json"
     published = json.loads(config.read_text())
-    base = ours(directory), theirs(directory, mean)
+    base = ours(directory), theirs(directory)
     assert base[0] is not None
     assert base[1] is not None
     assert not differ(*base), "the network differs without any switch"
@@ -92,7 +97,7 @@ def test_no_key_of_config_json_changes_vectors_unseen(tmp_path: Path, family: st
         found = ours(directory)
         if found is None:
             continue
-        expected = theirs(directory, mean)
+        expected = theirs(directory)
         if expected is None:
             continue  # nobody has such a file
         changing += differ(expected, base[1])
@@ -102,8 +107,54 @@ def test_no_key_of_config_json_changes_vectors_unseen(tmp_path: Path, family: st
     assert changing, "no key that is read changes anything: the test sees nothing"
 
 
-def mean(states: Any) -> Any:
-    return states.mean(dim=0)
+@pytest.mark.usefixtures("quiet")
+def test_no_key_of_another_file_changes_vectors_unseen(tmp_path: Path) -> None:
+    """Pooling, Dense, LayerNorm, Normalize, Transformer, prompts and tokenizer, with other values."""
+    directory = build(LAYOUTS["switched"], tmp_path / "model")
+    base = by_sentence_transformers(directory)
+    assert base is not None
+    plain = by_a_worker(directory)
+    assert plain is not None
+    assert not differ(plain, base), "the model differs without any switch"
+    wrong, changing = [], 0
+    for file, key, value in FILE_FLIPS:
+        path = directory / file
+        kept = path.read_text() if path.exists() else None
+        path.write_text(json.dumps(json.loads(kept or "{}") | {key: value}))
+        found = by_a_worker(directory)
+        if found is not None and (expected := by_sentence_transformers(directory)) is not None:
+            changing += differ(expected, base)
+            if differ(found, expected):
+                wrong.append((f"{file} {key}", value))
+        path.unlink() if kept is None else path.write_text(kept)
+    assert not wrong, listed(wrong)
+    assert changing > 10, "few keys that are read change anything: the test sees little"
+
+
+def by_a_worker(directory: Path) -> FloatArray | None:
+    """The vectors of some texts with the model's prompt, None if loading refuses."""
+    try:
+        model = read_model(directory)
+        tokenizer = Tokenizer(
+            model.transformer,
+            max_tokens=model.max_text_tokens,
+            lower_case=model.do_lower_case,
+            pools_prompts=model.head.include_prompt,
+            vocab_size=model.network.vocab_size,
+        )
+        prompts = read_prompts(model.prompts, {}, default=model.default_prompt, input_types={})
+        bundle = ModelBundle(model=model, tokenizer=tokenizer, prompts=prompts, fingerprint="")
+        return embedded(bundle, prompted(bundle, SOME, input_type="query"), "torch")
+    except (ModelError, BackendError):
+        return None
+
+
+def by_sentence_transformers(directory: Path) -> FloatArray | None:
+    """The same by sentence-transformers, None if it cannot load or run it."""
+    try:
+        return peer(directory).vectors(SOME, prompt_name="query")
+    except Exception:  # whatever it raises, it does not serve this
+        return None
 
 
 def listed(keys: Sequence[tuple[str, Any]]) -> str:
