@@ -59,10 +59,8 @@ def test_a_user_gets_the_vectors_of_sentence_transformers(tmp_path: Path, run: R
     source.write_text("".join(json.dumps({"text": text}) + "\n" for text in some))
     assert isinstance(layout.expected, Served)
     model = converted(directory) if layout.expected.convert else directory
-    command(
-        *("producer", "embed", source, "-o", output, "--embedded", "--quiet", "--truncate", "END"),
-        *("--model", model, *run.options),
-    )
+    how = ("--embedded", "--quiet", "--truncate", "END", *run.options)
+    command("producer", "embed", source, "-o", output, "--model", model, *how)
     found = np.load(output)
     expected = theirs.vectors(some, **run.encode)
     assert found.shape == expected.shape
