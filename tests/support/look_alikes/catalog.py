@@ -9,13 +9,25 @@ from support.look_alikes import (
     fallbacks,
     heads,
     refused,
+    refused_options,
     rotary,
     static,
     token_files,
 )
 from support.look_alikes.layout import Layout, Refused, Served
 
-_GROUPS = (bert_like, rotary, decoders, fallbacks, static, heads, token_files, custom_onnx, refused)
+_GROUPS = (
+    bert_like,
+    rotary,
+    decoders,
+    fallbacks,
+    static,
+    heads,
+    token_files,
+    custom_onnx,
+    refused,
+    refused_options,
+)
 LAYOUTS: dict[str, Layout] = {each.name: each for group in _GROUPS for each in group.LAYOUTS}
 
 

@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from support.look_alikes.bert_like import BERT, LONG, ROBERTA, ROBERTA_BPE, WORDPIECE
 from support.look_alikes.files import lacks
 from support.look_alikes.layout import ABSENT, By, Change, Layout, Served, without
 from support.look_alikes.modules import CLS, MEAN, NORMALIZE
-from support.look_alikes.rotary import NOMIC, NOMIC_NATIVE
+from support.look_alikes.published.bert import BERT, LONG, ROBERTA, ROBERTA_BPE, WORDPIECE
+from support.look_alikes.published.rotary import NOMIC, NOMIC_NATIVE
 
 JINA_V2 = BERT | {
     "architectures": ["JinaBertModel"],

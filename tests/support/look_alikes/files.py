@@ -60,6 +60,17 @@ def tensors(rewrite: Callable[[dict[str, Any]], dict[str, Any]], folder: str = "
     return change
 
 
+def old_names(found: dict[str, Any]) -> dict[str, Any]:
+    """As checkpoints converted from TensorFlow have them."""
+    pairs = (("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta"))
+    renamed = {}
+    for name, each in found.items():
+        for new, old in pairs:
+            name = name.replace(new, old)  # noqa: PLW2901
+        renamed[name] = each
+    return renamed
+
+
 def extra_tensor(name: str, *shape: int, integers: bool = False) -> Change:
     """With one more tensor, such as another task's head."""
 

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from support.look_alikes.bert_like import BERT, CASED, SHORT, WORDPIECE, prompts
 from support.look_alikes.files import saved_again
 from support.look_alikes.layout import Layout, Module, Refused
 from support.look_alikes.modules import (
@@ -16,6 +15,7 @@ from support.look_alikes.modules import (
     new_pooling,
     pooling,
 )
+from support.look_alikes.published.bert import BERT, CASED, SHORT, WORDPIECE, prompts
 
 ACTIVATIONS = ("GELU", "SiLU", "ReLU", "Sigmoid")
 

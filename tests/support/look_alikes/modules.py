@@ -50,3 +50,4 @@ def layer_norm(size: int = HIDDEN) -> Module:
 
 DROPOUT = Module(kind="Dropout", config={"dropout": 0.1})
 MEAN, CLS, LAST = pooling("mean"), pooling("cls"), pooling("lasttoken")
+NORMALIZED_MEAN, NORMALIZED_CLS, NORMALIZED_LAST = (MEAN, NORMALIZE), (CLS, NORMALIZE), (LAST, NORMALIZE)

@@ -1,44 +1,21 @@
-"""What must not be served: no embedding models, remote code of others, options that we do not have."""
+"""What must not be served: no embedding models, remote code of others."""
 
-from typing import Any
-
-from support.look_alikes.bert_like import (
-    BERT,
-    DISTILBERT,
-    ROBERTA,
-    ROBERTA_BPE,
-    SHORT,
-    WORDPIECE,
-    XLM_ROBERTA,
-    XLM_UNIGRAM,
-)
 from support.look_alikes.custom_onnx import JINA_V2
-from support.look_alikes.decoders import LLAMA, LLAMA_BPE, MISTRAL, MISTRAL_EOS_WRITTEN
 from support.look_alikes.files import extra_tensor, has, has_bytes, lacks, moved, prefixed
-from support.look_alikes.layout import Layout, Module, Refused
-from support.look_alikes.modules import IDENTITY, LAST, MEAN, NORMALIZE, dense
-from support.look_alikes.rotary import NEW, NOMIC, NOMIC_NATIVE, native_gte
+from support.look_alikes.layout import Module
+from support.look_alikes.modules import IDENTITY, dense
+from support.look_alikes.published.bert import BERT, DISTILBERT, XLM_ROBERTA, XLM_UNIGRAM
+from support.look_alikes.published.decoders import MISTRAL, MISTRAL_EOS_WRITTEN
+from support.look_alikes.published.rotary import NOMIC, NOMIC_NATIVE
+from support.look_alikes.refused_options import refused
 
 SPARSE = "sentence_transformers.sparse_encoder.models"
 _FLASH = "jinaai/xlm-roberta-flash-implementation"
 _ONE_LABEL = {"id2label": {"0": "LABEL_0"}, "label2id": {"LABEL_0": 0}}
 
 
-def _refused(name: str, *models: str, because: str, sentence: str, **more: Any) -> Layout:
-    fields: dict[str, Any] = {
-        "config": BERT,
-        "family": "BERT",
-        "tokenizer": WORDPIECE,
-        "modules": (MEAN, NORMALIZE),
-        "settings": SHORT,
-        "expected": Refused(because=because, sentence=sentence),
-        **more,
-    }
-    return Layout(name=name, models=models, **fields)
-
-
 NO_EMBEDDING = (
-    _refused(
+    refused(
         "cross-encoder",
         "cross-encoder/ms-marco-MiniLM-L6-v2",
         because="a cross-encoder",
@@ -47,7 +24,7 @@ NO_EMBEDDING = (
         modules=None,
         settings=None,
     ),
-    _refused(
+    refused(
         "reranker",
         "BAAI/bge-reranker-v2-m3",
         because="a cross-encoder",
@@ -58,7 +35,7 @@ NO_EMBEDDING = (
         modules=None,
         settings=None,
     ),
-    _refused(
+    refused(
         "token-classifier",
         because="a token classifier",
         sentence="(?i)classif",
@@ -66,7 +43,7 @@ NO_EMBEDDING = (
         modules=None,
         settings=None,
     ),
-    _refused(
+    refused(
         "splade-plain",
         "naver/splade-cocondenser-ensembledistil",
         "opensearch-project/opensearch-neural-sparse-encoding-v1",
@@ -76,7 +53,7 @@ NO_EMBEDDING = (
         modules=None,
         settings=None,
     ),
-    _refused(
+    refused(
         "splade-modules",
         "naver/splade-v3",
         because="a sparse encoder",
@@ -86,7 +63,7 @@ NO_EMBEDDING = (
         first=Module(kind="MLMTransformer", package=SPARSE),
         modules=(Module(kind="SpladePooling", package=SPARSE, config={"pooling_strategy": "max"}),),
     ),
-    _refused(
+    refused(
         "colbert",
         "colbert-ir/colbertv2.0",
         because="a late-interaction model",
@@ -97,7 +74,7 @@ NO_EMBEDDING = (
         settings=None,
         changes=(prefixed("bert."), extra_tensor("linear.weight", 32, 64)),
     ),
-    _refused(
+    refused(
         "pylate",
         "lightonai/GTE-ModernColBERT-v1",
         family="ModernBERT",
@@ -105,13 +82,13 @@ NO_EMBEDDING = (
         sentence="(?i)pylate|late.interaction|Pooling",
         modules=(Module(kind="Dense", package="pylate.models.Dense", config={"in_features": 64}),),
     ),
-    _refused(
+    refused(
         "token-vectors",
         because="a late-interaction model",
         sentence="(?i)pooling|late.interaction",
         modules=(dense(32, bias=False, activation=IDENTITY),),
     ),
-    _refused(
+    refused(
         "clip-module",
         "sentence-transformers/clip-ViT-B-32",
         family="CLIP",
@@ -121,7 +98,7 @@ NO_EMBEDDING = (
         modules=(),
         transformer="0_CLIPModel",
     ),
-    _refused(
+    refused(
         "clip-text",
         "openai/clip-vit-base-patch32",
         family="CLIP",
@@ -132,7 +109,7 @@ NO_EMBEDDING = (
         modules=None,
         settings=None,
     ),
-    _refused(
+    refused(
         "vision-language",
         "Qwen/Qwen3-VL-Embedding-2B",
         family="Qwen3-VL",
@@ -146,7 +123,7 @@ NO_EMBEDDING = (
         },
         twin={"config": BERT},
     ),
-    _refused(
+    refused(
         "adapter",
         because="a PEFT adapter without its base",
         sentence="(?i)adapter",
@@ -156,7 +133,7 @@ NO_EMBEDDING = (
             moved("model.safetensors", "adapter_model.safetensors"),
         ),
     ),
-    _refused(
+    refused(
         "gguf",
         "nomic-ai/nomic-embed-text-v1.5-GGUF",
         family="Nomic-BERT",
@@ -166,7 +143,7 @@ NO_EMBEDDING = (
     ),
 )
 REMOTE_CODE = (
-    _refused(
+    refused(
         "jina-v2",
         "jinaai/jina-embeddings-v2-base-en",
         "jinaai/jina-embeddings-v2-small-en",
@@ -177,7 +154,7 @@ REMOTE_CODE = (
         config=JINA_V2,
         twin={"config": BERT},
     ),
-    _refused(
+    refused(
         "jina-v3",
         "jinaai/jina-embeddings-v3",
         because="code of its own",
@@ -197,7 +174,7 @@ REMOTE_CODE = (
         tokenizer=XLM_UNIGRAM,
         first=Module(kind="Transformer", package="custom_st"),
     ),
-    _refused(
+    refused(
         "nomic-v2-moe",
         "nomic-ai/nomic-embed-text-v2-moe",
         because="experts",
@@ -225,7 +202,7 @@ REMOTE_CODE = (
         twin={"config": NOMIC_NATIVE},
         tokenizer=XLM_UNIGRAM,
     ),
-    _refused(
+    refused(
         "nv-embed",
         "nvidia/NV-Embed-v2",
         because="code of its own",
@@ -245,7 +222,7 @@ REMOTE_CODE = (
         modules=None,
         settings=None,
     ),
-    _refused(
+    refused(
         "cde-small",
         "jxm/cde-small-v2",
         family="ModernBERT",
@@ -259,7 +236,7 @@ REMOTE_CODE = (
         twin={"config": BERT},
         first=Module(kind="Transformer", package="sentence_transformers_impl"),
     ),
-    _refused(
+    refused(
         "unknown-remote-code",
         because="remote code",
         sentence="remote code",
@@ -267,104 +244,4 @@ REMOTE_CODE = (
         twin={"config": BERT},
     ),
 )
-OPTIONS = (
-    _refused(
-        "relative-key",
-        because="relative positions",
-        sentence="position_embedding_type|relative_key",
-        config=BERT | {"position_embedding_type": "relative_key"},
-    ),
-    _refused(
-        "bert-decoder",
-        because="a decoder",
-        sentence="decoder",
-        config=BERT | {"is_decoder": True},
-    ),
-    _refused(
-        "unknown-key",
-        because="a key nobody knows",
-        sentence="residual_multiplier",
-        config=BERT | {"residual_multiplier": 0.22},
-    ),
-    _refused(
-        "unknown-key-of-a-decoder",
-        because="a key nobody knows",
-        sentence="logit_temperature",
-        family="Llama",
-        config=LLAMA | {"logit_temperature": 0.5},
-        tokenizer=LLAMA_BPE,
-        modules=(LAST, NORMALIZE),
-    ),
-    _refused(
-        "unknown-pooling-key",
-        because="a key nobody knows",
-        sentence="pooling_temperature",
-        modules=(
-            Module(
-                kind="Pooling",
-                config={
-                    "word_embedding_dimension": 64,
-                    "pooling_mode_mean_tokens": True,
-                    "pooling_temperature": 2.0,
-                },
-            ),
-        ),
-    ),
-    _refused(
-        "unknown-dense-key",
-        because="a key nobody knows",
-        sentence="output_scale",
-        modules=(MEAN, dense(48, output_scale=2.0)),
-    ),
-    _refused(
-        "unknown-transformer-key",
-        because="a key nobody knows",
-        sentence="sliding_stride",
-        settings=SHORT | {"sliding_stride": 12},
-    ),
-    _refused(
-        "new-with-logn-attention",
-        because="scaled attention",
-        sentence="logn_attention_scale",
-        family="GTE",
-        config=NEW | {"logn_attention_scale": True},
-        twin={"config": native_gte(NEW)},
-    ),
-    _refused(
-        "nomic-with-norm-first",
-        because="norms before the branches",
-        sentence="prenorm",
-        family="Nomic-BERT",
-        config=NOMIC | {"prenorm": True},
-        twin={"config": NOMIC_NATIVE},
-    ),
-    _refused(
-        "router",
-        because="a module for each kind of text",
-        sentence="Router",
-        first=Module(kind="Router"),
-    ),
-    _refused(
-        "missing-tensor",
-        because="damaged weights",
-        sentence="missing",
-        config=BERT | {"num_hidden_layers": 3},
-        twin={"config": BERT},
-    ),
-    _refused(
-        "unknown-tensor",
-        because="tensors of another network",
-        sentence=r"encoder\.layer\.0\.gate",
-        changes=(extra_tensor("encoder.layer.0.gate.weight", 64, 64),),
-    ),
-    _refused(
-        "roberta-cross-attention",
-        because="a decoder",
-        sentence="decoder",
-        family="RoBERTa",
-        config=ROBERTA | {"is_decoder": True, "add_cross_attention": True},
-        twin={"config": ROBERTA},
-        tokenizer=ROBERTA_BPE,
-    ),
-)
-LAYOUTS = (*NO_EMBEDDING, *REMOTE_CODE, *OPTIONS)
+LAYOUTS = (*NO_EMBEDDING, *REMOTE_CODE)

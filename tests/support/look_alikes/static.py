@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from support.look_alikes.bert_like import WORDPIECE, XLM_UNIGRAM, prompts
 from support.look_alikes.files import lacks, tensors
 from support.look_alikes.layout import By, Layout, Module, Served, TokenizerFiles
 from support.look_alikes.modules import HIDDEN, NORMALIZE, dense
+from support.look_alikes.published.bert import WORDPIECE, XLM_UNIGRAM, prompts
 
 MODEL2VEC: dict[str, Any] = {
     "apply_pca": HIDDEN,

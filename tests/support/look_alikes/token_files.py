@@ -2,7 +2,10 @@
 
 from typing import Any
 
-from support.look_alikes.bert_like import (
+from support.look_alikes.files import has, lacks, split_vocabulary
+from support.look_alikes.layout import Layout, TokenizerFiles
+from support.look_alikes.modules import MEAN, NORMALIZE, NORMALIZED_LAST
+from support.look_alikes.published.bert import (
     BERT,
     BERT_NAMES,
     BERT_SETTINGS,
@@ -15,10 +18,7 @@ from support.look_alikes.bert_like import (
     XLM_ROBERTA,
     XLM_UNIGRAM,
 )
-from support.look_alikes.decoders import LLAMA, LLAMA_NAMES, NORMALIZED_LAST, QWEN3, QWEN_BPE
-from support.look_alikes.files import has, lacks, split_vocabulary
-from support.look_alikes.layout import Layout, TokenizerFiles
-from support.look_alikes.modules import MEAN, NORMALIZE
+from support.look_alikes.published.decoders import LLAMA, LLAMA_NAMES, QWEN3, QWEN_BPE
 
 # Rows for tokens that are added to the tokenizer and not to tokenizer.json.
 _MORE_ROWS = {"vocab_size": 720}
