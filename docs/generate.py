@@ -189,10 +189,10 @@ def _producer_cli() -> str:
 def models() -> str:
     """The models whose files the tests imitate: family, who computes their vectors, and the proof."""
     sys.path.insert(0, str(ROOT / "tests"))
-    from support.look_alikes.catalog import model_rows
+    from support.look_alikes.catalog import model_counts, model_rows
 
     headings = ["model", "family", "served by", "what its files have", "look-alike"]
-    return table(headings, model_rows())
+    return f"{model_counts()}\n\n{table(headings, model_rows())}"
 
 
 BLOCKS: dict[str, Callable[[], str]] = {

@@ -1,5 +1,6 @@
 """All look-alikes, and the table of the models that they imitate."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 from support.look_alikes import (
@@ -38,6 +39,19 @@ def model_rows() -> Iterator[list[str]]:
     ):
         for model in layout.models:
             yield [model, layout.family, _serving(layout.expected), layout.note, f"`{layout.name}`"]
+
+
+def model_counts() -> str:
+    """How many of the real models are served, and by whom."""
+    counts = Counter(
+        "refused" if isinstance(each.expected, Refused) else str(each.expected.by)
+        for each in LAYOUTS.values()
+        for _ in each.models
+    )
+    served = ", ".join(f"{count} by {who}" for who, count in counts.most_common() if who != "refused")
+    return (
+        f"{counts.total() - counts['refused']} models are served ({served}), {counts['refused']} are refused."
+    )
 
 
 def _serving(expected: Served | Refused) -> str:

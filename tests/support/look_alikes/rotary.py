@@ -35,7 +35,7 @@ def _modernbert(name: str, *models: str, **more: Any) -> Layout:
     return Layout(name=name, models=models, family="ModernBERT", tokenizer=MODERN_BPE, **fields)
 
 
-_NOMIC_2026 = NOMIC | NOMIC_NATIVE | {"max_position_embeddings": 8192}
+_NOMIC_2026 = NOMIC | NOMIC_NATIVE
 _MULTILINGUAL_NEW = NEW | {
     "architectures": ["NewModel", "NewForTokenClassification"],
     "id2label": {"0": "LABEL_0"},
