@@ -5,6 +5,7 @@ from typing import Any
 from support.look_alikes.files import (
     extra_tensor,
     has,
+    has_bytes,
     old_names,
     pickled,
     prefixed,
@@ -32,6 +33,7 @@ from support.look_alikes.published.bert import (
     LONG,
     MPNET,
     MPNET_WORDPIECE,
+    PADDED_WORDPIECE,
     RETRIEVAL,
     ROBERTA,
     ROBERTA_BPE,
@@ -65,6 +67,8 @@ BERTS = (
         "sentence-transformers/all-MiniLM-L6-v2",
         "sentence-transformers/all-MiniLM-L12-v2",
         "sentence-transformers/multi-qa-MiniLM-L6-cos-v1",
+        tokenizer=PADDED_WORDPIECE,
+        note="tokenizer.json truncates and pads",
     ),
     _bert("paraphrase-minilm", "sentence-transformers/paraphrase-MiniLM-L6-v2", modules=(MEAN,)),
     _bert(
@@ -188,6 +192,11 @@ BERTS = (
         ),
         note="buffers among the weights",
     ),
+    _bert(
+        "masked-lm-with-modules",
+        config=BERT | {"architectures": ["BertForMaskedLM"]},
+        note="weights of a masked language model, which modules.json makes an embedding model",
+    ),
     _bert("sharded", changes=(sharded,), note="weights in two files"),
     _bert("bfloat16", changes=(stored_as("bfloat16"),), note="weights in bfloat16"),
     _bert("new-pooling-keys", modules=(new_pooling("mean", include_prompt=True), NORMALIZE)),
@@ -248,7 +257,11 @@ XLM_ROBERTAS = (
         "bge-m3",
         "BAAI/bge-m3",
         modules=NORMALIZED_CLS,
-        changes=(pickled,),
+        changes=(
+            pickled,
+            has_bytes("colbert_linear.pt", b"another head"),
+            has_bytes("sparse_linear.pt", b"another head"),
+        ),
         expected=Served(convert=True),
     ),
     _xlmr(
@@ -262,6 +275,11 @@ XLM_ROBERTAS = (
         "ibm-granite/granite-embedding-107m-multilingual",
         "ibm-granite/granite-embedding-278m-multilingual",
         modules=NORMALIZED_CLS,
+    ),
+    _xlmr(
+        "masked-lm-with-modules-xlmr",
+        config=XLM_ROBERTA | {"architectures": ["XLMRobertaForMaskedLM"]},
+        note="weights of a masked language model, which modules.json makes an embedding model",
     ),
     _xlmr(
         "paraphrase-multilingual-mpnet",

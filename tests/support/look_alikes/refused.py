@@ -5,7 +5,7 @@ from support.look_alikes.files import extra_tensor, has, has_bytes, lacks, moved
 from support.look_alikes.layout import Module
 from support.look_alikes.modules import IDENTITY, dense
 from support.look_alikes.published.bert import BERT, DISTILBERT, XLM_ROBERTA, XLM_UNIGRAM
-from support.look_alikes.published.decoders import MISTRAL, MISTRAL_EOS_WRITTEN
+from support.look_alikes.published.decoders import MISTRAL, MISTRAL_EOS_WRITTEN, QWEN3, QWEN_BPE
 from support.look_alikes.published.rotary import NOMIC, NOMIC_NATIVE
 from support.look_alikes.refused_options import refused
 
@@ -132,6 +132,35 @@ NO_EMBEDDING = (
             has("adapter_config.json", {"peft_type": "LORA", "base_model_name_or_path": "x/y"}),
             moved("model.safetensors", "adapter_model.safetensors"),
         ),
+    ),
+    refused(
+        "adapter-beside-weights",
+        because="a PEFT adapter that transformers would add",
+        sentence="(?i)adapter",
+        changes=(
+            has("adapter_config.json", {"peft_type": "LORA", "base_model_name_or_path": "x/y"}),
+            has_bytes("adapter_model.safetensors", b""),
+        ),
+    ),
+    refused(
+        "language-model",
+        "Qwen/Qwen3-0.6B",
+        family="Qwen3",
+        because="a language model",
+        sentence="(?i)language model|CausalLM|generat",
+        config=QWEN3,
+        tokenizer=QWEN_BPE,
+        modules=None,
+        settings=None,
+    ),
+    refused(
+        "word-vectors",
+        "sentence-transformers/average_word_embeddings_glove.6B.300d",
+        family="static",
+        because="a tokenizer of its own",
+        sentence="WordEmbeddings",
+        first=Module(kind="WordEmbeddings"),
+        transformer="0_WordEmbeddings",
     ),
     refused(
         "gguf",

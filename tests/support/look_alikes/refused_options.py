@@ -37,6 +37,13 @@ LAYOUTS = (
         config=BERT | {"is_decoder": True},
     ),
     refused(
+        "quantized",
+        because="quantized weights",
+        sentence="quantization_config",
+        config=BERT | {"quantization_config": {"quant_method": "gptq", "bits": 4}},
+        twin={"config": BERT},
+    ),
+    refused(
         "unknown-key",
         because="a key nobody knows",
         sentence="residual_multiplier",

@@ -100,6 +100,23 @@ ROBERTA_NAMES = {
     "unk_token": "<unk>",
 }
 WORDPIECE = TokenizerFiles(kind="wordpiece", template="[CLS] $A [SEP]", settings=BERT_SETTINGS)
+# As some repositories have it; sentence-transformers asks for other lengths.
+PADDED_WORDPIECE = TokenizerFiles(
+    kind="wordpiece",
+    template="[CLS] $A [SEP]",
+    settings=BERT_SETTINGS,
+    parts={
+        "truncation": {"direction": "Right", "max_length": 24, "strategy": "LongestFirst", "stride": 0},
+        "padding": {
+            "strategy": {"Fixed": 24},
+            "direction": "Right",
+            "pad_to_multiple_of": None,
+            "pad_id": 0,
+            "pad_type_id": 0,
+            "pad_token": "[PAD]",
+        },
+    },
+)
 CASED = TokenizerFiles(
     kind="cased wordpiece",
     template="[CLS] $A [SEP]",
