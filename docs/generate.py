@@ -1,4 +1,4 @@
-"""Fill in the generated blocks of docs/reference from the code: commands, settings, errors, metrics, API.
+"""Fill in the generated blocks of docs/reference from the code: commands, settings, models, and so on.
 
 python docs/generate.py            rewrite the blocks
 python docs/generate.py --check    exit 1 if one is stale
@@ -186,6 +186,15 @@ def _producer_cli() -> str:
     return cli(main, "producer")
 
 
+def models() -> str:
+    """The models whose files the tests imitate: family, who computes their vectors, and the proof."""
+    sys.path.insert(0, str(ROOT / "tests"))
+    from support.look_alikes.catalog import model_counts, model_rows
+
+    headings = ["model", "family", "served by", "what its files have", "look-alike"]
+    return f"{model_counts()}\n\n{table(headings, model_rows())}"
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "api": api,
     "cli.producer": _producer_cli,
@@ -194,6 +203,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "metrics.host": lambda: metrics("host"),
     "metrics.queue": lambda: metrics("queue"),
     "metrics.worker": lambda: metrics("worker"),
+    "models": models,
     "settings": settings,
 }
 
