@@ -158,6 +158,7 @@ def _explained(tokenizer: Tokenizer, texts: Sequence[str], peer: PeerAnswer) -> 
     return major != tokenizer.made_with and any(
         _difference(texts, _rows(tokenizer.ids_of(texts, major=major, plain=plain)), ids) is None
         for plain, ids in ((False, peer.ids), (True, peer.plain_ids))
+        if ids
     )
 
 

@@ -28,7 +28,8 @@ class PeerRequest(msgspec.Struct, frozen=True, kw_only=True):
 class PeerAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """The token ids of each text, as this version of transformers gives them, or why there are none.
 
-    `plain_ids` are those of its class for any tokenizer.json, which leaves the file as it is.
+    `plain_ids` are those of its class for any tokenizer.json, which leaves the file as it is; there are none
+    without that file.
     """
 
     version: str = ""
@@ -62,12 +63,11 @@ def answer_request(request: PeerRequest) -> PeerAnswer:
             return PeerAnswer(
                 version=transformers.__version__, tokenizer_json=found.backend_tokenizer.to_str()
             )
-        plain = transformers.PreTrainedTokenizerFast.from_pretrained(directory, local_files_only=True)
-        return PeerAnswer(
-            version=transformers.__version__,
-            ids=_ids(found, request),
-            plain_ids=_ids(plain, request),
-        )
+        plain_ids: tuple[tuple[int, ...], ...] = ()
+        if (directory / "tokenizer.json").is_file():
+            plain = transformers.PreTrainedTokenizerFast.from_pretrained(directory, local_files_only=True)
+            plain_ids = _ids(plain, request)
+        return PeerAnswer(version=transformers.__version__, ids=_ids(found, request), plain_ids=plain_ids)
     except Exception as error:  # the library raises whatever its dependencies raise
         return PeerAnswer(failure=f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]:.300}")
 

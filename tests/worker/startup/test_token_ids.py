@@ -82,6 +82,22 @@ def test_files_that_transformers_reads_differently_are_refused(tmp_path: Path) -
     assert not (tmp_path / "token_ids").exists()
 
 
+@pytest.mark.peers
+@pytest.mark.timeout(180)
+def test_a_tokenizer_made_of_a_vocabulary_is_compared_too(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Though there is no tokenizer.json for transformers to read."""
+    directory = FAMILIES["bert"](tmp_path / "model")
+    vocabulary = Library.from_file(str(directory / "tokenizer.json")).get_vocab()
+    (directory / "vocab.txt").write_text("\n".join(sorted(vocabulary, key=vocabulary.__getitem__)) + "\n")
+    (directory / "tokenizer.json").unlink()
+    with caplog.at_level(logging.WARNING):
+        check(directory, cache=tmp_path)
+    assert "token_ids_not_compared" not in caplog.text
+    assert len(list((tmp_path / "token_ids").iterdir())) == 1
+
+
 def without_composition(directory: Path) -> Path:
     """A Qwen2 tokenizer that does not compose characters, which transformers 5 does for the class."""
     FAMILIES["qwen2"](directory)
