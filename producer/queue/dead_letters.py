@@ -51,8 +51,8 @@ class DeadLetters:
 
     async def request(self, job: str) -> Request | None:
         """The job's request; None if it is gone or cannot be decoded."""
-        payload = await self._redis.get(self._keys.dead_request(job))
-        with suppress(PayloadError, RequestError):
+        with suppress(PayloadError, RequestError, ResponseError):  # of another type
+            payload = await self._redis.get(self._keys.dead_request(job))
             return None if payload is None else decode_request(payload)
         return None
 

@@ -153,6 +153,10 @@ def is_permanent(error: Exception) -> bool:
 def tls_error(error: BaseException) -> ssl.SSLError | None:
     """The TLS error behind what redis-py raised, if there is one."""
     cause: BaseException | None = error
+    seen: set[int] = set()  # an error that is raised for several senders may end up among its own causes
     while cause is not None and not isinstance(cause, ssl.SSLError):
+        seen.add(id(cause))
         cause = cause.__cause__ or cause.__context__
+        if id(cause) in seen:
+            return None
     return cause

@@ -35,10 +35,10 @@ local run = ARGV[9]
 local cancelled_result = ARGV[10]
 
 local staged, job, result = root .. 'staged:' .. staging_token, root .. 'job:' .. id, root .. 'result:' .. id
-local kind = redis.call('TYPE', job).ok
-if kind == 'hash' then
+local exists, wanted = redis.call('EXISTS', job) == 1, redis.pcall('HGET', job, 'wanted')
+if exists and type(wanted) ~= 'table' then -- an error means another type
   if redis.call('HSET', job, 'run:' .. run, 1) == 1 then
-    redis.call('HSET', job, 'wanted', (whole(hash_fields(job, 'wanted')[1]) or 0) + 1)
+    redis.call('HSET', job, 'wanted', (whole(wanted) or 0) + 1)
   end
   redis.call('UNLINK', staged)
   return {'joined', 0}
@@ -55,7 +55,7 @@ if depth >= max_jobs or (held_bytes > 0 and held_bytes + bytes > max_bytes) then
   return {'full', depth}
 end
 if redis.call('EXISTS', staged) == 0 then return {'lost', 0} end
-if kind ~= 'none' then redis.call('UNLINK', job) end -- foreign
+if exists then redis.call('UNLINK', job) end -- foreign
 
 local now = server_time()
 local score = now - head_start_ms

@@ -10,11 +10,7 @@ local function set_aside(root, id, malformed, limits)
   redis.call('ZREM', root .. 'leases', id)
   redis.call('UNLINK', job, root .. 'dead:' .. name, root .. 'dead-request:' .. name)
   redis.call('SET', root .. 'result:' .. id, malformed.result, 'PX', malformed.keep_ms)
-  if redis.call('TYPE', request).ok == 'string' then
-    redis.call('RENAME', request, root .. 'dead-request:' .. name)
-  else
-    redis.call('UNLINK', request)
-  end
+  if redis.call('EXISTS', request) == 1 then redis.call('RENAME', request, root .. 'dead-request:' .. name) end
   redis.call('HSET', root .. 'dead:' .. name, 'bytes', 0, 'texts', 0)
   keep_dead_letter(root, name, {code = malformed.code, message = malformed.message, tries = 0}, limits)
   count(root, 'failed', 1)
