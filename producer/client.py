@@ -7,9 +7,10 @@ from collections.abc import (
     AsyncIterable,
     AsyncIterator,
     Iterable,
+    Iterator,
     Sequence,
 )
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack, contextmanager, suppress
 from typing import Self
 
 from producer.contract import (
@@ -22,11 +23,11 @@ from producer.contract import (
     queue_name,
     run_name,
 )
-from producer.errors import QueueError, ResultNotFound
+from producer.errors import QueueError, ResultNotFound, ResultTimeout
 from producer.queue.backpressure import Backpressure
 from producer.queue.cancel import Cancellation, RunCancelled
 from producer.queue.dead_letters import DeadLetter, DeadLetters
-from producer.queue.enqueue import Priority, QueueLimits, Submission, prepare_job
+from producer.queue.enqueue import Priority, QueueLimits, Submission, check_kept, prepare_job
 from producer.queue.notifications import Notifications
 from producer.queue.results import Results
 from producer.transport.autopipeline import AutoPipeline
@@ -76,7 +77,7 @@ class Client:
             self._notifications,
             url=redis_url,
             limits=limits or QueueLimits(),
-            keep_result_s=keep_result_s,
+            keep_result_s=check_kept(keep_result_s),
             run=self._run,
         )
         self._results = Results(self._pipeline, self._keys, redis_url)
@@ -230,15 +231,20 @@ class Client:
     ) -> Reply:
         """One job from texts to reply; a cancellation adds its id to `abandoned`."""
         prepared = prepare_job(build_request(self._model, texts, options or EmbedOptions()))
+        loop = asyncio.get_running_loop()
+        deadline = None if timeout_s is None else loop.time() + timeout_s
         # Watched before it is enqueued, because a worker may finish it before `enqueue` returns.
         with self._notifications.watching(prepared.job) as done:
             num_lost = 0
             while True:
                 try:
-                    submission = await self._backpressure.enqueue_in_turn(prepared, priority, turn)
+                    with _not_accepted(timeout_s):
+                        async with asyncio.timeout_at(deadline):
+                            submission = await self._backpressure.enqueue_in_turn(prepared, priority, turn)
                     fresh = not submission.joined
+                    left_s = None if deadline is None else max(0.0, deadline - loop.time())
                     return await self._results.wait(
-                        prepared.job, done, timeout_s=timeout_s, consume=consume and fresh, fresh=fresh
+                        prepared.job, done, timeout_s=left_s, consume=consume and fresh, fresh=fresh
                     )
                 except ResultNotFound:
                     # If we joined the job, another client has consumed its result: we enqueue it now. If we
@@ -259,6 +265,17 @@ class Client:
             async with asyncio.timeout(_WITHDRAW_S):
                 cancelled = await self._cancellation.withdraw(self._run, jobs)
                 self.num_withdrawn += cancelled.num_ended
+
+
+@contextmanager
+def _not_accepted(timeout_s: float | None) -> Iterator[None]:
+    """Say that a job that ran out of time is not on the queue."""
+    try:
+        yield
+    except TimeoutError:
+        raise ResultTimeout(
+            f"the queue did not accept the job within {timeout_s} s; it is full, or Redis does not answer"
+        ) from None
 
 
 async def _each(batches: Batches) -> AsyncIterator[Sequence[object]]:

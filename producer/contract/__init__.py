@@ -6,6 +6,7 @@ from producer.contract.keys import (
     FAILURE_KEPT_S,
     Keys,
     job_id,
+    job_name,
     queue_name,
     run_name,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "encode_reply",
     "encode_request",
     "job_id",
+    "job_name",
     "queue_name",
     "run_name",
     "text_bytes",

@@ -30,6 +30,15 @@ def run_name(name: str) -> str:
     return name
 
 
+def job_name(name: str) -> str:
+    """The validated id of a job that a caller names. Raises InvalidOption."""
+    if not re.fullmatch(r"[!-~]{1,256}", name):
+        raise InvalidOption(
+            f"job {name!r:.80} is not a valid id; use 1 to 256 printable ASCII characters without spaces"
+        )
+    return name
+
+
 def job_id(payload: bytes) -> str:
     """The deterministic id of a request: 32 hex digits, the same for the same texts, model and options."""
     return hashlib.blake2b(payload, digest_size=16).hexdigest()

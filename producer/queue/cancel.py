@@ -43,9 +43,9 @@ class Cancellation:
             pipe.zrange(self._keys.pending, 0, -1)
             pipe.zrange(self._keys.leases, 0, -1)
             pending, leased = await pipe.execute()
-        return await self.withdraw(run, [job.decode() for job in (*pending, *leased)])
+        return await self.withdraw(run, [*pending, *leased])
 
-    async def withdraw(self, run: str, jobs: Sequence[str]) -> RunCancelled:
+    async def withdraw(self, run: str, jobs: Sequence[str | bytes]) -> RunCancelled:
         """As `cancel_run`, for those of `jobs` that belong to the run."""
         num_ended, num_left = 0, 0
         for first in range(0, len(jobs), _JOBS_PER_STEP):
@@ -53,7 +53,7 @@ class Cancellation:
             num_ended, num_left = num_ended + step.num_ended, num_left + step.num_left
         return RunCancelled(num_ended, num_left)
 
-    async def _step(self, run: str, jobs: Sequence[str]) -> RunCancelled:
+    async def _step(self, run: str, jobs: Sequence[str | bytes]) -> RunCancelled:
         keep_ms = str(int(FAILURE_KEPT_S * 1000))
         counts: Any = self._redis.eval(*CANCEL.eval_args(self._keys.root, CANCELLED, keep_ms, run, *jobs))
         return RunCancelled(*await counts)

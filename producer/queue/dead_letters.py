@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from producer.contract import Keys, Request, decode_request
 from producer.errors import PayloadError, RequestError
@@ -35,7 +36,7 @@ class DeadLetters:
     async def list(self, *, max_dead_letters: int) -> list[DeadLetter]:
         """The newest dead letters, newest first."""
         ids = await self._redis.zrevrange(self._keys.dead_letters, 0, max_dead_letters - 1)
-        found = [await self.get(job.decode()) for job in ids]
+        found = [await self.get(job.decode(errors="replace")) for job in ids]
         return [letter for letter in found if letter is not None]
 
     async def get(self, job: str) -> DeadLetter | None:
@@ -43,13 +44,15 @@ class DeadLetters:
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.hgetall(self._keys.dead_letter(job))
             pipe.time()
-            facts, (seconds, micros) = await pipe.execute()
-        return _dead_letter(job, facts, now_ms=seconds * 1000 + micros // 1000) if facts else None
+            facts, (seconds, micros) = await pipe.execute(raise_on_error=False)
+        if not facts or isinstance(facts, ResponseError):  # a key of another type
+            return None
+        return _dead_letter(job, facts, now_ms=seconds * 1000 + micros // 1000)
 
     async def request(self, job: str) -> Request | None:
         """The job's request; None if it is gone or cannot be decoded."""
-        payload = await self._redis.get(self._keys.dead_request(job))
-        with suppress(PayloadError, RequestError):
+        with suppress(PayloadError, RequestError, ResponseError):  # of another type
+            payload = await self._redis.get(self._keys.dead_request(job))
             return None if payload is None else decode_request(payload)
         return None
 
@@ -73,10 +76,17 @@ class DeadLetters:
 def _dead_letter(job: str, facts: Mapping[bytes, bytes], *, now_ms: int) -> DeadLetter:
     return DeadLetter(
         job=job,
-        code=facts[b"code"].decode(),
-        message=facts[b"message"].decode(),
-        tries=int(facts.get(b"tries", 0)),
-        num_texts=int(facts.get(b"texts", 0)),
-        num_bytes=int(facts.get(b"bytes", 0)),
-        age_s=(now_ms - int(facts[b"died"])) / 1000,
+        code=facts.get(b"code", b"").decode(errors="replace"),
+        message=facts.get(b"message", b"").decode(errors="replace"),
+        tries=number(facts.get(b"tries")) or 0,
+        num_texts=number(facts.get(b"texts")) or 0,
+        num_bytes=number(facts.get(b"bytes")) or 0,
+        age_s=(now_ms - (number(facts.get(b"died")) or now_ms)) / 1000,
     )
+
+
+def number(field: bytes | None) -> int | None:
+    """A number in a hash that anybody may have written; None if it is missing or not one."""
+    with suppress(ValueError):
+        return None if field is None else int(field)
+    return None

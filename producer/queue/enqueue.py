@@ -7,7 +7,7 @@ from uuid import uuid4
 from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError
 
-from producer.contract import Keys, Request, encode_request, job_id
+from producer.contract import Keys, Request, encode_request, job_id, job_name
 from producer.errors import InvalidOption, QueueFull, QueueUnavailable
 from producer.queue.cancel import CANCELLED
 from producer.queue.scripts import ENQUEUE
@@ -26,6 +26,8 @@ class Priority(StrEnum):
     LOW = "low"
 
 
+_MAX_WHOLE = 2**53  # the largest that a script computes with exactly
+_MAX_KEPT_S = 10 * 366 * 24 * 3600
 _HEAD_START_MS = {Priority.HIGH: 3_600_000, Priority.NORMAL: 0, Priority.LOW: -3_600_000}
 
 
@@ -35,6 +37,14 @@ class QueueLimits:
 
     max_jobs: int = 10_000
     max_bytes: int = 1024 * 1024 * 1024
+
+    def __post_init__(self) -> None:
+        for name in ("max_jobs", "max_bytes"):
+            value = getattr(self, name)
+            if type(value) is not int or not 1 <= value <= _MAX_WHOLE:
+                raise InvalidOption(
+                    f"{name} must be a whole number from 1 to {_MAX_WHOLE}, not {value!r:.60}"
+                )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,11 +69,20 @@ def prepare_job(request: Request, *, job: str | None = None) -> PreparedJob:
     """Encode the request; the job's id is a hash of its content unless `job` gives one."""
     payload = encode_request(request)
     return PreparedJob(
-        job=job or job_id(payload),
+        job=job_id(payload) if job is None else job_name(job),
         payload=payload,
         num_bytes=request.num_bytes,
         num_texts=len(request.texts),
     )
+
+
+def check_kept(keep_result_s: float) -> float:
+    """How long results are kept. Raises InvalidOption for what Redis cannot count."""
+    if type(keep_result_s) not in (int, float) or not 0.001 <= keep_result_s <= _MAX_KEPT_S:
+        raise InvalidOption(
+            f"keep_result_s must be from 0.001 to {_MAX_KEPT_S} (ten years), not {keep_result_s!r:.60}"
+        )
+    return keep_result_s
 
 
 async def submit(

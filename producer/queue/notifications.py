@@ -21,7 +21,7 @@ class Notifications:
         """Handle a message from the channel: the id of a job that has ended."""
         self.count += 1
         self._changed.set()
-        for event in self._watchers.get(data.decode(), ()):
+        for event in self._watchers.get(data.decode(errors="replace"), ()):
             event.set()
 
     @contextmanager

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from producer.contract import DEAD_KEPT_S, Keys, WorkerRecord, decode_record
 from producer.errors import PayloadError
+from producer.queue.dead_letters import number
 
 _SCAN_COUNT = 1000  # keys per round trip
 
@@ -69,13 +71,13 @@ async def read_queue(redis: Redis, keys: Keys) -> QueueStatus:
         pipe.zrangebyscore(keys.workers, now_ms, "+inf")
         pending, running, totals, head, dead, names = await pipe.execute()
     workers, unread = await _workers(redis, keys, [name.decode(errors="replace") for name in names])
-    counts = {name.decode(): int(count) for name, count in totals.items()}
+    counts = {name.decode(errors="replace"): number(count) or 0 for name, count in totals.items()}
     return QueueStatus(
         queue=keys.queue,
         pending=pending,
         running=running,
         num_bytes=counts.get("bytes", 0),
-        next_age_s=await _age_s(redis, keys, head[0].decode(), now_ms) if head else None,
+        next_age_s=await _age_s(redis, keys, head[0], now_ms) if head else None,
         done=counts.get("done", 0),
         failed=counts.get("failed", 0),
         cancelled=counts.get("cancelled", 0),
@@ -100,7 +102,10 @@ async def _workers(
     return tuple(workers), unread
 
 
-async def _age_s(redis: Redis, keys: Keys, job: str, now_ms: int) -> float | None:
-    enqueued: Any = redis.hget(keys.job(job), "enqueued")
-    since_ms = await enqueued
-    return None if since_ms is None else max(0, now_ms - int(since_ms)) / 1000
+async def _age_s(redis: Redis, keys: Keys, job: bytes, now_ms: int) -> float | None:
+    enqueued: Any = redis.execute_command("HGET", keys.job("").encode() + job, "enqueued")
+    try:
+        since_ms = number(await enqueued)
+    except ResponseError:  # a key of another type
+        return None
+    return None if since_ms is None else max(0, now_ms - since_ms) / 1000

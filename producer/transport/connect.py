@@ -19,9 +19,9 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from producer.errors import QueueError, QueueUnavailable
+from producer.errors import QueueError, QueueUnavailable, RequestTooLarge
 from producer.transport.pools import open_pool
-from producer.transport.retry import TRANSIENT_ERRORS, OutageBudget, tls_error
+from producer.transport.retry import TRANSIENT_ERRORS, OutageBudget, is_protocol_error, tls_error
 from producer.transport.url import parse, redacted
 
 DEFAULT_URL = "redis://localhost:6379"
@@ -151,6 +151,11 @@ def _translated(url: str) -> Iterator[None]:
     except ReadOnlyError as error:
         raise QueueUnavailable(f"{where} is a replica and takes no writes; connect to the primary") from error
     except ResponseError as error:
+        if is_protocol_error(error):
+            raise RequestTooLarge(
+                f"{where} takes no value of this size ({error}); send fewer texts in a job, or raise its "
+                "proto-max-bulk-len"
+            ) from error
         raise QueueError(f"{where} replied: {error}") from error
     except RedisError as error:
         raise QueueUnavailable(f"{where}: {str(error) or type(error).__name__}") from error

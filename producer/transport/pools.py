@@ -35,8 +35,10 @@ class _QuickPool(ConnectionPool):
     command. It counts our idle connections as in use.
     """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    def __init__(self, *args: Any, outage_budget: OutageBudget, **options: Any) -> None:
+        options |= {"retry": OutageRetry(outage_budget), "retry_on_error": list(TRANSIENT_ERRORS)}
         super().__init__(*args, **options)
+        self.outage_budget = outage_budget
         self._idle: list[AbstractConnection] = []
         self._num_waiting = 0
         self._closed = False
@@ -124,8 +126,7 @@ def _options(url: RedisUrl, timeout_s: float, outage_budget: OutageBudget) -> di
         "protocol": _PROTOCOL,
         **nameless(),
         **url.options,
-        "retry": OutageRetry(outage_budget),
-        "retry_on_error": list(TRANSIENT_ERRORS),
+        "outage_budget": outage_budget,
     }
 
 

@@ -1,13 +1,18 @@
 """Commands of many coroutines travel together, and each hears of its own alone."""
 
 import asyncio
+import time
+from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import ConnectionError, RedisError, ResponseError
+from support.network import Proxy
+from support.redis_server import RedisServer
 
 from producer.transport.autopipeline import MAX_COMMANDS, AutoPipeline
-from producer.transport.connect import end_tasks
+from producer.transport.connect import connect, end_tasks
+from producer.transport.retry import OutageBudget
 
 pytestmark = pytest.mark.every_server
 
@@ -77,3 +82,64 @@ async def test_who_gave_up_does_not_disturb_the_others(redis: Redis) -> None:
     assert await redis.get("counter") in (b"2", b"3")  # it may have been on its way
     with pytest.raises(asyncio.CancelledError):
         await waiting[1]
+
+
+async def worst_of(pipeline: AutoPipeline, *, for_s: float) -> float:
+    """The longest that a small command has taken meanwhile, in seconds."""
+    worst_s, started_s = 0.0, time.monotonic()
+    while time.monotonic() < started_s + for_s:
+        sent_s = time.monotonic()
+        assert await pipeline.send(("PING",)) == [b"PONG"]
+        worst_s = max(worst_s, time.monotonic() - sent_s)
+        await asyncio.sleep(0.01)
+    return worst_s
+
+
+async def failing_s(pipeline: AutoPipeline, value: bytes) -> float:
+    """After how many seconds the sender of this value hears that it does not pass."""
+    sent_s = time.monotonic()
+    with pytest.raises((RedisError, OSError)):
+        await pipeline.send(("SET", "large", value), ("GET", "large"))
+    return time.monotonic() - sent_s
+
+
+async def test_what_the_server_cuts_off_fails_its_sender_alone(program: str, tmp_path: Path) -> None:
+    """Within its outage budget, although others succeed all the time: at once, if the server said why."""
+    with RedisServer(program, tmp_path / "server", proto_max_bulk_len="1mb") as server:
+        async with connect(server.url, outage_budget=OutageBudget(1.5)) as redis:
+            pipeline = AutoPipeline(redis)
+            lost = asyncio.create_task(failing_s(pipeline, bytes(2_000_000)))
+            beside = asyncio.create_task(pipeline.send(("SET", "small", "1")))
+            assert await worst_of(pipeline, for_s=2.5) < 1
+            assert await beside == [b"OK"]
+            assert await lost < 2.5
+
+
+async def test_what_the_path_swallows_fails_its_sender_alone(program: str, tmp_path: Path) -> None:
+    """New commands overtake the pipeline that does not come back; those in it go again by themselves."""
+    with RedisServer(program, tmp_path / "server") as server, Proxy(server.port) as proxy:
+        proxy.max_packet = 20_000
+        async with connect(proxy.url, timeout_s=2, outage_budget=OutageBudget(4)) as redis:
+            pipeline = AutoPipeline(redis)
+            lost = asyncio.create_task(failing_s(pipeline, bytes(30_000)))
+            beside = asyncio.create_task(pipeline.send(("SET", "small", "1")))
+            await asyncio.sleep(0.1)
+            assert await worst_of(pipeline, for_s=5) < 1.5
+            assert await beside == [b"OK"]
+            assert 3 < await lost < 7
+            assert not pipeline.is_busy
+
+
+async def test_who_waits_for_a_server_that_is_away_waits_for_the_budget(program: str, tmp_path: Path) -> None:
+    """Each from the first try of its own, however long the server was away before."""
+    server = RedisServer(program, tmp_path / "server")
+    async with connect(server.url, outage_budget=OutageBudget(1.0)) as redis:
+        pipeline = AutoPipeline(redis)
+        for _ in range(2):
+            sent_s = time.monotonic()
+            with pytest.raises((ConnectionError, OSError)):
+                await pipeline.send(("PING",))
+            assert 0.9 < time.monotonic() - sent_s < 3
+        waiting = asyncio.create_task(pipeline.send(("PING",)))
+        with server:
+            assert await waiting == [b"PONG"]

@@ -327,6 +327,16 @@ async def test_an_address_that_is_none_is_refused(url: str) -> None:
         Client(url, model=MODEL)
 
 
+async def test_a_timeout_holds_while_the_queue_is_full(url: str) -> None:
+    """There is no worker: the job never gets on the queue."""
+    async with Client(url, model=MODEL, limits=QueueLimits(max_jobs=1)) as client:
+        await client.submit(["fills it"])
+        started_s = time.monotonic()
+        with pytest.raises(ResultTimeout, match="did not accept"):
+            await client.embed(["text"], timeout_s=0.5)
+        assert time.monotonic() - started_s < 2
+
+
 async def test_a_model_has_a_name(url: str) -> None:
     """An empty one, as an unset variable gives, is refused."""
     with pytest.raises(InvalidOption, match="name is empty"):

@@ -10,12 +10,14 @@ from typing import Self
 class Proxy:
     """A context manager; `delay_s` before every reply, `black_hole` takes all and passes on nothing.
 
-    With `tls` it stands before a server without TLS as one with it.
+    A connection that sends more than `max_packet` bytes at once is swallowed from then on. With `tls` it
+    stands before a server without TLS as one with it.
     """
 
     def __init__(self, port: int, *, tls: ssl.SSLContext | None = None) -> None:
         self.delay_s = 0.0
         self.black_hole = False
+        self.max_packet = 1 << 30
         self._target = port
         self._tls = tls
         self._loop = asyncio.new_event_loop()
@@ -97,6 +99,8 @@ class Proxy:
         while data := await source.read(65536):
             if delayed and self.delay_s:
                 await asyncio.sleep(self.delay_s)
+            if len(data) > self.max_packet:
+                self._forgotten |= {sink}
             # What was swallowed never comes, as if packets had been lost for good.
             if not self.black_hole and sink not in self._forgotten:
                 sink.write(data)

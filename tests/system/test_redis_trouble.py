@@ -19,7 +19,7 @@ from support.worker_process import process
 
 from producer import Client
 from producer.contract import EmbedOptions, Keys, build_request, queue_name
-from producer.errors import QueueFull, QueueUnavailable
+from producer.errors import JobFailed, QueueFull, QueueUnavailable
 from producer.queue.enqueue import QueueLimits, prepare_job, submit
 from producer.transport.connect import connect, redis_errors, subscribed
 from producer.transport.retry import OutageBudget
@@ -289,3 +289,33 @@ async def test_a_claim_without_a_reply_strands_no_job(server: RedisServer, proxy
         assert await redis.zcard(KEYS.leases) == 1
         [(claim, _)] = await owner.claim(1, 1)
         assert (claim.job, claim.tries) == (prepared.job, 1)
+
+
+async def test_an_answer_that_redis_does_not_take_fails_its_job_alone(program: str, tmp_path: Path) -> None:
+    """It is told why and kept as a dead letter; its slot is free again, and others are answered meanwhile."""
+    with RedisServer(program, tmp_path / "server", proto_max_bulk_len="1mb") as server:
+        async with worker(server.url, max_jobs=2), Client(server.url, model=MODEL) as client:
+            assert (await client.embed(["before"])).ok
+            large = await client.submit([f"text {n}" for n in range(1500)])  # 2.3 MB of vectors
+            for n in range(5):
+                assert (await client.embed([f"beside {n}"], timeout_s=5)).ok
+            with pytest.raises(JobFailed) as failed:
+                await client.result(large.job, timeout_s=40)
+            assert failed.value.worker_code == "answer_refused"
+            assert [letter.job for letter in await client.dead_letters()] == [large.job]
+            assert server.client().zcard(KEYS.leases) == 0
+
+
+async def test_full_memory_while_texts_are_under_test_burns_no_try(server: RedisServer) -> None:
+    """A suspect is marked before each range of its texts, which needs memory."""
+    async with Client(server.url, model=MODEL) as client:
+        job = (await client.submit(["an innocent text"])).job
+        with server.client() as redis:
+            redis.hset(KEYS.job(job), "bisection", "")
+            redis.config_set("maxmemory", "1mb")
+            async with worker(server.url, max_tries=1):
+                await asyncio.sleep(3)
+                assert await client.num_workers() == 1
+                redis.config_set("maxmemory", "0")
+                assert (await client.result(job, timeout_s=20)).ok
+            assert redis.zcard(KEYS.dead_letters) == 0

@@ -15,11 +15,12 @@ from producer.backoff import Backoff
 from producer.contract import Failure, Keys
 from producer.errors import BackendDead
 from producer.transport.connect import end_tasks, subscribed
+from producer.transport.retry import is_permanent
 from worker.consumer.arq_host import ArqHost
-from worker.consumer.failures import failure_if_exhausted
+from worker.consumer.failures import answer_refused, failure_if_exhausted, internal_error
 from worker.consumer.heartbeat import Heartbeat
 from worker.consumer.leases import Claim, JobResult, Leases
-from worker.consumer.retry import retry_until_written
+from worker.consumer.retry import OutcomeRefused, retry_until_written
 from worker.telemetry.events import JobEvent
 from worker.telemetry.observers import JobObserver
 
@@ -180,7 +181,7 @@ class Consumer:
     async def _work(self, claim: Claim, payload: bytes | None) -> None:
         try:
             await self._run_and_end(claim, payload)
-        except (RedisError, OSError) as error:
+        except (RedisError, OSError, OutcomeRefused) as error:
             # The lease expires and the job is claimed again, here or elsewhere.
             log.warning("job_not_ended", job=claim.job, error=str(error))
         finally:
@@ -197,9 +198,7 @@ class Consumer:
             return
         try:
             result = await self._run_job(claim, payload)
-            if result is not None and await retry_until_written(
-                lambda: self._leases.finish(claim, result), claim.job
-            ):
+            if result is not None and await self._write(claim, lambda: self._leases.finish(claim, result)):
                 self.jobs_done += 1
             else:
                 log.warning("result_dropped", job=claim.job, reason="lease_lost")
@@ -208,16 +207,26 @@ class Consumer:
             raise
         except BackendDead:
             raise  # as after any crash, the parent hands the jobs back, or their leases expire
-        except (RedisError, OSError, MemoryError) as error:
-            log.warning("job_retried", job=claim.job, tries=claim.tries, error=str(error))
-            pause_s = _RETRY_BACKOFF.pause_s(claim.tries)
-            await retry_until_written(
-                lambda: self._leases.release(claim, pause_s=pause_s, burn_try=True), claim.job
-            )
+        except OutcomeRefused as error:
+            await self._fail(claim, answer_refused(error), tries=claim.tries)
+        except (RedisError, OSError) as error:
+            if is_permanent(error):
+                await self._fail(claim, internal_error(error), tries=claim.tries)
+            else:  # trouble with Redis while texts are under test says nothing about the job
+                await self._retry(claim, error, burn_try=False)
+        except MemoryError as error:
+            await self._retry(claim, error, burn_try=True)
         except Exception as error:
             log.exception("job_failed", job=claim.job)
-            failure = Failure(code="internal_error", message=f"{type(error).__name__}: {error}")
-            await self._fail(claim, failure, tries=claim.tries)
+            await self._fail(claim, internal_error(error), tries=claim.tries)
+
+    async def _retry(self, claim: Claim, error: Exception, *, burn_try: bool) -> None:
+        log.warning("job_retried", job=claim.job, tries=claim.tries, error=str(error))
+        pause_s = _RETRY_BACKOFF.pause_s(claim.tries)
+        await self._write(claim, lambda: self._leases.release(claim, pause_s=pause_s, burn_try=burn_try))
+
+    async def _write(self, claim: Claim, write: Callable[[], Awaitable[bool]]) -> bool:
+        return await retry_until_written(write, claim.job, ping=self._leases.ping)
 
     async def _fail(self, claim: Claim, failure: Failure, *, tries: int) -> None:
         log.error("job_failed", job=claim.job, code=failure.code)
@@ -230,7 +239,7 @@ class Consumer:
                 waited_s=claim.waited_s,
             )
         )
-        await retry_until_written(lambda: self._leases.bury(claim, failure, tries=tries), claim.job)
+        await self._write(claim, lambda: self._leases.bury(claim, failure, tries=tries))
 
     def _measure(self, claim: Claim) -> None:
         """Update the moving average of bytes per second, from which `_capacity` limits the held work."""
@@ -244,7 +253,7 @@ class Consumer:
         if data == b"+":
             self._jobs_expected = True
             self._wake.set()
-        elif data.startswith(b"-") and (task := self._tasks.get(data[1:].decode())):
+        elif data.startswith(b"-") and (task := self._tasks.get(data[1:].decode(errors="replace"))):
             log.info("job_cancelled", job=task.get_name())
             task.cancel()
 

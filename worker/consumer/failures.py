@@ -27,6 +27,20 @@ def failure_if_exhausted(claim: Claim, *, max_tries: int) -> Failure | None:
     return Failure(code="tries_exhausted", message=reason)
 
 
+def answer_refused(error: Exception) -> Failure:
+    """The failure of a job whose answer Redis does not take."""
+    reason = (
+        f"Redis did not take its answer ({error}); send fewer texts in a job, ask for fewer dimensions or a "
+        "smaller embedding_type, or raise the server's proto-max-bulk-len"
+    )
+    return Failure(code="answer_refused", message=reason)
+
+
+def internal_error(error: Exception) -> Failure:
+    """The failure of a job that met a bug of ours, or data in Redis that nobody of us wrote."""
+    return Failure(code="internal_error", message=f"{type(error).__name__}: {error}")
+
+
 def text_failures(job: str, killers: Iterable[int]) -> list[TextFailure]:
     """The failures of the texts at these indices, which kill workers."""
     reason = (

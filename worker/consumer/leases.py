@@ -23,6 +23,7 @@ from producer.queue.scripts import (
     RELEASE,
     RENEW,
     RETURN_STRAYS,
+    Argument,
     Script,
 )
 from producer.transport.autopipeline import AutoPipeline
@@ -77,6 +78,14 @@ class JobResult:
     dead_letter: NewDeadLetter | None = None
 
 
+_MALFORMED_JOB = Failure(
+    code="malformed_job",
+    message="the entry on the queue is not a job as clients write it: its id is not printable, or its hash "
+    "is of another type or has a number that is not one; enqueue it with a client, and drop this with "
+    "`producer dead drop`",
+)
+
+
 class Leases:
     """The claims of one worker on one queue. redis-py's errors pass through."""
 
@@ -107,7 +116,11 @@ class Leases:
         self._claim_failed = True
         lease = (str(self._lease_ms), str(_PRESENCE_LEASES * self._lease_ms))
         bounds = (str(max_jobs), str(max_bytes))
-        more_pending, rows = await self._eval(CLAIM, self._worker, *bounds, *lease, str(_MAX_REQUEST_BYTES))
+        limits = (str(_MAX_REQUEST_BYTES), *_malformed_arguments())
+        arguments = (self._worker, *bounds, *lease, *limits)
+        # Sent once: what a claim leased whose reply was lost goes back before the next one.
+        [claimed] = await self._pipeline.send_once(CLAIM.command(self._keys.root, *arguments))
+        more_pending, rows = claimed
         jobs = [(_read_claim(row), row[_REQUEST]) for row in rows]
         if missing := [self._keys.request(claim.job) for claim, payload in jobs if payload is None]:
             found = iter(await self._redis.mget(missing))
@@ -176,7 +189,11 @@ class Leases:
         await redis.zrem(self._keys.workers, self._worker)
         await redis.unlink(self._keys.worker(self._worker))
 
-    async def _eval(self, script: Script, *arguments: str) -> Any:
+    async def ping(self) -> None:
+        """Raises redis-py's errors if Redis does not answer."""
+        await self._pipeline.send(("PING",))
+
+    async def _eval(self, script: Script, *arguments: Argument) -> Any:
         [returned] = await self._pipeline.send(script.command(self._keys.root, *arguments))
         return returned
 
@@ -200,6 +217,13 @@ def _read_bisection(line: bytes | None = None) -> Bisection | None:
         return None if line is None else Bisection.decode(line.decode())
     except ValueError:
         return Bisection()
+
+
+def _malformed_arguments() -> tuple[Argument, ...]:
+    """Arguments of a claim for entries that are not jobs."""
+    kept_ms = str(int(FAILURE_KEPT_S * 1000))
+    code, message, _, *limits = _dead_letter_arguments(_MALFORMED_JOB, 0)
+    return (encode_failure(_MALFORMED_JOB), kept_ms, code, message, *limits)
 
 
 def _dead_letter_arguments(failure: Failure, tries: int) -> tuple[str, ...]:

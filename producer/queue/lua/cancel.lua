@@ -10,6 +10,9 @@
 
   Returns {jobs ended, jobs of the run left because others also want them}.
 ]]
+--- @include "hash_fields"
+--- @include "whole"
+--- @include "count"
 local root = KEYS[1]
 local result = ARGV[1]
 local keep_ms = ARGV[2]
@@ -19,15 +22,18 @@ local num_ended, num_left = 0, 0
 for i = 4, #ARGV do
   local id = ARGV[i]
   local job = root .. 'job:' .. id
-  local may_end = run == ''
-  if not may_end and redis.call('HDEL', job, 'run:' .. run) == 1 then
-    may_end = redis.call('HINCRBY', job, 'wanted', -1) <= 0
+  local fields, may_end = hash_fields(job, 'run:' .. run, 'wanted', 'bytes'), run == ''
+  if not may_end and fields[1] then
+    local wanted = (whole(fields[2]) or 1) - 1
+    redis.call('HDEL', job, 'run:' .. run)
+    redis.call('HSET', job, 'wanted', wanted)
+    may_end = wanted <= 0
     if not may_end then num_left = num_left + 1 end
   end
   if may_end and redis.call('ZREM', root .. 'pending', id) + redis.call('ZREM', root .. 'leases', id) > 0 then
     redis.call('SET', root .. 'result:' .. id, result, 'PX', keep_ms)
-    redis.call('HINCRBY', root .. 'totals', 'bytes', 0 - tonumber(redis.call('HGET', job, 'bytes') or '0'))
-    redis.call('HINCRBY', root .. 'totals', 'cancelled', 1)
+    count(root, 'bytes', 0 - (whole(fields[3]) or 0))
+    count(root, 'cancelled', 1)
     redis.call('UNLINK', root .. 'request:' .. id, job)
     redis.call('PUBLISH', root .. 'notifications', id)
     redis.call('PUBLISH', root .. 'wakeup', '-' .. id)

@@ -19,6 +19,9 @@
   or {'queued', pending jobs}.
 ]]
 --- @include "server_time"
+--- @include "hash_fields"
+--- @include "whole"
+--- @include "count"
 local root = KEYS[1]
 local id = ARGV[1]
 local staging_token = ARGV[2]
@@ -32,23 +35,27 @@ local run = ARGV[9]
 local cancelled_result = ARGV[10]
 
 local staged, job, result = root .. 'staged:' .. staging_token, root .. 'job:' .. id, root .. 'result:' .. id
-if redis.call('EXISTS', job) == 1 then
-  if redis.call('HSET', job, 'run:' .. run, 1) == 1 then redis.call('HINCRBY', job, 'wanted', 1) end
+local exists, wanted = redis.call('EXISTS', job) == 1, redis.pcall('HGET', job, 'wanted')
+if exists and type(wanted) ~= 'table' then -- an error means another type
+  if redis.call('HSET', job, 'run:' .. run, 1) == 1 then
+    redis.call('HSET', job, 'wanted', (whole(wanted) or 0) + 1)
+  end
   redis.call('UNLINK', staged)
   return {'joined', 0}
 end
-local old_result = redis.call('GET', result)
-if old_result and old_result ~= cancelled_result then
+local old_result = redis.pcall('GET', result) -- a table if it is of another type
+if type(old_result) == 'string' and old_result ~= cancelled_result then
   redis.call('UNLINK', staged)
   return {'joined', 0}
 end
 local depth = redis.call('ZCARD', root .. 'pending')
-local held_bytes = tonumber(redis.call('HGET', root .. 'totals', 'bytes') or '0')
+local held_bytes = whole(hash_fields(root .. 'totals', 'bytes')[1]) or 0
 if depth >= max_jobs or (held_bytes > 0 and held_bytes + bytes > max_bytes) then
   redis.call('UNLINK', staged)
   return {'full', depth}
 end
 if redis.call('EXISTS', staged) == 0 then return {'lost', 0} end
+if exists then redis.call('UNLINK', job) end -- foreign
 
 local now = server_time()
 local score = now - head_start_ms
@@ -61,7 +68,7 @@ if old_result then redis.call('UNLINK', result) end
 if redis.call('ZREM', root .. 'dead', id) == 1 then
   redis.call('UNLINK', root .. 'dead:' .. id, root .. 'dead-request:' .. id)
 end
-redis.call('HINCRBY', root .. 'totals', 'bytes', bytes)
+count(root, 'bytes', bytes)
 -- While other jobs are pending no worker is idle: each looks at the queue again when it has room.
 if depth == 0 then redis.call('PUBLISH', root .. 'wakeup', '+') end
 return {'queued', depth + 1}

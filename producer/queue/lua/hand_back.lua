@@ -9,6 +9,8 @@
 ]]
 --- @include "server_time"
 --- @include "return_to_pending"
+--- @include "hash_fields"
+--- @include "count"
 local root = KEYS[1]
 local worker = ARGV[1]
 
@@ -17,14 +19,14 @@ local owner, num_jobs, num_under_test = worker .. ':', 0, 0
 redis.call('ZREM', root .. 'workers', worker)
 redis.call('UNLINK', root .. 'worker:' .. worker)
 for _, id in ipairs(redis.call('ZRANGE', root .. 'leases', 0, -1)) do
-  local token = redis.call('HGET', root .. 'job:' .. id, 'token')
+  local token = hash_fields(root .. 'job:' .. id, 'token')[1]
   if token and string.sub(token, 1, #owner) == owner then
     num_jobs = num_jobs + 1
     if return_to_pending(root, id, now) == 2 then num_under_test = num_under_test + 1 end
   end
 end
 if num_jobs > 0 then
-  redis.call('HINCRBY', root .. 'totals', 'lost_leases', num_jobs)
+  count(root, 'lost_leases', num_jobs)
   redis.call('PUBLISH', root .. 'wakeup', '+')
 end
 return {num_jobs, num_under_test}

@@ -10,6 +10,7 @@
 
   Returns 1 if the token owned the job, 0 if not.
 ]]
+--- @include "hash_fields"
 local root = KEYS[1]
 local id = ARGV[1]
 local token = ARGV[2]
@@ -17,6 +18,6 @@ local bisection = ARGV[3]
 local under_test = ARGV[4]
 
 local job = root .. 'job:' .. id
-if redis.call('HGET', job, 'token') ~= token then return 0 end
+if hash_fields(job, 'token')[1] ~= token then return 0 end
 redis.call('HSET', job, 'bisection', bisection, 'under_test', under_test)
 return 1

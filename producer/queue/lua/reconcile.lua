@@ -8,6 +8,8 @@
 
   Returns by how many bytes the counter was too high.
 ]]
+--- @include "hash_fields"
+--- @include "whole"
 local root = KEYS[1]
 local worker = ARGV[1]
 local max_jobs = tonumber(ARGV[2])
@@ -20,10 +22,10 @@ if redis.call('ZCARD', pending) + redis.call('ZCARD', leases) > max_jobs then re
 local bytes = 0
 for _, set in ipairs({pending, leases}) do
   for _, id in ipairs(redis.call('ZRANGE', set, 0, -1)) do
-    bytes = bytes + tonumber(redis.call('HGET', root .. 'job:' .. id, 'bytes') or '0')
+    bytes = bytes + (whole(hash_fields(root .. 'job:' .. id, 'bytes')[1]) or 0)
   end
 end
-local counted = tonumber(redis.call('HGET', totals, 'bytes') or '0')
+local counted = whole(hash_fields(totals, 'bytes')[1]) or 0
 if counted ~= bytes then
   redis.call('HDEL', totals, 'bytes')
   redis.call('HSET', totals, 'bytes', bytes)

@@ -10,6 +10,8 @@
   Returns 1 if the token owned the job, 0 if not.
 ]]
 --- @include "server_time"
+--- @include "hash_fields"
+--- @include "whole"
 local root = KEYS[1]
 local id = ARGV[1]
 local token = ARGV[2]
@@ -17,15 +19,15 @@ local pause_ms = tonumber(ARGV[3])
 local refunded_tries = tonumber(ARGV[4])
 
 local job = root .. 'job:' .. id
-if redis.call('HGET', job, 'token') ~= token then return 0 end
+if hash_fields(job, 'token')[1] ~= token then return 0 end
 local now = server_time()
 redis.call('HDEL', job, 'token', 'under_test')
-redis.call('HINCRBY', job, 'tries', 0 - refunded_tries)
+redis.call('HSET', job, 'tries', (whole(hash_fields(job, 'tries')[1]) or 0) - refunded_tries)
 if pause_ms > 0 then
   redis.call('ZADD', root .. 'leases', now + pause_ms, id)
 else
   redis.call('ZREM', root .. 'leases', id)
-  redis.call('ZADD', root .. 'pending', redis.call('HGET', job, 'score') or now, id)
+  redis.call('ZADD', root .. 'pending', whole(hash_fields(job, 'score')[1]) or now, id)
   redis.call('PUBLISH', root .. 'wakeup', '+')
 end
 return 1

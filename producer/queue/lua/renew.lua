@@ -12,6 +12,7 @@
 ]]
 --- @include "server_time"
 --- @include "extend_leases_after_outage"
+--- @include "hash_fields"
 local root = KEYS[1]
 local worker = ARGV[1]
 local presence_ms = tonumber(ARGV[2])
@@ -26,7 +27,7 @@ redis.call('SET', root .. 'worker:' .. worker, record, 'PX', presence_ms)
 local lost = {}
 for i = 5, #ARGV, 2 do
   local id, token = ARGV[i], ARGV[i + 1]
-  if redis.call('HGET', root .. 'job:' .. id, 'token') == token then
+  if hash_fields(root .. 'job:' .. id, 'token')[1] == token then
     redis.call('ZADD', root .. 'leases', 'XX', now + lease_ms, id)
   else
     lost[#lost + 1] = id

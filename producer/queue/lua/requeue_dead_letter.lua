@@ -8,13 +8,17 @@
   Returns 1 if it was a dead letter, 0 if not.
 ]]
 --- @include "server_time"
+--- @include "hash_fields"
+--- @include "whole"
+--- @include "count"
 local root = KEYS[1]
 local id = ARGV[1]
 
 local max_deferral_ms = 3600000
 local letter, dead_request = root .. 'dead:' .. id, root .. 'dead-request:' .. id
 local job, request = root .. 'job:' .. id, root .. 'request:' .. id
-if redis.call('EXISTS', letter, dead_request) < 2 then return 0 end
+local fields = hash_fields(letter, 'code', 'bytes', 'score', 'enqueued', 'run:', 'wanted')
+if not fields[1] or redis.call('EXISTS', dead_request) == 0 then return 0 end
 local now = server_time()
 redis.call('ZREM', root .. 'dead', id)
 redis.call('UNLINK', root .. 'result:' .. id)
@@ -22,15 +26,14 @@ redis.call('RENAME', letter, job)
 redis.call('PERSIST', job)
 redis.call('RENAME', dead_request, request)
 redis.call('PERSIST', request)
-local fields = redis.call('HMGET', job, 'bytes', 'score', 'enqueued')
-local bytes, old_score = fields[1] or 0, tonumber(fields[2] or now)
-local enqueued = tonumber(fields[3] or old_score)
+local bytes, old_score = whole(fields[2]) or 0, whole(fields[3]) or now
+local enqueued = whole(fields[4]) or old_score
 -- It keeps its head start; deferrals after deaths count for no more than low priority does.
 local score = math.min(now + old_score - enqueued, now + max_deferral_ms)
 redis.call('HDEL', job, 'code', 'message', 'died')
 redis.call('HSET', job, 'tries', 0, 'enqueued', now, 'score', score)
-if redis.call('HSET', job, 'run:', 1) == 1 then redis.call('HINCRBY', job, 'wanted', 1) end
+if not fields[5] then redis.call('HSET', job, 'run:', 1, 'wanted', (whole(fields[6]) or 0) + 1) end
 redis.call('ZADD', root .. 'pending', score, id)
-redis.call('HINCRBY', root .. 'totals', 'bytes', bytes)
+count(root, 'bytes', bytes)
 redis.call('PUBLISH', root .. 'wakeup', '+')
 return 1

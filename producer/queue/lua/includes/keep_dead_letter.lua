@@ -1,4 +1,6 @@
 --- @include "server_time"
+--- @include "hash_fields"
+--- @include "whole"
 -- Registers the dead letter `id`, whose hash and request are already in place, and removes the oldest dead letters
 -- beyond the limits; the newest always stays.
 -- `failure` has code, message and tries; `limits` has keep_ms, max_letters and max_bytes.
@@ -14,7 +16,7 @@ local function keep_dead_letter(root, id, failure, limits)
   redis.call('ZREMRANGEBYSCORE', letters, '-inf', now - limits.keep_ms)
   local bytes = 0
   for place, old in ipairs(redis.call('ZREVRANGE', letters, 0, -1)) do
-    bytes = bytes + tonumber(redis.call('HGET', root .. 'dead:' .. old, 'bytes') or '0')
+    bytes = bytes + (whole(hash_fields(root .. 'dead:' .. old, 'bytes')[1]) or 0)
     if place > 1 and (place > limits.max_letters or bytes > limits.max_bytes) then
       redis.call('UNLINK', root .. 'dead:' .. old, root .. 'dead-request:' .. old)
       redis.call('ZREM', letters, old)

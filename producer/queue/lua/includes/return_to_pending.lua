@@ -1,3 +1,5 @@
+--- @include "hash_fields"
+--- @include "whole"
 -- Makes a leased job pending again after its worker died or its pause is over. Texts that were under test at the
 -- death are appended to the job's bisection, and the job is deferred by 10 s so that others go first. A death costs
 -- no try: tries count errors that a worker survived.
@@ -5,9 +7,9 @@
 local function return_to_pending(root, id, now)
   local max_deferral_ms = 3600000
   local job = root .. 'job:' .. id
-  local fields = redis.call('HMGET', job, 'score', 'token', 'bisection', 'under_test')
+  local fields = hash_fields(job, 'score', 'token', 'bisection', 'under_test', 'tries')
   local token, bisection, under_test = fields[2], fields[3] or '', fields[4]
-  local score = tonumber(fields[1] or now)
+  local score = whole(fields[1]) or now
   if under_test then
     score = math.min(score + 10000, now + max_deferral_ms)
     bisection = bisection .. '+' .. under_test
@@ -17,6 +19,6 @@ local function return_to_pending(root, id, now)
   if not token then return 0 end
   redis.call('HSET', job, 'score', score, 'bisection', bisection)
   redis.call('HDEL', job, 'token', 'under_test')
-  redis.call('HINCRBY', job, 'tries', -1)
+  redis.call('HSET', job, 'tries', (whole(fields[5]) or 1) - 1)
   return under_test and 2 or 1
 end
