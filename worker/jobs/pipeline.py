@@ -282,7 +282,7 @@ def _refusal(index: int, encoded: Encoded, at: int, max_tokens: int) -> TextFail
         return TextFailure(
             index,
             "text_without_tokens",
-            f"text {index} has no tokens: it is empty, and this model adds none to a text; leave it out",
+            f"text {index} has no tokens: the model's tokenizer finds none in it and adds none; leave it out",
         )
     return TextFailure(
         index,
