@@ -298,7 +298,7 @@ def _refusal(index: int, part: RequestPart, at: int, max_tokens: int) -> TextFai
             f"(text {index}; truncate START or END cuts it)",
         )
     if at in encoded.empty:
-        why = ": it is empty, and this model adds none to a text"
+        why = ": the model's tokenizer finds none in it and adds none"
         if part.checked.num_unpooled:
             why = " besides its prompt, which this model leaves out of pooling"
         return TextFailure(index, "text_without_tokens", f"text {index} has no tokens{why}; leave it out")

@@ -146,10 +146,20 @@ def test_an_unknown_profile_is_told_as_nim_does(cache: Path) -> None:
     assert (done.returncode, "Unknown profiles provided: 'deadbeef'" in done.stderr) == (3, True)
 
 
-def test_matmul_algorithms_are_listed_checked_and_removed(cache: Path) -> None:
-    """Of a GPU model, not of a model; removing them costs a search at the next boot."""
-    write(cache, "matmul/NVIDIA_H100-130100.json", {"128x64x32 torch.float16 gelu": ""})
-    assert [row["kind"] for row in listed(cache)] == ["matmul algorithms"]
+@pytest.mark.parametrize(
+    ("name", "content", "kind"),
+    [
+        ("matmul/NVIDIA_H100-130100.json", {"128x64x32 torch.float16 gelu": ""}, "matmul algorithms"),
+        ("tokenizers/0123.json", {"version": "1.0"}, "tokenizer"),
+        ("token_ids/0123.json", {"transformers": "5.0.0"}, "token ids"),
+    ],
+)
+def test_what_belongs_to_no_model_is_listed_checked_and_removed(
+    name: str, content: dict[str, str], kind: str, cache: Path
+) -> None:
+    """Removing it costs a search, a conversion or a comparison at the next boot."""
+    write(cache, name, content)
+    assert [row["kind"] for row in listed(cache)] == [kind]
     assert ask("verify", cache=cache).exit_code == 0
     assert ask("prune", "--older-than", "0s", cache=cache).exit_code == 0
     assert listed(cache) == []

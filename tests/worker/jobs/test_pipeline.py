@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.tokenizer_directories import FAMILIES
 
 from producer.contract import (
     EmbedOptions,
@@ -72,6 +73,7 @@ def pipeline(
     cached: bool = False,
     pools_prompts: bool = True,
     limit: ElementLimit = UNIT,
+    of: Tokenizer | None = None,
 ) -> RequestPipeline:
     served = ServedModel(
         names=frozenset({"model", "alias"}),
@@ -84,7 +86,7 @@ def pipeline(
         element_limit=limit,
     )
     store = VectorCache(Store(), identity="model", dim=DIM) if cached else None
-    return RequestPipeline(served, tokenizer(pools_prompts=pools_prompts), cache=store)
+    return RequestPipeline(served, of or tokenizer(pools_prompts=pools_prompts), cache=store)
 
 
 def payload(texts: Sequence[object], options: EmbedOptions = QUERY, *, model: str = "model") -> bytes:
@@ -249,3 +251,22 @@ def test_what_cannot_be_served_is_refused_before_its_texts_are_touched() -> None
     longer = EmbedOptions(input_type=InputType.QUERY, dimensions=DIM + 1)
     with pytest.raises(InvalidOption, match="dimensions is 9, but model has 8"):
         pipeline(matryoshka=True).read(payload(["a"], longer))
+
+
+def test_texts_without_a_usable_token_fail_alone(tmp_path: Path) -> None:
+    """The empty text of a tokenizer that adds none, and a token that the network's table has no row for."""
+    directory = FAMILIES["qwen2"](tmp_path, additional_special_tokens=["<tag>"])
+    rows = len(Tokenizer(directory, max_tokens=8).vocabulary()) - 1
+    run = pipeline(of=Tokenizer(directory, max_tokens=8, vocab_size=rows))
+    options = EmbedOptions(input_type=InputType.PASSAGE, truncate=Truncate.END)
+    found = whole(run, payload(["a", "", "<tag>", "b", "", LONG], options))
+    assert [(one.index, one.code) for one in found.failures] == [
+        (1, "text_without_tokens"),
+        (2, "token_without_vector"),
+        (4, "text_without_tokens"),
+    ]
+    assert "'<tag>'" in found.failures[1].message
+    assert found.token_counts.tolist() == [1, 0, 0, 1, 0, 8]
+    assert found.truncated.tolist() == [5]
+    alone = [whole(run, payload([text], options)).vectors[0] for text in ("a", "b", LONG)]
+    np.testing.assert_array_equal(found.vectors[[0, 3, 5]], alone)
