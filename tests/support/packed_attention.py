@@ -26,7 +26,8 @@ def _definition() -> Any:
     return parser.parse_function(
         """
         <opset_import: ["" : 18, "com.microsoft" : 1], domain: "spelled.out">
-        PackedMultiHeadAttention <num_heads> (query, key, value, bias, token_offset, cumulative, extra)
+        PackedMultiHeadAttention <num_heads, scale: float = 0.0>
+            (query, key, value, bias, token_offset, cumulative, extra)
             => (mixed)
         {
             one = Constant <value_ints: ints = [1]> ()
@@ -54,7 +55,7 @@ def _definition() -> Any:
             starts = Slice (cumulative, zero, minus_one)
             ends = Slice (cumulative, one, many)
             lengths = Sub (ends, starts)
-            padded = com.microsoft.MultiHeadAttention <num_heads: int = @num_heads>
+            padded = com.microsoft.MultiHeadAttention <num_heads: int = @num_heads, scale: float = @scale>
                 (q, k, v, bias, lengths, extra)
             flat = Reshape (padded, flat_shape)
             mixed = Gather (flat, wide_places)

@@ -37,6 +37,21 @@ LLAMA3 = {
     "high_freq_factor": 4.0,
     "original_max_position_embeddings": 64,
 }
+WINDOWS = {"use_sliding_window": True, "sliding_window": 40, "max_window_layers": 2}
+GEMMA = GROUPED | {
+    "head_dim": 32,
+    "query_pre_attn_scalar": 20,
+    "sliding_window": 41,
+    "sliding_window_pattern": 3,
+    "initializer_range": 0.1,
+}
+GEMMA2 = {name: value for name, value in GEMMA.items() if name != "sliding_window_pattern"} | {
+    "attn_logit_softcapping": 3.0,
+}
+GEMMA_ROPES = {
+    "full_attention": {"rope_type": "linear", "rope_theta": 500.0, "factor": 8.0},
+    "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
+}
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "bert": ("Bert", SIZES),
     "bert, relu": ("Bert", SIZES | {"hidden_act": "relu"}),
@@ -61,6 +76,13 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "mistral, both ways": ("Mistral", GROUPED | {"sliding_window": 40, "is_causal": False}),
     "qwen3, biases": ("Qwen3", GROUPED | {"head_dim": 32, "attention_bias": True}),
     "llama, biases": ("Llama", GROUPED | {"attention_bias": True, "mlp_bias": True}),
+    "qwen2": ("Qwen2", GROUPED),
+    "qwen2, both ways": ("Qwen2", GROUPED | {"is_causal": False}),
+    "qwen2, windows": ("Qwen2", GROUPED | WINDOWS),
+    "gemma2": ("Gemma2", GEMMA2),
+    "gemma3": ("Gemma3Text", GEMMA | {"layer_types": ["sliding_attention", "full_attention"] * 2}),
+    "gemma3, both ways": ("Gemma3Text", GEMMA | {"use_bidirectional_attention": True}),
+    "gemma3, stretched": ("Gemma3Text", GEMMA | {"rope_parameters": GEMMA_ROPES}),
 }
 
 

@@ -89,7 +89,8 @@ class OnnxCpuBackend:
         self._graph = graph  # keeps the tensors alive: the session does not copy them
         self._architecture = model.architecture
         self._pools_prompts = model.head.include_prompt
-        self._masked = model.architecture.causal or any(model.architecture.windows)
+        network = model.architecture
+        self._masked = network.causal or any(network.windows) or network.score_cap > 0
         self._micro_batch_slots = micro_batch_slots
         self._large = Lock()
         self._pool = MicroBatchPool(self._run, num_threads=num_threads)

@@ -6,6 +6,7 @@ import torch
 
 from producer.errors import BackendError
 from worker.models.config_file import read_object
+from worker.models.keys.remote_code import has_own_words
 from worker.models.model import Model
 from worker.models.network import Tensor
 from worker.tokenization.token_types import uses_token_types
@@ -24,6 +25,11 @@ def load_network(model: Model, device: torch.device, precision: str) -> Any:
     if precision not in _DTYPES:
         raise BackendError(
             f"the transformers backend has no precision {precision!r:.40}; choose from {', '.join(_DTYPES)}"
+        )
+    if has_own_words(read_object(model.transformer / "config.json")):
+        raise BackendError(
+            "config.json has the keys of code that came with the model, which transformers would misread; "
+            "choose a profile of another backend"
         )
     network = _from_directory(model, _DTYPES[precision])
     network.config.use_cache = False  # for decoders: we do not generate

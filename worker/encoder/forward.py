@@ -55,10 +55,14 @@ class Ops(Protocol):
         residual: Tensor,
         norm: Norm,
         *,
+        branch_norm: Norm | None = None,
         keep_sum: bool,
         reader: Linear | None,
     ) -> Rows:
-        """norm(layer(rows) + residual). Afterwards `residual` holds the sum if `keep_sum`, else anything."""
+        """norm(layer(rows) + residual), or norm(branch_norm(layer(rows)) + residual).
+
+        Afterwards `residual` holds the sum if `keep_sum`, else anything.
+        """
 
     def pool(self, x: Tensor, flat: Flat, mode: PoolingOverTokens) -> Tensor:
         """One float32 row per text (n, hidden)."""
@@ -106,9 +110,23 @@ def _after_attention(
     """The token-wise part of a layer: output projection, norms and feed-forward."""
     keep_sum = not network.post_norm
     rows = ops.add_norm(
-        Rows(attended), layer.out, residual, layer.attention_norm, keep_sum=keep_sum, reader=layer.up
+        Rows(attended),
+        layer.out,
+        residual,
+        layer.attention_norm,
+        branch_norm=layer.out_norm,
+        keep_sum=keep_sum,
+        reader=layer.up,
     )
     if network.post_norm:
         residual = rows.values
     inner = ops.up(rows, layer.up, network.activation, gated=network.gated, reader=layer.down)
-    return ops.add_norm(inner, layer.down, residual, layer.output_norm, keep_sum=keep_sum, reader=reader)
+    return ops.add_norm(
+        inner,
+        layer.down,
+        residual,
+        layer.output_norm,
+        branch_norm=layer.down_norm,
+        keep_sum=keep_sum,
+        reader=reader,
+    )

@@ -1,6 +1,5 @@
 """Builds a network on a device from weights in host memory."""
 
-import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -177,6 +176,8 @@ class _Parts:
                 f"{name}.down", input_error=self._tanh_error(name, attention_norm), input_bound=down_bound
             ),
             output_norm=self.norm(after_output),
+            out_norm=self.norm(f"{name}.out_norm") if self._architecture.branch_norm else None,
+            down_norm=self.norm(f"{name}.down_norm") if self._architecture.branch_norm else None,
         )
 
     def norm(self, name: str, *, rms: bool = False) -> Norm:
@@ -204,11 +205,12 @@ class _Parts:
             heads=architecture.heads,
             kv_heads=architecture.kv_heads,
             head_dim=architecture.head_dim,
-            scale=1.0 / math.sqrt(architecture.head_dim),
+            scale=architecture.score_scale,
             bias=self._bias,
             max_distance=0 if self._bias is None else self._max_text_tokens - 1,
             causal=architecture.causal,
             window=architecture.windows[index] if architecture.windows else 0,
+            cap=architecture.score_cap,
             rotation=self._rotation(index) if architecture.ropes else None,
         )
 

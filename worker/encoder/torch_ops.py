@@ -81,14 +81,18 @@ class TorchOps:
         out = torch.empty_like(q)
         bounds = flat.offsets.tolist()
         for low, high in itertools.pairwise(bounds):
-            attended = F.scaled_dot_product_attention(
+            parts = (
                 q[low:high].view(-1, heads, dim).transpose(0, 1)[None],
                 k[low:high].view(-1, kv_heads, dim).transpose(0, 1)[None],
                 v[low:high].view(-1, kv_heads, dim).transpose(0, 1)[None],
-                attn_mask=_mask(attention, high - low, qkv),
-                scale=attention.scale,
-                enable_gqa=kv_heads != heads,
             )
+            mask = _mask(attention, high - low, qkv)
+            if attention.cap:
+                attended = _capped_attention(*parts, mask, attention)
+            else:
+                attended = F.scaled_dot_product_attention(
+                    *parts, attn_mask=mask, scale=attention.scale, enable_gqa=kv_heads != heads
+                )
             out[low:high] = attended[0].transpose(0, 1).flatten(1)
         return out
 
@@ -103,11 +107,15 @@ class TorchOps:
         residual: Tensor,
         norm: Norm,
         *,
+        branch_norm: Norm | None = None,
         keep_sum: bool,
         reader: Linear | None,
     ) -> Rows:
-        """norm(layer(rows) + residual)."""
-        total = self.linear(rows, linear).float() + residual.float()
+        """norm(layer(rows) + residual), the branch normalised too if it has a norm."""
+        branch = self.linear(rows, linear).float()
+        if branch_norm is not None:
+            branch = _normalise(branch, branch_norm)
+        total = branch + residual.float()
         if keep_sum:
             residual.copy_(total)
         return rows_for(reader, _normalise(total, norm), residual.dtype)
@@ -145,6 +153,19 @@ def _rotate(x: Tensor, norm: Norm | None, cosines: Tensor, sines: Tensor) -> Ten
     """float32 heads (T, heads, head_dim), with each head's first half rotated against its second."""
     first, second = (x if norm is None else _normalise(x, norm)).chunk(2, dim=2)
     return torch.cat([first * cosines - second * sines, second * cosines + first * sines], dim=2)
+
+
+def _capped_attention(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, attention: AttentionSpec
+) -> Tensor:
+    """Attention of one text (1, heads, length, head_dim) whose scores are capped, which torch has not."""
+    shared = attention.heads // attention.kv_heads
+    k, v = (part.repeat_interleave(shared, dim=1) for part in (k, v))
+    scores = q.float() @ k.float().mT * attention.scale
+    scores = torch.tanh(scores / attention.cap) * attention.cap
+    if mask is not None:
+        scores = scores + mask
+    return scores.softmax(-1).to(v.dtype) @ v
 
 
 def _mask(attention: AttentionSpec, length: int, like: Tensor) -> Tensor | None:

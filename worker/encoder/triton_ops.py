@@ -141,6 +141,7 @@ class TritonOps:
             SCALE=attention.scale,
             CAUSAL=attention.causal,
             WINDOW=attention.window,
+            CAP=attention.cap,
             PRECISION="ieee" if qkv.dtype == torch.float32 else "tf32",
             **tile,
         )
@@ -157,13 +158,17 @@ class TritonOps:
         residual: Tensor,
         norm: Norm,
         *,
+        branch_norm: Norm | None = None,
         keep_sum: bool,
         reader: Linear | None,
     ) -> Rows:
-        """norm(layer(rows) + residual)."""
-        if linear.quantised or _is_summed_in_norm(linear, keep_sum=keep_sum):
+        """norm(layer(rows) + residual), the branch normalised too if it has a norm."""
+        in_norm = branch_norm is not None or _is_summed_in_norm(linear, keep_sum=keep_sum)
+        if linear.quantised or in_norm:
             x = self.linear(rows, linear)
-            return self._sum_norm(x, residual, None, norm, keep_sum=keep_sum, reader=reader)
+            return self._sum_norm(
+                x, residual, None, norm, branch_norm=branch_norm, keep_sum=keep_sum, reader=reader
+            )
         if keep_sum and linear.bias is not None:
             residual += linear.bias
         # The matmul accumulates into the residual, so that the norm reads one tensor fewer.
@@ -178,6 +183,7 @@ class TritonOps:
         addend: Tensor | None,
         norm: Norm,
         *,
+        branch_norm: Norm | None = None,
         keep_sum: bool,
         reader: Linear | None,
     ) -> Rows:
@@ -187,12 +193,14 @@ class TritonOps:
             x,
             residual,
             addend,
+            branch_norm and branch_norm.weight,
             norm.weight,
             norm.bias,
             **_outputs(out, reader),
             HAS_RESIDUAL=residual is not None,
             KEEP_SUM=keep_sum,
             HAS_ADDEND=addend is not None,
+            HAS_BRANCH_NORM=branch_norm is not None,
             EPS=norm.eps,
             RMS=norm.rms,
             HAS_BIAS=norm.bias is not None,
@@ -247,7 +255,8 @@ def _tunable_layers(network: Network) -> Iterator[tuple[MatmulKind, Linear]]:
             if not is_tunable(linear):
                 continue
             ends_branch = linear is layer.out or linear is layer.down
-            added = not linear.quantised and not _is_summed_in_norm(linear, keep_sum=not network.post_norm)
+            in_norm = layer.out_norm is not None or _is_summed_in_norm(linear, keep_sum=not network.post_norm)
+            added = not linear.quantised and not in_norm
             if ends_branch and added:
                 yield "add", linear
             elif tanh_gelu and linear is layer.up and fuses_gelu(linear, layer.down):

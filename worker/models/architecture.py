@@ -1,11 +1,13 @@
 """The description of a network, read from the config.json of transformers."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from producer.errors import ModelError
 from worker.models.keys.families import check_family_keys
+from worker.models.keys.remote_code import in_native_words
 from worker.models.rope import Rope
 from worker.models.rotary_families import ROTARY_FAMILIES
 
@@ -33,7 +35,10 @@ class Architecture:
     the residual sums; otherwise they precede the branches, and a final norm ends the network. `biased` names
     the linear layers with a bias. `ropes` and `windows` have one entry per layer if positions are rotary; a
     window is how many tokens away a key may be, 0 for no limit. With `causal` tokens do not attend to later
-    ones. With `head_norm` each query and key head is normalised (RMSNorm).
+    ones. With `head_norm` each query and key head is normalised (RMSNorm). With `branch_norm` a branch's
+    output is normalised before it is added. Scores are divided by the root of `score_divisor`, by default the
+    size of a head; with `score_cap` a tanh keeps them below it. With `open_ended` positions are computed for
+    any length, and `max_positions` is only the length where none is asked for.
 
     A network may have no layers: then a token's vector is its row of the table.
     """
@@ -55,6 +60,9 @@ class Architecture:
     post_norm: bool = True
     embedding_norm: bool = True
     head_norm: bool = False
+    branch_norm: bool = False
+    score_divisor: float = 0.0
+    score_cap: float = 0.0
     causal: bool = False
     positions: Literal["absolute", "rotary", "none"] = "absolute"
     position_offset: int
@@ -63,11 +71,17 @@ class Architecture:
     relative_buckets: int = 0
     ropes: tuple[Rope, ...] = ()
     windows: tuple[int, ...] = ()
+    open_ended: bool = False
 
     @property
     def max_tokens(self) -> int:
-        """The length of the longest text that the position table covers, in tokens."""
+        """The length of the longest text that the positions cover, in tokens."""
         return self.max_positions - self.position_offset
+
+    @property
+    def score_scale(self) -> float:
+        """The factor of attention scores."""
+        return 1.0 / math.sqrt(self.score_divisor or self.head_dim)
 
 
 def is_known_family(config: Mapping[str, Any]) -> bool:
@@ -76,7 +90,8 @@ def is_known_family(config: Mapping[str, Any]) -> bool:
     True for one that is invalid in other ways, which `read_architecture` reports.
     """
     kind = config.get("model_type")
-    return not isinstance(kind, str) or "auto_map" in config or kind in _FAMILIES or kind in ROTARY_FAMILIES
+    families = (*_FAMILIES, *ROTARY_FAMILIES, "new")
+    return not isinstance(kind, str) or bool(config.get("auto_map")) or kind in families
 
 
 def read_architecture(config: Mapping[str, Any]) -> Architecture:
@@ -84,11 +99,7 @@ def read_architecture(config: Mapping[str, Any]) -> Architecture:
 
     Raises ModelError for an unknown family, for remote code, and for unsupported options.
     """
-    if "auto_map" in config:
-        raise ModelError(
-            "the model needs remote code (config.json has auto_map), which is never run; choose a model of a "
-            "supported family: " + ", ".join([*_FAMILIES, *ROTARY_FAMILIES])
-        )
+    config = in_native_words(config)
     kind = config.get("model_type")
     if not isinstance(kind, str) or kind not in [*_FAMILIES, *ROTARY_FAMILIES]:
         known = ", ".join([*_FAMILIES, *ROTARY_FAMILIES])

@@ -96,6 +96,23 @@ class Head:
 # The head that sentence-transformers adds to a plain transformers directory.
 PLAIN_HEAD = Head(poolings=("mean",), include_prompt=True)
 _MODEL2VEC_HEAD = replace(PLAIN_HEAD, modules=(Normalize(),))
+# What the code that llama_bidirec models bring along calls its poolings.
+_STATED_POOLINGS: dict[str, Pooling] = {"avg": "mean", "cls": "cls", "last": "lasttoken"}
+
+
+def plain_head(config: Mapping[str, Any]) -> Head:
+    """The head of a directory without modules.json, from its config.json.
+
+    Raises ModelError if that states a pooling that is not supported.
+    """
+    if config.get("model_type") != "llama_bidirec":
+        return PLAIN_HEAD
+    stated = config.get("pooling", "avg")
+    if not isinstance(stated, str) or stated not in _STATED_POOLINGS:
+        raise ModelError(
+            f"config.json has pooling {stated!r:.60}; supported are " + ", ".join(_STATED_POOLINGS)
+        )
+    return replace(PLAIN_HEAD, poolings=(_STATED_POOLINGS[stated],))
 
 
 def read_head(directory: Path) -> tuple[Path, Head]:

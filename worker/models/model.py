@@ -9,7 +9,7 @@ from producer.errors import BackendError, ModelError
 from worker.models.architecture import Architecture, is_known_family, read_architecture
 from worker.models.checkpoint import weight_files, weights_sha256
 from worker.models.config_file import read_object
-from worker.models.head import Head, is_static, read_head
+from worker.models.head import Head, is_static, plain_head, read_head
 from worker.models.keys.modules import check_sentence_transformers_keys, check_transformer_settings
 from worker.models.onnx.graph_file import GraphFile
 from worker.models.other_kinds import refuse_other_encoders, refuse_other_formats, refuse_other_networks
@@ -93,7 +93,10 @@ def read_model(directory: Path, *, revision: str | None = None, sha256: str | No
         network: Architecture | UnknownFamily = read_static_table(transformer)
         settings: dict[str, Any] = {"max_seq_length": network.max_tokens}
     else:
-        refuse_other_networks(config, has_modules=(directory / "modules.json").is_file())
+        has_modules = (directory / "modules.json").is_file()
+        refuse_other_networks(config, has_modules=has_modules)
+        if not has_modules:
+            head = plain_head(config)
         network = read_architecture(config) if is_known_family(config) else read_unknown_family(config)
         settings = first_of(transformer, TRANSFORMER_SETTINGS)
         check_transformer_settings(settings, network=config)
@@ -113,7 +116,7 @@ def read_model(directory: Path, *, revision: str | None = None, sha256: str | No
         revision=revision,
         network=network,
         head=head,
-        max_text_tokens=_max_text_tokens(settings, transformer, network.max_tokens),
+        max_text_tokens=_max_text_tokens(settings, transformer, network),
         special_tokens=not static,
         do_lower_case=bool(settings.get("do_lower_case", False)),
         prompts=stated_prompts(st_config),
@@ -133,9 +136,16 @@ def first_of(directory: Path, names: tuple[str, ...]) -> dict[str, Any]:
     return {}
 
 
-def _max_text_tokens(settings: Mapping[str, Any], transformer: Path, num_positions: int | None) -> int:
-    """As in sentence-transformers: the model's setting, else the tokenizer's, at most the positions."""
-    limit = settings.get("max_seq_length")
+def _max_text_tokens(
+    settings: Mapping[str, Any], transformer: Path, network: Architecture | UnknownFamily
+) -> int:
+    """As in sentence-transformers: the model's setting, else the tokenizer's, at most the positions.
+
+    Where positions are computed for any length, the model's setting alone decides.
+    """
+    limit, num_positions = settings.get("max_seq_length"), network.max_tokens
+    if limit is not None and isinstance(network, Architecture) and network.open_ended:
+        num_positions = UNLIMITED_TOKENS
     if limit is None:
         limit = first_of(transformer, ("tokenizer_config.json",)).get("model_max_length")
     if limit is None:

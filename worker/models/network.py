@@ -75,7 +75,8 @@ class Rotation:
 class AttentionSpec:
     """How a layer attends. `bias` is float32 (heads, 2 * max_distance + 1), by key minus query position.
 
-    A key is at most `window` tokens away (0: unlimited) and, if `causal`, not after the query.
+    A key is at most `window` tokens away (0: unlimited) and, if `causal`, not after the query. With `cap`, a
+    score is cap * tanh(score / cap) before it is masked.
     """
 
     heads: int
@@ -86,12 +87,16 @@ class AttentionSpec:
     max_distance: int = 0
     causal: bool = False
     window: int = 0
+    cap: float = 0.0
     rotation: Rotation | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Layer:
-    """One layer; each norm is applied to the sum of a branch's output and the residual."""
+    """One layer; each norm is applied to the sum of a branch's output and the residual.
+
+    `out_norm` and `down_norm`, if there are any, are applied to the branches before they are added.
+    """
 
     qkv: Linear
     attention: AttentionSpec
@@ -100,6 +105,8 @@ class Layer:
     up: Linear
     down: Linear
     output_norm: Norm
+    out_norm: Norm | None = None
+    down_norm: Norm | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -10,7 +10,8 @@ class TensorNames:
 
     Keys are our names without the leaf (weight or bias). A tensor with several names is their concatenation.
     `prefix` precedes all names in checkpoints of models with a task head. With `factor_first`, a gated layer
-    is stored with the half that is not activated first.
+    is stored with the half that is not activated first. With `norms_less_one` the weights of norms are stored
+    less 1, and with `scaled_words` the rows of the word table are multiplied by the root of their length.
     """
 
     prefix: str
@@ -18,6 +19,8 @@ class TensorNames:
     stem: str
     layer: Mapping[str, tuple[str, ...]]
     factor_first: bool = False
+    norms_less_one: bool = False
+    scaled_words: bool = False
 
     def sources(self, name: str) -> tuple[str, ...]:
         """The family's names of the tensors that make up ours."""
@@ -84,6 +87,11 @@ _DECODER_LAYER = {
     "down": ("mlp.down_proj",),
     "output_norm": ("post_attention_layernorm",),
 }
+_GEMMA_LAYER = _DECODER_LAYER | {
+    "out_norm": ("post_attention_layernorm",),
+    "output_norm": ("pre_feedforward_layernorm",),
+    "down_norm": ("post_feedforward_layernorm",),
+}
 _MODERNBERT_LAYER = {
     "qkv": ("attn.Wqkv",),
     "out": ("attn.Wo",),
@@ -122,6 +130,14 @@ TENSOR_NAMES = {
         prefix="model.", network=_MODERNBERT_NETWORK, stem="layers", layer=_MODERNBERT_LAYER
     ),
     "decoder": TensorNames(prefix="model.", network=_DECODER_NETWORK, stem="layers", layer=_DECODER_LAYER),
+    "gemma": TensorNames(
+        prefix="model.",
+        network=_DECODER_NETWORK,
+        stem="layers",
+        layer=_GEMMA_LAYER,
+        norms_less_one=True,
+        scaled_words=True,
+    ),
 }
 
 # What training code puts before the names of a whole network: sentence-transformers, a parallel or compiled

@@ -8,12 +8,14 @@
     layers.<i>.out.weight (hidden, heads * head_dim) / .bias         layers.<i>.attention_norm.weight / .bias
     layers.<i>.up.weight (intermediate, hidden) / .bias; gated: twice the rows, activated half first
     layers.<i>.down.weight (hidden, intermediate) / .bias            layers.<i>.output_norm.weight / .bias
+    layers.<i>.out_norm.weight, down_norm.weight (hidden,)
 
 A linear layer's weight is (out, in), as stored: y = x @ weight.T + bias. A layer's two norms follow its two
-residual sums, or precede its two branches if the network is not `post_norm`. Tensors that a network lacks are
-absent.
+residual sums, or precede its two branches if the network is not `post_norm`; with `branch_norm`, out_norm and
+down_norm follow the two branches. Tensors that a network lacks are absent.
 """
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -52,6 +54,11 @@ def read_weights(directory: Path, architecture: Architecture) -> Weights:
     if names.factor_first:
         for name in [name for name in weights if ".up." in name]:
             weights[name] = np.roll(weights[name], architecture.intermediate, axis=0)
+    if names.norms_less_one:
+        for name in [name for name in weights if name.endswith("norm.weight")]:
+            weights[name] = weights[name] + np.float32(1)
+    if names.scaled_words:
+        weights["embeddings.word"] = weights["embeddings.word"] * np.float32(math.sqrt(architecture.hidden))
     return weights
 
 
@@ -74,6 +81,8 @@ def tensor_shapes(architecture: Architecture) -> dict[str, tuple[int, ...]]:
         if architecture.post_norm or layer > 0 or not architecture.embedding_norm:
             norms.append(f"layers.{layer}.attention_norm")
         norms.append(f"layers.{layer}.output_norm")
+        if architecture.branch_norm:
+            norms += [f"layers.{layer}.out_norm", f"layers.{layer}.down_norm"]
     for norm in norms:
         shapes[f"{norm}.weight"] = (hidden,)
         if architecture.norm_bias:

@@ -223,20 +223,28 @@ def test_rotation(stage: Stage, dtype: Any, head_norm: bool) -> None:
     assert relative(found, stage.torch.cat(heads, dim=1)) < bound(dtype)
 
 
-@pytest.mark.parametrize("head_dim", [32, 64, 128])
+@pytest.mark.parametrize("head_dim", [32, 64, 128, 256])
 @pytest.mark.parametrize(
-    ("kv_heads", "causal", "window", "biased"),
+    ("kv_heads", "causal", "window", "biased", "cap"),
     [
-        (4, False, 0, False),
-        (2, True, 0, False),
-        (4, False, 24, False),
-        (2, True, 40, False),
-        (4, False, 0, True),
+        (4, False, 0, False, 0.0),
+        (2, True, 0, False, 0.0),
+        (4, False, 24, False, 0.0),
+        (2, True, 40, False, 0.0),
+        (4, False, 0, True, 0.0),
+        (2, True, 40, False, 1.5),
     ],
-    ids=["plain", "causal", "window", "causal window", "relative bias"],
+    ids=["plain", "causal", "window", "causal window", "relative bias", "capped"],
 )
 def test_attention(
-    stage: Stage, dtype: Any, head_dim: int, kv_heads: int, causal: bool, window: int, biased: bool
+    stage: Stage,
+    dtype: Any,
+    head_dim: int,
+    kv_heads: int,
+    causal: bool,
+    window: int,
+    biased: bool,
+    cap: float,
 ) -> None:
     """Softmax over the visible keys of each token's own text; padding gives zeros."""
     torch = stage.torch
@@ -249,6 +257,7 @@ def test_attention(
         max_distance=511 if biased else 0,
         causal=causal,
         window=window,
+        cap=cap,
     )
     qkv = stage.random(stage.num_rows, (4 + 2 * kv_heads) * head_dim, dtype=dtype)
     expected = torch.cat([attended(exact(qkv)[low:high], attention, torch) for low, high in TEXTS])
@@ -263,6 +272,8 @@ def attended(qkv: Any, attention: AttentionSpec, torch: Any) -> Any:
     parts = qkv.view(len(qkv), -1, attention.head_dim).transpose(0, 1)
     q, k, v = parts.split([attention.heads, attention.kv_heads, attention.kv_heads])
     scores = q @ k.repeat_interleave(shared, dim=0).mT * attention.scale
+    if attention.cap:
+        scores = attention.cap * (scores / attention.cap).tanh()
     position = torch.arange(len(qkv))
     distance = position[None, :] - position[:, None]
     if attention.bias is not None:
@@ -295,6 +306,21 @@ def test_add_norm(stage: Stage, dtype: Any, rms: bool, keep_sum: bool, bias: boo
     x, residual = (stage.random(stage.num_rows, WIDTH, dtype=dtype) for _ in range(2))
     total = through(exact(x), linear) + exact(residual)
     found = stage.ops.add_norm(Rows(x), linear, residual, norm, keep_sum=keep_sum, reader=None)
+    assert relative(found.values, normalised(total, norm)) < bound(dtype)
+    if keep_sum:
+        assert relative(residual, total) < bound(dtype)
+
+
+@pytest.mark.parametrize("keep_sum", [False, True])
+def test_add_norm_after_a_norm_of_the_branch(stage: Stage, dtype: Any, keep_sum: bool) -> None:
+    """What is added is the normalised output of the layer."""
+    linear, norm = stage.linear(WIDTH, WIDTH, dtype, bias=False), stage.norm(WIDTH, rms=True, bias=False)
+    branch_norm = stage.norm(WIDTH, rms=True, bias=False)
+    x, residual = (stage.random(stage.num_rows, WIDTH, dtype=dtype) for _ in range(2))
+    total = normalised(through(exact(x), linear), branch_norm) + exact(residual)
+    found = stage.ops.add_norm(
+        Rows(x), linear, residual, norm, branch_norm=branch_norm, keep_sum=keep_sum, reader=None
+    )
     assert relative(found.values, normalised(total, norm)) < bound(dtype)
     if keep_sum:
         assert relative(residual, total) < bound(dtype)

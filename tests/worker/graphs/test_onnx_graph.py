@@ -281,7 +281,7 @@ def test_int8_reads_each_tensor_as_rarely_as_possible(gated: bool, reductions: i
 @pytest.mark.parametrize("kind", ["encoder", "decoder"])
 def test_int8_stays_near_fp32_in_every_kind_of_network(kind: str) -> None:
     """Biases, gates and RMSNorms included; all linear weights take one byte per element."""
-    network = architecture() if kind == "encoder" else rotary(causal=True, head_norm=True)
+    network = architecture() if kind == "encoder" else rotary(causal=True, head_norm=True, branch_norm=True)
     model, tokens = model_of(network, head("mean", normalize=True)), random_tokens()
     weights: Weights = {name: array / np.float32(3) for name, array in random_weights(network).items()}
     exact, small = (by_onnx(model, weights, tokens, precision) for precision in ("fp32", "int8"))

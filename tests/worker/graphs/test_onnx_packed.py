@@ -23,6 +23,9 @@ NETWORKS: dict[str, Architecture] = {
     "mpnet": architecture(relative_buckets=32, position_offset=2, token_types=0),
     "llama_bidirec": rotary(),
     "head norms": rotary(head_norm=True),
+    "branch norms": rotary(branch_norm=True, head_norm=True, score_divisor=9.0, activation="gelu_tanh"),
+    "branch norms, biases": rotary(branch_norm=True, biased=("qkv", "out", "up", "down")),
+    "qwen2": rotary(biased=("qkv",)),
     "nomic": rotary(norm="layer", norm_bias=True, post_norm=True, embedding_norm=True, token_types=2),
     "gte": rotary(
         norm="layer", norm_bias=True, post_norm=True, embedding_norm=True, biased=("qkv", "out", "down")
@@ -97,11 +100,13 @@ def test_the_checker_of_onnx_accepts_it() -> None:
     onnx.checker.check_model(proto, full_check=True)
 
 
-@pytest.mark.parametrize("changes", [{"causal": True}, {"windows": (0, 8)}], ids=["causal", "windows"])
+@pytest.mark.parametrize(
+    "changes", [{"causal": True}, {"windows": (0, 8)}, {"score_cap": 9.0}], ids=["causal", "windows", "cap"]
+)
 def test_attention_without_a_kernel_is_refused(changes: Mapping[str, Any]) -> None:
     """So that the next profile is tried."""
     network = rotary(**changes)
-    with pytest.raises(BackendError, match="no packed attention that is causal or has windows"):
+    with pytest.raises(BackendError, match="no packed attention that is causal, has windows or caps"):
         build_packed_graph(model_of(network), random_weights(network), precision="fp16")
 
 

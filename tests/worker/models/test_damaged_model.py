@@ -73,7 +73,9 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, int]] = {
         1,
     ),
     "remote code": (
-        lambda at: (at / "config.json").write_text(json.dumps({**CONFIG, "auto_map": {}})),
+        lambda at: (at / "config.json").write_text(
+            json.dumps(CONFIG | {"auto_map": {"AutoModel": "modeling.Model"}})
+        ),
         "the model needs remote code",
         1,
     ),

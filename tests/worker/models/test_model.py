@@ -84,6 +84,19 @@ def test_a_plain_directory_pools_the_mean_and_does_not_normalise(plain: Path) ->
     assert model.max_text_tokens == 64
 
 
+@pytest.mark.parametrize(("stated", "pooling"), [("avg", "mean"), ("last", "lasttoken"), ("cls", "cls")])
+def test_a_bidirectional_llama_states_its_pooling(whole: Path, stated: str, pooling: str) -> None:
+    """In config.json, which counts where there is no modules.json."""
+    llama = {"model_type": "llama_bidirec", "hidden_act": "silu", "rms_norm_eps": 1e-5, "pooling": stated}
+    write(whole, "config.json", CONFIG | llama)
+    assert read_model(whole).head.poolings == ("cls",)
+    (whole / "modules.json").unlink()
+    assert read_model(whole).head.poolings == (pooling,)
+    write(whole, "config.json", CONFIG | llama | {"pooling": "weighted_avg"})
+    with pytest.raises(ModelError, match="pooling 'weighted_avg'; supported are avg, cls, last"):
+        read_model(whole)
+
+
 def test_the_transformer_may_lie_in_a_folder_of_its_own(whole: Path) -> None:
     """modules.json says where config and weights are."""
     folder = whole / "0_Transformer"
@@ -105,6 +118,20 @@ def test_the_longest_text(whole: Path, own: Any, tokenizer: Any, expected: int) 
     """The model's own setting wins over the tokenizer's, and the position table bounds both."""
     write(whole, "sentence_bert_config.json", {"max_seq_length": own})
     write(whole, "tokenizer_config.json", {} if tokenizer is None else {"model_max_length": tokenizer})
+    assert read_model(whole).max_text_tokens == expected
+
+
+@pytest.mark.parametrize(
+    ("own", "tokenizer", "expected"), [(9999, 50, 9999), (None, 9999, 64), (None, 1e30, 64), (40, 9999, 40)]
+)
+def test_rotary_positions_reach_as_far_as_the_model_says(
+    whole: Path, own: Any, tokenizer: Any, expected: int
+) -> None:
+    """No table ends: only without a setting does max_position_embeddings count."""
+    rotary = {"model_type": "llama", "hidden_act": "silu", "rms_norm_eps": 1e-5}
+    write(whole, "config.json", CONFIG | rotary)
+    write(whole, "sentence_bert_config.json", {"max_seq_length": own})
+    write(whole, "tokenizer_config.json", {"model_max_length": tokenizer})
     assert read_model(whole).max_text_tokens == expected
 
 
@@ -175,7 +202,7 @@ def test_unknown_modules_are_refused_by_name(whole: Path, kinds: tuple[str, ...]
         ("2_Dense/config.json", {"in_features": 8}, "positive integers are expected"),
         ("2_Dense/config.json", {"module_input_name": "token_embeddings"}, "module_input_name"),
         ("2_Dense/config.json", {"use_residual": True}, "use_residual"),
-        ("config.json", CONFIG | {"auto_map": {}}, "needs remote code"),
+        ("config.json", CONFIG | {"auto_map": {"AutoModel": "modeling.Model"}}, "needs remote code"),
         ("config.json", [], "contains a list"),
         ("config.json", CONFIG | {"matryoshka_dimensions": "all"}, "matryoshka_dimensions"),
         ("sentence_bert_config.json", {"max_seq_length": "long"}, "'long'"),

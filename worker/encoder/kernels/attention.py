@@ -21,6 +21,7 @@ def attend(
     SCALE: tl.constexpr,
     CAUSAL: tl.constexpr,
     WINDOW: tl.constexpr,  # keys up to this many tokens away on either side; 0: unlimited
+    CAP: tl.constexpr,  # a score becomes CAP * tanh(score / CAP); 0: it stays
     PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
@@ -67,12 +68,12 @@ def attend(
     for key in range(low, unmasked_end, BLOCK_N):
         top, total, acc = _block(
             q, keys, values, key, rows, start, end, top, total, acc, bias, head, high, False,
-            row_width, DIM, MAX_DISTANCE, SCALE, PRECISION, BLOCK_N,
+            row_width, DIM, MAX_DISTANCE, SCALE, CAP, PRECISION, BLOCK_N,
         )  # fmt: skip
     for key in range(unmasked_end, high, BLOCK_N):
         top, total, acc = _block(
             q, keys, values, key, rows, start, end, top, total, acc, bias, head, high, True,
-            row_width, DIM, MAX_DISTANCE, SCALE, PRECISION, BLOCK_N,
+            row_width, DIM, MAX_DISTANCE, SCALE, CAP, PRECISION, BLOCK_N,
         )  # fmt: skip
 
     result = acc * (1.0 / tl.maximum(total, 1.0e-30))[:, None]
@@ -84,7 +85,7 @@ def attend(
 def _block(
     q, keys, values, key, rows, start, end, top, total, acc, bias, head, high, MASKED: tl.constexpr,
     ROW_WIDTH: tl.constexpr, DIM: tl.constexpr, MAX_DISTANCE: tl.constexpr, SCALE: tl.constexpr,
-    PRECISION: tl.constexpr, BLOCK_N: tl.constexpr,
+    CAP: tl.constexpr, PRECISION: tl.constexpr, BLOCK_N: tl.constexpr,
 ):  # fmt: skip
     """One step of the online softmax over keys [key, key + BLOCK_N)."""
     log2e: tl.constexpr = 1.4426950408889634
@@ -99,7 +100,11 @@ def _block(
         k = tl.load(keys + at)
         v = tl.load(values + at)
     scores = tl.dot(q, tl.trans(k), input_precision=PRECISION)
-    factor: tl.constexpr = log2e if MAX_DISTANCE > 0 else SCALE * log2e
+    factor: tl.constexpr = log2e if MAX_DISTANCE > 0 or CAP > 0 else SCALE * log2e
+    if CAP > 0:
+        # tanh(x) as 1 - 2 / (exp(2 x) + 1), which is right for infinite exponentials too.
+        doubled: tl.constexpr = 2.0 * log2e * SCALE / CAP
+        scores = CAP - 2.0 * CAP / (tl.exp2(scores * doubled) + 1.0)
     if MAX_DISTANCE > 0:
         distance = columns[None, :] - rows[:, None]
         distance = tl.minimum(tl.maximum(distance, -MAX_DISTANCE), MAX_DISTANCE) + MAX_DISTANCE

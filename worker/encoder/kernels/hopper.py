@@ -98,5 +98,5 @@ def spans_of(flat: Flat) -> Tensor:
 
 def _is_plain(attention: AttentionSpec) -> bool:
     """True if scores have no bias and every token attends to its whole text."""
-    only_scaled = attention.bias is None and attention.scale > 0
+    only_scaled = attention.bias is None and attention.cap == 0 and attention.scale > 0
     return attention.head_dim == HEAD_DIM and only_scaled and not attention.causal and attention.window == 0

@@ -74,15 +74,17 @@ def embed_norm(
 
 @triton.jit
 def add_norm(
-    x, residual, addend, weight, bias, out, quantised, scale,
+    x, residual, addend, branch_weight, weight, bias, out, quantised, scale,
     HAS_RESIDUAL: tl.constexpr, KEEP_SUM: tl.constexpr, HAS_ADDEND: tl.constexpr,
+    HAS_BRANCH_NORM: tl.constexpr,
     WIDTH: tl.constexpr, EPS: tl.constexpr, RMS: tl.constexpr, HAS_BIAS: tl.constexpr, FP8: tl.constexpr,
     ROWS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """out = norm(x + residual + addend), computed in fp32; addend (WIDTH,) is the same for every row.
 
-    KEEP_SUM overwrites the residual with the sum. Infinities from an overflowing 16-bit matmul are clamped to
-    the largest fp16 number; otherwise attention could spread NaN to other texts of the batch.
+    HAS_BRANCH_NORM applies an RMSNorm without a bias to x first. KEEP_SUM overwrites the residual with the
+    sum. Infinities from an overflowing 16-bit matmul are clamped to the largest fp16 number; otherwise
+    attention could spread NaN to other texts of the batch.
     """
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     columns = tl.arange(0, BLOCK)
@@ -90,6 +92,8 @@ def add_norm(
     at = rows[:, None].to(tl.int64) * WIDTH + columns[None, :]
     y = tl.load(x + at, mask=valid, other=0.0).to(tl.float32)
     y = tl.minimum(tl.maximum(y, -_FP16_MAX), _FP16_MAX)
+    if HAS_BRANCH_NORM:
+        y = _normalised(y, valid, columns, branch_weight, branch_weight, WIDTH, EPS, True, False)
     if HAS_RESIDUAL:
         y += tl.load(residual + at, mask=valid, other=0.0).to(tl.float32)
     if HAS_ADDEND:

@@ -35,7 +35,8 @@ class AddNorm(Protocol):
     def write(self, x: str, name: str, residual: str, norm: str) -> tuple[str, str]:
         """norm(sum) and the sum itself, where sum is the output of layer `name` for x plus the residual.
 
-        The sum may be "" in a network that never reads it.
+        The output is normalised first if the network has a norm for it. The sum may be "" in a network that
+        never reads it.
         """
 
 
@@ -46,13 +47,16 @@ class PlainAddNorm:
         self, nodes: Nodes, architecture: Architecture, norms: FlatNorms, linears: FlatLinears
     ) -> None:
         self._nodes = nodes
-        self._biased = architecture.biased
+        self._architecture = architecture
         self._norms = norms
         self._linears = linears
 
     def write(self, x: str, name: str, residual: str, norm: str) -> tuple[str, str]:
         """See `AddNorm`."""
-        branch = self._linears.linear(x, name, bias=name.rpartition(".")[2] in self._biased)
+        biased = name.rpartition(".")[2] in self._architecture.biased
+        branch = self._linears.linear(x, name, bias=biased)
+        if self._architecture.branch_norm:
+            branch = self._norms.norm(branch, f"{name}_norm")
         total = self._nodes.op("Add", branch, residual)
         return self._norms.norm(total, norm), total
 
@@ -77,9 +81,12 @@ class FusedAddNorm:
     def write(self, x: str, name: str, residual: str, norm: str) -> tuple[str, str]:
         """See `AddNorm`."""
         nodes, bias = self._nodes, ""
-        if name.rpartition(".")[2] in self._architecture.biased:
-            bias = nodes.tensor(f"{name}.bias", self._weights[f"{name}.bias"])
-        branch = self._linears.linear(x, name, bias=False)
+        biased = name.rpartition(".")[2] in self._architecture.biased
+        if self._architecture.branch_norm:
+            branch = self._norms.norm(self._linears.linear(x, name, bias=biased), f"{name}_norm")
+        else:
+            branch = self._linears.linear(x, name, bias=False)
+            bias = nodes.tensor(f"{name}.bias", self._weights[f"{name}.bias"]) if biased else ""
         inputs = [branch, residual, *self._norms.tensors(norm)]
         kind = "SkipSimplifiedLayerNormalization"
         if self._architecture.norm == "layer":

@@ -49,9 +49,10 @@ def build_packed_graph(model: Model, weights: Weights, *, precision: str) -> Gra
     from onnx import TensorProto, helper
 
     network, nodes = model.architecture, Nodes()
-    if network.causal or any(network.windows):
+    if network.causal or any(network.windows) or network.score_cap:
         raise BackendError(
-            "ONNX Runtime has no packed attention that is causal or has windows; choose a torch profile"
+            "ONNX Runtime has no packed attention that is causal, has windows or caps scores; choose a torch "
+            "profile"
         )
     parts = split_qkv(network, weights, move_values=True)
     narrow = _in_fp16(parts) if precision == "fp16" else parts
@@ -112,7 +113,10 @@ class PackedAttention:
         q, k, v = (self._part(x, f"layers.{layer}.{part}") for part in "qkv")
         parts = self._heads.prepare(q, k, v, layer)
         inputs = [*parts, "", "token_offset", "cumulative", self._biases.of_layer(layer)]
-        options: dict[str, Any] = {"num_heads": self._architecture.heads, "domain": MICROSOFT}
+        network = self._architecture
+        options: dict[str, Any] = {"num_heads": network.heads, "domain": MICROSOFT}
+        if network.score_divisor:
+            options["scale"] = network.score_scale
         return self._nodes.op("PackedMultiHeadAttention", *inputs, **options)
 
     def _part(self, x: str, name: str) -> str:

@@ -1,7 +1,5 @@
 """Attention in a padded graph, written as plain matmuls that TensorRT recognises and fuses."""
 
-import math
-
 import numpy as np
 
 from worker.graphs.builder import Nodes
@@ -43,9 +41,12 @@ class PaddedAttention:
         )
         q, k = self._prepared(q, layer, "q_norm"), self._prepared(k, layer, "k_norm")
         # Scale before the matmul, whose result could otherwise overflow float16.
-        q = nodes.op("Mul", q, self._linears.constant(1 / math.sqrt(dim)))
+        q = nodes.op("Mul", q, self._linears.constant(network.score_scale))
         q, k, v = nodes.op("Transpose", q, perm=[0, 2, 1, 3]), self._repeated(k), self._repeated(v)
         scores = nodes.op("MatMul", q, nodes.op("Transpose", k, perm=[0, 1, 3, 2]))
+        if network.score_cap:
+            cap = self._linears.constant(network.score_cap)
+            scores = nodes.op("Mul", nodes.op("Tanh", nodes.op("Div", scores, cap)), cap)
         for bias in self._biases.of_layer(layer):
             scores = nodes.op("Add", scores, bias)
         attended = nodes.op("MatMul", nodes.op("Softmax", scores, axis=-1), v)

@@ -131,9 +131,14 @@ class _Network:
         first = layer == 0 and self._architecture.embedding_norm
         normalised = linears.narrow(x if first else self._norms.write(x, f"{name}.attention_norm"))
         branch = linears.write(self._attention.write(normalised, layer), f"{name}.out")
-        x = nodes.op("Add", linears.wide(branch), x)
+        x = nodes.op("Add", self._branch(branch, f"{name}.out_norm"), x)
         normalised = linears.narrow(self._norms.write(x, f"{name}.output_norm"))
-        return nodes.op("Add", linears.wide(self._feed_forward(normalised, name)), x)
+        return nodes.op("Add", self._branch(self._feed_forward(normalised, name), f"{name}.down_norm"), x)
+
+    def _branch(self, branch: str, norm: str) -> str:
+        """A branch's output as it is added to the residual, float32: normalised if the network does that."""
+        wide = self._linears.wide(branch)
+        return self._norms.write(wide, norm) if self._architecture.branch_norm else wide
 
     def _feed_forward(self, x: str, name: str) -> str:
         inner = self._linears.write(x, f"{name}.up")

@@ -89,6 +89,13 @@ _LLAMA = _DECODER | keys(
     harmless="pretraining_tp is_llama_config",
     only={"rope_interleaved": (False,), "sliding_window": ()},
 )
+_GEMMA = _DECODER | keys(
+    "attention_bias hidden_activation query_pre_attn_scalar sliding_window layer_types",
+    harmless="hidden_act final_logit_softcapping cache_implementation",
+)
+_QWEN = _DECODER | keys(
+    "use_sliding_window sliding_window max_window_layers layer_types", only={"use_mrope": (False,)}
+)
 
 #: model_type -> what the keys of its config.json mean
 FAMILY_KEYS: dict[str, KeyTable] = {
@@ -104,7 +111,17 @@ FAMILY_KEYS: dict[str, KeyTable] = {
         harmless="dropout attention_dropout qa_dropout seq_classif_dropout sinusoidal_pos_embds",
         only={"is_decoder": (False,), "is_causal": (False,), "use_bidirectional_attention": (True,)},
     ),
-    "nomic_bert": _ROTARY_ENCODER | keys("head_dim"),
+    "nomic_bert": _ROTARY_ENCODER
+    | keys(
+        "head_dim qkv_proj_bias mlp_fc1_bias mlp_fc2_bias rotary_scaling_factor max_trained_positions",
+        # Of the code that nomic's models bring along, which computes the same with and without them.
+        harmless="""
+            attn_pdrop embd_pdrop resid_pdrop dense_seq_output fused_bias_fc fused_dropout_add_ln
+            use_flash_attn use_xentropy pad_vocab_size_multiple parallel_block_tied_norm
+            reorder_and_upcast_attn scale_attn_by_inverse_layer_idx scale_attn_weights summary_activation
+            summary_first_dropout summary_proj_to_labels summary_type summary_use_proj
+        """,
+    ),
     "gte": _ROTARY_ENCODER,
     "modernbert": _ENCODER
     | keys(
@@ -121,16 +138,18 @@ FAMILY_KEYS: dict[str, KeyTable] = {
         # transformers applies a scaling here to both kinds of layers, and a window over `local_attention`.
         only={"rope_scaling": ({},), "rope_theta": (), "partial_rotary_factor": (1.0,), "sliding_window": ()},
     ),
-    "qwen3": _DECODER
-    | keys(
-        "attention_bias",
-        # Read by transformers only with `use_sliding_window`.
-        harmless="sliding_window max_window_layers",
-        only={"use_sliding_window": (False,), "use_mrope": (False,)},
-    ),
+    "qwen2": _QWEN | keys(harmless="attention_bias"),
+    "qwen3": _QWEN | keys("attention_bias"),
     "llama": _LLAMA,
-    "llama_bidirec": _LLAMA | keys(only={"is_causal": (False,), "pooling": ("avg", "mean")}),
+    "llama_bidirec": _LLAMA | keys("pooling", only={"is_causal": (False,)}),
     "mistral": _DECODER | keys("sliding_window", only={"layer_types": ()}),
+    "gemma2": _GEMMA | keys("attn_logit_softcapping"),
+    "gemma3_text": _GEMMA
+    | keys(
+        "sliding_window_pattern rope_local_base_freq use_bidirectional_attention",
+        harmless="_sliding_window_pattern",
+        only={"attn_logit_softcapping": ()},
+    ),
 }
 # Inside rope_parameters or rope_scaling; the numbers of a type that is not computed are not read.
 _ROPE_KEYS = keys(
@@ -143,8 +162,8 @@ _ROPE_KEYS = keys(
         mrope_section mrope_interleaved
     """,
 )
-# Families whose rotary positions are stated by kind of layer.
-_ROPES_BY_LAYER = {"modernbert"}
+# Families whose rope_parameters are stated by kind of layer.
+_ROPES_BY_LAYER = {"modernbert", "gemma3_text"}
 _LAYER_KINDS = keys("full_attention sliding_attention")
 
 
@@ -152,14 +171,14 @@ def check_family_keys(config: Mapping[str, Any], kind: str) -> None:
     """Raise ModelError if config.json has a key that our network of family `kind` would ignore wrongly."""
     reader = f"{kind} network"
     check_keys(config, FAMILY_KEYS[kind], file="config.json", reader=reader)
-    stated = [config[name] for name in ("rope_parameters", "rope_scaling") if config.get(name)]
-    if len(stated) > 1 and stated[0] != stated[1]:
+    stated = {name: config[name] for name in ("rope_parameters", "rope_scaling") if config.get(name)}
+    if len(stated) > 1 and stated["rope_parameters"] != stated["rope_scaling"]:
         raise ModelError("config.json has rope_parameters and rope_scaling that differ; delete one of them")
-    for parameters in stated:
+    for name, parameters in stated.items():
         if not isinstance(parameters, dict):
             raise ModelError(f"config.json has rotary positions {parameters!r:.60}; an object is expected")
         parts = [parameters]
-        if kind in _ROPES_BY_LAYER:
+        if kind in _ROPES_BY_LAYER and name == "rope_parameters":
             check_keys(parameters, _LAYER_KINDS, file="config.json", reader=reader)
             parts = [part for part in parameters.values() if part]
         for part in parts:
