@@ -42,6 +42,18 @@ def test_sound_networks_serve(known: tuple[Case, FloatArray], precision: str) ->
     check(case.compared("cpu", precision, golden), case, precision)
 
 
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "fp8"])
+def test_weights_that_are_no_numbers_do_not_serve(known: tuple[Case, FloatArray], precision: str) -> None:
+    """A single one, halfway down."""
+    case, golden = known
+    name = f"layers.{case.model.architecture.layers // 2}.down.weight"
+    damaged = np.array(case.weights[name])
+    damaged[3, 3] = np.nan
+    spoiled = replace(case, weights={**case.weights, name: damaged})
+    with pytest.raises(BackendError, match="not finite"):
+        spoiled.compared("cpu", precision, golden)
+
+
 def test_a_shallow_network_bears_fp8_too() -> None:
     """And is refused in it when spoiled."""
     case = random_case("minilm", "cpu", hidden=128)
