@@ -38,7 +38,7 @@ class Measurement:
     @property
     def shortfall(self) -> str | None:
         """Which cosine to fp32 is too low, in words; None if both suffice."""
-        bounds = CosineBounds(worst=self.min_cosine, mean=self.min_mean_cosine, why="as measured here")
+        bounds = CosineBounds(worst=self.min_cosine, mean=self.min_mean_cosine, why="to fp32")
         return bounds.shortfall(worst=self.worst_cosine, mean=self.mean_cosine)
 
 

@@ -159,9 +159,9 @@ def main() -> None:
     raise SystemExit(1 if wrong else 0)
 
 
-def random_case(name: str, device: str, *, hidden: int | None = None) -> Case:
-    """A shape with random weights, `hidden` wide (None: as it is), and texts as long as golden ones."""
-    family, layers, width, heads, kv_heads, intermediate = SHAPES[name]
+def random_case(name: str, device: str, *, hidden: int | None = None, layers: int | None = None) -> Case:
+    """A shape with random weights, or one of other width or depth, and texts as long as golden ones."""
+    family, depth, width, heads, kv_heads, intermediate = SHAPES[name]
     hidden = hidden or width
     head_dim = {"qwen3-0.6b": 128, "qwen3-4b": 128}.get(name, width // heads)
     shrunk = width // hidden
@@ -170,7 +170,7 @@ def random_case(name: str, device: str, *, hidden: int | None = None) -> Case:
             "model_type": family,
             "vocab_size": 30_522,
             "hidden_size": hidden,
-            "num_hidden_layers": layers,
+            "num_hidden_layers": layers or depth,
             "num_attention_heads": max(2, heads // shrunk) if hidden == width else hidden // 64,
             "num_key_value_heads": kv_heads if hidden == width else max(1, hidden // 64 * kv_heads // heads),
             **({"head_dim": head_dim if hidden == width else 64} if family in ("qwen3", "llama") else {}),

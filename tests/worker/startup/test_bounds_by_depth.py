@@ -8,7 +8,7 @@ import pytest
 pytestmark = [pytest.mark.peers, pytest.mark.timeout(300)]
 pytest.importorskip("torch")
 
-from benchmarks.quality.bounds import SHAPES, Case, random_case, spoiled_cases  # noqa: E402
+from benchmarks.quality.bounds import Case, random_case, spoiled_cases  # noqa: E402
 from producer.errors import BackendError  # noqa: E402
 from selection.bounds import rounding_bounds  # noqa: E402
 from worker.backends.token_batches import take  # noqa: E402
@@ -23,11 +23,14 @@ def check(found: Verified, case: Case, precision: str) -> None:
     found.check_golden(bounds)
 
 
-@pytest.fixture(scope="module", params=["minilm", "bert-large", "qwen3-0.6b", "qwen3-4b"])
+DEPTHS = [("minilm", 6), ("bert-large", 24), ("qwen3-0.6b", 28), ("qwen3-0.6b", 36)]
+
+
+@pytest.fixture(scope="module", params=DEPTHS)
 def known(request: pytest.FixtureRequest) -> tuple[Case, FloatArray]:
     """A narrow network of that depth, and its vectors in fp32."""
-    assert request.param in SHAPES
-    case = random_case(request.param, "cpu", hidden=128)
+    name, layers = request.param
+    case = random_case(name, "cpu", hidden=128, layers=layers)
     case = replace(case, tokens=take(case.tokens, np.array([2, 5, 9, 13, 16, 18])))
     return case, case.vectors("cpu")
 
@@ -37,6 +40,18 @@ def test_sound_networks_serve(known: tuple[Case, FloatArray], precision: str) ->
     """In every format that a network with random weights bears."""
     case, golden = known
     check(case.compared("cpu", precision, golden), case, precision)
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "fp8"])
+def test_weights_that_are_no_numbers_do_not_serve(known: tuple[Case, FloatArray], precision: str) -> None:
+    """A single one, halfway down."""
+    case, golden = known
+    name = f"layers.{case.model.architecture.layers // 2}.down.weight"
+    damaged = np.array(case.weights[name])
+    damaged[3, 3] = np.nan
+    spoiled = replace(case, weights={**case.weights, name: damaged})
+    with pytest.raises(BackendError, match="not finite"):
+        spoiled.compared("cpu", precision, golden)
 
 
 def test_a_shallow_network_bears_fp8_too() -> None:
