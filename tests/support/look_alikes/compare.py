@@ -35,8 +35,14 @@ class Peer:
 
     def ids(self, text: str, prompt: str = "") -> list[int]:
         """The tokens of a text, as they enter the network."""
-        found: list[int] = self.model[0].preprocess([prompt + text])["input_ids"].reshape(-1).tolist()
+        module = self.model[0]
+        encode = module.preprocess if hasattr(module, "preprocess") else module.tokenize
+        found: list[int] = encode([prompt + text])["input_ids"].reshape(-1).tolist()
         return found
+
+    def keeps(self, text: str) -> bool:
+        """Whether it embeds the text as it is: before version 6 it removes blanks at both ends."""
+        return hasattr(self.model[0], "preprocess") or text == text.strip()
 
     @property
     def truncate(self) -> Truncate:
