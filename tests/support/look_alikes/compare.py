@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from producer.contract import EmbedOptions, Truncate
 from selection import manifest_for
-from support.look_alikes.layout import By
+from support.look_alikes.build import build_twin
+from support.look_alikes.layout import By, Layout
 from worker.backends import LoadOptions, load_backend
 from worker.backends.token_batches import embed_one_by_one
 from worker.contract import FloatArray, Tokens
@@ -57,8 +59,17 @@ class Peer:
         return np.asarray(found, np.float32)
 
 
-def peer(directory: Path) -> Peer:
-    """The model as sentence-transformers loads it."""
+def peer(layout: Layout, place: Path) -> Peer:
+    """The look-alike below `place`, or its twin, as sentence-transformers loads it."""
+    import transformers
+
+    if int(transformers.__version__.partition(".")[0]) < layout.readable_since:
+        pytest.skip(f"transformers {transformers.__version__} reads these files otherwise")
+    return peer_of(build_twin(layout, place / "twin") if layout.twin else place / "model")
+
+
+def peer_of(directory: Path) -> Peer:
+    """A model as sentence-transformers loads it."""
     import torch
     from sentence_transformers import SentenceTransformer
 
