@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.look_alikes.build import build, build_twin
+from support.look_alikes.build import build
 from support.look_alikes.catalog import LAYOUTS
 from support.look_alikes.commands import command, converted
 from support.look_alikes.compare import cosines, peer
@@ -53,7 +53,7 @@ def test_a_user_gets_the_vectors_of_sentence_transformers(tmp_path: Path, run: R
     """Convert where that is needed, embed a JSONL file, read the vectors: each has a cosine of 0.99999."""
     layout = LAYOUTS[run.layout]
     directory = build(layout, tmp_path / "model")
-    theirs = peer(build_twin(layout, tmp_path / "twin") if layout.twin else directory)
+    theirs = peer(layout, tmp_path)
     some = [text for text in texts() if text.strip()]
     source, output = tmp_path / "texts.jsonl", tmp_path / "vectors.npy"
     source.write_text("".join(json.dumps({"text": text}) + "\n" for text in some))

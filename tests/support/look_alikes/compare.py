@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from producer.contract import EmbedOptions, Truncate
 from selection import manifest_for
-from support.look_alikes.layout import By
+from support.look_alikes.build import build_twin
+from support.look_alikes.layout import By, Layout
 from worker.backends import LoadOptions, load_backend
 from worker.backends.token_batches import embed_one_by_one
 from worker.contract import FloatArray, Tokens
@@ -35,8 +37,14 @@ class Peer:
 
     def ids(self, text: str, prompt: str = "") -> list[int]:
         """The tokens of a text, as they enter the network."""
-        found: list[int] = self.model[0].preprocess([prompt + text])["input_ids"].reshape(-1).tolist()
+        module = self.model[0]
+        encode = module.preprocess if hasattr(module, "preprocess") else module.tokenize
+        found: list[int] = encode([prompt + text])["input_ids"].reshape(-1).tolist()
         return found
+
+    def keeps(self, text: str) -> bool:
+        """Whether it embeds the text as it is: before version 6 it removes blanks at both ends."""
+        return hasattr(self.model[0], "preprocess") or text == text.strip()
 
     @property
     def truncate(self) -> Truncate:
@@ -51,8 +59,17 @@ class Peer:
         return np.asarray(found, np.float32)
 
 
-def peer(directory: Path) -> Peer:
-    """The model as sentence-transformers loads it."""
+def peer(layout: Layout, place: Path) -> Peer:
+    """The look-alike below `place`, or its twin, as sentence-transformers loads it."""
+    import transformers
+
+    if int(transformers.__version__.partition(".")[0]) < layout.readable_since:
+        pytest.skip(f"transformers {transformers.__version__} reads these files otherwise")
+    return peer_of(build_twin(layout, place / "twin") if layout.twin else place / "model")
+
+
+def peer_of(directory: Path) -> Peer:
+    """A model as sentence-transformers loads it."""
     import torch
     from sentence_transformers import SentenceTransformer
 

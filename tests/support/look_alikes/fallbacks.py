@@ -183,7 +183,13 @@ REST = (
             "window_size": 16,
         },
         tokenizer=TokenizerFiles(
-            kind="qwen", template=None, settings=QWEN_NAMES | {"tokenizer_class": "PreTrainedTokenizerFast"}
+            kind="qwen",
+            template=None,
+            settings=QWEN_NAMES
+            | {
+                "model_input_names": ["input_ids", "attention_mask"],
+                "tokenizer_class": "PreTrainedTokenizerFast",
+            },
         ),
         modules=(pooling("weightedmean"),),
         note="weighted mean",

@@ -31,7 +31,7 @@ POOLINGS = (
     _head("pooling-max", pooling("max"), NORMALIZE),
     _head("pooling-last-token", pooling("lasttoken"), NORMALIZE),
     _head("pooling-cls-max-mean", pooling("cls", "max", "mean")),
-    _head("pooling-all", new_pooling("mean", "cls", "lasttoken", "weightedmean"), NORMALIZE),
+    _head("pooling-all", new_pooling("mean", "cls", "lasttoken", "weightedmean"), NORMALIZE, since=5),
     _head("pooling-nothing-stated", Module(kind="Pooling", config={"word_embedding_dimension": 64})),
     _head("pooling-twice", MEAN, CLS, NORMALIZE, note="the second pooling counts"),
 )
@@ -67,7 +67,12 @@ PROMPTED = (
         st=prompts(query="search query: "),
     ),
     _head("prompt-not-pooled-but-none", pooling("mean", include_prompt=False), NORMALIZE),
-    _head("prompt-not-pooled-cls", pooling("cls", include_prompt=False), st=prompts(query="search query: ")),
+    _head(
+        "prompt-not-pooled-cls",
+        pooling("cls", include_prompt=False),
+        st=prompts(query="search query: "),
+        since=5,
+    ),
     _head(
         "prompt-not-pooled-weighted",
         pooling("weightedmean", include_prompt=False),

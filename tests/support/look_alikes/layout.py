@@ -72,7 +72,8 @@ class Layout:
     config_sentence_transformers.json. Where sentence-transformers cannot read the published files (remote
     code, or another version's rules), `twin` has the fields of a layout with the same weights that it can.
     `gain` scales the random weights. With `table`, the weights are a table of vectors of that name. `first`
-    is the first module, `package` that of its class.
+    is the first module. Before transformers `since`, or the sentence-transformers of its time, the peers read
+    the files otherwise.
     """
 
     name: str
@@ -91,6 +92,13 @@ class Layout:
     gain: float = 1.0
     table: str | None = None
     first: Module = Module(kind="Transformer")
+    since: int = 4
+
+    @property
+    def readable_since(self) -> int:
+        """The major version of transformers whose vectors are the right ones."""
+        both_ways = {**self.config, **self.twin.get("config", {})}.get("is_causal") is False
+        return 5 if both_ways else self.since
 
 
 def without(keys: Mapping[str, Any]) -> dict[str, Any]:

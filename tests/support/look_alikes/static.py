@@ -87,6 +87,7 @@ LAYOUTS = (
     _potion(
         "model2vec-small-vocabulary",
         changes=(tensors(_mapped),),
+        since=5,
         note="rows shared by tokens, each with a weight",
     ),
     _potion(

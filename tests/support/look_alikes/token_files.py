@@ -97,7 +97,7 @@ BERTS = (
     ),
     _bert("truncated-on-the-left", _stated(WORDPIECE, truncation_side="left")),
     _bert("special-tokens-split", _stated(WORDPIECE, split_special_tokens=True)),
-    _bert("lower-case-by-sentence-transformers", CASED, settings=SHORT | {"do_lower_case": True}),
+    _bert("lower-case-by-sentence-transformers", CASED, settings=SHORT | {"do_lower_case": True}, since=5),
 )
 OTHERS = (
     _roberta("stated-prefix-space", _stated(ROBERTA_BPE, add_prefix_space=True)),

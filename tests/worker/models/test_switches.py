@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from support.look_alikes.build import build
 from support.look_alikes.catalog import LAYOUTS
-from support.look_alikes.compare import cosines, embedded, opened, peer, prompted
+from support.look_alikes.compare import cosines, embedded, opened, peer_of, prompted
 from support.look_alikes.modules import MEAN
 from support.look_alikes.switches import FAMILIES, FILE_FLIPS, flips
 from support.look_alikes.tokenizers import texts
@@ -144,7 +144,7 @@ def by_a_worker(directory: Path) -> FloatArray | None:
 def by_sentence_transformers(directory: Path) -> FloatArray | None:
     """The same by sentence-transformers, None if it cannot load or run it."""
     try:
-        return peer(directory).vectors(SOME, prompt_name="query")
+        return peer_of(directory).vectors(SOME, prompt_name="query")
     except Exception:  # whatever it raises, it does not serve this
         return None
 

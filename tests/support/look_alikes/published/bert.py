@@ -122,6 +122,16 @@ CASED = TokenizerFiles(
     template="[CLS] $A [SEP]",
     settings=BERT_SETTINGS | {"do_lower_case": False},
 )
+DISTILBERT_WORDPIECE = TokenizerFiles(
+    kind="wordpiece",
+    template="[CLS] $A [SEP]",
+    settings=BERT_SETTINGS | {"tokenizer_class": "DistilBertTokenizer"},
+)
+DISTILBERT_CASED = TokenizerFiles(
+    kind="cased wordpiece",
+    template="[CLS] $A [SEP]",
+    settings=BERT_SETTINGS | {"do_lower_case": False, "tokenizer_class": "DistilBertTokenizer"},
+)
 MPNET_WORDPIECE = TokenizerFiles(
     kind="mpnet wordpiece",
     template="<s> $A </s>",

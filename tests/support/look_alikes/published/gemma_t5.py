@@ -102,6 +102,7 @@ T5_UNIGRAM = TokenizerFiles(
     template="$A </s>",
     settings={
         "eos_token": "</s>",
+        "model_input_names": ["input_ids", "attention_mask"],
         "model_max_length": 512,
         "pad_token": "<pad>",
         "tokenizer_class": "PreTrainedTokenizerFast",
