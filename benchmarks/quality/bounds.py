@@ -165,6 +165,19 @@ def random_case(name: str, device: str, *, hidden: int | None = None, layers: in
     hidden = hidden or width
     head_dim = {"qwen3-0.6b": 128, "qwen3-4b": 128}.get(name, width // heads)
     shrunk = width // hidden
+    grouped = {
+        "num_key_value_heads": kv_heads if hidden == width else max(1, hidden // 64 * kv_heads // heads),
+        "head_dim": head_dim if hidden == width else 64,
+        "hidden_act": "silu",
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 1e6,
+    }
+    of_family = {
+        "bert": {"hidden_act": "gelu"},
+        "modernbert": {"hidden_activation": "gelu", "norm_eps": 1e-5, "local_attention": 128},
+        "llama": grouped,
+        "qwen3": grouped,
+    }
     network = read_architecture(
         {
             "model_type": family,
@@ -172,15 +185,9 @@ def random_case(name: str, device: str, *, hidden: int | None = None, layers: in
             "hidden_size": hidden,
             "num_hidden_layers": layers or depth,
             "num_attention_heads": max(2, heads // shrunk) if hidden == width else hidden // 64,
-            "num_key_value_heads": kv_heads if hidden == width else max(1, hidden // 64 * kv_heads // heads),
-            **({"head_dim": head_dim if hidden == width else 64} if family in ("qwen3", "llama") else {}),
             "intermediate_size": intermediate * hidden // width,
             "max_position_embeddings": 512,
-            "hidden_act": "gelu" if family == "bert" else "silu",
-            **({"hidden_activation": "gelu", "norm_eps": 1e-5} if family == "modernbert" else {}),
-            "local_attention": 128,
-            "rms_norm_eps": 1e-6,
-            "rope_theta": 1e6,
+            **of_family[family],
         }
     )
     pooling = "lasttoken" if network.causal else "mean"
