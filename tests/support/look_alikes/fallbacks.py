@@ -142,6 +142,7 @@ T5S = (
         "umt5",
         family="UMT5",
         config=T5 | {"architectures": ["UMT5EncoderModel"], "model_type": "umt5"},
+        since=5,
         tokenizer=T5_UNIGRAM,
     ),
 )
