@@ -18,6 +18,7 @@ FAMILIES = {
     "qwen2": "qwen2-causal",
     "llama": "llama-causal",
     "mistral": "gritlm",
+    "gemma2": "bge-multilingual-gemma2",
     "gemma3_text": "embeddinggemma",
 }
 # What a number, a word or nothing may be instead.
