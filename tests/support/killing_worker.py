@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 from producer.contract import Truncate
 from support.serving import booted
@@ -24,12 +24,14 @@ class Mortal:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self.max_tokens = tokenizer.max_tokens
 
-    def encode(self, texts: Sequence[str], truncate: Truncate) -> Encoded:
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tokenizer, name)
+
+    def encode(self, texts: Sequence[str], truncate: Truncate, *, num_unpooled: int = 0) -> Encoded:
         if any(KILLS_TOKENIZER in text for text in texts):
             os.kill(os.getpid(), signal.SIGKILL)
-        return self._tokenizer.encode(texts, truncate)
+        return self._tokenizer.encode(texts, truncate, num_unpooled=num_unpooled)
 
 
 def token_of(tokenizer: Tokenizer, word: str) -> int:

@@ -29,9 +29,9 @@ def url(server: EmbeddedServer) -> str:
 
 def pending(job: bytes | str, **fields: str | bytes) -> Callable[[Redis], Awaitable[None]]:
     async def write(redis: Redis) -> None:
-        await redis.execute_command("ZADD", KEYS.pending, 1, job)
         for name, value in fields.items():
             await redis.execute_command("HSET", KEYS.job("").encode() + _raw(job), name, value)
+        await redis.execute_command("ZADD", KEYS.pending, 1, job)  # last: from now on it is claimed
 
     return write
 

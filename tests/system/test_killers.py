@@ -260,10 +260,10 @@ async def test_what_a_cancelled_job_left_to_the_threads_is_waited_for(fake: Boot
     seen: list[str] = []
 
     class Slow(Mortal):
-        def encode(self, texts: Sequence[str], truncate: Truncate) -> Encoded:
+        def encode(self, texts: Sequence[str], truncate: Truncate, *, num_unpooled: int = 0) -> Encoded:
             time.sleep(0.1)
             seen.append(f"tokenised {texts[0]}")
-            return super().encode(texts, truncate)
+            return super().encode(texts, truncate, num_unpooled=num_unpooled)
 
     async def mark(claim: Claim, bisection: Bisection, some: Range) -> bool:
         seen.append(f"marked {some}")
