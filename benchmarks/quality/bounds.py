@@ -172,7 +172,7 @@ def random_case(name: str, device: str, *, hidden: int | None = None, layers: in
         "rms_norm_eps": 1e-6,
         "rope_theta": 1e6,
     }
-    of_family = {
+    of_family: dict[str, dict[str, Any]] = {
         "bert": {"hidden_act": "gelu"},
         "modernbert": {"hidden_activation": "gelu", "norm_eps": 1e-5, "local_attention": 128},
         "llama": grouped,
