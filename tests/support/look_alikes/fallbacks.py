@@ -88,6 +88,7 @@ GEMMAS = (
         "bge-multilingual-gemma2",
         "BAAI/bge-multilingual-gemma2",
         family="Gemma 2",
+        expected=Served(),
         config=GEMMA2,
         tokenizer=GEMMA_BPE,
         modules=NORMALIZED_LAST,
@@ -97,6 +98,7 @@ GEMMAS = (
     _fallback(
         "gemma2-eos-stated",
         family="Gemma 2",
+        expected=Served(),
         config=GEMMA2,
         tokenizer=GEMMA_EOS_STATED,
         modules=NORMALIZED_LAST,
@@ -142,6 +144,7 @@ T5S = (
         "umt5",
         family="UMT5",
         config=T5 | {"architectures": ["UMT5EncoderModel"], "model_type": "umt5"},
+        since=5,
         tokenizer=T5_UNIGRAM,
     ),
 )

@@ -1,6 +1,6 @@
 """Other values for the keys of a family's config.json: all that transformers knows, and what the hub adds."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 #: The look-alike of each family that has a network of ours, without remote code.
@@ -18,6 +18,7 @@ FAMILIES = {
     "qwen2": "qwen2-causal",
     "llama": "llama-causal",
     "mistral": "gritlm",
+    "gemma2": "bge-multilingual-gemma2",
     "gemma3_text": "embeddinggemma",
 }
 # What a number, a word or nothing may be instead.
@@ -84,6 +85,13 @@ def flips(config: Any) -> Iterator[tuple[str, Any]]:
         yield "rope_parameters", {kind: rope for kind in ("full_attention", "sliding_attention")}
 
 
+def changed(config: Mapping[str, Any]) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Each key of a published config.json, with the values to try."""
+    for name, value in config.items():
+        if name not in {*_KEPT, "auto_map"} and (others := _others(name, value)):
+            yield name, others
+
+
 def _others(name: str, value: Any) -> tuple[Any, ...]:
     if "act" in name and isinstance(value, str):
         return tuple(each for each in _ACTIVATIONS if each != value)
@@ -93,13 +101,36 @@ def _others(name: str, value: Any) -> tuple[Any, ...]:
         case int():
             return (value + 1, 2 * value) if value > 0 else (1, 3)
         case float():
-            return (value * 100 if 0 < value < 1e-3 else value + 0.25,)
+            return (value + 0.25 if value < 10 else value * 3,)
         case None:
             return (1,)
         case _:
             return ()
 
 
+# They have no part in inference, or choose between ways to compute the same.
+_UNUSED = "bos_token_id eos_token_id initializer_range use_cache classifier_dropout tie_word_embeddings"
+_NOMIC_UNUSED = """
+    attn_pdrop embd_pdrop resid_pdrop fused_bias_fc fused_dropout_add_ln reorder_and_upcast_attn
+    use_flash_attn
+    max_trained_positions n_positions max_position_embeddings rotary_scaling_factor pad_vocab_size_multiple
+    parallel_block_tied_norm dense_seq_output use_xentropy
+    summary_activation summary_first_dropout summary_proj_to_labels summary_use_proj
+"""
+_NEW_UNUSED = """
+    max_position_embeddings attention_probs_dropout_prob hidden_dropout_prob logn_attention_clip1 pad_token_id
+    unpad_inputs use_memory_efficient_attention
+"""
+_DECODER_UNUSED = "attention_dropout max_position_embeddings pretraining_tp pad_token_id temperature"
+#: Look-alikes of models with code of their own, and the keys of their config.json that may be without effect.
+REMOTE = {
+    "nomic-v1.5": f"{_UNUSED} {_NOMIC_UNUSED}",
+    "nomic-v1.5-new-keys": f"{_UNUSED} {_NOMIC_UNUSED}",
+    "gte-en-v1.5": f"{_UNUSED} {_NEW_UNUSED}",
+    "arctic-embed-m-v2.0": f"{_UNUSED} {_NEW_UNUSED}",
+    "gte-qwen2": f"{_UNUSED} {_DECODER_UNUSED} max_window_layers sliding_window",
+    "llama-nemotron": f"{_UNUSED} {_DECODER_UNUSED}",
+}
 _MODES = ("cls_token", "max_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
 _DENSES = ("GELU", "SiLU", "ReLU", "Sigmoid", "LeakyReLU", "ELU", "Softplus", "Hardtanh", "Softmax", "PReLU")
 #: Keys of the other files of the look-alike `switched`: file, key, another value.

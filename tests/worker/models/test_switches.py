@@ -12,7 +12,7 @@ from support.look_alikes.build import build
 from support.look_alikes.catalog import LAYOUTS
 from support.look_alikes.compare import cosines, embedded, opened, peer_of, prompted
 from support.look_alikes.modules import MEAN
-from support.look_alikes.switches import FAMILIES, FILE_FLIPS, flips
+from support.look_alikes.switches import FAMILIES, FILE_FLIPS, REMOTE, changed, flips
 from support.look_alikes.tokenizers import texts
 from support.random_networks import flat
 
@@ -102,6 +102,26 @@ def test_no_key_of_config_json_changes_vectors_unseen(tmp_path: Path, family: st
             wrong.append((key, value))
     assert not wrong, listed(wrong)
     assert changing, "no key that is read changes anything: the test sees nothing"
+
+
+@pytest.mark.parametrize("name", REMOTE)
+@pytest.mark.usefixtures("quiet")
+def test_no_key_that_code_of_the_model_reads_is_without_effect(tmp_path: Path, name: str) -> None:
+    """That code is never run, so nothing can be compared: a key changes the vectors, or loading refuses."""
+    directory = build(replace(LAYOUTS[name], modules=(MEAN,), settings=None, st=None), tmp_path / "model")
+    config = directory / "config.json"
+    published = json.loads(config.read_text())
+    plain = ours(directory)
+    assert plain is not None
+    ignored = set()
+    for key, values in changed(published):
+        found = []
+        for value in values:
+            config.write_text(json.dumps(published | {key: value}))
+            found.append(ours(directory))
+        if all(each is not None and np.allclose(each, plain, atol=1e-6) for each in found):
+            ignored.add(key)
+    assert ignored - set(REMOTE[name].split()) == set()
 
 
 @pytest.mark.usefixtures("quiet")
