@@ -121,6 +121,13 @@ QWENS = (
         note="remote code, mapped to ours; appends `<|endoftext|>`",
     ),
     _qwen2(
+        "gte-qwen2-saved-with-5",
+        config=QWEN2_REMOTE | {"transformers_version": "5.2.0"},
+        tokenizer=GTE_QWEN_BPE,
+        twin=_QWEN2_TWIN,
+        note="the token of the model's own code, whichever version of transformers is installed",
+    ),
+    _qwen2(
         "stella-1.5b",
         "NovaSearch/stella_en_1.5B_v5",
         config=QWEN2_REMOTE,
