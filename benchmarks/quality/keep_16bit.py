@@ -21,7 +21,7 @@ from worker.backends.token_batches import take
 from worker.batching.packing import Budget, pack
 from worker.contract import Backend, FloatArray, Tokens
 from worker.models.model import Model, read_model
-from worker.tokenization.tokenizer import Tokenizer
+from worker.startup.loader import tokenizer_of
 
 PARTS = ("qkv", "up", "down")
 
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--mean-tokens", type=float, default=50)
     arguments = parser.parse_args()
     model = read_model(arguments.directory)
-    tokenizer = Tokenizer(model.transformer, max_tokens=model.max_text_tokens)
+    tokenizer = tokenizer_of(model)
     sample = list(texts(arguments.texts, mean_tokens=arguments.mean_tokens))
     tokens = tokenizer.encode(sample, Truncate.END).tokens
     print(f"{len(tokens)} texts, {len(tokens.ids)} tokens, threshold {arguments.min_cosine}")

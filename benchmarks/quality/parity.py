@@ -20,8 +20,8 @@ from producer.contract import Truncate
 from worker.backends import LoadOptions, load_backend
 from worker.contract import FloatArray
 from worker.models.model import read_model
+from worker.startup.loader import tokenizer_of
 from worker.startup.make_golden import reference_vectors
-from worker.tokenization.tokenizer import Tokenizer
 
 WAYS = "onnx:fp32,torch:fp32,torch:bf16"
 
@@ -39,7 +39,7 @@ def main() -> None:
         *texts(arguments.texts - arguments.long, mean_tokens=arguments.mean_tokens),
         *texts(arguments.long, mean_tokens=3 * model.max_text_tokens, seed=1),
     ]
-    tokenizer = Tokenizer(model.transformer, max_tokens=model.max_text_tokens, lower_case=model.do_lower_case)
+    tokenizer = tokenizer_of(model)
     tokens = tokenizer.encode(sample, Truncate.END).tokens
     lengths = tokens.lengths
     print(f"{len(tokens)} texts, {lengths.min()} to {lengths.max()} tokens, median {np.median(lengths):.0f}")

@@ -15,7 +15,7 @@ from worker.models.model import Model, read_model
 from worker.models.safetensors_reader import SafetensorsFile
 from worker.models.source import locate
 from worker.settings import Settings
-from worker.tokenization.tokenizer import Tokenizer
+from worker.startup.loader import tokenizer_of
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -79,14 +79,7 @@ def _read_complete(directory: Path, manifest: Manifest, settings: Settings) -> M
     model = read_model(directory, sha256=manifest.model.weights_sha256)
     for path in weight_files(model.transformer):
         SafetensorsFile(path)
-    Tokenizer(
-        model.transformer,
-        max_tokens=model.max_text_tokens,
-        lower_case=model.do_lower_case,
-        special_tokens=model.special_tokens,
-        vocab_size=model.network.vocab_size,
-        cache=settings.cache_path,
-    )
+    tokenizer_of(model, cache=settings.cache_path)
     return model
 
 

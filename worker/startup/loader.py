@@ -49,17 +49,22 @@ def read_bundle(manifest: Manifest, settings: Settings) -> ModelBundle:
     prompts = read_prompts(
         model.prompts, card.prompts, default=model.default_prompt, input_types=card.input_types
     )
-    tokenizer = Tokenizer(
+    tokenizer = tokenizer_of(model, cache=settings.cache_path)
+    ensure_token_ids(tokenizer, model, manifest, settings)
+    return ModelBundle(model=model, tokenizer=tokenizer, prompts=prompts, fingerprint=_fingerprint(model))
+
+
+def tokenizer_of(model: Model, *, cache: Path | None = None) -> Tokenizer:
+    """The model's tokenizer; one that has to be made is kept below `cache`. Raises ModelError."""
+    return Tokenizer(
         model.transformer,
         max_tokens=model.max_text_tokens,
         lower_case=model.do_lower_case,
         special_tokens=model.special_tokens,
         vocab_size=model.network.vocab_size,
-        cache=settings.cache_path,
+        cache=cache,
         pools_prompts=model.head.include_prompt,
     )
-    ensure_token_ids(tokenizer, model, manifest, settings)
-    return ModelBundle(model=model, tokenizer=tokenizer, prompts=prompts, fingerprint=_fingerprint(model))
 
 
 def load_profile(

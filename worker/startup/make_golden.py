@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from worker.models.model import read_model
 from worker.startup.golden import golden_fields
+from worker.startup.loader import tokenizer_of
 from worker.startup.token_ids import golden_ids
-from worker.tokenization.tokenizer import Tokenizer
 
 
 def reference_vectors(directory: Path, texts: Sequence[str]) -> npt.NDArray[np.float32]:
@@ -40,12 +40,7 @@ def golden(directory: Path) -> dict[str, Any]:
         raise click.ClickException(
             "the model leaves prompts out of pooling; a worker makes its golden vectors at its first boot"
         )
-    tokenizer = Tokenizer(
-        model.transformer,
-        max_tokens=model.max_text_tokens,
-        lower_case=model.do_lower_case,
-        vocab_size=model.network.vocab_size,
-    )
+    tokenizer = tokenizer_of(model)
     texts = tokenizer.golden_texts()
     vectors = reference_vectors(directory, texts)
     made_with = ("sentence-transformers", "transformers", "torch", "tokenizers")
@@ -55,7 +50,12 @@ def golden(directory: Path) -> dict[str, Any]:
         "made_with": {name: version(name) for name in made_with},
         "texts": list(texts),
         **golden_fields(vectors),
-        **golden_ids(model.transformer, tokenizer, lower_case=model.do_lower_case),
+        # Without special tokens the tokenizer is the library's own, with nothing of transformers to compare.
+        **(
+            golden_ids(model.transformer, tokenizer, lower_case=model.do_lower_case)
+            if model.special_tokens
+            else {}
+        ),
     }
 
 

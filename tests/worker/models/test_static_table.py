@@ -21,7 +21,8 @@ from worker.graphs.padded.inputs import padded_inputs
 from worker.models.model import read_model
 from worker.models.safetensors_reader import SafetensorsFile
 from worker.models.weights import read_weights
-from worker.tokenization.tokenizer import Tokenizer
+from worker.startup.loader import tokenizer_of
+from worker.startup.make_golden import golden
 
 TEXTS = [
     "The giant panda lives in a few mountain ranges.",
@@ -36,9 +37,7 @@ TABLE = random_table()
 
 def embedded(directory: Path, texts: list[str] = TEXTS, *, by: str = "onnx", precision: str = "fp32") -> Any:
     model = read_model(directory)
-    tokenizer = Tokenizer(
-        model.transformer, max_tokens=model.max_text_tokens, special_tokens=model.special_tokens
-    )
+    tokenizer = tokenizer_of(model)
     backend = load_backend(by, model, LoadOptions(device="cpu", precision=precision, num_threads=1))
     try:
         return backend.collect(backend.launch(tokenizer.encode(texts, Truncate.END).tokens))
@@ -166,6 +165,16 @@ def test_an_integer_weight_of_another_network_is_still_refused(tmp_path: Path) -
 def real_table() -> Any:
     """The rows of a trained model's tokens, MiniLM's."""
     return SafetensorsFile(MINILM / "model.safetensors").read("embeddings.word_embeddings.weight")
+
+
+@pytest.mark.peers
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_golden_vectors_can_be_made(tmp_path: Path) -> None:
+    """Of the texts that have tokens; there is no class of transformers whose ids could be stored."""
+    content = golden(save_static(tmp_path, {"embeddings": TABLE}))
+    assert "" not in content["texts"]
+    assert "ids" not in content
+    assert content["dim"] == SIZE
 
 
 @pytest.mark.peers
