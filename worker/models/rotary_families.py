@@ -151,9 +151,10 @@ def _gemma3_ropes(config: Mapping[str, Any]) -> tuple[Rope, Rope]:
     """The frequencies of layers that attend everywhere, and of those with a window."""
     wide, near = 1_000_000.0, 10_000.0
     if config.get("rope_parameters"):
+        local = {**config, "rope_theta": config.get("rope_local_base_freq")}
         return (
             read_rope(config, default_theta=wide, kind="full_attention"),
-            read_rope(config, default_theta=near, kind="sliding_attention"),
+            read_rope(local, default_theta=near, kind="sliding_attention"),
         )
     # transformers 4 has a key for the latter, and scales only the former.
     return (

@@ -152,12 +152,16 @@ def _explained(tokenizer: Tokenizer, texts: Sequence[str], peer: PeerAnswer) -> 
     """Whether the difference is one between the version installed and the one that made the files.
 
     It is if we give its ids by its rules; or, where it builds the tokenizer anew from the vocabulary, if we
-    give those of its class that does not.
+    give those of its class that does not. No version gives the ids of the model's own code, which is not
+    run: there we must give those of the files without it.
     """
     major = int(peer.version.partition(".")[0])
-    return major != tokenizer.made_with and any(
+    cases = [(False, peer.ids), (True, peer.plain_ids)] if major != tokenizer.made_with else []
+    if tokenizer.follows_own_code:
+        cases.append((True, peer.ids))
+    return any(
         _difference(texts, _rows(tokenizer.ids_of(texts, major=major, plain=plain)), ids) is None
-        for plain, ids in ((False, peer.ids), (True, peer.plain_ids))
+        for plain, ids in cases
         if ids
     )
 

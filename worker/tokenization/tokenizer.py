@@ -105,6 +105,11 @@ class Tokenizer:
         """The ids of each text, of any number and value."""
         return self._encode(list(texts))
 
+    @property
+    def follows_own_code(self) -> bool:
+        """Whether the ids are those that the model's own code, which is not run, would give."""
+        return self._stated.template is not None
+
     def ids_of(self, texts: SequenceOf[str], *, major: int, plain: bool = False) -> Tokens:
         """As `ids`, by the rules of transformers `major`; with `plain` those of a class without any rules."""
         library = self._load(self._stated.plain if plain else self._stated, major=major)

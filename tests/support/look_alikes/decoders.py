@@ -1,5 +1,6 @@
 """Decoders that embed: Qwen3, Qwen2, Llama, Mistral."""
 
+from dataclasses import replace
 from typing import Any
 
 from support.look_alikes.files import sharded, stored_as
@@ -17,6 +18,7 @@ from support.look_alikes.modules import (
 from support.look_alikes.published.bert import prompts
 from support.look_alikes.published.decoders import (
     GTE_QWEN_BPE,
+    GTE_QWEN_NAMES,
     LLAMA,
     LLAMA3_ROPE,
     LLAMA_BIDIRECTIONAL,
@@ -119,6 +121,13 @@ QWENS = (
         twin=_QWEN2_TWIN,
         changes=(sharded,),
         note="remote code, mapped to ours; appends `<|endoftext|>`",
+    ),
+    _qwen2(
+        "gte-qwen2-saved-with-5",
+        config=QWEN2_REMOTE | {"transformers_version": "5.2.0"},
+        tokenizer=replace(GTE_QWEN_BPE, settings={**GTE_QWEN_NAMES, "backend": "tokenizers"}),
+        twin=_QWEN2_TWIN,
+        note="the token of the model's own code, whichever version of transformers is installed",
     ),
     _qwen2(
         "stella-1.5b",

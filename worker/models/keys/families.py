@@ -143,7 +143,7 @@ FAMILY_KEYS: dict[str, KeyTable] = {
     "llama": _LLAMA,
     "llama_bidirec": _LLAMA | keys("pooling", only={"is_causal": (False,)}),
     "mistral": _DECODER | keys("sliding_window", only={"layer_types": ()}),
-    "gemma2": _GEMMA | keys("attn_logit_softcapping"),
+    "gemma2": _GEMMA | keys("attn_logit_softcapping", harmless="sliding_window_size"),
     "gemma3_text": _GEMMA
     | keys(
         "sliding_window_pattern rope_local_base_freq use_bidirectional_attention",

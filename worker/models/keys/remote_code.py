@@ -135,6 +135,8 @@ _NOMIC_VALUES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "rotary_emb_scale_base": (None, (None,)),
     "use_rms_norm": (False, (False, None)),
     "causal": (False, (False,)),
+    "scale_attn_weights": (True, (True,)),
+    "scale_attn_by_inverse_layer_idx": (False, (False,)),
     "num_experts": (0, (0, None)),
     "moe_every_n_layers": (0, (0, None)),
     "num_heads_kv": (None, (None,)),
@@ -168,9 +170,16 @@ def _nomic(config: dict[str, Any]) -> Config:
             f"config.json has activation_function {activation!r:.60}; supported are "
             + ", ".join(_NOMIC_ACTIVATIONS)
         )
-    config["hidden_act"] = _NOMIC_ACTIVATIONS[activation]
-    positions = config.pop("n_positions", None)
-    defaults = {"max_position_embeddings": positions, "type_vocab_size": 2, "layer_norm_eps": 1e-5}
+    hidden_act = _NOMIC_ACTIVATIONS[activation]
+    if config.get("hidden_act") not in (None, hidden_act):
+        stated = config["hidden_act"]
+        raise ModelError(
+            f"config.json has activation_function {activation!r:.40} but hidden_act {stated!r:.40}"
+        )
+    config["hidden_act"] = hidden_act
+    defaults = {"type_vocab_size": 2, "layer_norm_eps": 1e-5}
+    if (positions := config.pop("n_positions", None)) is not None:
+        defaults["max_position_embeddings"] = positions
     biases = {f"{name}_bias": True for name in ("qkv_proj", "mlp_fc1", "mlp_fc2")}
     return defaults | biases | config
 
@@ -190,7 +199,9 @@ def _new(config: dict[str, Any]) -> Config:
     )
 
 
-def _ntk(scaling: Config, theta: float, head_dim: int) -> Config:
+def _ntk(scaling: Any, theta: float, head_dim: int) -> Config:
+    if not isinstance(scaling, Mapping):
+        raise ModelError(f"config.json has rope_scaling {scaling!r:.60}; an object is expected")
     kind, factor = scaling.get("type", scaling.get("rope_type")), scaling.get("factor")
     if (
         kind != "ntk"

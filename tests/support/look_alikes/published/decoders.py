@@ -115,19 +115,15 @@ QWEN_NAMES: dict[str, Any] = {
 }
 QWEN_BPE = TokenizerFiles(kind="qwen", template="$A <|endoftext|>", settings=QWEN_NAMES)
 QWEN_PLAIN = TokenizerFiles(kind="qwen", template=None, settings=QWEN_NAMES)
-GTE_QWEN_BPE = TokenizerFiles(
-    kind="qwen",
-    template=None,
-    settings=QWEN_NAMES
-    | {
-        "add_eos_token": True,
-        "auto_map": {
-            "AutoTokenizer": ["tokenization_qwen.Qwen2Tokenizer", "tokenization_qwen.Qwen2TokenizerFast"]
-        },
-        "eos_token": "<|endoftext|>",
-        "model_max_length": 32768,
+GTE_QWEN_NAMES = QWEN_NAMES | {
+    "add_eos_token": True,
+    "auto_map": {
+        "AutoTokenizer": ["tokenization_qwen.Qwen2Tokenizer", "tokenization_qwen.Qwen2TokenizerFast"]
     },
-)
+    "eos_token": "<|endoftext|>",
+    "model_max_length": 32768,
+}
+GTE_QWEN_BPE = TokenizerFiles(kind="qwen", template=None, settings=GTE_QWEN_NAMES)
 LLAMA_NAMES = {
     "bos_token": "<|begin_of_text|>",
     "clean_up_tokenization_spaces": True,
