@@ -10,33 +10,28 @@ from collections.abc import (
     Iterator,
     Sequence,
 )
-from contextlib import AsyncExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from typing import Self
 
 from producer.contract import (
     DEFAULT_PREFIX,
     EmbedOptions,
-    Keys,
     Reply,
     Request,
     build_request,
-    queue_name,
     run_name,
 )
-from producer.errors import QueueError, ResultNotFound, ResultTimeout
-from producer.queue.backpressure import Backpressure
-from producer.queue.cancel import Cancellation, RunCancelled
-from producer.queue.dead_letters import DeadLetter, DeadLetters
-from producer.queue.enqueue import Priority, QueueLimits, Submission, check_kept, prepare_job
-from producer.queue.notifications import Notifications
-from producer.queue.results import Results
-from producer.transport.autopipeline import AutoPipeline
-from producer.transport.connect import DEFAULT_URL, OUTAGE_S, connect, end_tasks, redis_errors, subscribed
-from producer.transport.retry import OutageBudget
+from producer.errors import ClientClosed, NoWorker, QueueError, ResultNotFound, ResultTimeout
+from producer.queue.cancel import RunCancelled
+from producer.queue.connection import ClientOptions, QueueConnection
+from producer.queue.dead_letters import DeadLetter
+from producer.queue.enqueue import Priority, QueueLimits, Submission, prepare_job
+from producer.transport.connect import DEFAULT_URL, end_tasks, redis_errors
 
 _MAX_LOST = 3  # how often a job that Redis has lost is enqueued again
-_FLUSH_S = 1.0  # for deleting results that were read; those left over expire
 _WITHDRAW_S = 5.0  # for cancelling jobs when leaving early; a Redis that does not answer must not block it
+
+_inherited: list[QueueConnection] = []  # not collected: closing one in a fork would disturb the parent's
 
 Batches = AsyncIterable[Sequence[object]] | Iterable[Sequence[object]]
 
@@ -46,7 +41,11 @@ class Client:
 
     Results are kept for `keep_result_s` after the job is done. `run` names a group of jobs that can be
     cancelled together; any number of clients may share it. If Redis cannot be reached, QueueUnavailable is
-    raised with the address: after 5 s on entering, later once the outage has lasted `outage_s`.
+    raised with the address: after 5 s on entering, later once the outage has lasted `outage_s`. NoWorker is
+    raised once a call has waited while no worker served the queue, or was starting, for `wait_for_worker_s`.
+
+    It connects on entering, and belongs to the event loop and the process in which it was entered; it can be
+    entered again once it is closed. Pickled, it is its address and options.
     """
 
     def __init__(
@@ -59,44 +58,53 @@ class Client:
         keep_result_s: float = 600.0,
         run: str | None = None,
         outage_s: float = 60.0,
+        wait_for_worker_s: float = 60.0,
     ) -> None:
-        self._url = redis_url
-        self._run = None if run is None else run_name(run)
-        self._model = model
-        self._keys = Keys(queue_name(model), prefix)
-        self._outage_s = outage_s
-        self._outage_budget = OutageBudget(min(OUTAGE_S, outage_s))
-        self._redis = connect(redis_url, outage_budget=self._outage_budget)
-        self._cancellation = Cancellation(self._redis, self._keys)
-        self._dead_letters = DeadLetters(self._redis, self._keys)
-        self._notifications = Notifications()
-        self._pipeline = AutoPipeline(self._redis)
-        self._backpressure = Backpressure(
-            self._pipeline,
-            self._keys,
-            self._notifications,
-            url=redis_url,
+        self._options = ClientOptions(
+            redis_url=redis_url,
+            model=model,
+            prefix=prefix,
             limits=limits or QueueLimits(),
-            keep_result_s=check_kept(keep_result_s),
-            run=self._run,
+            keep_result_s=keep_result_s,
+            run=run,
+            outage_s=outage_s,
+            wait_for_worker_s=wait_for_worker_s,
         )
-        self._results = Results(self._pipeline, self._keys, redis_url)
-        self._open = AsyncExitStack()
+        self._connection: QueueConnection | None = None
         self.num_withdrawn = 0  #: jobs cancelled because `embed_many` was left early
 
     async def __aenter__(self) -> Self:
-        async with AsyncExitStack() as opening:
-            opening.push_async_callback(self._redis.aclose)
-            with redis_errors(self._url):
-                listening = subscribed(self._redis, self._keys.notifications, self._notifications.on_message)
-                await opening.enter_async_context(listening)
-            self._outage_budget.outage_s = self._outage_s
-            opening.push_async_callback(self._pipeline.flush, timeout_s=_FLUSH_S)
-            self._open = opening.pop_all()
+        if self._connection is not None and self._connection.is_ours:
+            raise ClientClosed("the client is open already; make another one, or share this one")
+        if self._connection is not None:
+            _inherited.append(self._connection)
+        self._connection = await QueueConnection.open(self._options)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._open.aclose()
+        connection, self._connection = self._queue, None
+        await connection.close()
+
+    def __getstate__(self) -> ClientOptions:
+        """The address and the options: an open connection does not travel."""
+        return self._options
+
+    def __setstate__(self, options: ClientOptions) -> None:
+        self._options = options
+        self._connection = None
+        self.num_withdrawn = 0
+
+    @property
+    def _queue(self) -> QueueConnection:
+        """The open connection. Raises ClientClosed unless it was opened in this event loop and process."""
+        if self._connection is None:
+            raise ClientClosed("the client is not open; use it within `async with Client(...) as client:`")
+        if not self._connection.is_ours:
+            raise ClientClosed(
+                "the client was opened in another event loop or process; open one here, in its own "
+                "`async with`, or use SyncClient, which works in every thread and forked process"
+            )
+        return self._connection
 
     async def embed(
         self,
@@ -127,62 +135,65 @@ class Client:
 
         `job` is its id (default: a hash of model, options and texts). Raises QueueFull unless `wait_if_full`.
         """
-        prepared = prepare_job(build_request(self._model, texts, options or EmbedOptions()), job=job)
-        return await self._backpressure.enqueue(prepared, priority, wait_if_full=wait_if_full)
+        prepared = prepare_job(build_request(self._options.model, texts, options or EmbedOptions()), job=job)
+        return await self._queue.backpressure.enqueue(prepared, priority, wait_if_full=wait_if_full)
 
     async def result(self, job: str, *, timeout_s: float | None = None, consume: bool = False) -> Reply:
         """Await the reply of a job; with `consume` it is deleted once read.
 
         Raises JobFailed if the job failed as a whole, ResultTimeout, ResultNotFound.
         """
-        with self._notifications.watching(job) as done:
-            return await self._results.wait(job, done, timeout_s=timeout_s, consume=consume)
+        with self._queue.notifications.watching(job) as done:
+            return await self._queue.results.wait(job, done, timeout_s=timeout_s, consume=consume)
 
     async def cancel(self, job: str) -> bool:
         """Cancel a pending or running job: all who await it get JobFailed with the code `cancelled`.
 
         Returns False if it is not, or no longer, on the queue.
         """
-        with redis_errors(self._url):
-            return await self._cancellation.cancel(job)
+        with redis_errors(self._options.redis_url):
+            return await self._queue.cancellation.cancel(job)
 
     async def cancel_run(self, run: str) -> RunCancelled:
         """Cancel all pending and running jobs of a run, as `cancel` does, and count them.
 
         A job that another run, or a caller without a run, also wants keeps running and is counted as left.
         """
-        with redis_errors(self._url):
-            return await self._cancellation.cancel_run(run_name(run))
+        with redis_errors(self._options.redis_url):
+            return await self._queue.cancellation.cancel_run(run_name(run))
 
     async def dead_letters(self, *, max_dead_letters: int = 100) -> list[DeadLetter]:
         """The newest dead letters, newest first: jobs that were given up."""
-        with redis_errors(self._url):
-            return await self._dead_letters.list(max_dead_letters=max_dead_letters)
+        with redis_errors(self._options.redis_url):
+            return await self._queue.dead_letters.list(max_dead_letters=max_dead_letters)
 
     async def dead_letter(self, job: str) -> tuple[DeadLetter, Request | None]:
         """The dead letter of a job, and its request if that can be read. Raises ResultNotFound."""
-        with redis_errors(self._url):
-            letter, request = await self._dead_letters.get(job), await self._dead_letters.request(job)
+        with redis_errors(self._options.redis_url):
+            dead_letters = self._queue.dead_letters
+            letter, request = await dead_letters.get(job), await dead_letters.request(job)
         if letter is None:
-            raise ResultNotFound(f"no dead letter {job} on queue {self._keys.queue}; it may have expired")
+            raise ResultNotFound(
+                f"no dead letter {job} on queue {self._queue.keys.queue}; it may have expired"
+            )
         return letter, request
 
     async def requeue(self, job: str) -> bool:
         """Enqueue a dead letter's job as if new, regardless of the limits; False if there is none."""
-        with redis_errors(self._url):
-            return await self._dead_letters.requeue(job)
+        with redis_errors(self._options.redis_url):
+            return await self._queue.dead_letters.requeue(job)
 
     async def drop(self, job: str) -> bool:
         """Delete a dead letter; False if there is none."""
-        with redis_errors(self._url):
-            return await self._dead_letters.drop(job)
+        with redis_errors(self._options.redis_url):
+            return await self._queue.dead_letters.drop(job)
 
     async def num_workers(self) -> int:
         """How many workers serve the queue now; a new one counts within a second of being ready."""
-        with redis_errors(self._url):
-            seconds, micros = await self._redis.time()
+        with redis_errors(self._options.redis_url):
+            seconds, micros = await self._queue.redis.time()
             now_ms = seconds * 1000 + micros // 1000
-            return int(await self._redis.zcount(self._keys.workers, now_ms, "+inf"))
+            return int(await self._queue.redis.zcount(self._options.keys.workers, now_ms, "+inf"))
 
     async def embed_many(
         self,
@@ -229,21 +240,22 @@ class Client:
         consume: bool = True,
         abandoned: list[str] | None = None,
     ) -> Reply:
-        """One job from texts to reply; a cancellation adds its id to `abandoned`."""
-        prepared = prepare_job(build_request(self._model, texts, options or EmbedOptions()))
+        """One job from texts to reply; the id of one that is given up is added to `abandoned`."""
+        prepared = prepare_job(build_request(self._options.model, texts, options or EmbedOptions()))
         loop = asyncio.get_running_loop()
         deadline = None if timeout_s is None else loop.time() + timeout_s
         # Watched before it is enqueued, because a worker may finish it before `enqueue` returns.
-        with self._notifications.watching(prepared.job) as done:
+        queue = self._queue
+        with queue.notifications.watching(prepared.job) as done:
             num_lost = 0
             while True:
                 try:
                     with _not_accepted(timeout_s):
                         async with asyncio.timeout_at(deadline):
-                            submission = await self._backpressure.enqueue_in_turn(prepared, priority, turn)
+                            submission = await queue.backpressure.enqueue_in_turn(prepared, priority, turn)
                     fresh = not submission.joined
                     left_s = None if deadline is None else max(0.0, deadline - loop.time())
-                    return await self._results.wait(
+                    return await queue.results.wait(
                         prepared.job, done, timeout_s=left_s, consume=consume and fresh, fresh=fresh
                     )
                 except ResultNotFound:
@@ -252,18 +264,18 @@ class Client:
                     num_lost += fresh
                     if num_lost > _MAX_LOST:
                         raise
-                except asyncio.CancelledError:
+                except (asyncio.CancelledError, NoWorker):
                     if abandoned is not None:
                         abandoned.append(prepared.job)
                     raise
 
     async def _withdraw(self, jobs: list[str]) -> None:
         """Cancel these jobs of our run, unless Redis is unreachable."""
-        if self._run is None or not jobs:
+        if self._options.run is None or not jobs:
             return
-        with suppress(QueueError, TimeoutError), redis_errors(self._url):
+        with suppress(QueueError, TimeoutError), redis_errors(self._options.redis_url):
             async with asyncio.timeout(_WITHDRAW_S):
-                cancelled = await self._cancellation.withdraw(self._run, jobs)
+                cancelled = await self._queue.cancellation.withdraw(self._options.run, jobs)
                 self.num_withdrawn += cancelled.num_ended
 
 

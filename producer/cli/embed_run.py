@@ -31,7 +31,7 @@ class Connect(Protocol):
     """Makes a client."""
 
     def __call__(
-        self, redis_url: str, *, model: str, prefix: str, run: str | None
+        self, redis_url: str, *, model: str, prefix: str, run: str | None, wait_for_worker_s: float
     ) -> AbstractAsyncContextManager[BatchEmbedder]: ...
 
 
@@ -58,6 +58,7 @@ class Arguments:
     restart: bool
     batch_texts: int
     max_in_flight: int
+    wait_for_worker: float
     quiet: bool
 
 
@@ -106,7 +107,14 @@ def run_embed(arguments: Arguments, connect: Connect) -> tuple[Summary, Output]:
             max_in_flight=arguments.max_in_flight,
             on_progress=display.update,
         )
-        client = partial(connect, url, model=arguments.model, prefix=arguments.prefix, run=arguments.run)
+        client = partial(
+            connect,
+            url,
+            model=arguments.model,
+            prefix=arguments.prefix,
+            run=arguments.run,
+            wait_for_worker_s=arguments.wait_for_worker,
+        )
         return asyncio.run(until_interrupted(_work(work, client, check, arguments.model))), output
 
 

@@ -7,6 +7,7 @@ from producer.contract import Keys
 from producer.errors import QueueFull
 from producer.queue.enqueue import PreparedJob, Priority, QueueLimits, Submission, submit
 from producer.queue.notifications import Notifications
+from producer.queue.worker_watch import WorkerWatch
 from producer.transport.autopipeline import AutoPipeline
 from producer.transport.connect import redis_errors
 
@@ -19,6 +20,7 @@ class Backpressure:
         pipeline: AutoPipeline,
         keys: Keys,
         notifications: Notifications,
+        workers: WorkerWatch,
         *,
         url: str,
         limits: QueueLimits,
@@ -28,6 +30,7 @@ class Backpressure:
         self._pipeline = pipeline
         self._keys = keys
         self._notifications = notifications
+        self._workers = workers
         self._url = url
         self._limits = limits
         self._keep_result_s = keep_result_s
@@ -36,7 +39,10 @@ class Backpressure:
     async def enqueue(
         self, prepared: PreparedJob, priority: Priority | str, *, wait_if_full: bool
     ) -> Submission:
-        """Enqueue the job or join an equal one. Raises QueueUnavailable; QueueFull unless `wait_if_full`."""
+        """Enqueue the job or join an equal one; with `wait_if_full` once there is room.
+
+        Raises QueueUnavailable; QueueFull, or NoWorker if a full queue is not served.
+        """
         while True:
             seen = self._notifications.count
             try:
@@ -54,6 +60,7 @@ class Backpressure:
                 if not wait_if_full:
                     raise
                 await self._notifications.after(seen, timeout_s=full.retry_after_s)
+                await self._workers.check()
 
     async def enqueue_in_turn(
         self, prepared: PreparedJob, priority: Priority | str, turn: asyncio.Lock | None

@@ -1,32 +1,77 @@
 """An event loop in its own thread, for synchronous code that calls asynchronous clients."""
 
 import asyncio
+import concurrent.futures
+import os
 import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
+
+from producer.errors import ClientClosed
 
 _Result = TypeVar("_Result")
 
 
 class LoopThread:
-    """Runs coroutines for synchronous callers; any number of threads may call at once."""
+    """Runs coroutines for synchronous callers; any number of threads may call at once.
+
+    Once it is closed, and in a forked process, where the thread does not exist, calls raise ClientClosed
+    instead of waiting for ever.
+    """
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
+        self._pid = os.getpid()
+        self._lock = threading.Lock()  # a coroutine is accepted before the loop is stopped, or not at all
+        self._closing = False
         self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
         self._thread.start()
 
-    @property
-    def closed(self) -> bool:
-        """True once `close` has ended the thread."""
-        return self._loop.is_closed()
-
     def run(self, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
         """Wait for the coroutine and return its result; its exceptions pass through."""
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+        try:
+            self._check()
+            with self._lock:
+                self._check()
+                future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        except ClientClosed:
+            coroutine.close()
+            raise
+        try:
+            return future.result()
+        except concurrent.futures.CancelledError:
+            if self._closing:
+                raise ClientClosed("the client was closed during the call") from None
+            raise
 
     def close(self) -> None:
-        """Stop the loop and end the thread; the coroutines must have finished."""
+        """End what still runs, stop the loop and end the thread; calling it twice is fine."""
+        if self._pid != os.getpid():
+            return
+        with self._lock:
+            if self._closing:
+                return
+            self._closing = True
+        asyncio.run_coroutine_threadsafe(_cancel_others(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    def _check(self) -> None:
+        if self._pid != os.getpid():
+            raise ClientClosed("this belongs to the parent process: its thread does not exist in a fork")
+        if self._closing:
+            raise ClientClosed("the client is closed; open another one")
+        if threading.current_thread() is self._thread:
+            raise ClientClosed(
+                "a blocking call from within the client's own thread would wait for itself; "
+                "a generator of batches must not call the client that reads it"
+            )
+
+
+async def _cancel_others() -> None:
+    """Cancel every other task of the loop and wait until they have ended."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
