@@ -8,10 +8,10 @@ from collections.abc import (
     AsyncIterator,
     Iterable,
     Iterator,
-    Sequence,
+    Mapping,
 )
 from contextlib import contextmanager, suppress
-from typing import Self
+from typing import Any, Self
 
 from producer.contract import (
     DEFAULT_PREFIX,
@@ -19,7 +19,9 @@ from producer.contract import (
     Reply,
     Request,
     build_request,
+    options_of,
     run_name,
+    texts_of,
 )
 from producer.errors import ClientClosed, NoWorker, QueueError, ResultNotFound, ResultTimeout
 from producer.queue.cancel import RunCancelled
@@ -33,7 +35,8 @@ _WITHDRAW_S = 5.0  # for cancelling jobs when leaving early; a Redis that does n
 
 _inherited: list[QueueConnection] = []  # not collected: closing one in a fork would disturb the parent's
 
-Batches = AsyncIterable[Sequence[object]] | Iterable[Sequence[object]]
+Batches = AsyncIterable[Iterable[object]] | Iterable[Iterable[object]]
+Options = EmbedOptions | Mapping[str, Any] | None
 
 
 class Client:
@@ -108,14 +111,16 @@ class Client:
 
     async def embed(
         self,
-        texts: Sequence[object],
-        options: EmbedOptions | None = None,
+        texts: Iterable[object],
+        options: Options = None,
         *,
         timeout_s: float | None = None,
         priority: Priority | str = Priority.NORMAL,
     ) -> Reply:
         """Submit up to 4,096 texts as one job and await its reply.
 
+        The texts may be a list, a generator, a NumPy array of strings, or a column of PyArrow, pandas or
+        Polars; the options also a dict of them.
         The result is deleted once read, unless the call joined an equal job: others may still want it.
         Waits while the queue is full. Raises RequestError for a request that cannot be sent, JobFailed,
         ResultTimeout.
@@ -124,8 +129,8 @@ class Client:
 
     async def submit(
         self,
-        texts: Sequence[object],
-        options: EmbedOptions | None = None,
+        texts: Iterable[object],
+        options: Options = None,
         *,
         job: str | None = None,
         priority: Priority | str = Priority.NORMAL,
@@ -135,7 +140,9 @@ class Client:
 
         `job` is its id (default: a hash of model, options and texts). Raises QueueFull unless `wait_if_full`.
         """
-        prepared = prepare_job(build_request(self._options.model, texts, options or EmbedOptions()), job=job)
+        prepared = prepare_job(
+            build_request(self._options.model, texts_of(texts), options_of(options)), job=job
+        )
         return await self._queue.backpressure.enqueue(prepared, priority, wait_if_full=wait_if_full)
 
     async def result(self, job: str, *, timeout_s: float | None = None, consume: bool = False) -> Reply:
@@ -198,7 +205,7 @@ class Client:
     async def embed_many(
         self,
         batches: Batches,
-        options: EmbedOptions | None = None,
+        options: Options = None,
         *,
         max_in_flight: int = 16,
         consume: bool = True,
@@ -231,8 +238,8 @@ class Client:
 
     async def _embed(
         self,
-        texts: Sequence[object],
-        options: EmbedOptions | None,
+        texts: Iterable[object],
+        options: Options,
         priority: Priority | str,
         *,
         turn: asyncio.Lock | None = None,
@@ -241,7 +248,7 @@ class Client:
         abandoned: list[str] | None = None,
     ) -> Reply:
         """One job from texts to reply; the id of one that is given up is added to `abandoned`."""
-        prepared = prepare_job(build_request(self._options.model, texts, options or EmbedOptions()))
+        prepared = prepare_job(build_request(self._options.model, texts_of(texts), options_of(options)))
         loop = asyncio.get_running_loop()
         deadline = None if timeout_s is None else loop.time() + timeout_s
         # Watched before it is enqueued, because a worker may finish it before `enqueue` returns.
@@ -290,7 +297,7 @@ def _not_accepted(timeout_s: float | None) -> Iterator[None]:
         ) from None
 
 
-async def _each(batches: Batches) -> AsyncIterator[Sequence[object]]:
+async def _each(batches: Batches) -> AsyncIterator[Iterable[object]]:
     if isinstance(batches, AsyncIterable):
         async for texts in batches:
             yield texts

@@ -2,13 +2,13 @@
 
 import os
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, Self, TypeVar
 from weakref import WeakSet
 
-from producer.client import Client
-from producer.contract import DEFAULT_PREFIX, EmbedOptions, Reply, Request
+from producer.client import Client, Options
+from producer.contract import DEFAULT_PREFIX, Reply, Request
 from producer.errors import ClientClosed
 from producer.queue.cancel import RunCancelled
 from producer.queue.dead_letters import DeadLetter
@@ -114,8 +114,8 @@ class SyncClient:
 
     def embed(
         self,
-        texts: Sequence[object],
-        options: EmbedOptions | None = None,
+        texts: Iterable[object],
+        options: Options = None,
         *,
         timeout_s: float | None = None,
         priority: Priority | str = Priority.NORMAL,
@@ -125,8 +125,8 @@ class SyncClient:
 
     def submit(
         self,
-        texts: Sequence[object],
-        options: EmbedOptions | None = None,
+        texts: Iterable[object],
+        options: Options = None,
         *,
         job: str | None = None,
         priority: Priority | str = Priority.NORMAL,
@@ -143,8 +143,8 @@ class SyncClient:
 
     def embed_many(
         self,
-        batches: Iterable[Sequence[object]],
-        options: EmbedOptions | None = None,
+        batches: Iterable[Iterable[object]],
+        options: Options = None,
         *,
         max_in_flight: int = 16,
         consume: bool = True,
