@@ -7,10 +7,8 @@ from collections.abc import (
     AsyncIterable,
     AsyncIterator,
     Iterable,
-    Iterator,
     Mapping,
 )
-from contextlib import contextmanager, suppress
 from typing import Any, Self
 
 from producer.contract import (
@@ -23,15 +21,12 @@ from producer.contract import (
     run_name,
     texts_of,
 )
-from producer.errors import ClientClosed, NoWorker, QueueError, ResultNotFound, ResultTimeout
+from producer.errors import ClientClosed, ResultNotFound
 from producer.queue.cancel import RunCancelled
 from producer.queue.connection import ClientOptions, QueueConnection
 from producer.queue.dead_letters import DeadLetter
-from producer.queue.enqueue import Priority, QueueLimits, Submission, prepare_job
+from producer.queue.enqueue import PreparedJob, Priority, QueueLimits, Submission, prepare_job
 from producer.transport.connect import DEFAULT_URL, end_tasks, redis_errors
-
-_MAX_LOST = 3  # how often a job that Redis has lost is enqueued again
-_WITHDRAW_S = 5.0  # for cancelling jobs when leaving early; a Redis that does not answer must not block it
 
 _inherited: list[QueueConnection] = []  # not collected: closing one in a fork would disturb the parent's
 
@@ -115,6 +110,7 @@ class Client:
         options: Options = None,
         *,
         timeout_s: float | None = None,
+        cancel_on_timeout: bool = False,
         priority: Priority | str = Priority.NORMAL,
     ) -> Reply:
         """Submit up to 4,096 texts as one job and await its reply.
@@ -123,9 +119,12 @@ class Client:
         Polars; the options also a dict of them.
         The result is deleted once read, unless the call joined an equal job: others may still want it.
         Waits while the queue is full. Raises RequestError for a request that cannot be sent, JobFailed,
-        ResultTimeout.
+        NoWorker, ResultTimeout. After a timeout the job keeps running unless `cancel_on_timeout`; if the call
+        is cancelled, or the client closed meanwhile, so is the job, unless others want it.
         """
-        return await self._embed(texts, options, priority, timeout_s=timeout_s)
+        return await self._queue.awaited.answer(
+            self._prepared(texts, options), priority, timeout_s=timeout_s, cancel_on_timeout=cancel_on_timeout
+        )
 
     async def submit(
         self,
@@ -140,10 +139,10 @@ class Client:
 
         `job` is its id (default: a hash of model, options and texts). Raises QueueFull unless `wait_if_full`.
         """
-        prepared = prepare_job(
-            build_request(self._options.model, texts_of(texts), options_of(options)), job=job
+        prepared = self._prepared(texts, options, job=job)
+        return await self._queue.backpressure.enqueue(
+            prepared, priority, wait_if_full=wait_if_full, run=self._options.run
         )
-        return await self._queue.backpressure.enqueue(prepared, priority, wait_if_full=wait_if_full)
 
     async def result(self, job: str, *, timeout_s: float | None = None, consume: bool = False) -> Reply:
         """Await the reply of a job; with `consume` it is deleted once read.
@@ -215,86 +214,35 @@ class Client:
 
         With `consume` results are deleted once read, as by `embed`. At most `max_in_flight` jobs are
         unanswered or unread at a time, which bounds the memory; waits while the queue is full. The first job
-        that fails raises, and the jobs after it are abandoned: if the client has a run, those that nobody
-        else wants are cancelled.
+        that fails raises. Leaving early, so or otherwise, cancels the jobs that are left, except those that
+        others want.
         """
+        queue = self._queue
         window: deque[asyncio.Task[Reply]] = deque()
         abandoned: list[str] = []
         turn = asyncio.Lock()  # when the queue is full, one at a time waits for room
+
+        async def reply_to(texts: Iterable[object]) -> Reply:
+            job = self._prepared(texts, options)
+            return await queue.awaited.answer(job, priority, turn=turn, consume=consume, abandoned=abandoned)
 
         try:
             async for texts in _each(batches):
                 if len(window) >= max_in_flight:
                     yield await window.popleft()
-                reply = self._embed(texts, options, priority, turn=turn, consume=consume, abandoned=abandoned)
-                window.append(asyncio.create_task(reply))
+                window.append(asyncio.create_task(reply_to(texts)))
                 while window and window[0].done():
                     yield await window.popleft()
             while window:
                 yield await window.popleft()
         finally:
             await end_tasks(*window)
-            await self._withdraw(abandoned)
+            self.num_withdrawn += await queue.awaited.withdraw(abandoned)
 
-    async def _embed(
-        self,
-        texts: Iterable[object],
-        options: Options,
-        priority: Priority | str,
-        *,
-        turn: asyncio.Lock | None = None,
-        timeout_s: float | None = None,
-        consume: bool = True,
-        abandoned: list[str] | None = None,
-    ) -> Reply:
-        """One job from texts to reply; the id of one that is given up is added to `abandoned`."""
-        prepared = prepare_job(build_request(self._options.model, texts_of(texts), options_of(options)))
-        loop = asyncio.get_running_loop()
-        deadline = None if timeout_s is None else loop.time() + timeout_s
-        # Watched before it is enqueued, because a worker may finish it before `enqueue` returns.
-        queue = self._queue
-        with queue.notifications.watching(prepared.job) as done:
-            num_lost = 0
-            while True:
-                try:
-                    with _not_accepted(timeout_s):
-                        async with asyncio.timeout_at(deadline):
-                            submission = await queue.backpressure.enqueue_in_turn(prepared, priority, turn)
-                    fresh = not submission.joined
-                    left_s = None if deadline is None else max(0.0, deadline - loop.time())
-                    return await queue.results.wait(
-                        prepared.job, done, timeout_s=left_s, consume=consume and fresh, fresh=fresh
-                    )
-                except ResultNotFound:
-                    # If we joined the job, another client has consumed its result: we enqueue it now. If we
-                    # enqueued it, Redis lost it: a new primary may lack the old one's last writes.
-                    num_lost += fresh
-                    if num_lost > _MAX_LOST:
-                        raise
-                except (asyncio.CancelledError, NoWorker):
-                    if abandoned is not None:
-                        abandoned.append(prepared.job)
-                    raise
-
-    async def _withdraw(self, jobs: list[str]) -> None:
-        """Cancel these jobs of our run, unless Redis is unreachable."""
-        if self._options.run is None or not jobs:
-            return
-        with suppress(QueueError, TimeoutError), redis_errors(self._options.redis_url):
-            async with asyncio.timeout(_WITHDRAW_S):
-                cancelled = await self._queue.cancellation.withdraw(self._options.run, jobs)
-                self.num_withdrawn += cancelled.num_ended
-
-
-@contextmanager
-def _not_accepted(timeout_s: float | None) -> Iterator[None]:
-    """Say that a job that ran out of time is not on the queue."""
-    try:
-        yield
-    except TimeoutError:
-        raise ResultTimeout(
-            f"the queue did not accept the job within {timeout_s} s; it is full, or Redis does not answer"
-        ) from None
+    def _prepared(self, texts: Iterable[object], options: Options, *, job: str | None = None) -> PreparedJob:
+        """The job of these texts, checked. Raises RequestError."""
+        request = build_request(self._options.model, texts_of(texts), options_of(options))
+        return prepare_job(request, job=job)
 
 
 async def _each(batches: Batches) -> AsyncIterator[Iterable[object]]:

@@ -118,10 +118,15 @@ class SyncClient:
         options: Options = None,
         *,
         timeout_s: float | None = None,
+        cancel_on_timeout: bool = False,
         priority: Priority | str = Priority.NORMAL,
     ) -> Reply:
         """See `Client.embed`."""
-        return self._run(self._client.embed(texts, options, timeout_s=timeout_s, priority=priority))
+        return self._run(
+            self._client.embed(
+                texts, options, timeout_s=timeout_s, cancel_on_timeout=cancel_on_timeout, priority=priority
+            )
+        )
 
     def submit(
         self,

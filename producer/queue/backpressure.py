@@ -13,7 +13,7 @@ from producer.transport.connect import redis_errors
 
 
 class Backpressure:
-    """Enqueues jobs on one queue with one client's limits, retention of results, and run."""
+    """Enqueues jobs on one queue with one client's limits and retention of results."""
 
     def __init__(
         self,
@@ -25,7 +25,6 @@ class Backpressure:
         url: str,
         limits: QueueLimits,
         keep_result_s: float,
-        run: str | None,
     ) -> None:
         self._pipeline = pipeline
         self._keys = keys
@@ -34,10 +33,9 @@ class Backpressure:
         self._url = url
         self._limits = limits
         self._keep_result_s = keep_result_s
-        self._run = run
 
     async def enqueue(
-        self, prepared: PreparedJob, priority: Priority | str, *, wait_if_full: bool
+        self, prepared: PreparedJob, priority: Priority | str, *, wait_if_full: bool, run: str | None
     ) -> Submission:
         """Enqueue the job or join an equal one; with `wait_if_full` once there is room.
 
@@ -54,7 +52,7 @@ class Backpressure:
                         priority=priority,
                         limits=self._limits,
                         keep_result_s=self._keep_result_s,
-                        run=self._run,
+                        run=run,
                     )
             except QueueFull as full:
                 if not wait_if_full:
@@ -63,11 +61,11 @@ class Backpressure:
                 await self._workers.check()
 
     async def enqueue_in_turn(
-        self, prepared: PreparedJob, priority: Priority | str, turn: asyncio.Lock | None
+        self, prepared: PreparedJob, priority: Priority | str, turn: asyncio.Lock | None, *, run: str | None
     ) -> Submission:
         """Enqueue concurrently with others; of those that share `turn`, one at a time waits for room."""
         if turn is not None and not turn.locked():
             with suppress(QueueFull):
-                return await self.enqueue(prepared, priority, wait_if_full=False)
+                return await self.enqueue(prepared, priority, wait_if_full=False, run=run)
         async with turn or nullcontext():
-            return await self.enqueue(prepared, priority, wait_if_full=True)
+            return await self.enqueue(prepared, priority, wait_if_full=True, run=run)

@@ -8,6 +8,7 @@ from typing import Self
 
 from producer.contract import DEFAULT_PREFIX, Keys, queue_name, run_name
 from producer.errors import InvalidOption
+from producer.queue.awaited import AwaitedJobs
 from producer.queue.backpressure import Backpressure
 from producer.queue.cancel import Cancellation
 from producer.queue.dead_letters import DeadLetters
@@ -72,7 +73,7 @@ class QueueConnection:
             url=options.redis_url,
             wait_s=options.wait_for_worker_s,
         )
-        self.cancellation = Cancellation(redis, keys)
+        self.cancellation = Cancellation(redis, keys, self._pipeline)
         self.dead_letters = DeadLetters(redis, keys)
         self.backpressure = Backpressure(
             self._pipeline,
@@ -82,10 +83,17 @@ class QueueConnection:
             url=options.redis_url,
             limits=options.limits,
             keep_result_s=options.keep_result_s,
-            run=options.run,
         )
         self._closing = AsyncExitStack()
         self.results = Results(self._pipeline, keys, options.redis_url, workers)
+        self.awaited = AwaitedJobs(
+            self.backpressure,
+            self.results,
+            self.notifications,
+            self.cancellation,
+            url=options.redis_url,
+            run=options.run,
+        )
 
     @property
     def is_ours(self) -> bool:
@@ -105,9 +113,10 @@ class QueueConnection:
                 await closing.enter_async_context(listening)
             connection._outage_budget.outage_s = options.outage_s
             closing.push_async_callback(connection._pipeline.flush, timeout_s=_FLUSH_S)
+            closing.push_async_callback(connection.awaited.close)
             connection._closing = closing.pop_all()
         return connection
 
     async def close(self) -> None:
-        """Send what was posted, then end the subscription and close every connection."""
+        """Withdraw the jobs that are awaited, send what was posted, and close every connection."""
         await self._closing.aclose()

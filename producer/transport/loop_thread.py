@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 from producer.errors import ClientClosed
 
+_END_S = 10.0  # for a cancelled coroutine to end
+
 _Result = TypeVar("_Result")
 
 
@@ -28,12 +30,16 @@ class LoopThread:
         self._thread.start()
 
     def run(self, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
-        """Wait for the coroutine and return its result; its exceptions pass through."""
+        """Wait for the coroutine and return its result; its exceptions pass through.
+
+        An exception in the waiting thread, such as KeyboardInterrupt, cancels the coroutine.
+        """
         try:
             self._check()
             with self._lock:
                 self._check()
-                future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+                ended = threading.Event()
+                future = asyncio.run_coroutine_threadsafe(_telling(ended, coroutine), self._loop)
         except ClientClosed:
             coroutine.close()
             raise
@@ -42,6 +48,11 @@ class LoopThread:
         except concurrent.futures.CancelledError:
             if self._closing:
                 raise ClientClosed("the client was closed during the call") from None
+            raise
+        except BaseException:  # Ctrl-C ends the wait, and must end what was waited for
+            if not future.done():
+                future.cancel()
+                ended.wait(_END_S)
             raise
 
     def close(self) -> None:
@@ -67,6 +78,14 @@ class LoopThread:
                 "a blocking call from within the client's own thread would wait for itself; "
                 "a generator of batches must not call the client that reads it"
             )
+
+
+async def _telling(ended: threading.Event, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
+    """The coroutine's result; `ended` is set once it has ended."""
+    try:
+        return await coroutine
+    finally:
+        ended.set()
 
 
 async def _cancel_others() -> None:

@@ -379,7 +379,10 @@ async def test_live_workers_are_counted(url: str) -> None:
     async with Client(url, model=MODEL) as client:
         assert await client.num_workers() == 0
         async with worker(url), worker(url):
-            await asyncio.sleep(0.2)
+            for _ in range(500):
+                if await client.num_workers() == 2:
+                    break
+                await asyncio.sleep(0.02)
             assert await client.num_workers() == 2
         assert await client.num_workers() == 0
 

@@ -5,9 +5,11 @@ import gc
 import multiprocessing
 import os
 import pickle
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
+from threading import Timer
 
 import pytest
 from support.serving import MODEL
@@ -224,3 +226,18 @@ def test_a_generator_that_calls_the_client_that_reads_it_is_told(url: str) -> No
         with pytest.raises(ClientClosed, match="would wait for itself"):
             list(client.embed_many([f"{client.num_workers()}"] for _ in range(2)))
         assert client.embed(["a"]).ok
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_ctrl_c_ends_a_blocking_call_and_its_jobs(server: EmbeddedServer, many: bool) -> None:
+    """The client is fine afterwards."""
+    with SyncClient(server.url, model="no/such", keep_result_s=3) as client:
+        interrupt = Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+        interrupt.start()
+        with pytest.raises(KeyboardInterrupt):
+            next(client.embed_many([["a"], ["b"], ["c"]])) if many else client.embed(["a"])
+        interrupt.join()
+        assert client.num_workers() == 0
+        for text in "abc":
+            assert not client.submit([text]).joined
+            client.cancel(client.submit([text]).job)

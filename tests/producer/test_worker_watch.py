@@ -131,3 +131,13 @@ async def test_the_command_ends_with_status_3(url: str, tmp_path: Path) -> None:
     status, _, errors = await producer("embed", *given, "--wait-for-worker", "0", redis_url=url)
     assert (status, "no worker serves the model 'no/such'" in errors) == (3, True), errors
     assert "1 job cancelled on the queue" in errors
+
+
+async def test_whoever_is_told_leaves_no_job(url: str, redis: Redis) -> None:
+    """It would be run for nobody once a worker comes; what was submitted stays."""
+    async with Client(url, model="no/such", wait_for_worker_s=0.0) as client:
+        job = (await client.submit(["submitted"])).job
+        for call in (client.embed(["a"]), client.result(job), anext(client.embed_many([["b"], ["c"]]))):
+            with pytest.raises(NoWorker):
+                await call
+    assert await redis.zrange(Keys(queue_name("no/such")).pending, 0, -1) == [job.encode()]
