@@ -4,8 +4,9 @@ import os
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any, Self, TypeVar
-from weakref import WeakSet
+from weakref import WeakSet, finalize
 
 from producer.client import Client, Options
 from producer.contract import DEFAULT_PREFIX, Reply, Request
@@ -80,6 +81,7 @@ class SyncClient:
             self._closed = True
             thread, self._thread = self._thread, None
         if thread is not None:
+            self._finalizer.detach()
             try:
                 thread.run(self._client.__aexit__(None, None, None))
             finally:
@@ -101,6 +103,9 @@ class SyncClient:
                     thread.close()
                     raise
                 self._thread = thread
+                # A copy that a process unpickled for one task is not closed by anyone.
+                self._finalizer = finalize(self, thread.abandon, partial(_leave, self._client))
+                self._finalizer.atexit = False
             return self._thread
 
     def _run(self, call: Coroutine[Any, Any, _Result]) -> _Result:
@@ -197,6 +202,10 @@ class SyncClient:
     def drop(self, job: str) -> bool:
         """See `Client.drop`."""
         return self._run(self._client.drop(job))
+
+
+async def _leave(client: Client) -> None:
+    await client.__aexit__(None, None, None)
 
 
 async def _next(replies: AsyncIterator[Reply]) -> Reply:

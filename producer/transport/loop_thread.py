@@ -4,7 +4,7 @@ import asyncio
 import concurrent.futures
 import os
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from producer.errors import ClientClosed
@@ -26,7 +26,8 @@ class LoopThread:
         self._pid = os.getpid()
         self._lock = threading.Lock()  # a coroutine is accepted before the loop is stopped, or not at all
         self._closing = False
-        self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
+        self._abandoned = False
+        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
 
     def run(self, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
@@ -67,6 +68,24 @@ class LoopThread:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+    def abandon(self, finish: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a last coroutine and end the thread, without waiting for either: for finalizers."""
+        if self._pid != os.getpid() or self._closing:
+            return
+        self._closing = self._abandoned = True
+        self._loop.call_soon_threadsafe(lambda: self._loop.create_task(self._finish(finish)))
+
+    async def _finish(self, finish: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        try:
+            await finish()
+        finally:
+            self._loop.stop()
+
+    def _serve(self) -> None:
+        self._loop.run_forever()
+        if self._abandoned:  # else whoever closes it does
+            self._loop.close()
 
     def _check(self) -> None:
         if self._pid != os.getpid():

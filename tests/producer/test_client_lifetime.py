@@ -6,12 +6,16 @@ import multiprocessing
 import os
 import pickle
 import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Timer
 
 import pytest
+from redis import Redis
 from support.serving import MODEL
 from support.worker_process import process
 
@@ -241,3 +245,29 @@ def test_ctrl_c_ends_a_blocking_call_and_its_jobs(server: EmbeddedServer, many: 
         for text in "abc":
             assert not client.submit([text]).joined
             client.cancel(client.submit([text]).job)
+
+
+def test_a_client_that_is_forgotten_closes(url: str) -> None:
+    """As the copy that a process unpickles for each task: no thread and no connection is left of it."""
+    before = names_of_threads()
+    with connections(url) as count:
+        for _ in range(3):
+            assert pickle.loads(pickle.dumps(SyncClient(url, model=MODEL))).embed(["a"]).ok
+        gc.collect()
+        for _ in range(500):
+            if count() == 0 and names_of_threads() == before:
+                break
+            time.sleep(0.01)
+        assert (count(), names_of_threads()) == (0, before)
+
+
+def names_of_threads() -> list[str]:
+    return sorted(thread.name for thread in threading.enumerate())
+
+
+@contextmanager
+def connections(url: str) -> Iterator[Callable[[], int]]:
+    """Counts the server's connections, beyond those that there are at first."""
+    with Redis.from_url(url) as redis:
+        at_first = len(redis.client_list())
+        yield lambda: len(redis.client_list()) - at_first
