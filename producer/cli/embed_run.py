@@ -115,19 +115,20 @@ def run_embed(arguments: Arguments, connect: Connect) -> tuple[Summary, Output]:
             run=arguments.run,
             wait_for_worker_s=arguments.wait_for_worker,
         )
-        return asyncio.run(until_interrupted(_work(work, client, check, arguments.model))), output
+        summary = asyncio.run(until_interrupted(_work(work, client, check, arguments)))
+        return summary, output
 
 
 async def _work(
     work: Callable[[BatchEmbedder], Coroutine[Any, Any, Summary]],
     connect: Callable[[], AbstractAsyncContextManager[BatchEmbedder]],
     check: Callable[[], None],
-    model: str,
+    arguments: Arguments,
 ) -> Summary:
     """Do the work; `check` is called periodically, and ends the work by raising."""
     async with connect() as client:
         task = asyncio.create_task(work(client))
-        watch = asyncio.create_task(_watch_for_workers(client, model))
+        watch = asyncio.create_task(_watch_for_workers(client, arguments.model))
         try:
             while not task.done():
                 check()
@@ -136,7 +137,7 @@ async def _work(
             task.cancel()
             await asyncio.wait({task})
             await end_tasks(watch)
-            if client.num_withdrawn:
+            if client.num_withdrawn and not arguments.embedded:  # whose queue ends with it
                 jobs = "1 job" if client.num_withdrawn == 1 else f"{client.num_withdrawn:,} jobs"
                 click.echo(f"{jobs} cancelled on the queue", err=True)
         return task.result()
