@@ -10,7 +10,9 @@
     │   ├── QueueUnavailable
     │   ├── QueueFull         carries `retry_after_s`
     │   ├── ResultTimeout
-    │   └── ResultNotFound
+    │   ├── ResultNotFound
+    │   ├── NoWorker
+    │   └── ClientClosed
     ├── PayloadError          bytes on the queue that are foreign or of another version
     ├── JobFailed             the worker's answer to a whole job; carries the worker's code
     └── WorkerError           a worker that cannot serve
@@ -95,6 +97,18 @@ class ResultNotFound(QueueError):
     """No job and no result of that id: never enqueued, expired or consumed."""
 
     code = "result_not_found"
+
+
+class NoWorker(QueueError):
+    """No worker has served the model's queue for as long as the client waits for one."""
+
+    code = "no_worker"
+
+
+class ClientClosed(QueueError):
+    """The client is not open here: never entered, closed, or entered in another event loop or process."""
+
+    code = "client_closed"
 
 
 class PayloadError(EmbedmillError):

@@ -1,21 +1,31 @@
 """The client for code without an event loop: blocking calls, run in a thread with a loop."""
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from typing import Self
+import os
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
+from contextlib import suppress
+from functools import partial
+from typing import Any, Self, TypeVar
+from weakref import WeakSet, finalize
 
-from producer.client import Client
-from producer.contract import DEFAULT_PREFIX, EmbedOptions, Reply, Request
+from producer.client import Client, Options
+from producer.contract import DEFAULT_PREFIX, Reply, Request
+from producer.errors import ClientClosed
 from producer.queue.cancel import RunCancelled
 from producer.queue.dead_letters import DeadLetter
 from producer.queue.enqueue import Priority, QueueLimits, Submission
 from producer.transport.connect import DEFAULT_URL
 from producer.transport.loop_thread import LoopThread
 
+_Result = TypeVar("_Result")
+
 
 class SyncClient:
     """`Client` behind blocking calls, with the same names, arguments and errors; a context manager.
 
-    Safe to share between threads.
+    Safe to share between threads, also where an event loop runs, as in a notebook. It connects on entering
+    or at its first call. Pickled, it is its address and options. In a forked process it connects anew at its
+    first call there; calls and iterations that were under way in the parent go on in the parent only.
     """
 
     def __init__(
@@ -28,27 +38,38 @@ class SyncClient:
         keep_result_s: float = 600.0,
         run: str | None = None,
         outage_s: float = 60.0,
+        wait_for_worker_s: float = 60.0,
     ) -> None:
-        async def opened() -> Client:  # in the thread's loop, which the client belongs to
-            client = Client(
-                redis_url,
-                model=model,
-                prefix=prefix,
-                limits=limits,
-                keep_result_s=keep_result_s,
-                run=run,
-                outage_s=outage_s,
-            )
-            return await client.__aenter__()
+        self._client = Client(
+            redis_url,
+            model=model,
+            prefix=prefix,
+            limits=limits,
+            keep_result_s=keep_result_s,
+            run=run,
+            outage_s=outage_s,
+            wait_for_worker_s=wait_for_worker_s,
+        )
+        self._closed = False
+        self._forget()
 
-        self._thread = LoopThread("embedmill-client")
-        try:
-            self._client = self._thread.run(opened())
-        except BaseException:
-            self._thread.close()
-            raise
+    def __getstate__(self) -> Client:
+        return self._client
+
+    def __setstate__(self, client: Client) -> None:
+        self._client = client
+        self._closed = False
+        self._forget()
+
+    def _forget(self) -> None:
+        """Be as new: nothing is open, and no other thread is about to open anything."""
+        self._thread: LoopThread | None = None
+        self._opening = threading.Lock()
+        _clients.add(self)
 
     def __enter__(self) -> Self:
+        self._closed = False
+        self._opened()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -56,91 +77,150 @@ class SyncClient:
 
     def close(self) -> None:
         """Close the connection and end the thread; calling it twice is fine."""
-        if not self._thread.closed:
+        with self._opening:
+            self._closed = True
+            thread, self._thread = self._thread, None
+        if thread is not None:
+            self._finalizer.detach()
             try:
-                self._thread.run(self._client.__aexit__(None, None, None))
+                thread.run(self._client.__aexit__(None, None, None))
             finally:
-                self._thread.close()
+                thread.close()
+
+    def _opened(self) -> LoopThread:
+        """The thread in whose loop the client is open. Raises ClientClosed, QueueUnavailable."""
+        thread = self._thread
+        if thread is not None:
+            return thread
+        with self._opening:
+            if self._closed:
+                raise ClientClosed("the client is closed; enter it again, or make another one")
+            if self._thread is None:
+                thread = LoopThread("embedmill-client")
+                try:
+                    thread.run(self._client.__aenter__())
+                except BaseException:
+                    thread.close()
+                    raise
+                self._thread = thread
+                # A copy that a process unpickled for one task is not closed by anyone.
+                self._finalizer = finalize(self, thread.abandon, partial(_leave, self._client))
+                self._finalizer.atexit = False
+            return self._thread
+
+    def _run(self, call: Coroutine[Any, Any, _Result]) -> _Result:
+        """The result of a call of the client, which is opened before."""
+        try:
+            thread = self._opened()
+        except BaseException:
+            call.close()
+            raise
+        return thread.run(call)
 
     def embed(
         self,
-        texts: Sequence[object],
-        options: EmbedOptions | None = None,
+        texts: Iterable[object],
+        options: Options = None,
         *,
         timeout_s: float | None = None,
+        cancel_on_timeout: bool = False,
         priority: Priority | str = Priority.NORMAL,
     ) -> Reply:
         """See `Client.embed`."""
-        return self._thread.run(self._client.embed(texts, options, timeout_s=timeout_s, priority=priority))
+        return self._run(
+            self._client.embed(
+                texts, options, timeout_s=timeout_s, cancel_on_timeout=cancel_on_timeout, priority=priority
+            )
+        )
 
     def submit(
         self,
-        texts: Sequence[object],
-        options: EmbedOptions | None = None,
+        texts: Iterable[object],
+        options: Options = None,
         *,
         job: str | None = None,
         priority: Priority | str = Priority.NORMAL,
         wait_if_full: bool = False,
     ) -> Submission:
         """See `Client.submit`."""
-        return self._thread.run(
+        return self._run(
             self._client.submit(texts, options, job=job, priority=priority, wait_if_full=wait_if_full)
         )
 
     def result(self, job: str, *, timeout_s: float | None = None, consume: bool = False) -> Reply:
         """See `Client.result`."""
-        return self._thread.run(self._client.result(job, timeout_s=timeout_s, consume=consume))
+        return self._run(self._client.result(job, timeout_s=timeout_s, consume=consume))
 
     def embed_many(
         self,
-        batches: Iterable[Sequence[object]],
-        options: EmbedOptions | None = None,
+        batches: Iterable[Iterable[object]],
+        options: Options = None,
         *,
         max_in_flight: int = 16,
         consume: bool = True,
         priority: Priority | str = Priority.NORMAL,
     ) -> Iterator[Reply]:
         """See `Client.embed_many`."""
+        thread = self._opened()
         replies = self._client.embed_many(
             batches, options, max_in_flight=max_in_flight, consume=consume, priority=priority
         )
         try:
             while True:
                 try:
-                    yield self._thread.run(_next(replies))
+                    yield thread.run(_next(replies))
                 except StopAsyncIteration:
                     return
         finally:
-            self._thread.run(replies.aclose())
+            with suppress(ClientClosed):  # what was left has ended with the client
+                thread.run(replies.aclose())
 
     def num_workers(self) -> int:
         """See `Client.num_workers`."""
-        return self._thread.run(self._client.num_workers())
+        return self._run(self._client.num_workers())
 
     def cancel(self, job: str) -> bool:
         """See `Client.cancel`."""
-        return self._thread.run(self._client.cancel(job))
+        return self._run(self._client.cancel(job))
 
     def cancel_run(self, run: str) -> RunCancelled:
         """See `Client.cancel_run`."""
-        return self._thread.run(self._client.cancel_run(run))
+        return self._run(self._client.cancel_run(run))
 
     def dead_letters(self, *, max_dead_letters: int = 100) -> list[DeadLetter]:
         """See `Client.dead_letters`."""
-        return self._thread.run(self._client.dead_letters(max_dead_letters=max_dead_letters))
+        return self._run(self._client.dead_letters(max_dead_letters=max_dead_letters))
 
     def dead_letter(self, job: str) -> tuple[DeadLetter, Request | None]:
         """See `Client.dead_letter`."""
-        return self._thread.run(self._client.dead_letter(job))
+        return self._run(self._client.dead_letter(job))
 
     def requeue(self, job: str) -> bool:
         """See `Client.requeue`."""
-        return self._thread.run(self._client.requeue(job))
+        return self._run(self._client.requeue(job))
 
     def drop(self, job: str) -> bool:
         """See `Client.drop`."""
-        return self._thread.run(self._client.drop(job))
+        return self._run(self._client.drop(job))
+
+
+async def _leave(client: Client) -> None:
+    await client.__aexit__(None, None, None)
 
 
 async def _next(replies: AsyncIterator[Reply]) -> Reply:
     return await anext(replies)
+
+
+_clients: WeakSet[SyncClient] = WeakSet()
+_inherited: list[LoopThread | None] = []  # not collected: closing one in a fork would disturb the parent's
+
+
+def _forget_in_fork() -> None:
+    """The connections that a forked process inherits are its parent's, and the threads are not there."""
+    for client in list(_clients):
+        _inherited.append(client._thread)
+        client._forget()
+
+
+os.register_at_fork(after_in_child=_forget_in_fork)

@@ -93,6 +93,14 @@ def _member_option(name: str, kind: type[StrEnum], **more: Any) -> Callable[[Any
     show_default=True,
     help="Maximum number of jobs in flight.",
 )
+@click.option(
+    "--wait-for-worker",
+    type=click.FloatRange(0.0),
+    default=60.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait while no worker serves the model's queue, or is starting; inf is for ever.",
+)
 @click.option("--quiet", is_flag=True, help="Print no progress and no summary.")
 @click.pass_context
 def embed_command(context: click.Context, /, run: str | None, **given: Any) -> None:
@@ -132,8 +140,8 @@ def _is_given(context: click.Context, option: str) -> bool:
 
 
 def _client(
-    redis_url: str, *, model: str, prefix: str, run: str | None
+    redis_url: str, *, model: str, prefix: str, run: str | None, wait_for_worker_s: float
 ) -> AbstractAsyncContextManager[BatchEmbedder]:
     from producer.client import Client
 
-    return Client(redis_url, model=model, prefix=prefix, run=run)
+    return Client(redis_url, model=model, prefix=prefix, run=run, wait_for_worker_s=wait_for_worker_s)

@@ -31,7 +31,7 @@ class Connect(Protocol):
     """Makes a client."""
 
     def __call__(
-        self, redis_url: str, *, model: str, prefix: str, run: str | None
+        self, redis_url: str, *, model: str, prefix: str, run: str | None, wait_for_worker_s: float
     ) -> AbstractAsyncContextManager[BatchEmbedder]: ...
 
 
@@ -58,6 +58,7 @@ class Arguments:
     restart: bool
     batch_texts: int
     max_in_flight: int
+    wait_for_worker: float
     quiet: bool
 
 
@@ -106,20 +107,28 @@ def run_embed(arguments: Arguments, connect: Connect) -> tuple[Summary, Output]:
             max_in_flight=arguments.max_in_flight,
             on_progress=display.update,
         )
-        client = partial(connect, url, model=arguments.model, prefix=arguments.prefix, run=arguments.run)
-        return asyncio.run(until_interrupted(_work(work, client, check, arguments.model))), output
+        client = partial(
+            connect,
+            url,
+            model=arguments.model,
+            prefix=arguments.prefix,
+            run=arguments.run,
+            wait_for_worker_s=arguments.wait_for_worker,
+        )
+        summary = asyncio.run(until_interrupted(_work(work, client, check, arguments)))
+        return summary, output
 
 
 async def _work(
     work: Callable[[BatchEmbedder], Coroutine[Any, Any, Summary]],
     connect: Callable[[], AbstractAsyncContextManager[BatchEmbedder]],
     check: Callable[[], None],
-    model: str,
+    arguments: Arguments,
 ) -> Summary:
     """Do the work; `check` is called periodically, and ends the work by raising."""
     async with connect() as client:
         task = asyncio.create_task(work(client))
-        watch = asyncio.create_task(_watch_for_workers(client, model))
+        watch = asyncio.create_task(_watch_for_workers(client, arguments.model))
         try:
             while not task.done():
                 check()
@@ -128,7 +137,7 @@ async def _work(
             task.cancel()
             await asyncio.wait({task})
             await end_tasks(watch)
-            if client.num_withdrawn:
+            if client.num_withdrawn and not arguments.embedded:  # whose queue ends with it
                 jobs = "1 job" if client.num_withdrawn == 1 else f"{client.num_withdrawn:,} jobs"
                 click.echo(f"{jobs} cancelled on the queue", err=True)
         return task.result()

@@ -1,5 +1,6 @@
 """The contract between producers and workers: messages, their encoding, Redis keys, limits, version."""
 
+from producer.contract.inputs import options_of, texts_of
 from producer.contract.keys import (
     DEAD_KEPT_S,
     DEFAULT_PREFIX,
@@ -65,7 +66,9 @@ __all__ = [
     "encode_request",
     "job_id",
     "job_name",
+    "options_of",
     "queue_name",
     "run_name",
     "text_bytes",
+    "texts_of",
 ]

@@ -76,6 +76,11 @@ class Keys:
         """zset: name of each live worker by the server time in ms until which it counts as alive."""
         return self.root + "workers"
 
+    @property
+    def starting(self) -> str:
+        """zset: name of each worker that is starting by the server time in ms until which it counts."""
+        return self.root + "starting"
+
     def worker(self, name: str) -> str:
         """string: the encoded record of a live worker."""
         return f"{self.root}worker:{name}"

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from redis.asyncio import Redis
 
 from producer.contract import FAILURE_KEPT_S, Failure, Keys, encode_failure
 from producer.queue.scripts import CANCEL
+from producer.transport.autopipeline import AutoPipeline, Command
 
 CANCELLED = encode_failure(Failure(code="cancelled", message="the job was cancelled"))
 _JOBS_PER_STEP = 256  # a few milliseconds of the server's time
@@ -28,8 +28,9 @@ class Cancellation:
     was in the job's hash, which is gone.
     """
 
-    def __init__(self, redis: Redis, keys: Keys) -> None:
+    def __init__(self, redis: Redis, keys: Keys, pipeline: AutoPipeline | None = None) -> None:
         self._redis = redis
+        self._pipeline = pipeline or AutoPipeline(redis)
         self._keys = keys
 
     async def cancel(self, job: str) -> bool:
@@ -53,7 +54,14 @@ class Cancellation:
             num_ended, num_left = num_ended + step.num_ended, num_left + step.num_left
         return RunCancelled(num_ended, num_left)
 
+    def post_withdrawal(self, run: str, job: str) -> None:
+        """As `withdraw`, without waiting; errors are ignored."""
+        self._pipeline.post(self._command(run, [job]))
+
     async def _step(self, run: str, jobs: Sequence[str | bytes]) -> RunCancelled:
+        [counts] = await self._pipeline.send(self._command(run, jobs))
+        return RunCancelled(*counts)
+
+    def _command(self, run: str, jobs: Sequence[str | bytes]) -> Command:
         keep_ms = str(int(FAILURE_KEPT_S * 1000))
-        counts: Any = self._redis.eval(*CANCEL.eval_args(self._keys.root, CANCELLED, keep_ms, run, *jobs))
-        return RunCancelled(*await counts)
+        return CANCEL.command(self._keys.root, CANCELLED, keep_ms, run, *jobs)

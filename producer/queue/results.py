@@ -5,6 +5,7 @@ from contextlib import suppress
 
 from producer.contract import Failure, Keys, Reply, decode_result
 from producer.errors import JobFailed, ResultNotFound, ResultTimeout
+from producer.queue.worker_watch import WorkerWatch
 from producer.transport.autopipeline import AutoPipeline
 from producer.transport.connect import redis_errors
 
@@ -14,10 +15,11 @@ RECHECK_S = 1.0  # how often to check the result key anyway, since notifications
 class Results:
     """The results of one queue."""
 
-    def __init__(self, pipeline: AutoPipeline, keys: Keys, url: str) -> None:
+    def __init__(self, pipeline: AutoPipeline, keys: Keys, url: str, workers: WorkerWatch) -> None:
         self._pipeline = pipeline
         self._keys = keys
         self._url = url
+        self._workers = workers
 
     async def wait(
         self, job: str, done: asyncio.Event, *, timeout_s: float | None, consume: bool, fresh: bool = False
@@ -25,7 +27,7 @@ class Results:
         """The reply of a job; its result key is checked whenever `done` is set, and every second.
 
         A `fresh` job has only just been enqueued, so the first check waits for `done` or one second. Raises
-        JobFailed, ResultTimeout, and ResultNotFound if there is neither a job nor a result.
+        JobFailed, ResultTimeout, NoWorker, and ResultNotFound if there is neither a job nor a result.
         """
         # The limit is longer, to allow for a check while Redis is unreachable.
         limit_s = None if timeout_s is None else timeout_s + RECHECK_S
@@ -47,6 +49,7 @@ class Results:
                     raise JobFailed(result.code, f"job {job} failed: [{result.code}] {result.message}")
                 if result is not None:
                     return result
+                await self._workers.check()
             check = True
             wait_s = RECHECK_S if deadline is None else min(RECHECK_S, deadline - loop.time())
             if wait_s <= 0:

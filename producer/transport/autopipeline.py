@@ -11,6 +11,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from producer.errors import QueueError
 from producer.transport.retry import TRANSIENT_ERRORS, OutageClock, is_protocol_error, single_try
 
 MAX_COMMANDS = 128
@@ -133,7 +134,7 @@ class AutoPipeline:
                         sent.fail(error)
                     else:
                         self._start(self._send_alone(sent, error))
-            except (RedisError, OSError) as error:
+            except (RedisError, OSError, QueueError) as error:
                 for sent in batch:
                     sent.fail(error)
             except BaseException:
@@ -180,7 +181,7 @@ class AutoPipeline:
                     last = failure.cause
                 except TRANSIENT_ERRORS as failure:  # TimeoutError is one, without words
                     last = failure if str(failure) else last
-        except (RedisError, OSError) as failure:
+        except (RedisError, OSError, QueueError) as failure:
             sent.fail(failure)
         finally:
             sent.replies.cancel()  # does nothing unless we were cancelled before the replies came

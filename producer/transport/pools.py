@@ -9,6 +9,7 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 
+from producer.errors import ClientClosed
 from producer.transport.redirects import (
     RedirectingConnection,
     RedirectingTlsConnection,
@@ -47,7 +48,9 @@ class _QuickPool(ConnectionPool):
         return f"<{type(self).__name__}>"  # redis-py 6 and 7 show the password
 
     async def get_connection(self, *args: Any, **options: Any) -> AbstractConnection:
-        """A connection that is ready to send."""
+        """A connection that is ready to send. Raises ClientClosed once the pool is closed."""
+        if self._closed:
+            raise ClientClosed("the client is closed; open another one")
         if self._idle:
             connection = self._idle.pop()
             if not is_quiet(connection):

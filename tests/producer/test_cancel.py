@@ -8,10 +8,11 @@ from support.redis_hashes import hget, hgetall
 from support.serving import MODEL, producer, worker
 
 from producer import Client
-from producer.contract import Failure, Keys, queue_name
+from producer.contract import EmbedOptions, Failure, Keys, build_request, queue_name
 from producer.embedded.services import EmbeddedServer
-from producer.errors import InvalidOption, JobFailed
+from producer.errors import ClientClosed, InvalidOption, JobFailed, ResultTimeout
 from producer.queue.cancel import RunCancelled
+from producer.queue.enqueue import prepare_job
 from producer.transport.connect import end_tasks
 from worker.consumer.leases import JobResult, Leases
 
@@ -144,8 +145,11 @@ async def test_a_requeued_dead_letter_is_wanted_by_who_requeued_it(
         assert await redis.zcard(KEYS.pending) == 1
 
 
-async def test_leaving_many_batches_early_cancels_what_is_left(redis: Redis, server: EmbeddedServer) -> None:
-    """With a run; without one the jobs stay on the queue."""
+@pytest.mark.parametrize("run", ["mine", None])
+async def test_leaving_many_batches_early_cancels_what_is_left(
+    run: str | None, redis: Redis, server: EmbeddedServer
+) -> None:
+    """Except what others want: another client, whoever submitted it, another caller of the same client."""
     batches = [[f"text {n}"] for n in range(20)]
 
     async def leave(client: Client) -> None:
@@ -160,13 +164,74 @@ async def test_leaving_many_batches_early_cancels_what_is_left(redis: Redis, ser
             await asyncio.sleep(0.01)
         await end_tasks(task)
 
-    async with Client(server.url, model=MODEL, run="mine") as mine:
+    mine, other = Client(server.url, model=MODEL, run=run), Client(server.url, model=MODEL)
+    async with mine, other:
         await leave(mine)
         assert mine.num_withdrawn == 8
         assert await redis.zcard(KEYS.pending) == 0
+        wanted = {(await other.submit(batches[0])).job}
+        waiting = [asyncio.create_task(client.embed(batches[n])) for client, n in ((other, 1), (mine, 2))]
+        wanted |= {prepare_job(build_request(MODEL, batches[n], EmbedOptions())).job for n in (1, 2)}
+        await until_pending(redis, 3)
+        await leave(mine)
+        assert {job.decode() for job in await redis.zrange(KEYS.pending, 0, -1)} == wanted
+        await end_tasks(*waiting)
+
+
+async def until_pending(redis: Redis, num_jobs: int) -> None:
+    """Wait until the queue has so many pending jobs; fails if it does not come to that."""
+    for _ in range(500):
+        if await redis.zcard(KEYS.pending) == num_jobs:
+            return
+        await asyncio.sleep(0.01)
+    assert await redis.zcard(KEYS.pending) == num_jobs
+
+
+async def test_a_call_that_is_cancelled_leaves_no_job(redis: Redis, server: EmbeddedServer) -> None:
+    """Unless another caller of the same client awaits the same texts, or has submitted them."""
     async with Client(server.url, model=MODEL) as client:
-        await leave(client)
-        assert await redis.zcard(KEYS.pending) == 8
+        one, two = (asyncio.create_task(client.embed(["text"])) for _ in range(2))
+        await until_pending(redis, 1)
+        await end_tasks(one)
+        await asyncio.sleep(0.1)
+        assert await redis.zcard(KEYS.pending) == 1
+        await end_tasks(two)
+        await until_pending(redis, 0)
+        await client.submit(["text"])
+        three = asyncio.create_task(client.embed(["text"]))
+        await asyncio.sleep(0.1)
+        await end_tasks(three)
+        await asyncio.sleep(0.1)
+        assert await redis.zcard(KEYS.pending) == 1
+
+
+async def test_closing_a_client_leaves_no_job_that_a_call_awaits(
+    redis: Redis, server: EmbeddedServer
+) -> None:
+    """Of `embed` and of an `embed_many` that was not read to its end; what was submitted stays."""
+    async with Client(server.url, model=MODEL) as client:
+        submitted = (await client.submit(["submitted"])).job
+        waiting = asyncio.create_task(client.embed(["text"]))
+        replies = client.embed_many([[f"{n}"] for n in range(9)], max_in_flight=4)
+        reading = asyncio.create_task(anext(replies))
+        await until_pending(redis, 6)
+    assert await redis.zrange(KEYS.pending, 0, -1) == [submitted.encode()]
+    for task in (waiting, reading):
+        with pytest.raises(ClientClosed):
+            await asyncio.wait_for(task, 10)
+
+
+async def test_a_call_that_timed_out_cancels_its_job_if_asked(redis: Redis, server: EmbeddedServer) -> None:
+    """Else its answer can be fetched later."""
+    async with Client(server.url, model=MODEL) as client:
+        with pytest.raises(ResultTimeout, match="fetch it later"):
+            await client.embed(["kept"], timeout_s=0.05)
+        with pytest.raises(ResultTimeout, match="is cancelled, unless others want it"):
+            await client.embed(["cancelled"], timeout_s=0.05, cancel_on_timeout=True)
+        await until_pending(redis, 1)
+        with pytest.raises(ResultTimeout):
+            await client.embed(["kept"], timeout_s=0.05, cancel_on_timeout=True)
+        await until_pending(redis, 0)
 
 
 @pytest.mark.parametrize("name", ["", "two words", "x" * 65, "a:b", "line\n"])

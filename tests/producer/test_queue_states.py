@@ -5,6 +5,7 @@ its result is never overwritten, the byte counter is right, and every key belong
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Sequence
 from typing import Any, TypeVar
 
@@ -29,6 +30,7 @@ from producer.queue.cancel import CANCELLED, Cancellation
 from producer.queue.dead_letters import DeadLetters
 from producer.queue.enqueue import QueueLimits, prepare_job, submit
 from producer.queue.results import Results
+from producer.queue.worker_watch import WorkerWatch
 from producer.transport.autopipeline import AutoPipeline
 from producer.transport.connect import connect
 from worker.consumer import leases
@@ -74,7 +76,9 @@ class Queue(RuleBasedStateMachine):
         }
         self.dead_letters = DeadLetters(self.redis, KEYS)
         self.cancellation = Cancellation(self.redis, KEYS)
-        self.results = Results(AutoPipeline(self.redis), KEYS, url)
+        pipeline = AutoPipeline(self.redis)
+        workers = WorkerWatch(self.redis, pipeline, KEYS, model=KEYS.queue, url=url, wait_s=math.inf)
+        self.results = Results(pipeline, KEYS, url, workers)
         self.model = Model()
         self.claims: list[Claim] = []
         self.num_failures = 0

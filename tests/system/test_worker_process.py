@@ -24,6 +24,25 @@ pytestmark = pytest.mark.every_server
 KEYS = Keys(queue_name(MODEL))
 
 
+async def test_it_is_seen_while_it_starts(redis: Redis, server: EmbeddedServer, tmp_path: Path) -> None:
+    """Under the name that it serves by, so that nobody gives it up; then it is among the workers instead."""
+
+    async def name_of(key: str) -> bytes:
+        while not (names := await redis.zrange(key, 0, -1)):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        return bytes(names[0])
+
+    starting = asyncio.create_task(name_of(KEYS.starting))
+    worker = process(tmp_path / "log", server.url)
+    await asyncio.to_thread(worker.__enter__)
+    try:
+        async with asyncio.timeout(10):
+            assert await starting == await name_of(KEYS.workers)
+        assert not await redis.exists(KEYS.starting)
+    finally:
+        await asyncio.to_thread(worker.__exit__, None, None, None)
+
+
 async def test_a_signal_ends_it_after_its_jobs(redis: Redis, server: EmbeddedServer, tmp_path: Path) -> None:
     """SIGTERM: running jobs finish, pending ones stay, status 0; no try was spent."""
     async with Client(server.url, model=MODEL) as client:

@@ -18,7 +18,11 @@ def run_one_command(owner: str) -> None:
     if gpu_uuid := os.environ.get("CUDA_VISIBLE_DEVICES", ""):
         pin_to_local_cpus(gpu_uuid)  # before a library starts threads
     channel = ChildEnd(settings.grace_s)
+    from producer.contract import Keys, queue_name
+    from worker.consumer.starting import announced
     from worker.serving.app import serve
     from worker.startup.boot import boot
 
-    asyncio.run(serve(settings, boot(settings), owner=owner, on_ready=channel.announce_ready))
+    with announced(settings.redis_url, Keys(queue_name(settings.name), settings.prefix), owner):
+        booted = boot(settings)
+    asyncio.run(serve(settings, booted, owner=owner, on_ready=channel.announce_ready))
