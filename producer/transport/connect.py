@@ -2,7 +2,7 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
@@ -48,11 +48,7 @@ class _Client(Redis):
     """Closes every connection even if cancelled; redis-py forgets those that it was closing."""
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
-        closing = asyncio.ensure_future(super().aclose(close_connection_pool))
-        try:
-            await asyncio.shield(closing)
-        finally:
-            await asyncio.wait({closing})
+        await uninterrupted(super().aclose(close_connection_pool))
 
 
 @asynccontextmanager
@@ -68,9 +64,29 @@ async def subscribed(redis: Redis, channel: str, on_message: Callable[[bytes], N
     try:
         yield
     finally:
-        await end_tasks(task)
-        with suppress(RedisError, OSError):  # an error in closing must not hide a cancellation
-            await pubsub.aclose()
+        await uninterrupted(_unsubscribe(pubsub, task))
+
+
+async def _unsubscribe(pubsub: PubSub, listener: asyncio.Task[None]) -> None:
+    await end_tasks(listener)
+    with suppress(RedisError, OSError):  # an error in closing must not hide a cancellation
+        await pubsub.aclose()
+
+
+async def uninterrupted(work: Coroutine[Any, Any, None]) -> None:
+    """Do this work to its end, however often we are cancelled meanwhile; then end as cancelled.
+
+    For what must not be left half done, such as closing a connection, and takes a bounded time.
+    """
+    task, cancelled = asyncio.ensure_future(work), False
+    while not task.done():
+        try:
+            await asyncio.wait({task})
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        raise asyncio.CancelledError
+    task.result()
 
 
 async def end_tasks(*tasks: asyncio.Task[Any]) -> None:

@@ -32,7 +32,7 @@ from producer.errors import (
 )
 from producer.queue.enqueue import prepare_job
 from producer.transport.autopipeline import AutoPipeline
-from producer.transport.connect import connect, end_tasks, redis_errors
+from producer.transport.connect import connect, end_tasks, redis_errors, subscribed
 from worker.backends.fake import fake_vectors
 from worker.consumer.consumer import IDLE_S
 from worker.models.source import locate
@@ -433,6 +433,27 @@ async def test_a_command_under_way_when_its_client_closes_leaves_nothing_open(
         assert await sent == [b"PONG"]
     await pipeline.flush(timeout_s=5)
     assert await num_connections(redis, "late") == 0
+
+
+async def test_a_subscription_is_closed_however_often_its_block_is_cancelled(url: str, redis: Redis) -> None:
+    """A listener that a second cancellation left alone would connect again when everything is closed."""
+    client = connect(f"{url}?client_name=listening")
+    entered = asyncio.Event()
+
+    async def listen() -> None:
+        async with subscribed(client, "channel", lambda _: None):
+            entered.set()
+            await asyncio.sleep(60)
+
+    task = asyncio.create_task(listen())
+    await entered.wait()
+    while not task.done():
+        task.cancel()
+        await asyncio.sleep(0)
+    assert task.cancelled()
+    assert await num_connections(redis, "listening") == 0
+    assert not [one for one in asyncio.all_tasks() if one.get_name() == "listener channel"]
+    await client.aclose()
 
 
 async def num_connections(redis: Redis, name: str) -> int:

@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from producer.backoff import Backoff
 from producer.contract import Failure, Keys
 from producer.errors import BackendDead
-from producer.transport.connect import end_tasks, subscribed
+from producer.transport.connect import end_tasks, subscribed, uninterrupted
 from producer.transport.retry import is_permanent
 from worker.consumer.arq_host import ArqHost
 from worker.consumer.failures import answer_refused, failure_if_exhausted, internal_error
@@ -97,11 +97,7 @@ class Consumer:
             try:
                 await asyncio.wait({main})
             finally:
-                stopped = asyncio.create_task(self._hand_back(main), name="embedmill-hand-back")
-                try:
-                    await asyncio.shield(stopped)
-                finally:
-                    await asyncio.wait({stopped})  # even when cancelled, jobs are handed back first
+                await uninterrupted(self._hand_back(main))
         if not main.cancelled():
             main.result()
 
