@@ -91,7 +91,7 @@ def _check_positions(model: Model, network: Any) -> None:
     """Some families number positions from after a padding row, which config.json does not state."""
     for name, table in network.named_modules():
         if name.endswith("position_embeddings") and getattr(table, "padding_idx", None) is not None:
-            room = table.num_embeddings - table.padding_idx - 1
+            room = len(table.weight) - table.padding_idx - 1
             if room < model.max_text_tokens:
                 raise BackendError(
                     f"the network has positions for {room} tokens, but the model's files state "

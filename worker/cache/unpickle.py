@@ -14,6 +14,7 @@ import os
 import resource
 import sys
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 _NEW_USER, _NEW_NETWORK = 0x10000000, 0x40000000  # CLONE_NEWUSER, CLONE_NEWNET
@@ -46,9 +47,15 @@ def convert_pickle(source: Path, target: Path) -> None:
 
     options: dict[str, Any] = {"map_location": "cpu", "weights_only": True}
     try:
-        tensors = torch.load(source, mmap=True, **options)
-    except RuntimeError:  # the format before PyTorch 1.6 cannot be mapped
-        tensors = torch.load(source, **options)
+        try:
+            tensors = torch.load(source, mmap=True, **options)
+        except RuntimeError:  # the format before PyTorch 1.6 cannot be mapped
+            tensors = torch.load(source, **options)
+    except UnpicklingError as error:  # whose words advise to open it nevertheless
+        raise ValueError(
+            "it holds more than tensors, which may be code; do not open it elsewhere, ask its author for "
+            "safetensors"
+        ) from error
     if not isinstance(tensors, dict) or not tensors:
         raise ValueError("it holds no tensors by name")
     others = [name for name, each in tensors.items() if not isinstance(each, torch.Tensor)]

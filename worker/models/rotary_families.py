@@ -108,7 +108,7 @@ def _bidirectional_llama(config: Mapping[str, Any]) -> ConfigFields:
 
 def _mistral(config: Mapping[str, Any]) -> ConfigFields:
     size = config.get("sliding_window")
-    window = _window(config, size) if size else 0
+    window = 0 if size is None else _window(config, size)
     return _decoder(config) | {"windows": (window,) * config["num_hidden_layers"]}
 
 

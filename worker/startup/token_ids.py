@@ -3,7 +3,6 @@
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,13 +17,17 @@ from worker.contract import Tokens
 from worker.models.model import Model
 from worker.settings import Settings
 from worker.storage.records import RecordOwner, read_record, write_record
+from worker.tokenization.conversion import tokenizer_digest
 from worker.tokenization.parity import difficult_texts, odd_texts
 from worker.tokenization.peer import PeerUnusable, ask_peer, is_peer_installed
 from worker.tokenization.peer_process import PeerAnswer, PeerRequest, answer_request
+from worker.tokenization.stated import read_stated
 from worker.tokenization.tokenizer import Tokenizer
 
 log = structlog.stdlib.get_logger(__name__)
 
+#: The classes of the tokenizers whose golden files have ids
+_SHIPPED_CLASSES = ("BertTokenizer", "MPNetTokenizer")
 _NUM_SPECIAL = 8  # special tokens to write out; some tokenizers have hundreds
 _SAMPLE = 12  # ids shown of a text that differs
 
@@ -51,14 +54,16 @@ class _TokenIdsRecord(msgspec.Struct, frozen=True, kw_only=True):
 def ensure_token_ids(tokenizer: Tokenizer, model: Model, manifest: Manifest, settings: Settings) -> None:
     """Compare the ids of difficult texts with shipped ones, or with transformers where it is installed.
 
-    Once for the same ids and versions. Where transformers 4 and 5 disagree about the files, those of the
-    version that made them are served, and the log says so. Raises ModelError for any other difference.
+    Once for the same files, ids and versions. Where transformers 4 and 5 disagree about the files, those of
+    the version that made them are served, and the log says so. Raises ModelError for any other difference.
     """
-    if not tokenizer.adds_special_tokens or _is_shipped(tokenizer, manifest) or not is_peer_installed():
+    if not tokenizer.adds_special_tokens or _is_shipped(tokenizer, model, manifest):
+        return
+    if not is_peer_installed():
         return
     texts = difficult_texts(tokenizer.own_special_tokens[:_NUM_SPECIAL], tokenizer.vocabulary())
     ours = _rows(tokenizer.ids(texts))
-    path = settings.cache_path / "token_ids" / f"{_key(texts, ours)}.json"
+    path = settings.cache_path / "token_ids" / f"{_key(model, texts, ours)}.json"
     record = read_record(path, _TokenIdsRecord)
     if record is None:
         record = _asked(tokenizer, model, manifest, texts, ours)
@@ -105,7 +110,7 @@ def golden_ids(directory: Path, tokenizer: Tokenizer, *, lower_case: bool) -> di
     return {"vocabulary": _digest(tokenizer), "id_texts": list(texts), "ids": answer.ids}
 
 
-def _is_shipped(tokenizer: Tokenizer, manifest: Manifest) -> bool:
+def _is_shipped(tokenizer: Tokenizer, model: Model, manifest: Manifest) -> bool:
     """Whether shipped ids show this tokenizer to be right. Raises ModelError if the model's own differ."""
     own = manifest.model.golden
     if own is not None and (golden := _read(own)).ids:
@@ -117,6 +122,8 @@ def _is_shipped(tokenizer: Tokenizer, manifest: Manifest) -> bool:
                 "damaged or changed, download the model again"
             )
         return True
+    if read_stated(model.transformer).name.removesuffix("Fast") not in _SHIPPED_CLASSES:
+        return False  # transformers may build another tokenizer of the same files
     vocabulary = _digest(tokenizer)
     return any(
         golden.vocabulary == vocabulary and _rows(tokenizer.ids(golden.id_texts)) == [*map(list, golden.ids)]
@@ -188,7 +195,7 @@ def _digest(tokenizer: Tokenizer) -> str:
     return hashlib.sha256("\0".join(tokenizer.vocabulary()).encode()).hexdigest()[:32]
 
 
-def _key(texts: Sequence[str], ours: _Rows) -> str:
-    """A digest of our ids and of the version that they are compared with."""
-    parts = [version("transformers"), version("tokenizers"), list(texts), ours]
+def _key(model: Model, texts: Sequence[str], ours: _Rows) -> str:
+    """A digest of our ids and of all that decides what they are compared with."""
+    parts = [tokenizer_digest(model.transformer), model.do_lower_case, list(texts), ours]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]

@@ -78,8 +78,13 @@ def _keep(made: bytes, path: Path) -> None:
         log.warning("cache_not_written", path=str(path), reason=error.strerror)
 
 
+def tokenizer_digest(directory: Path) -> str:
+    """Of all files that transformers may read for the tokenizer, and of its version."""
+    return _digest(directory, ("tokenizer.json", *(name for group in SOURCES for name in group)))
+
+
 def _digest(directory: Path, group: tuple[str, ...]) -> str:
-    """Of the files it is made from, and the versions of the libraries that make it."""
+    """Of these files and the settings, and the versions of the libraries that read them."""
     digest = hashlib.sha256(" ".join(f"{name} {version(name)}" for name in _LIBRARIES).encode())
     for name in (*group, *SETTINGS_FILES):
         path = directory / name

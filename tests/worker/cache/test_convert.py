@@ -148,7 +148,7 @@ def test_code_in_a_pickle_does_not_run(tmp_path: Path, pickled: Path, settings: 
         save(hostile, pickled / "pytorch_model.bin")
     else:
         (pickled / "pytorch_model.bin").write_bytes(pickle.dumps(hostile))
-    with pytest.raises(ModelError, match=r"pytorch_model\.bin could not be converted: UnpicklingError"):
+    with pytest.raises(ModelError, match=r"pytorch_model\.bin could not be converted: .*more than tensors"):
         convert(str(pickled), tmp_path / "out", settings)
     assert not mark.exists()
     assert not (tmp_path / "out").exists()

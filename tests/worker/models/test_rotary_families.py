@@ -194,6 +194,7 @@ def test_scaling_lowers_the_low_frequencies_only() -> None:
         (QWEN | {"layer_types": ["chunked_attention"] * 4}, "layer_types"),
         (QWEN | {"layer_types": ["full_attention"]}, "one of two kinds for each layer"),
         (QWEN | {"sliding_window": 1}, "nothing but itself"),
+        ({"model_type": "mistral", "sliding_window": 0}, "nothing but itself"),
         (GEMMA | {"sliding_window": 1, "use_bidirectional_attention": True}, "nothing but itself"),
         (GEMMA | {"attn_logit_softcapping": 50.0}, "attn_logit_softcapping"),
         (GEMMA | {"use_bidirectional_attention": True, "is_causal": False}, "remove is_causal"),

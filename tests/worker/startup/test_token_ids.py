@@ -71,6 +71,18 @@ def test_other_settings_of_a_shipped_tokenizer_are_compared_with_transformers(
 
 
 @pytest.mark.peers
+def test_what_was_compared_says_nothing_of_other_files(tmp_path: Path) -> None:
+    """The same tokenizer.json, and so the same ids of ours, but transformers may make others of the class."""
+    sound = FAMILIES["modernbert"](tmp_path / "sound", backend="tokenizers")
+    check(sound, cache=tmp_path)
+    other = shutil.copytree(sound, tmp_path / "other")
+    path = other / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"tokenizer_class": "Qwen2Tokenizer"}))
+    check(other, cache=tmp_path)
+    assert len(list((tmp_path / "token_ids").iterdir())) == 2
+
+
+@pytest.mark.peers
 def test_files_that_transformers_reads_differently_are_refused(tmp_path: Path) -> None:
     """Here made by transformers 5 as they say, but with a normalizer that it never writes for BERT."""
     directory = FAMILIES["bert"](tmp_path / "model", backend="tokenizers")

@@ -12,7 +12,8 @@ _ADVICE = {
     "compression_config": "the weights are quantised by another library; serve the unquantised model",
     "quantization": "the weights are quantised by another library; serve the unquantised model",
     "is_decoder": "a decoder of this family is not supported, only its encoders are",
-    "truncate_dim": "vectors are returned whole; delete the key, and ask for that size as `dimensions`",
+    "truncate_dim": "vectors are returned whole; delete the key, name the size under `matryoshka` in the "
+    "model's manifest, and ask for it as `dimensions`",
     "tokenizer_name_or_path": "put that tokenizer's files into the model's directory and delete the key",
 }
 
