@@ -138,7 +138,8 @@ def test_a_directory_too_long_for_a_socket_is_explained(
 def test_the_server_ends_with_its_owner(number: signal.Signals) -> None:
     """However the owner dies, server, watcher and directory are gone within seconds."""
     program = (
-        "import time, redis; from producer.embedded.services import EmbeddedServer\n"
+        "import signal, time, redis; from producer.embedded.services import EmbeddedServer\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background job ignores it
         "with EmbeddedServer() as server:\n"
         "    client = redis.Redis.from_url(server.url)\n"
         "    print(server.url, client.info('server')['process_id'], flush=True)\n"
