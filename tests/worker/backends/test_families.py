@@ -1,6 +1,7 @@
 """Every supported family against transformers and sentence-transformers in fp32."""
 
 import importlib.resources
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,6 +84,14 @@ def test_a_random_network_gives_the_vectors_of_transformers(
     config = getattr(transformers, f"{name}Config")(**options)
     whole = getattr(transformers, f"{name}{'ForMaskedLM' if masked else 'Model'}")(config).eval()
     whole.save_pretrained(tmp_path)
+    if masked:  # a language model by its head is an embedding model only if it says how it pools
+        names = {"": "Transformer", "1_Pooling": "Pooling"}
+        modules = [
+            {"path": path, "type": f"sentence_transformers.models.{name}"} for path, name in names.items()
+        ]
+        (tmp_path / "modules.json").write_text(json.dumps(modules))
+        (tmp_path / "1_Pooling").mkdir()
+        (tmp_path / "1_Pooling/config.json").write_text(json.dumps({"pooling_mode_mean_tokens": True}))
     encoder = whole.base_model
     model = read_model(tmp_path)
     rows = random_ids(40, model.max_text_tokens, 300)
