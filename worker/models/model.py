@@ -89,17 +89,9 @@ def read_model(directory: Path, *, revision: str | None = None, sha256: str | No
     static = is_static(directory)
     # A table states its sizes itself.
     config = first_of(transformer, ("config.json",)) if static else read_object(transformer / "config.json")
-    if static:
-        network: Architecture | UnknownFamily = read_static_table(transformer)
-        settings: dict[str, Any] = {"max_seq_length": network.max_tokens}
-    else:
-        has_modules = (directory / "modules.json").is_file()
-        refuse_other_networks(config, has_modules=has_modules)
-        if not has_modules:
-            head = plain_head(config)
-        network = read_architecture(config) if is_known_family(config) else read_unknown_family(config)
-        settings = first_of(transformer, TRANSFORMER_SETTINGS)
-        check_transformer_settings(settings, network=config)
+    if not static and not (directory / "modules.json").is_file():
+        head = plain_head(config)
+    network, settings = _read_table(transformer) if static else _read_network(directory, transformer, config)
     weight_files(transformer)
     if revision is None or sha256 is not None:
         found = weights_sha256(transformer)
@@ -126,6 +118,23 @@ def read_model(directory: Path, *, revision: str | None = None, sha256: str | No
     )
     head.dim(network.hidden)  # refuses modules whose sizes do not fit together
     return model
+
+
+def _read_table(transformer: Path) -> tuple[Architecture, dict[str, Any]]:
+    """The network of a StaticEmbedding, and its settings."""
+    network = read_static_table(transformer)
+    return network, {"max_seq_length": network.max_tokens}
+
+
+def _read_network(
+    directory: Path, transformer: Path, config: Mapping[str, Any]
+) -> tuple[Architecture | UnknownFamily, dict[str, Any]]:
+    """The network that config.json describes, and sentence-transformers' settings of its module."""
+    refuse_other_networks(config, has_modules=(directory / "modules.json").is_file())
+    network = read_architecture(config) if is_known_family(config) else read_unknown_family(config)
+    settings = first_of(transformer, TRANSFORMER_SETTINGS)
+    check_transformer_settings(settings, network=config)
+    return network, settings
 
 
 def first_of(directory: Path, names: tuple[str, ...]) -> dict[str, Any]:
