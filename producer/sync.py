@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import Any, Self, TypeVar
@@ -173,7 +173,7 @@ class SyncClient:
                     return
         finally:
             with suppress(ClientClosed):  # what was left has ended with the client
-                thread.run(replies.aclose())
+                thread.run(_end(replies))
 
     def num_workers(self) -> int:
         """See `Client.num_workers`."""
@@ -206,6 +206,11 @@ class SyncClient:
 
 async def _leave(client: Client) -> None:
     await client.__aexit__(None, None, None)
+
+
+async def _end(replies: AsyncGenerator[Reply, None]) -> None:
+    """A coroutine of its own, since that of `aclose` cannot be dropped unrun."""
+    await replies.aclose()
 
 
 async def _next(replies: AsyncIterator[Reply]) -> Reply:

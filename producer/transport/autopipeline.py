@@ -8,10 +8,9 @@ from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
-from redis.exceptions import ConnectionError, RedisError, ResponseError
+from redis.exceptions import ConnectionError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from producer.errors import QueueError
 from producer.transport.retry import TRANSIENT_ERRORS, OutageClock, is_protocol_error, single_try
 
 MAX_COMMANDS = 128
@@ -134,7 +133,7 @@ class AutoPipeline:
                         sent.fail(error)
                     else:
                         self._start(self._send_alone(sent, error))
-            except (RedisError, OSError, QueueError) as error:
+            except Exception as error:
                 for sent in batch:
                     sent.fail(error)
             except BaseException:
@@ -181,7 +180,7 @@ class AutoPipeline:
                     last = failure.cause
                 except TRANSIENT_ERRORS as failure:  # TimeoutError is one, without words
                     last = failure if str(failure) else last
-        except (RedisError, OSError, QueueError) as failure:
+        except Exception as failure:
             sent.fail(failure)
         finally:
             sent.replies.cancel()  # does nothing unless we were cancelled before the replies came
@@ -190,7 +189,7 @@ class AutoPipeline:
         """One try. Raises _NotSent before anything was sent."""
         packed = [sent.packed for sent in batch]
         num_commands = sum(sent.num_commands for sent in batch)
-        pool = self._redis.connection_pool
+        pool: Any = self._redis.connection_pool  # ours
         with single_try():
             try:
                 connection = await pool.get_connection()
@@ -202,8 +201,10 @@ class AutoPipeline:
                 _owner(batch, refused.command).fail(refused.cause)
                 await connection.disconnect(nowait=True)
                 raise ConnectionError(str(refused)) from refused
-            except BaseException:
+            except BaseException as error:
                 await connection.disconnect(nowait=True)  # replies to come would be taken for others'
+                if isinstance(error, Exception):
+                    pool.check_open(error)
                 raise
             finally:
                 await pool.release(connection)

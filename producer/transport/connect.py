@@ -159,7 +159,7 @@ def _translated(url: str) -> Iterator[None]:
         if tls := tls_error(error):
             raise QueueUnavailable(f"{where}: {_about_tls(tls)}") from error
         reason = str(error) or type(error).__name__
-        hint = _TLS_HINTS.get(reason, "") if url.startswith("rediss") else ""
+        hint = _tls_hint(reason) if url.startswith("rediss") else ""
         hint = hint or "; check the address, and that the server runs and can be reached from here"
         raise QueueUnavailable(f"no {where} ({reason}){hint}") from error
     except OutOfMemoryError as error:
@@ -181,8 +181,15 @@ _OUR_CERTIFICATE = "it asks for a client certificate; name one with ssl_certfile
 # What redis-py reports if a server drops our TLS handshake without giving a reason.
 _TLS_HINTS = {
     "Timeout connecting to server": "; if it does not speak TLS, write redis:// instead of rediss://",
-    "Connection closed by server.": f"; perhaps {_OUR_CERTIFICATE}",
+    "Connection closed by server": f"; perhaps {_OUR_CERTIFICATE}",
+    "Connection reset by peer": f"; perhaps {_OUR_CERTIFICATE}",
 }
+
+
+def _tls_hint(reason: str) -> str:
+    return next((hint for words, hint in _TLS_HINTS.items() if words in reason), "")
+
+
 _HOST_MISMATCH = (62, 64)  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
 _OUT_OF_DATE = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
 # X509_V_ERR_INVALID_CA to X509_V_ERR_EC_KEY_EXPLICIT_PARAMS: most are what X509_V_FLAG_X509_STRICT adds.

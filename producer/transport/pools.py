@@ -49,8 +49,7 @@ class _QuickPool(ConnectionPool):
 
     async def get_connection(self, *args: Any, **options: Any) -> AbstractConnection:
         """A connection that is ready to send. Raises ClientClosed once the pool is closed."""
-        if self._closed:
-            raise ClientClosed("the client is closed; open another one")
+        self.check_open()
         if self._idle:
             connection = self._idle.pop()
             if not is_quiet(connection):
@@ -60,8 +59,16 @@ class _QuickPool(ConnectionPool):
         try:
             fresh: AbstractConnection = await super().get_connection(*args, **options)
             return fresh
+        except Exception as error:
+            self.check_open(error)
+            raise
         finally:
             self._num_waiting -= 1
+
+    def check_open(self, cause: Exception | None = None) -> None:
+        """Raise ClientClosed if the pool is closed: redis-py fails in any way if that happens under it."""
+        if self._closed:
+            raise ClientClosed("the client is closed; open another one") from cause
 
     async def release(self, connection: AbstractConnection) -> None:
         """Take the connection back and wake a coroutine that waits for one.
