@@ -28,8 +28,8 @@ test: lint  ## lint, types, import rules and the fast tests; no torch, no GPU, n
 	$(BIN)/python -m pytest -n auto --maxprocesses 4
 
 test-all: test $(VENV)/peers.stamp $(VENV)/tensorrt.stamp  ## make test, then the slow tests, those with torch or TensorRT, and the queue's on other servers
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "(peers or tensorrt) and not slow" -n auto --maxprocesses 4
-	$(BIN)/python -m pytest -m "slow or other_servers"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "peers or tensorrt" -n auto --maxprocesses 4
+	$(BIN)/python -m pytest -m "(slow or other_servers) and not peers"
 
 test-servers: $(VENV)/dev.stamp  ## the queue's tests on the redis-server on PATH and on Redis 6.2
 	$(BIN)/python -m pytest -m other_servers

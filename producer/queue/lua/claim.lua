@@ -65,8 +65,7 @@ for _, id in ipairs(ids) do
     local waited_ms = now - (job.enqueued or now)
     local request = bytes <= max_request_bytes and redis.pcall('GET', root .. 'request:' .. id)
     if type(request) == 'table' then request = false end -- of another type
-    claimed[#claimed + 1] = {id, token, tries, job.bytes or 0, job.texts or 0, waited_ms, request,
-      redis.call('HGET', key, 'bisection')}
+    claimed[#claimed + 1] = {id, token, tries, job.bytes or 0, job.texts or 0, waited_ms, request, job.bisection}
   else
     set_aside(root, id, {result = malformed_result, keep_ms = result_keep_ms, code = code, message = message},
       {keep_ms = keep_ms, max_letters = max_letters, max_bytes = max_letter_bytes})
