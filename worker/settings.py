@@ -154,6 +154,15 @@ class Settings(BaseSettings):
         validation_alias=_named("max_batch_tokens"),
         description="token budget of a batch; default: the profile's",
     )
+    max_batch_s: float | None = Field(
+        default=None,
+        ge=0,
+        validation_alias=_named("max_batch_s"),
+        description=(
+            "seconds that a batch should take at most, which bounds how long small jobs wait; 0 is no bound; "
+            "default: 0.25 on a CPU, none on a GPU"
+        ),
+    )
     num_threads: int | None = Field(
         default=None,
         ge=1,
@@ -204,6 +213,15 @@ class Settings(BaseSettings):
         ge=0.3,
         validation_alias=_named("lease_s"),
         description="how long a silent worker keeps its jobs",
+    )
+    hang_s: float = Field(
+        default=30.0,
+        ge=0.5,
+        validation_alias=_named("hang_s"),
+        description=(
+            "least time without progress after which a stage counts as hung and the process ends with status "
+            "6; a batch gets 20 times its expected time if that is longer"
+        ),
     )
     grace_s: float = Field(
         default=20.0,

@@ -66,6 +66,8 @@ def _worker_lines(worker: WorkerRecord) -> Text:
         f"  profile {worker.profile}{why}, ready for {format_duration(worker.ready_for_s)}",
         f"  done: {worker.jobs_done:,} jobs, {worker.texts_done:,} texts, {worker.tokens_done:,} tokens",
     ]
+    if worker.state != "serving":
+        lines.append(f"  {worker.state}")
     if worker.failures:
         lines.append("  texts failed: " + ", ".join(f"{code} {n:,}" for code, n in worker.failures.items()))
     lines += [f"  profile {name} failed: {reason}" for name, reason in worker.profiles_failed.items()]

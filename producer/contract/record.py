@@ -12,7 +12,8 @@ class WorkerRecord:
     profiles did not load or verify here, `failures` is the number of failed texts by code. The fields that
     begin with `batch` count what was computed on the device, answered or not: `batch_cost_tokens` includes
     padding, `batch_budget_tokens` is the sum of the batches' token budgets; `busy_s` is the time with a batch
-    in flight. These are 0 in the record of a worker of an older release.
+    in flight. `state` is `serving`, or `hung` in the moments before a worker that does not move ends. Those
+    with a default may be missing from the record of a worker of an older release.
     """
 
     name: str
@@ -37,3 +38,4 @@ class WorkerRecord:
     batch_cost_tokens: int = 0
     batch_budget_tokens: int = 0
     busy_s: float = 0.0
+    state: str = "serving"

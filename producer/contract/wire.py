@@ -38,6 +38,7 @@ _RECORD_OPTIONAL: dict[str, type] = {
     **dict.fromkeys(("batches", "batch_texts", "batch_tokens"), int),
     **dict.fromkeys(("batch_cost_tokens", "batch_budget_tokens"), int),
     "busy_s": float,
+    "state": str,
 }
 
 

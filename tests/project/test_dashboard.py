@@ -48,7 +48,7 @@ def series() -> Iterator[tuple[str, frozenset[str]]]:
         profiles_failed=("y",),
         numbers=Counters().numbers(),
     )
-    sample = WorkerSample(device="0", state="serving", num_starts=1, report=report)
+    sample = WorkerSample(device="0", state="serving", num_starts=1, num_hangs=0, report=report)
     [info] = [one for one in worker_families("m", [sample]) if one.name == PREFIX + "profile_info"]
     yield info.name, frozenset(info.samples[0].labels)
 

@@ -37,6 +37,7 @@ from producer.queue.enqueue import QueueLimits, prepare_job, submit
 from producer.transport.connect import connect, end_tasks
 from worker.backends.fake import FakeBackend, fake_vectors
 from worker.batching.batcher import Batcher
+from worker.batching.pace import Pace
 from worker.batching.packing import Budget
 from worker.batching.runner import Runner
 from worker.consumer.bisection import MAX_DEATHS, NOTHING, Bisection, Range
@@ -44,10 +45,12 @@ from worker.consumer.handback import hand_back
 from worker.consumer.leases import Claim, JobResult, Leases, NewDeadLetter
 from worker.jobs.handler import JobHandler, Mark
 from worker.jobs.pipeline import RequestPipeline
-from worker.serving.app import serve, served_model
+from worker.serving.app import serve
+from worker.serving.handling import served_model
 from worker.settings import Settings
 from worker.startup.boot import Booted
 from worker.supervisor.process import WorkerProcess
+from worker.telemetry.progress import Progress
 from worker.tokenization.tokenizer import Encoded, Tokenizer
 from worker.vector_cache.cache import VectorCache
 
@@ -358,10 +361,20 @@ async def jobs(
     backend = FakeBackend(dim=found.model.dim, failures=failures)
     budget = Budget(max_tokens=1000, max_texts=1000, padded=False)
     batcher = Batcher(budget, dim=backend.dim)
-    runner = Runner(backend, batcher, on_batch=lambda _: None, on_death=lambda _: None)
+    progress = Progress(30)
+    runner = Runner(
+        backend,
+        batcher,
+        pace=Pace(1e6),
+        progress=progress,
+        on_batch=lambda _: None,
+        on_death=lambda _: None,
+    )
     pipeline = RequestPipeline(served_model(Settings(model=MODEL), found), found.tokenizer, cache=cache)
     with ThreadPoolExecutor() as executor:
-        yield JobHandler(pipeline, batcher, executor=executor, mark=mark, on_job=lambda _: None)
+        yield JobHandler(
+            pipeline, batcher, executor=executor, mark=mark, progress=progress, on_job=lambda _: None
+        )
         batcher.close(BackendDead("the test is over"))
         runner.close()
 

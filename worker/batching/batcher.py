@@ -43,14 +43,16 @@ class Batcher:
         self._changed = threading.Condition()
         self._closed: BaseException | None = None
 
-    async def embed(self, tokens: Tokens, *, position_of: TextPositions | None = None) -> Embedded:
-        """Embed the texts of a job.
+    async def embed(
+        self, tokens: Tokens, *, position_of: TextPositions | None = None, name: str = ""
+    ) -> Embedded:
+        """Embed the texts of a job, which may have a name.
 
         `position_of` maps a key of each text, equal only for texts with equal ids, to its position; texts
         with equal keys in concurrent jobs are computed once, and without it the job computes all its texts
         itself. Raises the error given to `close` if that comes first.
         """
-        job = PendingJob.of(tokens, dim=self._dim, position_of=position_of)
+        job = PendingJob.of(tokens, dim=self._dim, position_of=position_of, name=name)
         if len(tokens) == 0:
             return Embedded(job.vectors, ())
         with self._changed:

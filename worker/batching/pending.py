@@ -51,9 +51,10 @@ class PendingJob:
     callers hold the batcher's lock. `num_waiting` texts are WAITING, `num_unanswered` have no answer written.
     `position_of` finds a text by its key; empty if the job takes no part in coalescing. `duplicates` are its
     texts that other jobs want too. `num_turns` counts the batches built around it, `arrival` the jobs
-    submitted before it.
+    submitted before it. `name` is that of the job for those who look for what hangs.
     """
 
+    name: str
     tokens: Tokens
     vectors: FloatArray
     states: npt.NDArray[np.int8]
@@ -69,10 +70,11 @@ class PendingJob:
     _waiting: Indices | None = None  # None: outdated, as `states` has changed
 
     @classmethod
-    def of(cls, tokens: Tokens, *, dim: int, position_of: TextPositions | None) -> Self:
+    def of(cls, tokens: Tokens, *, dim: int, position_of: TextPositions | None, name: str = "") -> Self:
         """A job with all texts waiting, to be awaited in the running event loop."""
         count = len(tokens)
         return cls(
+            name=name,
             tokens=tokens,
             vectors=np.empty((count, dim), dtype=np.float32),  # each row is written when it is answered
             states=np.zeros(count, dtype=np.int8),
@@ -193,6 +195,11 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    @property
+    def jobs(self) -> list[str]:
+        """The names of the jobs whose texts these are."""
+        return [job.name for job, _ in self.parts]
 
     def halves(self) -> tuple["Batch", "Batch"]:
         """The first and the second half of the texts; for batches of two texts or more."""

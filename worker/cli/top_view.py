@@ -29,6 +29,7 @@ def screen(
     for queue in queues:
         if queue.workers:
             parts += [Text(), _line(queue.queue, "dim"), _workers(queue.workers, rates, expand=expand)]
+            parts += _hung(queue.workers)
             parts += _failed_profiles(queue.workers)
         parts += [
             _line(f"the record of worker {name} cannot be read: {why}", "yellow")
@@ -105,6 +106,14 @@ class _CutAtStart:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         room = options.max_width
         yield Text(self._name if len(self._name) <= room else "…" + self._name[1 - room :], no_wrap=True)
+
+
+def _hung(workers: Sequence[WorkerRecord]) -> list[Text]:
+    return [
+        _line(f"{worker.host}:{worker.pid} hangs, and ends: its log says where", "bold red")
+        for worker in workers
+        if worker.state == "hung"
+    ]
 
 
 def _failed_profiles(workers: Sequence[WorkerRecord]) -> list[Text]:

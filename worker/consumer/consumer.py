@@ -23,6 +23,7 @@ from worker.consumer.leases import Claim, JobResult, Leases
 from worker.consumer.retry import OutcomeRefused, retry_until_written
 from worker.telemetry.events import JobEvent
 from worker.telemetry.observers import JobObserver
+from worker.telemetry.progress import Progress, Stage
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -33,6 +34,7 @@ MIN_HELD_BYTES = 64 * 1024  # small jobs are claimed many at a time, however slo
 STOP_S = 5.0  # a claim takes milliseconds unless Redis is unreachable
 _RETRY_BACKOFF = Backoff(first_s=0.5, max_s=30.0, jitter=(0.5, 1.5))
 IDLE_S = 0.25  # how long a lost wake-up message or an expired lease can go unnoticed
+_WRITE_S = 60.0  # longer than a try to write an outcome takes, however Redis behaves
 _HORIZON_S = 2.0  # about as much work is claimed ahead as is done in this time
 
 
@@ -61,6 +63,7 @@ class Consumer:
         keys: Keys,
         leases: Leases,
         observer: JobObserver,
+        progress: Progress,
         max_jobs: int,
         max_tries: int,
         grace_s: float,
@@ -70,12 +73,14 @@ class Consumer:
         self._keys = keys
         self._leases = leases
         self._observer = observer
+        self._progress = progress
         self._max_jobs = max_jobs
         self._max_tries = max_tries
         self._grace_s = grace_s
         self._state = ConsumerState.RUNNING
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
+        self._may_claim = True
         self._jobs_expected = True  # the queue may hold jobs that the last claim did not see
         self._next_claim_s = 0.0  # when to claim even if none are expected
         self._heartbeat: Heartbeat  # given to `run`
@@ -107,6 +112,10 @@ class Consumer:
         self._observer.lease_lost()
         if job in self._tasks:
             self._tasks[job].cancel()
+
+    def stop_claiming(self) -> None:
+        """Claim nothing more; running jobs go on. Any thread may call it."""
+        self._may_claim = False
 
     async def _run_loop(self) -> None:
         """Wake, reap, claim; after a claim that left jobs pending, the next iteration does not wait."""
@@ -143,7 +152,7 @@ class Consumer:
         An empty queue is not polled whenever a job ends here, only after a wake-up message, and every
         `IDLE_S` since messages get lost and leases expire.
         """
-        if not self._jobs_expected and self._loop.time() < self._next_claim_s:
+        if not self._may_claim or (not self._jobs_expected and self._loop.time() < self._next_claim_s):
             return False
         max_jobs, max_bytes = self._capacity()
         if max_jobs == 0:
@@ -222,7 +231,11 @@ class Consumer:
         await self._write(claim, lambda: self._leases.release(claim, pause_s=pause_s, burn_try=burn_try))
 
     async def _write(self, claim: Claim, write: Callable[[], Awaitable[bool]]) -> bool:
-        return await retry_until_written(write, claim.job, ping=self._leases.ping)
+        async def noted() -> bool:
+            with self._progress.during(Stage.PUBLISH, claim.job, extra_s=_WRITE_S):
+                return await write()
+
+        return await retry_until_written(noted, claim.job, ping=self._leases.ping)
 
     async def _fail(self, claim: Claim, failure: Failure, *, tries: int) -> None:
         log.error("job_failed", job=claim.job, code=failure.code)

@@ -1,4 +1,4 @@
-"""Renews leases from a separate thread, for as long as the worker's event loop responds."""
+"""Renews leases from a separate thread, for as long as the worker does not hang."""
 
 import asyncio
 import threading
@@ -26,11 +26,11 @@ async def _nothing(_: Redis) -> None:
 class Heartbeat:
     """Renews the held claims every third of a lease.
 
-    Runs in a thread with its own event loop, so that a worker whose loop is briefly blocked keeps its leases,
-    and stops renewing once that loop has not responded for `max_silence_s`, so that a hung worker loses them.
-    `redis` is used only in the thread, and closed with it. `on_lost` is called in the worker's loop with each
-    job whose lease is gone, `on_death` in the thread if it ends by anything but `close`, and `after_beat` in
-    the thread, with its client, after each renewal.
+    Runs in a thread with its own event loop, so that a worker whose loop is briefly blocked keeps its leases.
+    One that is `hung` still shows itself, but renews nothing. `redis` is used only in the thread, and closed
+    with it. `on_lost` is called in the worker's loop with each job whose lease is gone, `on_death` in the
+    thread if it ends by anything but `close`, and `after_beat` in the thread, with its client, after each
+    renewal. After `max_silence_s` without one it counts as disconnected.
     """
 
     def __init__(
@@ -42,6 +42,7 @@ class Heartbeat:
         on_lost: Callable[[str], None],
         on_death: Callable[[BaseException], None],
         max_silence_s: float = 30.0,
+        hung: Callable[[], bool] = lambda: False,
         after_beat: Callable[[Redis], Awaitable[None]] = _nothing,
     ) -> None:
         self._leases = leases
@@ -50,6 +51,7 @@ class Heartbeat:
         self._on_lost = on_lost
         self._on_death = on_death
         self._max_silence_s = max_silence_s
+        self._hung = hung
         self._after_beat = after_beat
         self._held: dict[str, Claim] = {}
         self._misses: dict[Claim, int] = {}
@@ -57,18 +59,23 @@ class Heartbeat:
         self._stop = asyncio.Event()  # of the thread's loop
         self._loop = asyncio.get_running_loop()
         self._thread_loop = asyncio.new_event_loop()
-        self._pinged_s: float | None = None
         self._renewed_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="embedmill-heartbeat", daemon=True)
         self._thread.start()
 
     @property
     def state(self) -> State:
-        """The worker's state as its leases show it."""
-        if self._loop_silence_s() > self._max_silence_s:
+        """The worker's state."""
+        if self._hung():
             return "hung"
         unrenewed_s = time.monotonic() - self._renewed_s
         return "disconnected" if unrenewed_s > self._max_silence_s else "serving"
+
+    @property
+    def held(self) -> list[Claim]:
+        """The claims that it renews."""
+        with self._lock:
+            return list(self._held.values())
 
     def hold(self, claim: Claim) -> None:
         """Renew this claim from now on."""
@@ -107,15 +114,7 @@ class Heartbeat:
                     await self._leases.leave(self._redis)
 
     async def _beat(self) -> None:
-        if self._pinged_s is None:
-            self._pinged_s = time.monotonic()
-            self._loop.call_soon_threadsafe(self._on_pong)
-        silence_s = self._loop_silence_s()
-        if silence_s > self._max_silence_s:
-            log.error("event_loop_silent", seconds=round(silence_s), consequence="its leases expire")
-            return
-        with self._lock:
-            held = list(self._held.values())
+        held = [] if self._hung() else self.held
         try:
             lost = await self._leases.renew(self._redis, held)
             await self._after_beat(self._redis)
@@ -130,11 +129,3 @@ class Heartbeat:
             if num_misses == 2:
                 self._loop.call_soon_threadsafe(self._on_lost, claim.job)
         self._misses = misses
-
-    def _on_pong(self) -> None:
-        self._pinged_s = None
-
-    def _loop_silence_s(self) -> float:
-        """How long the worker's loop has left a ping unanswered; 0 if none is outstanding."""
-        pinged_s = self._pinged_s
-        return 0.0 if pinged_s is None else time.monotonic() - pinged_s

@@ -12,12 +12,15 @@ import structlog
 from producer.contract import Failure, encode_failure
 from producer.errors import PayloadError, RequestError
 from worker.batching.batcher import Batcher
+from worker.batching.pending import Embedded, TextPositions
 from worker.consumer.bisection import NOTHING, Bisection, Range
 from worker.consumer.failures import dead_letter_of, text_failures
 from worker.consumer.leases import Claim, JobResult
+from worker.contract import Tokens
 from worker.jobs.pipeline import CheckedRequest, EncodedReply, PartResult, RequestPart, RequestPipeline
 from worker.jobs.shared_lock import SharedLock
 from worker.telemetry.events import JobEvent
+from worker.telemetry.progress import Progress, Stage
 from worker.telemetry.stopwatch import Stopwatch
 
 log = structlog.stdlib.get_logger(__name__)
@@ -27,6 +30,7 @@ Mark = Callable[[Claim, Bisection, Range], Awaitable[bool]]
 
 MAX_QUICK_REQUEST = 1024  # bytes: about 250 tokens, 0.05 ms to read with nanotoken, 0.2 ms with tokenizers
 MAX_QUICK_VECTORS = 16 * 1024  # bytes
+READ_BYTES_PER_S = 400_000  # what is expected of the slowest tokenizers
 
 _Result = TypeVar("_Result")
 
@@ -36,7 +40,7 @@ class JobHandler:
 
     A job whose worker died before runs alone in this process, range by range, and each range is marked before
     anything but the decoder touches its texts. CPU work runs in `executor`; the event loop does only what
-    takes less time than a thread would take to start on it.
+    takes less time than a thread would take to start on it. `progress` is told of every stage of every job.
     """
 
     def __init__(
@@ -46,12 +50,14 @@ class JobHandler:
         *,
         executor: ThreadPoolExecutor,
         mark: Mark,
+        progress: Progress,
         on_job: Callable[[JobEvent], None],
     ) -> None:
         self._pipeline = pipeline
         self._batcher = batcher
         self._executor = executor
         self._mark = mark
+        self._progress = progress
         self._on_job = on_job
         self._lock = SharedLock()
         self._in_threads: set[Future[Any]] = set()
@@ -83,12 +89,13 @@ class JobHandler:
             return JobResult(encode_failure(Failure(code=error.code, message=str(error))))
 
     async def _run_together(self, claim: Claim, payload: bytes | None, watch: Stopwatch) -> JobResult:
+        read = self._noted(Stage.PREPARE, claim, partial(self._read, payload))
         quick = self._is_quick(len(payload or b""), MAX_QUICK_REQUEST)
-        part = self._read(payload) if quick else await self._in_thread(partial(self._read, payload))
+        part = read() if quick else await self._in_thread(read)
         watch.lap("prepare")
-        embedded = await self._batcher.embed(part.encoded.tokens, position_of=part.position_of)
+        embedded = await self._embed(claim, part.encoded.tokens, part.position_of)
         watch.lap("device")
-        finish = partial(self._pipeline.finish, part, embedded)
+        finish = self._noted(Stage.ANSWER, claim, partial(self._pipeline.finish, part, embedded))
         quick = self._is_quick(embedded.vectors.nbytes, MAX_QUICK_VECTORS)
         encoded = finish() if quick else await self._in_thread(finish)
         watch.lap("answer")
@@ -100,7 +107,8 @@ class JobHandler:
     ) -> JobResult | None:
         if not await self._mark(claim, bisection, NOTHING):
             return None
-        checked = await self._in_thread(partial(self._pipeline.read, payload))
+        read = partial(self._pipeline.read, payload)
+        checked = await self._in_thread(self._noted(Stage.PREPARE, claim, read))
         request = checked.request
         bisection = bisection.over(len(request.texts))
         log.warning("bisection", job=claim.job, **bisection.fields)
@@ -108,12 +116,13 @@ class JobHandler:
         for tested in bisection.ranges:
             if not await self._mark(claim, bisection, tested):
                 return None
-            results.append(await self._compute_alone(checked, tested, watch))
+            results.append(await self._compute_alone(claim, checked, tested, watch))
             bisection = bisection.survived(tested)
         if not await self._mark(claim, bisection, NOTHING):
             return None
         killers = text_failures(claim.job, bisection.killers)
-        encoded = await self._in_thread(partial(self._pipeline.encode, checked, results, killers))
+        encode = partial(self._pipeline.encode, checked, results, killers)
+        encoded = await self._in_thread(self._noted(Stage.ANSWER, claim, encode))
         watch.lap("answer")
         self._report_answered(claim, encoded, watch)
         if not killers:
@@ -122,15 +131,35 @@ class JobHandler:
         log.error("killers_found", job=claim.job, texts=len(killers), dead_letter=dead_letter.job)
         return JobResult(encoded.payload, dead_letter)
 
-    async def _compute_alone(self, checked: CheckedRequest, tested: Range, watch: Stopwatch) -> PartResult:
+    async def _compute_alone(
+        self, claim: Claim, checked: CheckedRequest, tested: Range, watch: Stopwatch
+    ) -> PartResult:
         """Do all work on these texts, caching included, so that nothing touches them after their range."""
-        part = await self._in_thread(partial(self._pipeline.prepare, checked, tested))
+        prepare = partial(self._pipeline.prepare, checked, tested)
+        part = await self._in_thread(self._noted(Stage.PREPARE, claim, prepare))
         watch.lap("prepare")
-        embedded = await self._batcher.embed(part.encoded.tokens)
+        embedded = await self._embed(claim, part.encoded.tokens)
         watch.lap("device")
-        result = await self._in_thread(partial(self._pipeline.merge, part, embedded))
+        merge = partial(self._pipeline.merge, part, embedded)
+        result = await self._in_thread(self._noted(Stage.ANSWER, claim, merge))
         watch.lap("answer")
         return result
+
+    async def _embed(
+        self, claim: Claim, tokens: Tokens, position_of: TextPositions | None = None
+    ) -> Embedded:
+        with self._progress.during(Stage.WAIT, claim.job):
+            return await self._batcher.embed(tokens, position_of=position_of, name=claim.job)
+
+    def _noted(self, stage: Stage, claim: Claim, work: Callable[[], _Result]) -> Callable[[], _Result]:
+        """The work, noted while it runs."""
+
+        def noted() -> _Result:
+            expected_s = claim.num_bytes / READ_BYTES_PER_S if stage is Stage.PREPARE else 0.0
+            with self._progress.during(stage, claim.job, expected_s=expected_s):
+                return work()
+
+        return noted
 
     async def _quiesce(self) -> None:
         """Wait for work that cancelled jobs have left in threads and on the device."""

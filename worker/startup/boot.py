@@ -13,8 +13,10 @@ from worker.contract import Backend
 from worker.models.model import Model
 from worker.prompts import Prompts
 from worker.settings import Settings
+from worker.startup.golden import golden_tokens
 from worker.startup.loader import ModelBundle, load_profile, read_bundle
 from worker.startup.measurement import measure_profiles
+from worker.startup.speed import measured_tokens_per_s
 from worker.startup.survey import Probe, Survey, machine_facts, measurements_path, survey
 from worker.startup.verification import Verified
 from worker.startup.verification_record import ensure_verified
@@ -27,9 +29,9 @@ log = structlog.stdlib.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Booted:
-    """A profile ready to serve: loaded and verified, with its model's part of the cache locked.
+    """A profile ready to serve: loaded, verified and measured, with its model's part of the cache locked.
 
-    `fingerprint` identifies the model's files.
+    `fingerprint` identifies the model's files; `tokens_per_s` counts padding.
     """
 
     survey: Survey
@@ -40,6 +42,7 @@ class Booted:
     prompts: Prompts
     backend: Backend
     verified: Verified
+    tokens_per_s: float
     model_lock: ModelLock
 
 
@@ -64,7 +67,7 @@ def boot(settings: Settings, *, probe: Probe = probe) -> Booted:
         if profile not in choice.candidates:
             continue  # it loads exactly like one that has failed
         try:
-            backend, verified = _load(profile, bundle, replace(seen, choice=choice), settings)
+            loaded = _load(profile, bundle, replace(seen, choice=choice), settings)
         except (BackendError, ModelError) as error:
             log.error("profile_failed", name=profile.name, reason=str(error))
             choice = with_failure(choice, profile.id, str(error))
@@ -76,8 +79,9 @@ def boot(settings: Settings, *, probe: Probe = probe) -> Booted:
             fingerprint=bundle.fingerprint,
             tokenizer=bundle.tokenizer,
             prompts=bundle.prompts,
-            backend=backend,
-            verified=verified,
+            backend=loaded.backend,
+            verified=loaded.verified,
+            tokens_per_s=loaded.tokens_per_s,
             model_lock=model_lock,
         )
     raise ProfileError(choice.error or "", exit_code=choice.exit_code or 1)
@@ -119,9 +123,14 @@ def _measuring_lock(settings: Settings) -> FileLock | nullcontext[None]:
         return nullcontext()
 
 
-def _load(
-    profile: Profile, bundle: ModelBundle, seen: Survey, settings: Settings
-) -> tuple[Backend, Verified]:
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class _Loaded:
+    backend: Backend
+    verified: Verified
+    tokens_per_s: float
+
+
+def _load(profile: Profile, bundle: ModelBundle, seen: Survey, settings: Settings) -> _Loaded:
     gpu = seen.choice.verdict(profile.id).gpu
     if gpu is not None and gpu.uuid:
         # By UUID, because the driver and CUDA number GPUs in different orders.
@@ -131,6 +140,8 @@ def _load(
     loaded_s = time.perf_counter()
     try:
         verified = ensure_verified(backend, profile, bundle, seen, settings)
+        texts = golden_tokens(bundle.tokenizer.golden_texts(), bundle.tokenizer)
+        tokens_per_s = measured_tokens_per_s(backend, texts)
     except BaseException:
         backend.close()
         raise
@@ -140,7 +151,8 @@ def _load(
         golden_cosine="none" if verified.golden_cosine is None else f"{verified.golden_cosine:.7f}",
         batch_cosine=round(verified.batch_cosine, 7),
         cached=str(verified.cached).lower(),
+        tokens_per_s=round(tokens_per_s),
         load_s=round(loaded_s - started_s, 2),
         verify_s=round(time.perf_counter() - loaded_s, 2),
     )
-    return backend, verified
+    return _Loaded(backend=backend, verified=verified, tokens_per_s=tokens_per_s)

@@ -68,4 +68,10 @@ class SupervisorCollector(Collector):
 
 def _sample(device: str, process: WorkerProcess) -> WorkerSample:
     state, report = process.ask(timeout_s=ASK_TIMEOUT_S)
-    return WorkerSample(device=device, state=state, num_starts=process.num_starts, report=report)
+    return WorkerSample(
+        device=device,
+        state=state,
+        num_starts=process.num_starts,
+        num_hangs=process.num_hangs,
+        report=report,
+    )

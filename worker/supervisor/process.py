@@ -19,15 +19,22 @@ from worker.telemetry.report import Report
 log = structlog.stdlib.get_logger(__name__)
 
 FINAL_STATUSES = range(2, 6)  # usage or profile errors: the same command would end the same way again
+HUNG_STATUS = 6  # the process noticed that it hung, handed its jobs back and ended
 _RESTART_BACKOFF = Backoff(first_s=0.5, max_s=30.0)
 _POLL_S = 0.25
+_ANSWER_S = 2.0
+_ASKS = 12  # within the time after which a process that does not answer is killed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Exit:
-    """How one process ended: its status, and how long it booted and served; None if it never served."""
+    """How one process ended: its status, and how long it booted and served; None if it never served.
+
+    `hung` is True if it ended because it did, by itself or by us.
+    """
 
     status: int
+    hung: bool
     boot_s: float
     served_s: float | None
 
@@ -42,7 +49,8 @@ class WorkerProcess:
 
     The process's standard input is the other end of a channel to us, which closes when this process ends.
     `hand_back` is called with the owner name of each process that has ended; it returns True if one of its
-    jobs was being bisected, in which case a death was to be expected.
+    jobs was being bisected, in which case a death was to be expected. A process that serves is killed if it
+    has not answered for `silent_s`, or has said for as long that it hangs.
     """
 
     def __init__(
@@ -51,21 +59,24 @@ class WorkerProcess:
         *,
         command: Callable[[str], Sequence[str]],
         hand_back: Callable[[str], bool],
+        silent_s: float = 60.0,
     ) -> None:
         self._environment = environment
         self._command = command
         self._hand_back = hand_back
+        self._silent_s = silent_s
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: ParentEnd | None = None
         self.num_starts = 0
+        self.num_hangs = 0
         self._stopping = threading.Event()
         self._lock = threading.Lock()
 
     def run(self) -> int:
         """Run one process after the other until `stop`, or until one cannot serve; returns the last status.
 
-        A process that served for longer than it booted, or was bisecting a job, is restarted at once, any
-        other after a pause that doubles each time. As long as none has become ready, a failure is final.
+        A process that served for longer than it booted, hung, or was bisecting a job, is restarted at once,
+        any other after a pause that doubles each time. As long as none has become ready, a failure is final.
         """
         any_ready, num_failures = False, 0
         while True:
@@ -80,9 +91,12 @@ class WorkerProcess:
             if status in FINAL_STATUSES or (status > 0 and not any_ready):
                 log.error("worker_not_restarted", name=owner, status=status)
                 return status
-            num_failures = 0 if ended.was_stable or was_bisecting else num_failures + 1
+            self.num_hangs += ended.hung
+            expected = ended.was_stable or ended.hung or was_bisecting
+            num_failures = 0 if expected else num_failures + 1
             pause_s = _RESTART_BACKOFF.pause_s(num_failures) if num_failures else 0.0
-            log.warning("worker_died", name=owner, status=status, restart_in_s=round(pause_s, 1))
+            restart = {"hung": ended.hung, "restart_in_s": round(pause_s, 1)}
+            log.warning("worker_died", name=owner, status=status, **restart)
             self._stopping.wait(pause_s)
 
     def stop(self) -> None:
@@ -126,10 +140,30 @@ class WorkerProcess:
             self.num_starts += 1
             self._channel = channel = ParentEnd(ours)
             ready_s = _wait_until_ready(channel, self._process)
+            killed = self._kill_if_silent(channel, self._process, owner)
             status = self._process.wait()
             self._channel = None
             served_s = time.monotonic() - ready_s if channel.is_ready() else None
-            return _Exit(status=status, boot_s=ready_s - started_s, served_s=served_s)
+            hung = killed or status == HUNG_STATUS
+            return _Exit(status=status, hung=hung, boot_s=ready_s - started_s, served_s=served_s)
+
+    def _kill_if_silent(self, channel: ParentEnd, process: subprocess.Popen[bytes], owner: str) -> bool:
+        """Watch the process until it has ended, or was killed because it does not move; True if it was.
+
+        It cannot notice by itself that it is frozen, or that native code keeps the interpreter's lock.
+        """
+        every_s = self._silent_s / _ASKS
+        num_unanswered = 0
+        while num_unanswered < _ASKS:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(every_s)
+                return False
+            report = channel.ask(timeout_s=min(every_s, _ANSWER_S))
+            moves = report is not None and report.state != "hung"
+            num_unanswered = 0 if moves or not channel.is_ready() else num_unanswered + 1
+        log.error("worker_silent", name=owner, seconds=round(self._silent_s, 1), consequence="killed")
+        process.kill()
+        return True
 
 
 def _wait_until_ready(channel: ParentEnd, process: subprocess.Popen[bytes]) -> float:

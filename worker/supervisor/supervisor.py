@@ -59,7 +59,9 @@ def supervise(
         return returned.num_under_test > 0
 
     processes = {
-        device: WorkerProcess(variables, command=command, hand_back=hand_back_jobs)
+        device: WorkerProcess(
+            variables, command=command, hand_back=hand_back_jobs, silent_s=2 * settings.hang_s
+        )
         for device, variables in environments.items()
     }
     with ExitStack() as on_exit:

@@ -85,6 +85,7 @@ SUPERVISOR_METRICS = (
         "state", "gauge", "worker_state", "1 for the worker process's current state, else 0.", "state"
     ),
     MetricSpec("num_starts", "counter", "worker_starts", "Processes started for the device."),
+    MetricSpec("num_hangs", "counter", "worker_hangs", "Processes that ended because they hung."),
     MetricSpec(
         "profiles_failed",
         "gauge",
@@ -106,6 +107,7 @@ class WorkerSample:
     device: str
     state: str
     num_starts: int
+    num_hangs: int
     report: Report | None
 
 
@@ -146,6 +148,7 @@ def _facts(worker: WorkerSample) -> dict[str, Any]:
     return {
         "state": {state: int(state == worker.state) for state in STATES},
         "num_starts": worker.num_starts,
+        "num_hangs": worker.num_hangs,
         "profiles_failed": dict.fromkeys(failed, 1),
     }
 

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import msgspec
 
-# `disconnected`: Redis does not answer, so it holds no lease. `hung`: its event loop does not answer.
+# `disconnected`: Redis does not answer, so it holds no lease. `hung`: a stage or its loop does not move.
 State = Literal["serving", "disconnected", "hung"]
 
 

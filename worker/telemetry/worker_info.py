@@ -29,7 +29,7 @@ class WorkerInfo:
         self._counters = counters
         self._ready_s = time.monotonic()
 
-    def encoded(self) -> bytes:
+    def encoded(self, *, hung: bool = False) -> bytes:
         """The worker's record as Redis keeps it."""
         counters = self._counters
         record = WorkerRecord(
@@ -55,6 +55,7 @@ class WorkerInfo:
             batch_cost_tokens=counters.batch_cost_tokens,
             batch_budget_tokens=counters.batch_budget_tokens,
             busy_s=counters.busy_s,
+            state="hung" if hung else "serving",
         )
         return encode_record(record)
 

@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from producer.errors import BackendDead, BackendError
 from worker.backends.fake import FakeBackend, fake_vectors
 from worker.batching.batcher import MAX_SHARED_TURNS, Batcher, all_finite
+from worker.batching.pace import Pace
 from worker.batching.packing import Budget
 from worker.batching.pending import Embedded
 from worker.batching.runner import Runner
 from worker.contract import FloatArray, Handle, Tokens
 from worker.telemetry.events import BatchEvent
+from worker.telemetry.progress import Progress
 
 DIM = 8
 POISON = 13
@@ -57,7 +59,9 @@ async def running(
     batcher = Batcher(budget, dim=backend.dim)
     deaths: list[BaseException] = []
     seen: Callable[[BatchEvent], None] = (events if events is not None else []).append
-    runner = Runner(backend, batcher, on_batch=seen, on_death=deaths.append)
+    runner = Runner(
+        backend, batcher, pace=Pace(1e6), progress=Progress(30), on_batch=seen, on_death=deaths.append
+    )
     try:
         yield batcher, deaths
     finally:

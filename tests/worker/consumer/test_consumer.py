@@ -21,6 +21,7 @@ from worker.consumer.heartbeat import Heartbeat
 from worker.consumer.leases import Claim, JobResult, Leases
 from worker.telemetry.counters import Counters
 from worker.telemetry.observers import JobObserver
+from worker.telemetry.progress import Progress
 
 RESULT = JobResult(encode_failure(Failure(code="test", message="a result")))
 
@@ -67,6 +68,7 @@ async def consuming(
         keys=keys,
         leases=leases,
         observer=JobObserver(Counters()),
+        progress=Progress(30),
         max_jobs=4,
         max_tries=3,
         grace_s=grace_s,

@@ -35,11 +35,11 @@ def beating(
     url: str,
     *,
     on_death: Callable[[BaseException], None] = lambda _: None,
-    max_silence_s: float = 30.0,
+    hung: bool = False,
 ) -> Heartbeat:
     redis = connect(url, timeout_s=1.0, outage_budget=OutageBudget(0))
     return Heartbeat(
-        leases, redis, lease_s=LEASE_S, on_lost=lambda _: None, on_death=on_death, max_silence_s=max_silence_s
+        leases, redis, lease_s=LEASE_S, on_lost=lambda _: None, on_death=on_death, hung=lambda: hung
     )
 
 
@@ -54,10 +54,10 @@ def in_background(action: Callable[[], object]) -> None:
 async def test_a_blocked_loop_keeps_its_leases_for_a_while(
     redis: Redis, keys: Keys, server: EmbeddedServer, hangs: bool
 ) -> None:
-    """For longer than they last, but not once it counts as hung."""
+    """For longer than they last, but not once the worker counts as hung."""
     owner, other = (Leases(redis, keys, worker=name, lease_s=LEASE_S) for name in "ab")
     claim = await claimed(redis, keys, owner)
-    with closing(beating(owner, server.url, max_silence_s=0.5 if hangs else 30.0)) as heartbeat:
+    with closing(beating(owner, server.url, hung=hangs)) as heartbeat:
         heartbeat.hold(claim)
         in_background(lambda: asyncio.run(stay_alive(server.url, keys, 3 * LEASE_S)))
         assert bool(await other.claim(1, 1 << 30)) is hangs
