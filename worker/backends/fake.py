@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Collection, Mapping
 from typing import cast
@@ -23,7 +24,7 @@ class FakeBackend:
     Tokens that are not pooled add nothing.
     `collect` takes `delay_s`. It raises the error that `failures` maps a token id to, and BackendOutOfMemory
     for a batch of more than `memory_tokens` tokens. A token id in `deadly` kills the process, as a driver or
-    the out-of-memory killer would.
+    the out-of-memory killer would; at one in `hanging` it never returns, as with a lost GPU.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class FakeBackend:
         padded: bool = False,
         failures: Mapping[int, type[BackendError]] | None = None,
         deadly: Collection[int] = (),
+        hanging: Collection[int] = (),
         memory_tokens: int | None = None,
         delay_s: float = 0.0,
     ) -> None:
@@ -45,6 +47,7 @@ class FakeBackend:
         self.max_text_tokens = max_text_tokens
         self._failures = failures or {}
         self._deadly = np.array(sorted(deadly), dtype=np.int32)
+        self._hanging = np.array(sorted(hanging), dtype=np.int32)
         self._memory_tokens = max_batch_tokens if memory_tokens is None else memory_tokens
         self._delay_s = delay_s
         self._closed = False
@@ -62,6 +65,8 @@ class FakeBackend:
         time.sleep(self._delay_s)
         if len(self._deadly) and np.isin(self._deadly, tokens.ids).any():
             os.kill(os.getpid(), signal.SIGKILL)
+        if len(self._hanging) and np.isin(self._hanging, tokens.ids).any():
+            threading.Event().wait()
         if len(tokens.ids) > self._memory_tokens:
             raise BackendOutOfMemory(
                 f"{len(tokens.ids)} tokens exceed the memory for {self._memory_tokens}; send a smaller batch"

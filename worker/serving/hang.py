@@ -23,7 +23,8 @@ from worker.telemetry.progress import Hang
 
 log = structlog.stdlib.get_logger(__name__)
 
-_SHOWN_S = 3.0  # probes, `worker top` and metrics get to see it
+# Probes, `worker top` and metrics get to see it for a tenth of the time it took to notice.
+_SHOWN, _MAX_SHOWN_S = 0.1, 5.0
 _HAND_BACK_S = 5.0
 _END_S = 10.0  # whatever else hangs
 
@@ -56,7 +57,8 @@ class HangExit:
         last_resort = threading.Timer(_END_S, self._end, (HUNG_STATUS,))
         last_resort.daemon = True
         last_resort.start()
-        started_s = time.monotonic()
+        shown_s = min(_MAX_SHOWN_S, max(_SHOWN * self._settings.hang_s, self._settings.lease_s))
+        until_s = time.monotonic() + shown_s
         try:
             self._consumer.stop_claiming()
             held = self._heartbeat.held
@@ -69,7 +71,7 @@ class HangExit:
                 status=HUNG_STATUS,
             )
             self._give_back(hang, held)
-            time.sleep(max(0.0, started_s + _SHOWN_S - time.monotonic()))
+            time.sleep(max(0.0, until_s - time.monotonic()))
         finally:
             last_resort.cancel()
             self._end(HUNG_STATUS)
