@@ -50,7 +50,7 @@ from worker.serving.handling import served_model
 from worker.settings import Settings
 from worker.startup.boot import Booted
 from worker.supervisor.process import WorkerProcess
-from worker.telemetry.progress import Progress
+from worker.telemetry.activity import Activity
 from worker.tokenization.tokenizer import Encoded, Tokenizer
 from worker.vector_cache.cache import VectorCache
 
@@ -361,19 +361,19 @@ async def jobs(
     backend = FakeBackend(dim=found.model.dim, failures=failures)
     budget = Budget(max_tokens=1000, max_texts=1000, padded=False)
     batcher = Batcher(budget, dim=backend.dim)
-    progress = Progress(30)
+    activity = Activity(30)
     runner = Runner(
         backend,
         batcher,
         pace=Pace(1e6),
-        progress=progress,
+        activity=activity,
         on_batch=lambda _: None,
         on_death=lambda _: None,
     )
     pipeline = RequestPipeline(served_model(Settings(model=MODEL), found), found.tokenizer, cache=cache)
     with ThreadPoolExecutor() as executor:
         yield JobHandler(
-            pipeline, batcher, executor=executor, mark=mark, progress=progress, on_job=lambda _: None
+            pipeline, batcher, executor=executor, mark=mark, activity=activity, on_job=lambda _: None
         )
         batcher.close(BackendDead("the test is over"))
         runner.close()

@@ -16,8 +16,8 @@ from worker.batching.pace import Pace
 from worker.batching.packing import Budget
 from worker.batching.pending import Batch
 from worker.contract import Backend, FloatArray, Handle
+from worker.telemetry.activity import Activity, Stage, Work
 from worker.telemetry.events import BatchEvent
-from worker.telemetry.progress import Progress, Stage, Work
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -41,7 +41,7 @@ class Runner:
     A batch that fails is halved until the text at fault is alone, and only that text fails; so does a text
     whose vector is not finite even when computed alone. Running out of memory also halves the budget, which
     grows back later; `pace` bounds it by time. BackendDead or any unexpected error ends the thread, fails
-    all pending jobs and is passed to `on_death`. What is on the device is noted in `progress`.
+    all pending jobs and is passed to `on_death`. What is on the device is noted in `activity`.
     """
 
     def __init__(
@@ -50,14 +50,14 @@ class Runner:
         batcher: Batcher,
         *,
         pace: Pace,
-        progress: Progress,
+        activity: Activity,
         on_batch: Callable[[BatchEvent], None],
         on_death: Callable[[BaseException], None],
     ) -> None:
         self._backend = backend
         self._batcher = batcher
         self._pace = pace
-        self._progress = progress
+        self._activity = activity
         self._on_batch = on_batch
         self._on_death = on_death
         self._full_tokens = self._memory_tokens = batcher.budget.max_tokens
@@ -97,7 +97,7 @@ class Runner:
         try:
             handle = self._backend.launch(batch.tokens)
         except BackendError as error:
-            self._progress.end(work)
+            self._activity.end(work)
             self._recover(batch, error)
         else:
             self._in_flight.append(_Launched(batch=batch, handle=handle, started_s=started_s, work=work))
@@ -107,16 +107,16 @@ class Runner:
         try:
             vectors = self._backend.collect(oldest.handle)
         except BackendError as error:
-            self._progress.end(oldest.work)
+            self._activity.end(oldest.work)
             self._recover(oldest.batch, error)
             return
         self._deliver(oldest.batch, self._finite(oldest.batch, vectors), oldest.started_s)
-        self._progress.end(oldest.work)
+        self._activity.end(oldest.work)
 
     def _begin(self, batch: Batch) -> Work:
         """Note that the batch goes to the device, and how long it may be there."""
         expected_s = self._pace.expected_s(self._cost(batch))
-        return self._progress.begin(Stage.DEVICE, *batch.jobs, expected_s=expected_s)
+        return self._activity.begin(Stage.DEVICE, *batch.jobs, expected_s=expected_s)
 
     def _cost(self, batch: Batch) -> int:
         lengths = batch.tokens.lengths
@@ -182,11 +182,11 @@ class Runner:
             try:
                 vectors = self._backend.collect(self._backend.launch(half.tokens))
             except BackendError as again:
-                self._progress.end(work)
+                self._activity.end(work)
                 self._recover(half, again)
             else:
                 self._deliver(half, vectors, started_s)
-                self._progress.end(work)
+                self._activity.end(work)
 
     def _set_budget(self) -> None:
         """Bound the next batches by memory and by time."""

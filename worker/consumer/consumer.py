@@ -21,9 +21,9 @@ from worker.consumer.failures import answer_refused, failure_if_exhausted, inter
 from worker.consumer.heartbeat import Heartbeat
 from worker.consumer.leases import Claim, JobResult, Leases
 from worker.consumer.retry import OutcomeRefused, retry_until_written
+from worker.telemetry.activity import Activity, Stage
 from worker.telemetry.events import JobEvent
 from worker.telemetry.observers import JobObserver
-from worker.telemetry.progress import Progress, Stage
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -63,7 +63,7 @@ class Consumer:
         keys: Keys,
         leases: Leases,
         observer: JobObserver,
-        progress: Progress,
+        activity: Activity,
         max_jobs: int,
         max_tries: int,
         grace_s: float,
@@ -73,7 +73,7 @@ class Consumer:
         self._keys = keys
         self._leases = leases
         self._observer = observer
-        self._progress = progress
+        self._activity = activity
         self._max_jobs = max_jobs
         self._max_tries = max_tries
         self._grace_s = grace_s
@@ -232,7 +232,7 @@ class Consumer:
 
     async def _write(self, claim: Claim, write: Callable[[], Awaitable[bool]]) -> bool:
         async def noted() -> bool:
-            with self._progress.during(Stage.PUBLISH, claim.job, extra_s=_WRITE_S):
+            with self._activity.during(Stage.PUBLISH, claim.job, extra_s=_WRITE_S):
                 return await write()
 
         return await retry_until_written(noted, claim.job, ping=self._leases.ping)

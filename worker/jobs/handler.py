@@ -19,8 +19,8 @@ from worker.consumer.leases import Claim, JobResult
 from worker.contract import Tokens
 from worker.jobs.pipeline import CheckedRequest, EncodedReply, PartResult, RequestPart, RequestPipeline
 from worker.jobs.shared_lock import SharedLock
+from worker.telemetry.activity import Activity, Stage
 from worker.telemetry.events import JobEvent
-from worker.telemetry.progress import Progress, Stage
 from worker.telemetry.stopwatch import Stopwatch
 
 log = structlog.stdlib.get_logger(__name__)
@@ -40,7 +40,7 @@ class JobHandler:
 
     A job whose worker died before runs alone in this process, range by range, and each range is marked before
     anything but the decoder touches its texts. CPU work runs in `executor`; the event loop does only what
-    takes less time than a thread would take to start on it. `progress` is told of every stage of every job.
+    takes less time than a thread would take to start on it. `activity` is told of every stage of every job.
     """
 
     def __init__(
@@ -50,14 +50,14 @@ class JobHandler:
         *,
         executor: ThreadPoolExecutor,
         mark: Mark,
-        progress: Progress,
+        activity: Activity,
         on_job: Callable[[JobEvent], None],
     ) -> None:
         self._pipeline = pipeline
         self._batcher = batcher
         self._executor = executor
         self._mark = mark
-        self._progress = progress
+        self._activity = activity
         self._on_job = on_job
         self._lock = SharedLock()
         self._in_threads: set[Future[Any]] = set()
@@ -148,7 +148,7 @@ class JobHandler:
     async def _embed(
         self, claim: Claim, tokens: Tokens, position_of: TextPositions | None = None
     ) -> Embedded:
-        with self._progress.during(Stage.WAIT, claim.job):
+        with self._activity.during(Stage.WAIT, claim.job):
             return await self._batcher.embed(tokens, position_of=position_of, name=claim.job)
 
     def _noted(self, stage: Stage, claim: Claim, work: Callable[[], _Result]) -> Callable[[], _Result]:
@@ -156,7 +156,7 @@ class JobHandler:
 
         def noted() -> _Result:
             expected_s = claim.num_bytes / READ_BYTES_PER_S if stage is Stage.PREPARE else 0.0
-            with self._progress.during(stage, claim.job, expected_s=expected_s):
+            with self._activity.during(stage, claim.job, expected_s=expected_s):
                 return work()
 
         return noted

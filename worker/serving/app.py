@@ -21,8 +21,8 @@ from worker.serving.stage_failure import StageFailure
 from worker.serving.watchdog import Watchdog
 from worker.settings import Settings
 from worker.startup.boot import Booted
+from worker.telemetry.activity import Activity
 from worker.telemetry.counters import Counters
-from worker.telemetry.progress import Progress
 from worker.telemetry.report import Report
 from worker.telemetry.worker_info import WorkerInfo
 
@@ -47,14 +47,14 @@ async def serve(
     keys = Keys(queue_name(settings.name), settings.prefix)
     name = owner or new_owner()
     counters = Counters()
-    failure, progress = StageFailure(), Progress(settings.hang_s)
+    failure, activity = StageFailure(), Activity(settings.hang_s)
     info = worker_info(name, settings, booted, counters)
     async with connect(settings.redis_url) as redis:
         with redis_errors(settings.redis_url):
             jobs_pending: int = await redis.zcard(keys.pending)
         log.info("queue", name=keys.queue, redis=redacted(settings.redis_url), jobs_pending=jobs_pending)
         with ExitStack() as on_exit:
-            watchdog = on_exit.enter_context(closing(Watchdog(progress)))  # closed last
+            watchdog = on_exit.enter_context(closing(Watchdog(activity)))  # closed last
             leases = Leases(
                 redis,
                 keys,
@@ -64,7 +64,7 @@ async def serve(
             )
             observers = Observers.of(counters, failure)
             handler = on_exit.enter_context(
-                job_handler(settings, booted, keys, mark=leases.mark, progress=progress, observers=observers)
+                job_handler(settings, booted, keys, mark=leases.mark, activity=activity, observers=observers)
             )
             consumer = Consumer(
                 handler,
@@ -72,7 +72,7 @@ async def serve(
                 keys=keys,
                 leases=leases,
                 observer=observers.jobs,
-                progress=progress,
+                activity=activity,
                 max_jobs=settings.max_jobs,
                 max_tries=settings.max_tries,
                 grace_s=settings.grace_s,

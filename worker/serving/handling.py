@@ -19,9 +19,9 @@ from worker.serving.stage_failure import StageFailure
 from worker.serving.vector_cache import open_cache
 from worker.settings import Settings
 from worker.startup.boot import Booted
+from worker.telemetry.activity import Activity
 from worker.telemetry.counters import Counters
 from worker.telemetry.observers import BatchObserver, JobObserver
-from worker.telemetry.progress import Progress
 
 CPU_BATCH_S = 0.25
 
@@ -47,7 +47,7 @@ def job_handler(
     keys: Keys,
     *,
     mark: Mark,
-    progress: Progress,
+    activity: Activity,
     observers: Observers,
 ) -> Iterator[JobHandler]:
     """The job handler with its threads, cache, batcher and runner, all closed at the end."""
@@ -63,7 +63,7 @@ def job_handler(
             backend,
             batcher,
             pace=pace_of(settings, booted),
-            progress=progress,
+            activity=activity,
             on_batch=observers.batches.batch_computed,
             on_death=observers.failure.report,
         )
@@ -76,7 +76,7 @@ def job_handler(
                 batcher,
                 executor=executor,
                 mark=mark,
-                progress=progress,
+                activity=activity,
                 on_job=observers.jobs.job_ended,
             )
         finally:

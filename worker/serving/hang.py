@@ -19,7 +19,7 @@ from worker.consumer.heartbeat import Heartbeat
 from worker.consumer.leases import Claim, Leases
 from worker.settings import Settings
 from worker.supervisor.process import HUNG_STATUS
-from worker.telemetry.progress import Hang
+from worker.telemetry.activity import Hang
 
 log = structlog.stdlib.get_logger(__name__)
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 
-from worker.telemetry.progress import Hang, Progress, Stage, Work
+from worker.telemetry.activity import Activity, Hang, Stage, Work
 
 _LOOKS = 20  # within the least time that a stage may take
 _LATE = 4  # looks: a thread that is this late had no processor, nor had the others
@@ -18,11 +18,11 @@ class Watchdog:
     Once something hangs, `hung` is true and `on_hang` is called in the watching thread.
     """
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, activity: Activity) -> None:
         self.hung = False
-        self._progress = progress
+        self._activity = activity
         self._loop = asyncio.get_running_loop()
-        self._every_s = progress.floor_s / _LOOKS
+        self._every_s = activity.floor_s / _LOOKS
         self._turning: Work | None = None  # until the loop has come round to end it
         self._closed = threading.Event()
 
@@ -39,10 +39,10 @@ class Watchdog:
         while not self._closed.wait(self._every_s):
             now_s = time.monotonic()
             if now_s - looked_s > _LATE * self._every_s:  # stopped, suspended, or starved
-                self._progress.excuse(now_s - looked_s)
+                self._activity.excuse(now_s - looked_s)
             looked_s = now_s
             self._ping()
-            hang = self._progress.hang()
+            hang = self._activity.hang()
             if hang is not None and not self._closed.is_set():
                 self.hung = True
                 on_hang(hang)
@@ -52,10 +52,10 @@ class Watchdog:
         """Ask the loop to come round; if it does not, that is work that does not end."""
         if self._turning is None:
             # Later than what holds the loop up, if that is noted as a stage and so known better.
-            turning = self._turning = self._progress.begin(Stage.LOOP, extra_s=2 * self._every_s)
+            turning = self._turning = self._activity.begin(Stage.LOOP, extra_s=2 * self._every_s)
             with suppress(RuntimeError):  # the loop is closed, so the worker ends
                 self._loop.call_soon_threadsafe(self._pong, turning)
 
     def _pong(self, turning: Work) -> None:
-        self._progress.end(turning)
+        self._activity.end(turning)
         self._turning = None

@@ -19,8 +19,8 @@ from worker.batching.packing import Budget
 from worker.batching.pending import Embedded
 from worker.batching.runner import Runner
 from worker.contract import FloatArray, Handle, Tokens
+from worker.telemetry.activity import Activity
 from worker.telemetry.events import BatchEvent
-from worker.telemetry.progress import Progress
 
 DIM = 8
 POISON = 13
@@ -60,7 +60,7 @@ async def running(
     deaths: list[BaseException] = []
     seen: Callable[[BatchEvent], None] = (events if events is not None else []).append
     runner = Runner(
-        backend, batcher, pace=Pace(1e6), progress=Progress(30), on_batch=seen, on_death=deaths.append
+        backend, batcher, pace=Pace(1e6), activity=Activity(30), on_batch=seen, on_death=deaths.append
     )
     try:
         yield batcher, deaths

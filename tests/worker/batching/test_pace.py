@@ -13,8 +13,8 @@ from worker.batching.packing import Budget
 from worker.batching.runner import Runner
 from worker.contract import FloatArray, Handle, Tokens
 from worker.startup.speed import measured_tokens_per_s
+from worker.telemetry.activity import Activity
 from worker.telemetry.events import BatchEvent
-from worker.telemetry.progress import Progress
 
 
 class Clockwork(FakeBackend):
@@ -67,7 +67,7 @@ async def test_batches_take_the_time_that_they_may() -> None:
     batcher = Batcher(Budget.of(backend), dim=8)
     pace = Pace(2500, max_batch_s=0.02)
     runner = Runner(
-        backend, batcher, pace=pace, progress=Progress(30), on_batch=events.append, on_death=print
+        backend, batcher, pace=pace, activity=Activity(30), on_batch=events.append, on_death=print
     )
     await batcher.embed(texts(1500, 5))
     batcher.close(BackendDead("the test is over"))

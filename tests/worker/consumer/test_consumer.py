@@ -19,9 +19,9 @@ from producer.transport.connect import connect
 from worker.consumer.consumer import Consumer
 from worker.consumer.heartbeat import Heartbeat
 from worker.consumer.leases import Claim, JobResult, Leases
+from worker.telemetry.activity import Activity
 from worker.telemetry.counters import Counters
 from worker.telemetry.observers import JobObserver
-from worker.telemetry.progress import Progress
 
 RESULT = JobResult(encode_failure(Failure(code="test", message="a result")))
 
@@ -68,7 +68,7 @@ async def consuming(
         keys=keys,
         leases=leases,
         observer=JobObserver(Counters()),
-        progress=Progress(30),
+        activity=Activity(30),
         max_jobs=4,
         max_tries=3,
         grace_s=grace_s,

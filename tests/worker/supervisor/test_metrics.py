@@ -46,9 +46,9 @@ from worker.consumer.leases import Leases
 from worker.contract import Tokens
 from worker.supervisor.collector import SupervisorCollector
 from worker.supervisor.http_server import serve_http
+from worker.telemetry.activity import Activity
 from worker.telemetry.counters import SECONDS, Counters, Histogram
 from worker.telemetry.events import BatchEvent
-from worker.telemetry.progress import Progress
 from worker.telemetry.prometheus import (
     PREFIX,
     PROFILE_INFO,
@@ -307,7 +307,7 @@ async def test_busy_time_is_counted_once() -> None:
         backend,
         batcher,
         pace=Pace(1e6),
-        progress=Progress(30),
+        activity=Activity(30),
         on_batch=events.append,
         on_death=lambda error: None,
     )

@@ -41,7 +41,7 @@ class Hang:
     suspects: frozenset[str] | None
 
 
-class Progress:
+class Activity:
     """The work under way; thread-safe.
 
     `floor_s` is the least time that any stage may take. Batches come back from the device in order, so the
