@@ -1,7 +1,6 @@
 """The consumer's loop: wakes up, reaps finished jobs, and claims as many new ones as fit."""
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from enum import Enum
@@ -17,6 +16,7 @@ from producer.errors import BackendDead
 from producer.transport.connect import end_tasks, subscribed, uninterrupted
 from producer.transport.retry import is_permanent
 from worker.consumer.arq_host import ArqHost
+from worker.consumer.capacity import Capacity
 from worker.consumer.failures import answer_refused, failure_if_exhausted, internal_error
 from worker.consumer.heartbeat import Heartbeat
 from worker.consumer.leases import Claim, JobResult, Leases
@@ -30,12 +30,10 @@ log = structlog.stdlib.get_logger(__name__)
 # Runs a claimed job, given its payload or None if that is gone; returns None if the lease was lost.
 JobFunction = Callable[[Claim, bytes | None], Awaitable[JobResult | None]]
 
-MIN_HELD_BYTES = 64 * 1024  # small jobs are claimed many at a time, however slow the last ones were
 STOP_S = 5.0  # a claim takes milliseconds unless Redis is unreachable
 _RETRY_BACKOFF = Backoff(first_s=0.5, max_s=30.0, jitter=(0.5, 1.5))
 IDLE_S = 0.25  # how long a lost wake-up message or an expired lease can go unnoticed
 _WRITE_S = 60.0  # longer than a try to write an outcome takes, however Redis behaves
-_HORIZON_S = 2.0  # about as much work is claimed ahead as is done in this time
 
 
 class ConsumerState(Enum):
@@ -49,8 +47,9 @@ class ConsumerState(Enum):
 class Consumer:
     """Claims jobs and runs them until it is stopped.
 
-    It holds about two seconds of work, and at least two jobs, so that the next job is
-    prepared while the device computes, and other workers get their share of the queue. After the first signal
+    It holds about two seconds of work, and at least two jobs, so that the next job is prepared while the
+    device computes, and other workers get their share of the queue. Small jobs and those of high priority do
+    not wait for that: some are taken beside it, which the batches then have room for. After the first signal
     running jobs may finish within `grace_s`; a second one hands them back at once. Create it in a running
     event loop.
     """
@@ -74,7 +73,7 @@ class Consumer:
         self._leases = leases
         self._observer = observer
         self._activity = activity
-        self._max_jobs = max_jobs
+        self._capacity = Capacity(max_jobs)
         self._max_tries = max_tries
         self._grace_s = grace_s
         self._state = ConsumerState.RUNNING
@@ -86,8 +85,6 @@ class Consumer:
         self._heartbeat: Heartbeat  # given to `run`
         self._claims: dict[str, Claim] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._bytes_per_s = 0.0
-        self._last_done_s = time.monotonic()
         self.jobs_done = 0  #: jobs that ended with their result, since the start
         self._host = ArqHost(self._run_loop, on_signal=self._on_signal)
 
@@ -154,12 +151,11 @@ class Consumer:
         """
         if not self._may_claim or (not self._jobs_expected and self._loop.time() < self._next_claim_s):
             return False
-        max_jobs, max_bytes = self._capacity()
-        if max_jobs == 0:
+        if (room := self._capacity.room(self._claims.values())) is None:
             return False
         self._jobs_expected = False  # before the claim: a wake-up message during it counts for the next
         try:
-            claims = await self._leases.claim(max_jobs, max_bytes)
+            claims = await self._leases.claim(room.max_jobs, room.max_bytes, small_bytes=room.small_bytes)
         except (RedisError, OSError) as error:
             log.warning("claim_failed", error=str(error))
             self._jobs_expected = True
@@ -169,19 +165,10 @@ class Consumer:
         self._next_claim_s = self._loop.time() + IDLE_S
         for claim, payload in claims:
             self._claims[claim.job] = claim
+            self._capacity.claimed(claim, room)
             self._heartbeat.hold(claim)
             self._tasks[claim.job] = asyncio.create_task(self._work(claim, payload), name=claim.job)
         return bool(claims) and self._jobs_expected
-
-    def _capacity(self) -> tuple[int, int]:
-        """How many jobs and bytes to claim now; 0 jobs if a claim is not worth its cost."""
-        max_jobs = self._max_jobs - len(self._tasks)
-        held_bytes = sum(claim.num_bytes for claim in self._claims.values())
-        max_bytes = max(MIN_HELD_BYTES, self._bytes_per_s * _HORIZON_S) - held_bytes
-        # Several at a time: a claim costs as much for one job as for many.
-        if max_jobs < max(1, self._max_jobs // 8) or (len(self._tasks) >= 2 and max_bytes <= 0):
-            return 0, 0
-        return max_jobs, max(0, int(max_bytes))
 
     async def _work(self, claim: Claim, payload: bytes | None) -> None:
         try:
@@ -193,7 +180,7 @@ class Consumer:
             self._heartbeat.drop(claim)
             if self._claims.get(claim.job) == claim:
                 del self._claims[claim.job]
-            self._measure(claim)
+            self._capacity.ended(claim)
             self._wake.set()
 
     async def _run_and_end(self, claim: Claim, payload: bytes | None) -> None:
@@ -249,13 +236,6 @@ class Consumer:
             )
         )
         await self._write(claim, lambda: self._leases.bury(claim, failure, tries=tries))
-
-    def _measure(self, claim: Claim) -> None:
-        """Update the moving average of bytes per second, from which `_capacity` limits the held work."""
-        now_s = time.monotonic()
-        rate = claim.num_bytes / max(now_s - self._last_done_s, 1e-3)
-        self._last_done_s = now_s
-        self._bytes_per_s += 0.2 * (rate - self._bytes_per_s)
 
     def _on_message(self, data: bytes) -> None:
         """Handle a wake-up message: jobs were enqueued or handed back, or one was cancelled."""

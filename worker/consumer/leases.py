@@ -108,15 +108,20 @@ class Leases:
         self._claim_failed = False
         self.more_pending = True  #: False if the last claim left no job pending
 
-    async def claim(self, max_jobs: int, max_bytes: int) -> list[tuple[Claim, bytes | None]]:
-        """Claim the next jobs, with their requests; at least one if any is pending, however large."""
+    async def claim(
+        self, max_jobs: int, max_bytes: int, *, small_bytes: int = 0
+    ) -> list[tuple[Claim, bytes | None]]:
+        """Claim the next jobs, with their requests; at least one if any is pending, however large.
+
+        With `small_bytes` it takes only urgent ones of the next: of high priority, or not larger than that.
+        """
         # If the reply to a claim was lost, Redis may have leased us jobs that we do not know of.
         if self._claim_failed:
             await self._eval(RETURN_STRAYS, self._worker, *self._held)
         self._claim_failed = True
         lease = (str(self._lease_ms), str(_PRESENCE_LEASES * self._lease_ms))
         bounds = (str(max_jobs), str(max_bytes))
-        limits = (str(_MAX_REQUEST_BYTES), *_malformed_arguments())
+        limits = (str(_MAX_REQUEST_BYTES), *_malformed_arguments(), str(small_bytes))
         arguments = (self._worker, *bounds, *lease, *limits)
         # Sent once: what a claim leased whose reply was lost goes back before the next one.
         [claimed] = await self._pipeline.send_once(CLAIM.command(self._keys.root, *arguments))

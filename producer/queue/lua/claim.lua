@@ -17,6 +17,8 @@
   ARGV[11] keep_ms: how long dead letters are kept
   ARGV[12] max_letters
   ARGV[13] max_letter_bytes: of all dead letters' texts
+  ARGV[14] small_bytes: a worker that has work enough takes only jobs of high priority and those up to this size, past
+          others among the next 64, and none that runs alone; 0 for any
 
   Returns {1 if jobs may be left, jobs}; of each job
   {id, token, tries, bytes, texts, ms since it was enqueued, request or nil, bisection or nil}.
@@ -41,6 +43,7 @@ local message = ARGV[10]
 local keep_ms = tonumber(ARGV[11])
 local max_letters = tonumber(ARGV[12])
 local max_letter_bytes = tonumber(ARGV[13])
+local small_bytes = tonumber(ARGV[14])
 
 local now, seconds, micros = server_time()
 extend_leases_after_outage(root, now, presence_ms, lease_ms)
@@ -50,12 +53,18 @@ end
 
 local max_deferral_ms = 3600000 -- low priority scores lie in the future
 local claimed, bytes, num_aside = {}, 0, 0
-local ids = redis.call('ZRANGEBYSCORE', root .. 'pending', '-inf', now + max_deferral_ms, 'LIMIT', 0, max_jobs)
+local num_read = small_bytes > 0 and 64 or max_jobs
+local function is_urgent(job)
+  local has_head_start = (job.score or now) < (job.enqueued or 0)
+  return not job.bisection and (has_head_start or (job.bytes or 0) <= small_bytes)
+end
+local ids = redis.call('ZRANGEBYSCORE', root .. 'pending', '-inf', now + max_deferral_ms, 'LIMIT', 0, num_read)
 for _, id in ipairs(ids) do
   local key, job = root .. 'job:' .. id, read_job(root, id)
-  bytes = bytes + (job and job.bytes or 0)
-  if #claimed > 0 and bytes > max_bytes then break end
-  if job then
+  local passed_over = job and small_bytes > 0 and not is_urgent(job)
+  if not passed_over then bytes = bytes + (job and job.bytes or 0) end
+  if #claimed > 0 and (bytes > max_bytes or #claimed == max_jobs) then break end
+  if job and not passed_over then
     redis.call('ZREM', root .. 'pending', id)
     local tries = redis.call('HINCRBY', key, 'tries', 1)
     -- To the microsecond: a worker may claim a job twice within a millisecond.
@@ -66,10 +75,10 @@ for _, id in ipairs(ids) do
     local request = bytes <= max_request_bytes and redis.pcall('GET', root .. 'request:' .. id)
     if type(request) == 'table' then request = false end -- of another type
     claimed[#claimed + 1] = {id, token, tries, job.bytes or 0, job.texts or 0, waited_ms, request, job.bisection}
-  else
+  elseif not job then
     set_aside(root, id, {result = malformed_result, keep_ms = result_keep_ms, code = code, message = message},
       {keep_ms = keep_ms, max_letters = max_letters, max_bytes = max_letter_bytes})
     num_aside = num_aside + 1
   end
 end
-return {(#claimed + num_aside < #ids or #ids == max_jobs) and 1 or 0, claimed}
+return {(#claimed + num_aside < #ids or #ids == num_read) and 1 or 0, claimed}

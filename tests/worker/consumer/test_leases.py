@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from support.redis_hashes import hget, hgetall
+from support.redis_hashes import hget, hset, hgetall
 
 from producer.contract import (
     EmbedOptions,
@@ -201,6 +201,22 @@ async def test_claims_are_bounded_by_bytes_but_never_empty(redis: Redis, keys: K
     assert len(await owner.claim(10, 2500)) == 2
     assert len(await owner.claim(10, 0)) == 1
     assert await hget(redis, keys.totals, "bytes") == b"3000"
+
+
+async def test_a_full_worker_takes_urgent_jobs_past_others(redis: Redis, keys: Keys) -> None:
+    """Small ones, and those of high priority however large; no suspect, which would have to run alone."""
+    large, small, suspect = [await enqueue(redis, keys, text) for text in ("a" * 1000, "b", "c")]
+    await hset(redis, keys.job(suspect), "bisection", "")
+    owner = leases(redis, keys)
+    [(claim, _)] = await owner.claim(10, MANY, small_bytes=100)
+    assert claim.job == small
+    assert await owner.claim(10, MANY, small_bytes=100) == []
+    urgent = await enqueue(redis, keys, "d" * 1000, priority=Priority.HIGH)
+    others = {await enqueue(redis, keys, text) for text in "ef"}
+    assert [one.job for one, _ in await owner.claim(10, 100, small_bytes=100)] == [urgent]
+    [(claim, _)] = await owner.claim(1, 100, small_bytes=100)
+    assert claim.job in others
+    assert {one.job for one, _ in await owner.claim(10, MANY)} == {large, suspect, *others} - {claim.job}
 
 
 async def test_a_full_queue_refuses(redis: Redis, keys: Keys) -> None:
