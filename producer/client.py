@@ -26,6 +26,7 @@ from producer.queue.cancel import RunCancelled
 from producer.queue.connection import ClientOptions, QueueConnection
 from producer.queue.dead_letters import DeadLetter
 from producer.queue.enqueue import PreparedJob, Priority, QueueLimits, Submission, prepare_job
+from producer.terminal import escaped
 from producer.transport.connect import DEFAULT_URL, end_tasks, redis_errors
 
 _inherited: list[QueueConnection] = []  # not collected: closing one in a fork would disturb the parent's
@@ -180,7 +181,7 @@ class Client:
             letter, request = await dead_letters.get(job), await dead_letters.request(job)
         if letter is None:
             raise ResultNotFound(
-                f"no dead letter {job} on queue {self._queue.keys.queue}; it may have expired"
+                f"no dead letter {escaped(job)} on queue {self._queue.keys.queue}; it may have expired"
             )
         return letter, request
 

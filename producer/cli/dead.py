@@ -15,7 +15,7 @@ from producer.cli.options import each_of, json_option, queue_options, with_clien
 from producer.client import Client
 from producer.contract import Request
 from producer.queue.dead_letters import DeadLetter
-from producer.terminal import format_duration, wide_console
+from producer.terminal import escaped, format_duration, wide_console
 
 _SHOWN_CHARS = 100
 _ALL = 100_000  # more than a queue keeps
@@ -64,7 +64,7 @@ def show_command(job: str, as_json: bool, **queue: str) -> None:
     table = Table(show_header=False, box=None)
     texts = fields.pop("texts")
     for name, value in fields.items():
-        table.add_row(name, Text(str(value)))
+        table.add_row(name, Text(escaped(str(value))))
     for index, text in enumerate(texts):
         table.add_row(f"text {index}", Text("(refused)" if text is None else repr(text[:_SHOWN_CHARS])))
     wide_console().print(table)
@@ -115,7 +115,8 @@ def _table(letters: list[DeadLetter]) -> Table:
         table.add_column(heading)
     for one in letters:
         numbers = (str(one.tries), str(one.num_texts), str(one.num_bytes), format_duration(one.age_s))
-        table.add_row(Text(one.job), Text(one.code), *numbers, Text(one.message[:_SHOWN_CHARS]))
+        names = (Text(escaped(words, max_chars=_SHOWN_CHARS)) for words in (one.job, one.code))
+        table.add_row(*names, *numbers, Text(escaped(one.message, max_chars=_SHOWN_CHARS)))
     return table
 
 

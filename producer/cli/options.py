@@ -9,6 +9,7 @@ import click
 from producer.cli.exit_status import exit_status
 from producer.client import Client
 from producer.contract import DEFAULT_PREFIX
+from producer.terminal import escaped
 from producer.transport.connect import DEFAULT_URL
 
 _Result = TypeVar("_Result")
@@ -57,5 +58,5 @@ async def each_of(
     """Call `do` for every job and print a line for each; True if all were found."""
     outcomes = [await do(job) for job in jobs]
     for job, was_found in zip(jobs, outcomes, strict=True):
-        click.echo(f"{job}: {done if was_found else absent}", err=not was_found)
+        click.echo(f"{escaped(job)}: {done if was_found else absent}", err=not was_found)
     return all(outcomes)
