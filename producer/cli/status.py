@@ -1,7 +1,6 @@
 """`producer status`: shows queues and their workers, as a table or as JSON."""
 
 import asyncio
-import json
 from dataclasses import asdict
 
 import click
@@ -10,9 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from producer.cli.exit_status import exit_status
-from producer.cli.options import json_option, prefix_option, redis_url_option
+from producer.cli.options import echo_json, json_option, prefix_option, redis_url_option
 from producer.contract import WorkerRecord, worker_label
-from producer.queue.status import QueueStatus, read_status
+from producer.queue.status import QueueStatus, pause_note, read_status
 from producer.terminal import escaped, format_duration, wide_console
 from producer.transport.connect import connect, redis_errors
 
@@ -28,11 +27,13 @@ def status_command(redis_url: str, prefix: str, as_json: bool) -> None:
     with exit_status():
         queues = asyncio.run(_read(redis_url, prefix))
     if as_json:
-        click.echo(json.dumps([asdict(queue) for queue in queues], indent=2))
+        echo_json([asdict(queue) for queue in queues])
     elif queues:
         console = wide_console()
         console.print(_queue_table(queues))
         for queue in queues:
+            if note := pause_note(queue):
+                console.print(Text(escaped(note)))
             for worker in queue.workers:
                 console.print(_worker_lines(worker))
             for name, why in queue.unread_workers.items():

@@ -36,13 +36,19 @@ KEYS = Keys(queue_name(MODEL))
 HOSTILE = "\x1b[2J\x1b]0;title\x07\x9b31m\u202e\nworker forged\r"
 
 
-def record(name: str, **words: str) -> bytes:
-    """A worker's record with these words wherever it has any."""
-    names = ("host", "device", "model", "revision", "profile", "profile_id", "precision", "reason")
+def record(name: str) -> bytes:
+    """A worker's record that is hostile wherever it has words."""
     return encode_record(
         WorkerRecord(
             name=name,
-            **{one: HOSTILE for one in names} | words,
+            host=HOSTILE,
+            device=HOSTILE,
+            model=HOSTILE,
+            revision=HOSTILE,
+            profile=HOSTILE,
+            profile_id=HOSTILE,
+            precision=HOSTILE,
+            reason=HOSTILE,
             pid=1,
             ready_for_s=1.0,
             jobs_done=0,

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from producer.contract import WorkerRecord, worker_label
-from producer.queue.status import QueueStatus
+from producer.queue.status import QueueStatus, pause_note
 from producer.terminal import escaped, format_duration, format_number
 from worker.cli.rates import Rates
 
@@ -27,6 +27,8 @@ def screen(
     elif not error:
         parts += [Text("\nno queues")]
     for queue in queues:
+        if note := pause_note(queue):
+            parts += [_line(note, "bold yellow")]
         if queue.workers:
             parts += [Text(), _line(queue.queue, "dim"), _workers(queue.workers, rates, expand=expand)]
             parts += _failed_profiles(queue.workers)

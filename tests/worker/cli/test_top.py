@@ -54,6 +54,8 @@ WORKER = WorkerRecord(
 )
 QUEUE = QueueStatus(
     queue="nvidia_llama_nemotron_embed_1b_v2",
+    paused=False,
+    resumes_in_s=None,
     pending=123_456,
     running=64,
     num_bytes=1_234_567_890,
