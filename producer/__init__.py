@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from producer.queue.enqueue import Priority as Priority
     from producer.queue.enqueue import QueueLimits as QueueLimits
     from producer.queue.enqueue import Submission as Submission
+    from producer.queue.listing import JobState as JobState
+    from producer.queue.listing import QueuedJob as QueuedJob
     from producer.sync import SyncClient as SyncClient
 
 # Imported on first use, so that code that needs only the contract does not load Redis.
@@ -27,8 +29,10 @@ _HOMES = {
     "EmbedOptions": "contract",
     "EmbeddingType": "contract",
     "InputType": "contract",
+    "JobState": "queue.listing",
     "Priority": "queue.enqueue",
     "QueueLimits": "queue.enqueue",
+    "QueuedJob": "queue.listing",
     "Reply": "contract",
     "Submission": "queue.enqueue",
     "SyncClient": "sync",

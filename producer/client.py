@@ -8,6 +8,7 @@ from collections.abc import (
     AsyncIterator,
     Iterable,
     Mapping,
+    Sequence,
 )
 from typing import Any, Self
 
@@ -26,6 +27,8 @@ from producer.queue.cancel import RunCancelled
 from producer.queue.connection import ClientOptions, QueueConnection
 from producer.queue.dead_letters import DeadLetter
 from producer.queue.enqueue import PreparedJob, Priority, QueueLimits, Submission, prepare_job
+from producer.queue.listing import JobFilter, JobState, QueuedJob
+from producer.terminal import escaped
 from producer.transport.connect import DEFAULT_URL, end_tasks, redis_errors
 
 _inherited: list[QueueConnection] = []  # not collected: closing one in a fork would disturb the parent's
@@ -180,7 +183,7 @@ class Client:
             letter, request = await dead_letters.get(job), await dead_letters.request(job)
         if letter is None:
             raise ResultNotFound(
-                f"no dead letter {job} on queue {self._queue.keys.queue}; it may have expired"
+                f"no dead letter {escaped(job)} on queue {self._queue.keys.queue}; it may have expired"
             )
         return letter, request
 
@@ -193,6 +196,60 @@ class Client:
         """Delete a dead letter; False if there is none."""
         with redis_errors(self._options.redis_url):
             return await self._queue.dead_letters.drop(job)
+
+    async def requeue_all(self, *, code: str | None = None) -> Sequence[str]:
+        """Requeue all dead letters, or those that failed with this code; returns the ids of the jobs."""
+        with redis_errors(self._options.redis_url):
+            return await self._queue.dead_letters.requeue_all(code=code)
+
+    async def drop_all(self, *, code: str | None = None) -> Sequence[str]:
+        """Delete all dead letters, or those that failed with this code; returns the ids of the jobs."""
+        with redis_errors(self._options.redis_url):
+            return await self._queue.dead_letters.drop_all(code=code)
+
+    async def jobs(
+        self,
+        *,
+        state: JobState | str | None = None,
+        run: str | None = None,
+        priority: Priority | str | None = None,
+        min_age_s: float = 0.0,
+        max_jobs: int = 100,
+    ) -> list[QueuedJob]:
+        """The jobs on the queue that match: running ones, then pending ones in the order of their claims.
+
+        Dead letters are listed only if `state` is `dead`. Jobs that move meanwhile may be missing.
+        """
+        wanted = JobFilter(state=state, run=run, priority=priority, min_age_s=min_age_s)
+        with redis_errors(self._options.redis_url):
+            return await self._queue.jobs.matching(wanted, max_jobs=max_jobs)
+
+    async def wait_for_run(self, run: str, *, timeout_s: float | None = None) -> int:
+        """Wait until no job of the run is pending or running; returns how many of its jobs are dead letters.
+
+        Raises ResultTimeout.
+        """
+        with redis_errors(self._options.redis_url):
+            return await self._queue.jobs.until_run_ends(run_name(run), timeout_s=timeout_s)
+
+    async def purge(self, *, run: str | None = None) -> RunCancelled:
+        """Cancel all jobs that are pending now, or those of a run that nobody else wants, and count them.
+
+        Those that run go on; one that a worker claims meanwhile ends.
+        """
+        name = "" if run is None else run_name(run)
+        with redis_errors(self._options.redis_url):
+            return await self._queue.cancellation.withdraw(name, await self._queue.jobs.pending())
+
+    async def pause(self, *, for_s: float | None = None) -> None:
+        """Let no worker claim a job of the queue until `resume`, or for so long; running jobs go on."""
+        with redis_errors(self._options.redis_url):
+            await self._queue.pause.begin(for_s=for_s)
+
+    async def resume(self) -> bool:
+        """End the queue's pause; False if there was none."""
+        with redis_errors(self._options.redis_url):
+            return await self._queue.pause.end()
 
     async def num_workers(self) -> int:
         """How many workers serve the queue now; a new one counts within a second of being ready."""

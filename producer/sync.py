@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Self, TypeVar
@@ -14,6 +14,7 @@ from producer.errors import ClientClosed
 from producer.queue.cancel import RunCancelled
 from producer.queue.dead_letters import DeadLetter
 from producer.queue.enqueue import Priority, QueueLimits, Submission
+from producer.queue.listing import JobState, QueuedJob
 from producer.transport.connect import DEFAULT_URL
 from producer.transport.loop_thread import LoopThread
 
@@ -202,6 +203,44 @@ class SyncClient:
     def drop(self, job: str) -> bool:
         """See `Client.drop`."""
         return self._run(self._client.drop(job))
+
+    def requeue_all(self, *, code: str | None = None) -> Sequence[str]:
+        """See `Client.requeue_all`."""
+        return self._run(self._client.requeue_all(code=code))
+
+    def drop_all(self, *, code: str | None = None) -> Sequence[str]:
+        """See `Client.drop_all`."""
+        return self._run(self._client.drop_all(code=code))
+
+    def jobs(
+        self,
+        *,
+        state: JobState | str | None = None,
+        run: str | None = None,
+        priority: Priority | str | None = None,
+        min_age_s: float = 0.0,
+        max_jobs: int = 100,
+    ) -> list[QueuedJob]:
+        """See `Client.jobs`."""
+        return self._run(
+            self._client.jobs(state=state, run=run, priority=priority, min_age_s=min_age_s, max_jobs=max_jobs)
+        )
+
+    def wait_for_run(self, run: str, *, timeout_s: float | None = None) -> int:
+        """See `Client.wait_for_run`."""
+        return self._run(self._client.wait_for_run(run, timeout_s=timeout_s))
+
+    def purge(self, *, run: str | None = None) -> RunCancelled:
+        """See `Client.purge`."""
+        return self._run(self._client.purge(run=run))
+
+    def pause(self, *, for_s: float | None = None) -> None:
+        """See `Client.pause`."""
+        self._run(self._client.pause(for_s=for_s))
+
+    def resume(self) -> bool:
+        """See `Client.resume`."""
+        return self._run(self._client.resume())
 
 
 async def _leave(client: Client) -> None:

@@ -1,4 +1,4 @@
-"""Formats numbers for people, prints tables, and ends a command on our errors."""
+"""Formats numbers and foreign words for people, prints tables, and ends a command on our errors."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -44,6 +44,19 @@ def format_number(number: float) -> str:
     return f"{number:.0f}" if number >= 9.95 or number == int(number) else f"{number:.1f}"
 
 
+def escaped(text: str, *, max_chars: int | None = None) -> str:
+    """The text on one line as it may be shown, whoever wrote it; longer ones are cut at `max_chars`.
+
+    What a terminal would act on or reorder, such as escape sequences, line breaks and marks of direction, is
+    written as Python escapes it.
+    """
+    if max_chars is not None and len(text) > max_chars:
+        text = text[: max_chars - 1] + "…"
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
+
+
 def wide_console() -> "Console":
     """Standard output, as wide as the terminal, or wide enough for any row if it is not a TTY."""
     from rich.console import Console
@@ -60,5 +73,6 @@ def exit_on_error(exit_code: Callable[[EmbedmillError], int]) -> Iterator[None]:
     try:
         yield
     except EmbedmillError as error:
-        click.echo(f"error [{error.code}]: {error}", err=True)
+        lines = "\n".join(map(escaped, str(error).split("\n")))  # it may quote what others wrote
+        click.echo(f"error [{error.code}]: {lines}", err=True)
         sys.exit(exit_code(error))

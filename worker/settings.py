@@ -240,9 +240,12 @@ class Settings(BaseSettings):
         ),
     )
     metrics_host: str = Field(
-        default="0.0.0.0",
+        default="127.0.0.1",
         validation_alias=_named("metrics_host"),
-        description="address to serve metrics and health on",
+        description=(
+            "address to serve metrics and health on; by default only this machine can reach them; in a "
+            "container set `0.0.0.0`"
+        ),
     )
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(

@@ -1,8 +1,9 @@
 """`producer dead`: lists, shows, requeues and drops dead letters, the jobs that were given up."""
 
-import json
 import sys
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import click
@@ -11,16 +12,23 @@ from rich.table import Table
 from rich.text import Text
 
 from producer.cli.exit_status import ExitStatus
-from producer.cli.options import each_of, json_option, queue_options, with_client
+from producer.cli.options import (
+    each_of,
+    echo_json,
+    json_option,
+    print_each,
+    queue_options,
+    with_client,
+)
 from producer.client import Client
 from producer.contract import Request
 from producer.queue.dead_letters import DeadLetter
-from producer.terminal import format_duration, wide_console
+from producer.terminal import escaped, format_duration, wide_console
 
 _SHOWN_CHARS = 100
-_ALL = 100_000  # more than a queue keeps
 _JOBS = click.argument("jobs", metavar="[JOB...]", nargs=-1)
 _EVERY = click.option("--all", "every", is_flag=True, help="Apply to all dead letters of the queue.")
+_CODE = click.option("--code", help="Apply to the dead letters that failed with this code.")
 
 
 @click.group("dead")
@@ -43,7 +51,7 @@ def list_command(max_dead_letters: int, as_json: bool, **queue: str) -> None:
     """List the newest dead letters, newest first."""
     letters = with_client(lambda client: client.dead_letters(max_dead_letters=max_dead_letters), **queue)
     if as_json:
-        click.echo(json.dumps([asdict(letter) for letter in letters], indent=2))
+        echo_json([asdict(letter) for letter in letters])
     elif letters:
         wide_console().print(_table(letters))
     else:
@@ -59,12 +67,12 @@ def show_command(job: str, as_json: bool, **queue: str) -> None:
     letter, request = with_client(lambda client: client.dead_letter(job), **queue)
     fields = asdict(letter) | _request_fields(request)
     if as_json:
-        click.echo(json.dumps(fields, indent=2))
+        echo_json(fields)
         return
     table = Table(show_header=False, box=None)
     texts = fields.pop("texts")
     for name, value in fields.items():
-        table.add_row(name, Text(str(value)))
+        table.add_row(name, Text(escaped(str(value))))
     for index, text in enumerate(texts):
         table.add_row(f"text {index}", Text("(refused)" if text is None else repr(text[:_SHOWN_CHARS])))
     wide_console().print(table)
@@ -73,36 +81,58 @@ def show_command(job: str, as_json: bool, **queue: str) -> None:
 @dead_group.command("requeue")
 @_JOBS
 @_EVERY
+@_CODE
+@json_option
 @queue_options
-def requeue_command(jobs: tuple[str, ...], every: bool, **queue: str) -> None:
+def requeue_command(jobs: tuple[str, ...], **given: Any) -> None:
     """Enqueue dead letters again as new jobs, regardless of the queue's limits.
 
-    Exit status: 0 all were requeued; 1 some are not dead letters; 3 trouble with the queue.
+    \b
+    Exit status: 0 all were requeued; 1 some are not dead letters, or none has the code;
+    3 trouble with the queue.
     """
-    _apply(jobs, every, Client.requeue, "requeued", queue)
+    _apply(jobs, Client.requeue, Client.requeue_all, "requeued", **given)
 
 
 @dead_group.command("drop")
 @_JOBS
 @_EVERY
+@_CODE
+@json_option
 @queue_options
-def drop_command(jobs: tuple[str, ...], every: bool, **queue: str) -> None:
+def drop_command(jobs: tuple[str, ...], **given: Any) -> None:
     """Delete dead letters for good.
 
-    Exit status: 0 all were dropped; 1 some are not dead letters; 3 trouble with the queue.
+    \b
+    Exit status: 0 all were dropped; 1 some are not dead letters, or none has the code;
+    3 trouble with the queue.
     """
-    _apply(jobs, every, Client.drop, "dropped", queue)
+    _apply(jobs, Client.drop, Client.drop_all, "dropped", **given)
 
 
-def _apply(jobs: tuple[str, ...], every: bool, action: Any, done: str, queue: dict[str, str]) -> None:
-    if bool(jobs) == every:
-        raise click.UsageError("give either job ids or --all")
+def _apply(
+    jobs: tuple[str, ...],
+    do: Callable[[Client, str], Awaitable[bool]],
+    do_all: Callable[..., Awaitable[Sequence[str]]],
+    done: str,
+    *,
+    every: bool,
+    code: str | None,
+    as_json: bool,
+    **queue: str,
+) -> None:
+    if [bool(jobs), every, code is not None].count(True) != 1:
+        raise click.UsageError("give either job ids, --all or --code")
 
     async def apply(client: Client) -> bool:
-        names = jobs
-        if every:
-            names = tuple(letter.job for letter in await client.dead_letters(max_dead_letters=_ALL))
-        return await each_of(names, lambda job: action(client, job), done=done, absent="not a dead letter")
+        if jobs:
+            absent = "not a dead letter"
+            return await each_of(jobs, partial(do, client), done=done, absent=absent, as_json=as_json)
+        found = await do_all(client, code=code)
+        print_each(dict.fromkeys(found, True), done=done, absent="", as_json=as_json)
+        if not found and code is not None:
+            click.echo(f"no dead letters with the code {escaped(code)}", err=True)
+        return bool(found) or code is None
 
     if not with_client(apply, **queue):
         sys.exit(ExitStatus.NOT_FOUND)
@@ -115,7 +145,8 @@ def _table(letters: list[DeadLetter]) -> Table:
         table.add_column(heading)
     for one in letters:
         numbers = (str(one.tries), str(one.num_texts), str(one.num_bytes), format_duration(one.age_s))
-        table.add_row(Text(one.job), Text(one.code), *numbers, Text(one.message[:_SHOWN_CHARS]))
+        names = (Text(escaped(words, max_chars=_SHOWN_CHARS)) for words in (one.job, one.code))
+        table.add_row(*names, *numbers, Text(escaped(one.message, max_chars=_SHOWN_CHARS)))
     return table
 
 

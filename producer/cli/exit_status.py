@@ -19,6 +19,7 @@ class ExitStatus(IntEnum):
     OK = 0
     TEXTS_FAILED = 1  #: the output is complete, but some texts have no vector
     NOT_FOUND = 1  #: some of the jobs named do not exist
+    JOBS_GIVEN_UP = 1  #: the run has ended, but some of its jobs are dead letters
     USAGE = 2  #: wrong options, or files that cannot be read or written
     SERVICE = 3  #: trouble with the queue or a worker
     INTERRUPTED = 130

@@ -5,6 +5,9 @@ import click
 from producer.cli.cancel import cancel_command
 from producer.cli.dead import dead_group
 from producer.cli.embed import embed_command
+from producer.cli.jobs import jobs_command
+from producer.cli.pause import pause_command, resume_command
+from producer.cli.purge import purge_command
 from producer.cli.status import status_command
 
 
@@ -17,7 +20,10 @@ def main(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (embed_command, status_command, cancel_command, dead_group):
+for command in (
+    *(embed_command, status_command, jobs_command, cancel_command, purge_command),
+    *(pause_command, resume_command, dead_group),
+):
     main.add_command(command)
 
 if __name__ == "__main__":

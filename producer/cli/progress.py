@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from producer.bulk import Summary
-from producer.terminal import format_bytes, format_duration
+from producer.terminal import escaped, format_bytes, format_duration
 
 PLAIN_EVERY_S = 5.0
 
@@ -64,14 +64,12 @@ def summary_lines(summary: Summary, *, output: Path, errors: Path) -> list[str]:
         f"truncated  {summary.num_truncated:,}",
         f"failed     {summary.num_failed:,}",
     ]
-    lines += [f"  {code}  {count:,}" for code, count in sorted(summary.failed.items())]
-    lines += [
-        f"model      {source.model} ({source.revision})\n"
-        f"profile    {source.profile_name} ({source.profile_id}), {source.precision}"
-        for source in summary.sources
-    ]
+    lines += [f"  {escaped(code)}  {count:,}" for code, count in sorted(summary.failed.items())]
+    for source in summary.sources:
+        lines.append(escaped(f"model      {source.model} ({source.revision})"))
+        lines.append(escaped(f"profile    {source.profile_name} ({source.profile_id}), {source.precision}"))
     if summary.prompt_name is not None:
-        lines.append(f"prompt     {summary.prompt_name}")
+        lines.append(escaped(f"prompt     {summary.prompt_name}"))
     lines.append(f"output     {output} ({format_bytes(output.stat().st_size)})")
     if summary.num_failed:
         lines.append(f"errors     {errors}")

@@ -1,7 +1,6 @@
 """`producer status`: shows queues and their workers, as a table or as JSON."""
 
 import asyncio
-import json
 from dataclasses import asdict
 
 import click
@@ -10,11 +9,13 @@ from rich.table import Table
 from rich.text import Text
 
 from producer.cli.exit_status import exit_status
-from producer.cli.options import json_option, prefix_option, redis_url_option
-from producer.contract import WorkerRecord
-from producer.queue.status import QueueStatus, read_status
-from producer.terminal import format_duration, wide_console
+from producer.cli.options import echo_json, json_option, prefix_option, redis_url_option
+from producer.contract import WorkerRecord, worker_label
+from producer.queue.status import QueueStatus, pause_note, read_status
+from producer.terminal import escaped, format_duration, wide_console
 from producer.transport.connect import connect, redis_errors
+
+_MAX_LINE_CHARS = 2000
 
 
 @click.command("status")
@@ -26,15 +27,17 @@ def status_command(redis_url: str, prefix: str, as_json: bool) -> None:
     with exit_status():
         queues = asyncio.run(_read(redis_url, prefix))
     if as_json:
-        click.echo(json.dumps([asdict(queue) for queue in queues], indent=2))
+        echo_json([asdict(queue) for queue in queues])
     elif queues:
         console = wide_console()
         console.print(_queue_table(queues))
         for queue in queues:
+            if note := pause_note(queue):
+                console.print(Text(escaped(note)))
             for worker in queue.workers:
                 console.print(_worker_lines(worker))
             for name, why in queue.unread_workers.items():
-                console.print(Text(f"\nworker {name}\n  its record cannot be read: {why}"))
+                console.print(_lines(f"worker {worker_label(name)}", f"its record cannot be read: {why}"))
     else:
         click.echo(f"no queues under {prefix}:")
 
@@ -53,7 +56,7 @@ def _queue_table(queues: tuple[QueueStatus, ...]) -> Table:
     for one in queues:
         age = "" if one.next_age_s is None else format_duration(one.next_age_s)
         counts = (one.running, one.num_bytes, one.done, one.failed, one.dead, one.num_workers)
-        table.add_row(Text(one.queue), f"{one.pending:,}", age, *(f"{count:,}" for count in counts))
+        table.add_row(Text(escaped(one.queue)), f"{one.pending:,}", age, *(f"{count:,}" for count in counts))
     return table
 
 
@@ -61,14 +64,19 @@ def _worker_lines(worker: WorkerRecord) -> Text:
     """Several lines per worker: one row would be too wide for any terminal."""
     why = f" ({worker.reason})" if worker.reason else ""
     lines = [
-        f"\nworker {worker.name}",
-        f"  {worker.model} ({worker.revision}) on {worker.device}, {worker.precision}",
-        f"  profile {worker.profile}{why}, ready for {format_duration(worker.ready_for_s)}",
-        f"  done: {worker.jobs_done:,} jobs, {worker.texts_done:,} texts, {worker.tokens_done:,} tokens",
+        f"{worker.model} ({worker.revision}) on {worker.device}, {worker.precision}",
+        f"profile {worker.profile}{why}, ready for {format_duration(worker.ready_for_s)}",
+        f"done: {worker.jobs_done:,} jobs, {worker.texts_done:,} texts, {worker.tokens_done:,} tokens",
     ]
     if worker.state != "serving":
         lines.append(f"  {worker.state}")
     if worker.failures:
-        lines.append("  texts failed: " + ", ".join(f"{code} {n:,}" for code, n in worker.failures.items()))
-    lines += [f"  profile {name} failed: {reason}" for name, reason in worker.profiles_failed.items()]
-    return Text("\n".join(lines))
+        lines.append("texts failed: " + ", ".join(f"{code} {n:,}" for code, n in worker.failures.items()))
+    lines += [f"profile {name} failed: {reason}" for name, reason in worker.profiles_failed.items()]
+    return _lines(f"worker {worker_label(worker.name)}", *lines)
+
+
+def _lines(heading: str, *lines: str) -> Text:
+    """An empty line, the heading, and each line indented; whoever wrote them, they stay lines."""
+    shown = (escaped(" ".join(line.split()), max_chars=_MAX_LINE_CHARS) for line in lines)
+    return Text("\n".join(["", escaped(heading), *(f"  {line}" for line in shown)]))

@@ -1,5 +1,6 @@
 """The contract between producers and workers: messages, their encoding, Redis keys, limits, version."""
 
+from producer.contract.codes import FAILURE_CODES, OTHER_CODE, known_code
 from producer.contract.inputs import options_of, texts_of
 from producer.contract.keys import (
     DEAD_KEPT_S,
@@ -11,7 +12,7 @@ from producer.contract.keys import (
     queue_name,
     run_name,
 )
-from producer.contract.record import WorkerRecord
+from producer.contract.record import WorkerRecord, worker_label
 from producer.contract.reply import Failure, Provenance, Reply
 from producer.contract.request import (
     MAX_BYTES_PER_JOB,
@@ -40,10 +41,12 @@ from producer.contract.wire import (
 __all__ = [
     "DEAD_KEPT_S",
     "DEFAULT_PREFIX",
+    "FAILURE_CODES",
     "FAILURE_KEPT_S",
     "MAX_BYTES_PER_JOB",
     "MAX_BYTES_PER_TEXT",
     "MAX_TEXTS_PER_JOB",
+    "OTHER_CODE",
     "VERSION",
     "EmbedOptions",
     "EmbeddingType",
@@ -66,9 +69,11 @@ __all__ = [
     "encode_request",
     "job_id",
     "job_name",
+    "known_code",
     "options_of",
     "queue_name",
     "run_name",
     "text_bytes",
     "texts_of",
+    "worker_label",
 ]

@@ -72,6 +72,11 @@ class Keys:
         return self.root + "totals"
 
     @property
+    def paused(self) -> str:
+        """string: there while the queue is paused; expires with the pause if that has an end."""
+        return self.root + "paused"
+
+    @property
     def workers(self) -> str:
         """zset: name of each live worker by the server time in ms until which it counts as alive."""
         return self.root + "workers"

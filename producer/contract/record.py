@@ -1,7 +1,15 @@
 """The record that a live worker publishes about itself."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+_UNIQUE_PART = re.compile(r":[0-9a-f]{8}\Z")
+
+
+def worker_label(name: str) -> str:
+    """A worker's name as every command shows it: host and process id, without what makes it unique."""
+    return _UNIQUE_PART.sub("", name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,7 +13,9 @@ from producer.queue.backpressure import Backpressure
 from producer.queue.cancel import Cancellation
 from producer.queue.dead_letters import DeadLetters
 from producer.queue.enqueue import QueueLimits, check_kept
+from producer.queue.listing import QueuedJobs
 from producer.queue.notifications import Notifications
+from producer.queue.pause import QueuePause
 from producer.queue.results import Results
 from producer.queue.worker_watch import WorkerWatch
 from producer.transport.autopipeline import AutoPipeline
@@ -75,6 +77,8 @@ class QueueConnection:
         )
         self.cancellation = Cancellation(redis, keys, self._pipeline)
         self.dead_letters = DeadLetters(redis, keys)
+        self.jobs = QueuedJobs(redis, keys)
+        self.pause = QueuePause(redis, keys)
         self.backpressure = Backpressure(
             self._pipeline,
             keys,

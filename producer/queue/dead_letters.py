@@ -1,6 +1,6 @@
 """Dead letters: jobs that were given up, kept for a while to be inspected, requeued or dropped."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,10 @@ from redis.exceptions import ResponseError
 
 from producer.contract import Keys, Request, decode_request
 from producer.errors import PayloadError, RequestError
+from producer.queue.paging import pages
 from producer.queue.scripts import DROP_DEAD_LETTER, REQUEUE_DEAD_LETTER, Script
+
+_JOBS_PER_STEP = 64  # a few milliseconds of the server's time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +70,43 @@ class DeadLetters:
     async def drop(self, job: str) -> bool:
         """Delete the dead letter; False if it does not exist."""
         return await self._eval(DROP_DEAD_LETTER, job)
+
+    async def requeue_all(self, *, code: str | None = None) -> Sequence[str]:
+        """As `requeue`, for all dead letters, or those with this code; returns the ids of the jobs."""
+        return await self._apply(REQUEUE_DEAD_LETTER, code)
+
+    async def drop_all(self, *, code: str | None = None) -> Sequence[str]:
+        """As `drop`, for all dead letters, or those with this code; returns the ids of the jobs."""
+        return await self._apply(DROP_DEAD_LETTER, code)
+
+    async def _apply(self, script: Script, code: str | None) -> Sequence[str]:
+        """Run the script for each that is there now: one that fails again meanwhile is not met twice."""
+        jobs = await self._with_code(code)
+        done: list[str] = []
+        for first in range(0, len(jobs), _JOBS_PER_STEP):
+            step = jobs[first : first + _JOBS_PER_STEP]
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for job in step:
+                    pipe.eval(*script.eval_args(self._keys.root, job))
+                were_there = await pipe.execute()
+            done += [job.decode(errors="replace") for job, was in zip(step, were_there, strict=True) if was]
+        return done
+
+    async def _with_code(self, code: str | None) -> Sequence[bytes]:
+        """The ids of all dead letters, or of those with this code, oldest first."""
+        found: list[bytes] = []
+        prefix = self._keys.dead_letter("").encode()
+        async for page in pages(self._redis, self._keys.dead_letters):
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for job in page:
+                    pipe.execute_command("HGET", prefix + job, "code")
+                codes = await pipe.execute(raise_on_error=False) if page else []
+            found += [
+                job
+                for job, one in zip(page, codes, strict=True)
+                if code is None or (isinstance(one, bytes) and one.decode(errors="replace") == code)
+            ]
+        return found
 
     async def _eval(self, script: Script, job: str) -> bool:
         done: Any = self._redis.eval(*script.eval_args(self._keys.root, job))

@@ -28,7 +28,7 @@ class Priority(StrEnum):
 
 _MAX_WHOLE = 2**53  # the largest that a script computes with exactly
 _MAX_KEPT_S = 10 * 366 * 24 * 3600
-_HEAD_START_MS = {Priority.HIGH: 3_600_000, Priority.NORMAL: 0, Priority.LOW: -3_600_000}
+HEAD_START_MS = {Priority.HIGH: 3_600_000, Priority.NORMAL: 0, Priority.LOW: -3_600_000}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +100,7 @@ async def submit(
     Raises QueueFull beyond the limits or if Redis has no memory left, InvalidOption for an unknown priority,
     and redis-py's errors.
     """
-    head_start_ms = _HEAD_START_MS[_priority(priority)]
+    head_start_ms = HEAD_START_MS[_priority(priority)]
     token = uuid4().hex
     sizes = (str(prepared.num_bytes), str(prepared.num_texts))
     bounds = (str(limits.max_jobs), str(limits.max_bytes))

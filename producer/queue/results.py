@@ -6,9 +6,11 @@ from contextlib import suppress
 from producer.contract import Failure, Keys, Reply, decode_result
 from producer.errors import JobFailed, ResultNotFound, ResultTimeout
 from producer.queue.worker_watch import WorkerWatch
+from producer.terminal import escaped
 from producer.transport.autopipeline import AutoPipeline
 from producer.transport.connect import redis_errors
 
+_MAX_WHY_CHARS = 2000
 RECHECK_S = 1.0  # how often to check the result key anyway, since notifications may be lost
 
 
@@ -46,7 +48,8 @@ class Results:
                 done.clear()  # before the check: a notification during it counts for the next
                 result = await self._check(job, consume)
                 if isinstance(result, Failure):
-                    raise JobFailed(result.code, f"job {job} failed: [{result.code}] {result.message}")
+                    why = escaped(f"[{result.code}] {result.message}", max_chars=_MAX_WHY_CHARS)
+                    raise JobFailed(result.code, f"job {job} failed: {why}")
                 if result is not None:
                     return result
                 await self._workers.check()

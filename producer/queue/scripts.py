@@ -41,6 +41,7 @@ class Script:
 
 ENQUEUE = Script("enqueue")
 CANCEL = Script("cancel")
+RESUME = Script("resume")
 REQUEUE_DEAD_LETTER = Script("requeue_dead_letter")
 DROP_DEAD_LETTER = Script("drop_dead_letter")
 

@@ -11,7 +11,9 @@ from redis.exceptions import ResponseError
 from producer.contract import DEAD_KEPT_S, Keys, WorkerRecord, decode_record
 from producer.errors import PayloadError
 from producer.queue.dead_letters import number
+from producer.terminal import format_duration
 
+_NO_KEY = -2  # what PTTL says of a key that is not there; of one without an end it says -1
 _SCAN_COUNT = 1000  # keys per round trip
 
 
@@ -19,6 +21,7 @@ _SCAN_COUNT = 1000  # keys per round trip
 class QueueStatus:
     """One queue at one moment.
 
+    While it is `paused` no worker claims a job of it; `resumes_in_s` is None if the pause has no end.
     `running` includes jobs that pause before their next try, `num_bytes` is the size of the texts of pending
     and running jobs, and `next_age_s` the age of the job that is claimed next (None if none is pending). The
     other counts cover the life of the queue. `unread_workers` maps live workers whose record is damaged or of
@@ -26,6 +29,8 @@ class QueueStatus:
     """
 
     queue: str
+    paused: bool
+    resumes_in_s: float | None
     pending: int
     running: int
     num_bytes: int
@@ -44,15 +49,24 @@ class QueueStatus:
         return len(self.workers) + len(self.unread_workers)
 
 
+def pause_note(queue: QueueStatus) -> str | None:
+    """What to tell people of a queue that is paused, None of one that is not."""
+    if not queue.paused:
+        return None
+    left_s = queue.resumes_in_s
+    until = "until `producer resume`" if left_s is None else f"for another {format_duration(left_s)}"
+    return f"queue {queue.queue} is paused {until}: no worker claims its jobs"
+
+
 async def read_status(redis: Redis, prefix: str) -> tuple[QueueStatus, ...]:
     """The state of all queues under the prefix, sorted by name. Raises redis-py's errors."""
     return tuple([await read_queue(redis, Keys(name, prefix)) for name in await _queues(redis, prefix)])
 
 
 async def _queues(redis: Redis, prefix: str) -> list[str]:
-    """The names of queues that have or had jobs or workers."""
+    """The names of queues that have or had jobs or workers, or are paused."""
     literal = re.sub(r"([\\*?\[\]])", r"\\\1", prefix)
-    pattern = re.compile(re.escape(prefix) + r":\{([^{}]*)\}:(?:totals|workers|pending)", re.DOTALL)
+    pattern = re.compile(re.escape(prefix) + r":\{([^{}]*)\}:(?:totals|workers|pending|paused)", re.DOTALL)
     keys = [key async for key in redis.scan_iter(match=f"{literal}:{{*}}:[ptw]*", count=_SCAN_COUNT)]
     found = (pattern.fullmatch(key.decode(errors="replace")) for key in keys)
     return sorted({match[1] for match in found if match})
@@ -69,11 +83,14 @@ async def read_queue(redis: Redis, keys: Keys) -> QueueStatus:
         pipe.zrange(keys.pending, 0, 0)
         pipe.zcount(keys.dead_letters, now_ms - int(DEAD_KEPT_S * 1000), "+inf")
         pipe.zrangebyscore(keys.workers, now_ms, "+inf")
-        pending, running, totals, head, dead, names = await pipe.execute()
+        pipe.pttl(keys.paused)
+        pending, running, totals, head, dead, names, pause_ms = await pipe.execute()
     workers, unread = await _workers(redis, keys, [name.decode(errors="replace") for name in names])
     counts = {name.decode(errors="replace"): number(count) or 0 for name, count in totals.items()}
     return QueueStatus(
         queue=keys.queue,
+        paused=pause_ms != _NO_KEY,
+        resumes_in_s=pause_ms / 1000 if pause_ms >= 0 else None,
         pending=pending,
         running=running,
         num_bytes=counts.get("bytes", 0),

@@ -152,6 +152,27 @@ async def test_a_job_without_a_request_can_be_buried(redis: Redis) -> None:
     assert set(await redis.keys()) == {KEYS.totals.encode(), KEYS.result("stray").encode()}
 
 
+async def test_they_are_requeued_and_dropped_by_code(redis: Redis, server: EmbeddedServer) -> None:
+    """However many: a few at a time, so that nobody waits for long; others stay."""
+    jobs = [f"job {n}" for n in range(700)]
+    async with redis.pipeline(transaction=False) as pipe:
+        for n, job in enumerate(jobs):
+            pipe.hset(KEYS.dead_letter(job), mapping={"code": f"code {n % 2}", "bytes": 1})
+            pipe.set(KEYS.dead_request(job), b"")
+            pipe.zadd(KEYS.dead_letters, {job: 1e12 + n})
+        await pipe.execute()
+    await redis.lpush(KEYS.dead_letter("foreign"), "x")  # type: ignore[misc]
+    await redis.zadd(KEYS.dead_letters, {"foreign": 1})
+    async with Client(server.url, model=MODEL) as client:
+        assert await client.requeue_all(code="code 0") == jobs[::2]
+        assert await redis.zcard(KEYS.pending) == 350
+        assert await client.requeue_all(code="code 0") == []
+        assert await client.drop_all(code="code 1") == jobs[1::2]
+        assert await client.drop_all() == ["foreign"]
+        assert await client.dead_letters() == []
+    assert await hget(redis, KEYS.totals, "bytes") == b"350"
+
+
 async def test_the_command(redis: Redis, server: EmbeddedServer) -> None:
     """list, show, requeue and drop, as tables and as JSON, with statuses that say what was not there."""
 

@@ -98,6 +98,8 @@ async def test_the_command(redis: Redis, server: EmbeddedServer) -> None:
     assert status == 0
     assert "fake_echo" in output
     assert "done: 1 jobs, 1 texts, 4 tokens" in output
+    seen = queue["workers"][0]
+    assert f"worker {seen['host']}:{seen['pid']}\n" in output  # as `worker top` names it
 
 
 async def test_a_worker_of_another_version_is_named(redis: Redis, server: EmbeddedServer) -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from producer.errors import QueueUnavailable
-from producer.terminal import exit_on_error, format_bytes, format_duration, format_number
+from producer.terminal import escaped, exit_on_error, format_bytes, format_duration, format_number
 
 
 @pytest.mark.parametrize(
@@ -51,6 +51,37 @@ def test_numbers_are_short(number: float, expected: str) -> None:
 def test_no_number_breaks_a_column(number: float) -> None:
     """Five characters at most."""
     assert len(format_number(number)) <= 5
+
+
+@given(st.text())
+def test_what_is_shown_is_one_line_that_prints(text: str) -> None:
+    """Whatever it is; what printed before is unchanged."""
+    assert escaped(text).isprintable()
+    assert escaped(text) == text or not text.isprintable()
+    assert len(escaped(text, max_chars=9).replace("…", "")) <= 9 * len(r"\U0010ffff")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("é 漢字 👍", "é 漢字 👍"),
+        ("\x1b[2J\x9b1m", r"\x1b[2J\x9b1m"),
+        ("a\nb\t\0", r"a\nb\t\x00"),
+        ("\u202egpj.exe", r"\u202egpj.exe"),
+    ],
+)
+def test_what_a_terminal_acts_on_is_escaped(text: str, shown: str) -> None:
+    """As Python writes it; letters of every script stay as they are."""
+    assert escaped(text) == shown
+
+
+def test_an_error_ends_with_what_others_wrote(capsys: pytest.CaptureFixture[str]) -> None:
+    """Our own line breaks stay; nothing in it acts on the terminal."""
+    with pytest.raises(SystemExit), exit_on_error(lambda _: 7):
+        raise QueueUnavailable("Redis said \x1b]0;title\x07\r\nour second line")
+    assert capsys.readouterr().err == (
+        "error [queue_unavailable]: Redis said \\x1b]0;title\\x07\\r\nour second line\n"
+    )
 
 
 def test_an_error_ends_the_process(capsys: pytest.CaptureFixture[str]) -> None:

@@ -129,6 +129,8 @@ def test_what_is_probed_and_scraped_is_served() -> None:
     workers = {name: service for name, service in services.items() if name.startswith("worker")}
     for worker in workers.values():
         assert f"http://localhost:{port}/health/ready" in worker["healthcheck"]["test"][-1]
+        assert worker["environment"]["EMBEDMILL_METRICS_HOST"] == "0.0.0.0"  # else no other container sees it
+        assert "ports" not in worker
     [job] = yaml.safe_load((ROOT / "deploy/prometheus.yaml").read_text())["scrape_configs"]
     [found] = job["dns_sd_configs"]
     assert (str(found["port"]), set(found["names"])) == (port, set(workers))

@@ -9,9 +9,9 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from producer.contract import WorkerRecord
-from producer.queue.status import QueueStatus
-from producer.terminal import format_duration, format_number
+from producer.contract import WorkerRecord, worker_label
+from producer.queue.status import QueueStatus, pause_note
+from producer.terminal import escaped, format_duration, format_number
 from worker.cli.rates import Rates
 
 
@@ -27,12 +27,14 @@ def screen(
     elif not error:
         parts += [Text("\nno queues")]
     for queue in queues:
+        if note := pause_note(queue):
+            parts += [_line(note, "bold yellow")]
         if queue.workers:
             parts += [Text(), _line(queue.queue, "dim"), _workers(queue.workers, rates, expand=expand)]
             parts += _hung(queue.workers)
             parts += _failed_profiles(queue.workers)
         parts += [
-            _line(f"the record of worker {name} cannot be read: {why}", "yellow")
+            _line(f"the record of worker {worker_label(name)} cannot be read: {why}", "yellow")
             for name, why in queue.unread_workers.items()
         ]
     return Group(*parts)
@@ -59,7 +61,7 @@ def _queues(queues: Sequence[QueueStatus], rates: Rates, *, expand: bool) -> Tab
     for queue in queues:
         rate = rates.jobs_per_s(queue.queue)
         table.add_row(
-            Text(queue.queue),
+            Text(escaped(queue.queue)),
             format_number(queue.pending),
             "" if queue.next_age_s is None else format_duration(queue.next_age_s),
             format_number(queue.running),
@@ -83,9 +85,9 @@ def _worker(worker: WorkerRecord, rates: Rates) -> list[RenderableType]:
     rate = rates.of_worker(worker.name)
     failed = sum(worker.failures.values())
     return [
-        _CutAtStart(f"{worker.host}:{worker.pid}"),
-        Text(worker.device.removeprefix("NVIDIA ")),
-        Text(worker.profile),
+        _CutAtStart(escaped(worker_label(worker.name))),
+        Text(escaped(worker.device.removeprefix("NVIDIA "))),
+        Text(escaped(worker.profile)),
         "" if rate is None else format_number(rate.texts_per_s),
         "" if rate is None else format_number(rate.tokens_per_s),
         "" if rate is None else f"{rate.busy:.0%}",
@@ -118,14 +120,14 @@ def _hung(workers: Sequence[WorkerRecord]) -> list[Text]:
 
 def _failed_profiles(workers: Sequence[WorkerRecord]) -> list[Text]:
     return [
-        _line(f"{worker.host}:{worker.pid} could not use {name}: {reason}", "yellow")
+        _line(f"{worker_label(worker.name)} could not use {name}: {reason}", "yellow")
         for worker in workers
         for name, reason in worker.profiles_failed.items()
     ]
 
 
 def _line(words: str, style: str) -> Text:
-    return Text(" ".join(words.split()), style=style, no_wrap=True, overflow="ellipsis")
+    return Text(escaped(" ".join(words.split())), style=style, no_wrap=True, overflow="ellipsis")
 
 
 def _table(*headings: str, num_names: int, expand: bool) -> Table:

@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from producer.contract import known_code
 from worker.telemetry.events import BatchEvent, JobEvent
 
 # Bounds in seconds: from one batch on a GPU to a wait on a queue that was filled overnight.
@@ -81,10 +82,11 @@ class Counters:
 
     def count_job(self, event: JobEvent) -> None:
         """Count a job that has ended."""
-        self.jobs[event.code] += 1
+        self.jobs["ok" if event.code == "ok" else known_code(event.code)] += 1
         self.job_tries += event.tries
         self.texts += event.num_texts - event.num_failed
-        self.texts_failed.update(event.failures)
+        for code, num_texts in event.failures.items():
+            self.texts_failed[known_code(code)] += num_texts
         self.texts_truncated += event.num_truncated
         self.tokens += event.num_tokens
         self.texts_repeated += event.num_repeated

@@ -1,5 +1,6 @@
 """Configures logging: lines of text or JSON objects, on stderr. Texts are never logged."""
 
+import json
 import logging
 import re
 import sys
@@ -9,6 +10,8 @@ import msgspec
 import numpy as np
 import structlog
 from structlog.typing import EventDict, Processor
+
+from producer.terminal import escaped
 
 _LIBRARIES = ("arq", "httpx", "httpx2", "huggingface_hub", "filelock")  # below WARNING they are noise
 
@@ -66,16 +69,20 @@ class _StreamLogger:
     debug = info = warning = error = critical = msg
 
 
-_UNSAFE = re.compile(r'[\s"=]')
+_QUOTED = re.compile(r'[\s"=\\]')
+_BACKSLASH_OR_QUOTE = str.maketrans({"\\": "\\\\", '"': '\\"'})
 
 
 def _logfmt(event: EventDict) -> str:
-    """`key=value …`, as structlog's LogfmtRenderer, in a third of its time: every job logs a line."""
+    """`key=value …`, as structlog's LogfmtRenderer, in a third of its time: every job logs a line.
+
+    A value may be what others wrote: it neither ends its line nor its quotes, nor does a terminal act on it.
+    """
     pairs = []
     for key, value in event.items():
         text = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-        if _UNSAFE.search(text):
-            text = '"' + text.replace('"', '\\"').replace("\n", "\\n") + '"'
+        if _QUOTED.search(text) or not text.isprintable():
+            text = f'"{escaped(text.translate(_BACKSLASH_OR_QUOTE))}"'
         pairs.append(f"{key}={text}")
     return " ".join(pairs)
 
@@ -85,15 +92,27 @@ def _text_line(_: object, __: str, event: EventDict) -> str:
     time, level, name = event.pop("timestamp"), event.pop("level"), event.pop("event")
     trace = event.pop("exception", None)
     fields = _logfmt(event)
-    line = f"{time} {level.upper():<7} {str(name).rstrip()}".replace("\n", "\\n")
+    line = f"{time} {level.upper():<7} {escaped(str(name).rstrip())}"
     line = f"{line} {fields}" if fields else line
-    return f"{line}\n{trace}" if trace else line
+    # Indented, because the message of an exception must not look like an event.
+    traced = (f"\n  {escaped(each)}" for each in trace.split("\n")) if trace else ()
+    return "".join((line, *traced))
 
 
 def _json_line(_: object, __: str, event: EventDict) -> str:
     """The event as one JSON object that begins with its timestamp, level and name."""
     first = {key: event.pop(key) for key in ("timestamp", "level", "event")}
-    return msgspec.json.encode({**first, **event}, enc_hook=_plain).decode()
+    line = msgspec.json.encode({**first, **event}, enc_hook=_plain).decode()
+    return line if line.isprintable() else _UNPRINTABLE.sub(_json_escape, line)
+
+
+# JSON escapes of these only what is below a space: a terminal acts on some of the others too.
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e]")
+
+
+def _json_escape(found: re.Match[str]) -> str:
+    """The character, as JSON escapes it if it does not print."""
+    return found[0] if found[0].isprintable() else json.dumps(found[0])[1:-1]
 
 
 def _plain(value: Any) -> Any:

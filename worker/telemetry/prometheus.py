@@ -69,6 +69,7 @@ WORKER_METRICS = (
 
 # Fields of producer.queue.status.QueueStatus, read from Redis at the scrape; the same from every machine.
 QUEUE_METRICS = (
+    MetricSpec("paused", "gauge", "queue_paused", "1 while the queue is paused, else 0."),
     MetricSpec("pending", "gauge", "queue_pending_jobs", "Jobs that no worker has claimed."),
     MetricSpec("running", "gauge", "queue_running_jobs", "Jobs running, or pausing before their next try."),
     MetricSpec("num_bytes", "gauge", "queue_bytes", "Bytes of text in pending and running jobs."),
@@ -135,6 +136,7 @@ def queue_families(model: str, status: Mapping[str, Any] | None) -> Iterator[Met
         return
     fields = {
         **status,
+        "paused": int(status["paused"]),
         "next_age_s": status["next_age_s"] or 0.0,
         "num_workers": len(status["workers"]),
         "ended": {outcome: status[outcome] for outcome in ("done", "failed", "cancelled")},

@@ -29,7 +29,7 @@ from worker.cli.rates import Rates
 from worker.cli.top_view import queues_json, screen
 
 WORKER = WorkerRecord(
-    name="host:1:ab",
+    name="gpu-worker-7d9c5b8f6-abcde:4711:0123abcd",
     host="gpu-worker-7d9c5b8f6-abcde",
     pid=4711,
     device="NVIDIA H100 80GB HBM3",
@@ -54,6 +54,8 @@ WORKER = WorkerRecord(
 )
 QUEUE = QueueStatus(
     queue="nvidia_llama_nemotron_embed_1b_v2",
+    paused=False,
+    resumes_in_s=None,
     pending=123_456,
     running=64,
     num_bytes=1_234_567_890,
@@ -132,7 +134,7 @@ def test_it_fits_into_eighty_columns() -> None:
     assert "nvidia_llama_nemotr" in text
     assert "abcde:4711  H100 80" in text
     assert "…" in text
-    assert "could not use other: its vectors are off" in text
+    assert "abcde:4711 could not use other: its vectors are off" in text
     assert "h100-hbm3-80gb-fp8-tensorrt" in shown(found, 200, QUEUE)
 
 

@@ -104,16 +104,53 @@ def test_libraries_log_in_the_same_format(jsonl: bool, capsys: pytest.CaptureFix
 def test_an_exception_has_its_traceback(
     jsonl: bool, logger: logging.Logger, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In text on the lines after the event, in JSON as one field."""
+    """In text on the lines after the event, indented, in JSON as one field."""
     configure_logs("INFO", jsonl=jsonl)
     try:
         raise LookupError("nothing there")
     except LookupError:
         logger.exception("job_failed")
     first, *others = capsys.readouterr().err.splitlines()
-    trace = json.loads(first)["exception"].splitlines() if jsonl else others
+    trace = (
+        json.loads(first)["exception"].splitlines() if jsonl else [line.removeprefix("  ") for line in others]
+    )
     assert "job_failed" in first
     assert (trace[0], trace[-1]) == ("Traceback (most recent call last):", "LookupError: nothing there")
+
+
+# Red text, the window's title, a C1 sequence, a mark that reverses what follows; then a forged event.
+HOSTILE = "\x1b[31mred\x1b]0;title\x07\x9b2J\u202e\n2026-11-27T09:00:00.0Z ERROR   forged\r"
+
+
+@pytest.mark.parametrize("logger", [log, logging.getLogger("a.library")])
+@pytest.mark.parametrize("jsonl", [False, True])
+def test_nothing_foreign_forges_a_line(
+    jsonl: bool, logger: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Names, values and messages of exceptions stay in their line, and a terminal acts on none of them."""
+    configure_logs("INFO", jsonl=jsonl)
+    try:
+        raise LookupError(HOSTILE)
+    except LookupError:
+        logger.exception("an event " + HOSTILE)
+    output = capsys.readouterr().err
+    assert output.replace("\n", "").isprintable()
+    first, *others = output.splitlines()
+    assert all(line.startswith("  ") for line in others)
+    if jsonl:
+        assert json.loads(first)["event"] == "an event " + HOSTILE
+        assert HOSTILE in json.loads(first)["exception"]
+
+
+@pytest.mark.parametrize("value", ["a\\", 'a\\" code=ok b="', HOSTILE, 'plain"'])
+def test_no_value_ends_its_quotes(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """However it is made, one field stays one field."""
+    configure_logs("INFO", jsonl=False)
+    log.info("job", id=value, code="cancelled")
+    [line] = capsys.readouterr().err.splitlines()
+    quoted = r'"(?:[^"\\]|\\.)*"'
+    assert line.isprintable()
+    assert re.fullmatch(rf"{TIME} INFO    job id={quoted} code=cancelled", line)
 
 
 def test_only_what_is_grave_enough_is_logged(capsys: pytest.CaptureFixture[str]) -> None:
