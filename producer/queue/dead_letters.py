@@ -10,6 +10,7 @@ from redis.exceptions import ResponseError
 
 from producer.contract import Keys, Request, decode_request
 from producer.errors import PayloadError, RequestError
+from producer.queue.deadlines import LIFE_S
 from producer.queue.scripts import DROP_DEAD_LETTER, REQUEUE_DEAD_LETTER, Script
 
 
@@ -62,14 +63,14 @@ class DeadLetters:
         The result that reported its failure is removed. A job that killed workers is bisected again, from the
         start.
         """
-        return await self._eval(REQUEUE_DEAD_LETTER, job)
+        return await self._eval(REQUEUE_DEAD_LETTER, job, str(int(LIFE_S * 1000)))
 
     async def drop(self, job: str) -> bool:
         """Delete the dead letter; False if it does not exist."""
         return await self._eval(DROP_DEAD_LETTER, job)
 
-    async def _eval(self, script: Script, job: str) -> bool:
-        done: Any = self._redis.eval(*script.eval_args(self._keys.root, job))
+    async def _eval(self, script: Script, *arguments: str) -> bool:
+        done: Any = self._redis.eval(*script.eval_args(self._keys.root, *arguments))
         return bool(await done)
 
 

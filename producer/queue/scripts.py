@@ -40,7 +40,10 @@ class Script:
 
 
 ENQUEUE = Script("enqueue")
+CONSUME = Script("consume")
+EXPECT = Script("expect")
 CANCEL = Script("cancel")
+WITHDRAW = Script("withdraw")
 REQUEUE_DEAD_LETTER = Script("requeue_dead_letter")
 DROP_DEAD_LETTER = Script("drop_dead_letter")
 

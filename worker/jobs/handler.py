@@ -11,7 +11,9 @@ import structlog
 
 from producer.contract import Failure, encode_failure
 from producer.errors import PayloadError, RequestError
+from producer.queue.deadlines import DEADLINE_EXCEEDED, OVERDUE
 from worker.batching.batcher import Batcher
+from worker.batching.pending import Overdue
 from worker.consumer.bisection import NOTHING, Bisection, Range
 from worker.consumer.failures import dead_letter_of, text_failures
 from worker.consumer.leases import Claim, JobResult
@@ -65,28 +67,26 @@ class JobHandler:
         try:
             if claim.bisection is None:
                 async with self._lock.shared():
+                    if claim.is_overdue:
+                        return self._overdue(claim, watch)
                     return await self._run_together(claim, payload, watch)
             async with self._lock.exclusive():
                 await self._quiesce()
                 return await self._run_alone(claim, payload, claim.bisection, watch)
         except (RequestError, PayloadError) as error:
-            self._on_job(
-                JobEvent.failed(
-                    claim.job,
-                    code=error.code,
-                    num_texts=claim.num_texts,
-                    tries=claim.tries,
-                    waited_s=claim.waited_s,
-                    seconds=watch.seconds,
-                )
-            )
+            self._report_failed(claim, error.code, watch)
             return JobResult(encode_failure(Failure(code=error.code, message=str(error))))
 
     async def _run_together(self, claim: Claim, payload: bytes | None, watch: Stopwatch) -> JobResult:
         quick = self._is_quick(len(payload or b""), MAX_QUICK_REQUEST)
         part = self._read(payload) if quick else await self._in_thread(partial(self._read, payload))
         watch.lap("prepare")
-        embedded = await self._batcher.embed(part.encoded.tokens, position_of=part.position_of)
+        try:
+            embedded = await self._batcher.embed(
+                part.encoded.tokens, position_of=part.position_of, begin_by_s=claim.begin_by_s
+            )
+        except Overdue:
+            return self._overdue(claim, watch)
         watch.lap("device")
         finish = partial(self._pipeline.finish, part, embedded)
         quick = self._is_quick(embedded.vectors.nbytes, MAX_QUICK_VECTORS)
@@ -138,6 +138,11 @@ class JobHandler:
         await asyncio.gather(*running, return_exceptions=True)
         await self._batcher.drained()
 
+    def _overdue(self, claim: Claim, watch: Stopwatch) -> JobResult:
+        """The answer to a job whose deadline passed while it waited here."""
+        self._report_failed(claim, DEADLINE_EXCEEDED.code, watch)
+        return JobResult(OVERDUE)
+
     def _read(self, payload: bytes | None) -> RequestPart:
         return self._pipeline.prepare(self._pipeline.read(payload))
 
@@ -150,6 +155,18 @@ class JobHandler:
         self._in_threads.add(future)
         future.add_done_callback(self._in_threads.discard)
         return await asyncio.wrap_future(future)
+
+    def _report_failed(self, claim: Claim, code: str, watch: Stopwatch) -> None:
+        self._on_job(
+            JobEvent.failed(
+                claim.job,
+                code=code,
+                num_texts=claim.num_texts,
+                tries=claim.tries,
+                waited_s=claim.waited_s,
+                seconds=watch.seconds,
+            )
+        )
 
     def _report_answered(self, claim: Claim, encoded: EncodedReply, watch: Stopwatch) -> None:
         reply, results = encoded.reply, encoded.results

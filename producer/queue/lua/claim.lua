@@ -1,6 +1,7 @@
 --[[
   Leases the next pending jobs, in order of their scores, to a worker; at least one if any is pending, however
-  large. First it returns to pending what expired leases and finished pauses have freed, at most 128 a call.
+  large. First it returns to pending what expired leases and finished pauses have freed, at most 128 a call. A job whose
+  deadline has passed is not leased: it ends.
 
   KEYS[1] root of the queue's keys
   ARGV[1] worker
@@ -17,9 +18,11 @@
   ARGV[11] keep_ms: how long dead letters are kept
   ARGV[12] max_letters
   ARGV[13] max_letter_bytes: of all dead letters' texts
+  ARGV[14] overdue: the result of a job that has not begun by its deadline; it is kept for `result_keep_ms`
 
   Returns {1 if jobs may be left, jobs}; of each job
-  {id, token, tries, bytes, texts, ms since it was enqueued, request or nil, bisection or nil}.
+  {id, token, tries, bytes, texts, ms since it was enqueued, ms until its deadline, request or nil,
+  bisection or nil}.
 ]]
 --- @include "server_time"
 --- @include "return_to_pending"
@@ -27,6 +30,9 @@
 --- @include "read_job"
 --- @include "set_aside"
 --- @include "count"
+--- @include "end_job"
+--- @include "extend_life"
+--- @include "forget_expired_answers"
 local root = KEYS[1]
 local worker = ARGV[1]
 local max_jobs = tonumber(ARGV[2])
@@ -41,6 +47,7 @@ local message = ARGV[10]
 local keep_ms = tonumber(ARGV[11])
 local max_letters = tonumber(ARGV[12])
 local max_letter_bytes = tonumber(ARGV[13])
+local overdue = ARGV[14]
 
 local now, seconds, micros = server_time()
 extend_leases_after_outage(root, now, presence_ms, lease_ms)
@@ -48,28 +55,38 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', root .. 'leases', '-inf', now, '
   if return_to_pending(root, id, now) > 0 then count(root, 'lost_leases', 1) end
 end
 
-local max_deferral_ms = 3600000 -- low priority scores lie in the future
+forget_expired_answers(root, now)
+
 local claimed, bytes, num_aside = {}, 0, 0
-local ids = redis.call('ZRANGEBYSCORE', root .. 'pending', '-inf', now + max_deferral_ms, 'LIMIT', 0, max_jobs)
+local range_end = 2 * max_request_bytes -- a request that is larger than it says is not copied either
+local ids = redis.call('ZRANGE', root .. 'pending', 0, max_jobs - 1)
 for _, id in ipairs(ids) do
   local key, job = root .. 'job:' .. id, read_job(root, id)
-  bytes = bytes + (job and job.bytes or 0)
+  local is_overdue = job and job.deadline and job.deadline <= now
+  bytes = bytes + (job and not is_overdue and job.bytes or 0)
   if #claimed > 0 and bytes > max_bytes then break end
-  if job then
+  if is_overdue then
+    end_job(root, id, {result = overdue, kept_ms = result_keep_ms, outcome = 'failed'}, now)
+    num_aside = num_aside + 1
+  elseif job then
     redis.call('ZREM', root .. 'pending', id)
     local tries = redis.call('HINCRBY', key, 'tries', 1)
     -- To the microsecond: a worker may claim a job twice within a millisecond.
     local token = worker .. ':' .. tries .. ':' .. seconds .. string.format('%06d', micros)
     redis.call('HSET', key, 'token', token)
     redis.call('ZADD', root .. 'leases', now + lease_ms, id)
-    local waited_ms = now - (job.enqueued or now)
-    local request = bytes <= max_request_bytes and redis.pcall('GET', root .. 'request:' .. id)
-    if type(request) == 'table' then request = false end -- of another type
-    claimed[#claimed + 1] = {id, token, tries, job.bytes or 0, job.texts or 0, waited_ms, request, job.bisection}
+    if not job.deadline then redis.call('PEXPIRE', key, 86400000) end -- foreign
+    local waited_ms = math.max(0, now - (job.enqueued or now))
+    local left_ms = (job.deadline or now + 604800000) - now
+    local request = bytes <= max_request_bytes and redis.pcall('GETRANGE', root .. 'request:' .. id, 0, range_end)
+    if type(request) ~= 'string' or #request == 0 or #request > range_end then request = false end
+    claimed[#claimed + 1] =
+      {id, token, tries, job.bytes or 0, job.texts or 0, waited_ms, left_ms, request, job.bisection}
   else
     set_aside(root, id, {result = malformed_result, keep_ms = result_keep_ms, code = code, message = message},
       {keep_ms = keep_ms, max_letters = max_letters, max_bytes = max_letter_bytes})
     num_aside = num_aside + 1
   end
 end
+if #claimed > 0 then extend_life(root .. 'leases') end
 return {(#claimed + num_aside < #ids or #ids == max_jobs) and 1 or 0, claimed}
