@@ -18,7 +18,7 @@ import click
 
 ROOT = Path(__file__).resolve().parents[1]
 REFERENCE = ROOT / "docs" / "reference"
-BLOCK = re.compile(r"(<!-- generated: ([\w.]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- generated: ([\w.-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 # A default of one of these types is worth showing; others are None, flags and click's marks for "not given".
 SHOWN_DEFAULTS = (str, int, float)
 
@@ -118,6 +118,25 @@ def errors() -> str:
     return table(["class", "code", "is a", "meaning"], rows(EmbedmillError))
 
 
+def redis_keys() -> str:
+    """Every key and channel of a queue: name, type, content, end; from the docstrings of Keys."""
+    from producer.contract import Keys
+
+    def row(name: str, of: Any) -> Iterator[str]:
+        member: Any = of.fget if isinstance(of, property) else of
+        [given] = list(inspect.signature(member).parameters)[1:] or [""]
+        value = member(keys, f"<{given}>") if given else member(keys)
+        kind, _, told = " ".join((member.__doc__ or "").split()).partition(": ")
+        what, _, ends = told.partition(" Ends: ")
+        yield f"`{value.removeprefix(keys.root)}`"
+        yield from (kind, what.removesuffix("."), ends.removesuffix("."))
+
+    keys = Keys("queue")
+    members = {name: of for name, of in vars(Keys).items() if not name.startswith("_")}
+    rows = (row(name, of) for name, of in members.items() if name not in ("queue", "prefix", "root"))
+    return table(["key", "type", "what", "ends"], rows)
+
+
 def metrics(which: str) -> str:
     """Metrics of the worker processes, of the queue or of the host, as Prometheus names them."""
     from worker.telemetry import prometheus
@@ -204,6 +223,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "metrics.queue": lambda: metrics("queue"),
     "metrics.worker": lambda: metrics("worker"),
     "models": models,
+    "redis-keys": redis_keys,
     "settings": settings,
 }
 

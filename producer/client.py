@@ -23,7 +23,8 @@ from producer.contract import (
     texts_of,
 )
 from producer.errors import ClientClosed, ResultNotFound
-from producer.queue.cancel import RunCancelled
+from producer.queue.backpressure import Terms
+from producer.queue.cancel import Ask, RunCancelled
 from producer.queue.connection import ClientOptions, QueueConnection
 from producer.queue.dead_letters import DeadLetter
 from producer.queue.enqueue import PreparedJob, Priority, QueueLimits, Submission, prepare_job
@@ -114,19 +115,22 @@ class Client:
         *,
         timeout_s: float | None = None,
         cancel_on_timeout: bool = False,
+        deadline_s: float | None = None,
         priority: Priority | str = Priority.NORMAL,
     ) -> Reply:
         """Submit up to 4,096 texts as one job and await its reply.
 
         The texts may be a list, a generator, a NumPy array of strings, or a column of PyArrow, pandas or
         Polars; the options also a dict of them.
-        The result is deleted once read, unless the call joined an equal job: others may still want it.
-        Waits while the queue is full. Raises RequestError for a request that cannot be sent, JobFailed,
-        NoWorker, ResultTimeout. After a timeout the job keeps running unless `cancel_on_timeout`; if the call
-        is cancelled, or the client closed meanwhile, so is the job, unless others want it.
+        The result is deleted once all who asked for it have read it. Waits while the queue is full. Raises
+        RequestError for a request that cannot be sent, JobFailed, NoWorker, ResultTimeout. After a timeout
+        the job keeps running unless `cancel_on_timeout`; if the call is cancelled, or the client closed
+        meanwhile, so is the job, unless others want it. A job that no worker has begun within `deadline_s`
+        (seven days by default) fails with the code `deadline_exceeded` and is not embedded.
         """
+        terms = Terms.of(priority, deadline_s, run=self._options.run)
         return await self._queue.awaited.answer(
-            self._prepared(texts, options), priority, timeout_s=timeout_s, cancel_on_timeout=cancel_on_timeout
+            self._prepared(texts, options), terms, timeout_s=timeout_s, cancel_on_timeout=cancel_on_timeout
         )
 
     async def submit(
@@ -135,20 +139,22 @@ class Client:
         options: Options = None,
         *,
         job: str | None = None,
+        deadline_s: float | None = None,
         priority: Priority | str = Priority.NORMAL,
         wait_if_full: bool = False,
     ) -> Submission:
         """Enqueue a job, or join an equal one that is on the queue or whose result is kept; return at once.
 
-        `job` is its id (default: a hash of model, options and texts). Raises QueueFull unless `wait_if_full`.
+        Joining takes the stricter terms: the higher priority, the longer `keep_result_s`, and the later
+        `deadline_s`, which is that of `embed`. `job` is its id (default: a hash of model, options and texts).
+        Raises QueueFull unless `wait_if_full`, and JobNameTaken if that id is in use for another request.
         """
         prepared = self._prepared(texts, options, job=job)
-        return await self._queue.backpressure.enqueue(
-            prepared, priority, wait_if_full=wait_if_full, run=self._options.run
-        )
+        terms = Terms.of(priority, deadline_s, run=self._options.run)
+        return await self._queue.backpressure.enqueue(prepared, terms, wait_if_full=wait_if_full)
 
     async def result(self, job: str, *, timeout_s: float | None = None, consume: bool = False) -> Reply:
-        """Await the reply of a job; with `consume` it is deleted once read.
+        """Await the reply of a job; with `consume` it is deleted once all who asked for it have read it.
 
         Raises JobFailed if the job failed as a whole, ResultTimeout, ResultNotFound.
         """
@@ -239,7 +245,7 @@ class Client:
         """
         name = "" if run is None else run_name(run)
         with redis_errors(self._options.redis_url):
-            return await self._queue.cancellation.withdraw(name, await self._queue.jobs.pending())
+            return await self._queue.cancellation.cancel_listed(name, await self._queue.jobs.pending())
 
     async def pause(self, *, for_s: float | None = None) -> None:
         """Let no worker claim a job of the queue until `resume`, or for so long; running jobs go on."""
@@ -265,23 +271,25 @@ class Client:
         *,
         max_in_flight: int = 16,
         consume: bool = True,
+        deadline_s: float | None = None,
         priority: Priority | str = Priority.NORMAL,
     ) -> AsyncGenerator[Reply, None]:
         """Embed batch after batch; replies come in the order of the batches.
 
-        With `consume` results are deleted once read, as by `embed`. At most `max_in_flight` jobs are
-        unanswered or unread at a time, which bounds the memory; waits while the queue is full. The first job
-        that fails raises. Leaving early, so or otherwise, cancels the jobs that are left, except those that
-        others want.
+        With `consume` results are deleted once read, as by `embed`; `deadline_s` is that of each job. At most
+        `max_in_flight` jobs are unanswered or unread at a time, which bounds the memory; waits while the
+        queue is full. The first job that fails raises. Leaving early, so or otherwise, cancels the jobs that
+        are left, except those that others want.
         """
         queue = self._queue
         window: deque[asyncio.Task[Reply]] = deque()
-        abandoned: list[str] = []
+        abandoned: list[Ask] = []
         turn = asyncio.Lock()  # when the queue is full, one at a time waits for room
 
         async def reply_to(texts: Iterable[object]) -> Reply:
             job = self._prepared(texts, options)
-            return await queue.awaited.answer(job, priority, turn=turn, consume=consume, abandoned=abandoned)
+            terms = Terms.of(priority, deadline_s, run=self._options.run)
+            return await queue.awaited.answer(job, terms, turn=turn, consume=consume, abandoned=abandoned)
 
         try:
             async for texts in _each(batches):

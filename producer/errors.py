@@ -5,6 +5,7 @@
     │   ├── EmptyRequest
     │   ├── RequestTooLarge
     │   ├── InvalidOption
+    │   ├── JobNameTaken
     │   └── FileError         a file that cannot be read or written as asked
     ├── QueueError            Redis and the connection to it; mostly worth a retry
     │   ├── QueueUnavailable
@@ -57,6 +58,12 @@ class InvalidOption(RequestError):
     """An option with an unknown value, or one that the model does not support."""
 
     code = "invalid_option"
+
+
+class JobNameTaken(RequestError):
+    """The name given to a job is in use for a job with other texts, options or another model."""
+
+    code = "job_name_taken"
 
 
 class FileError(RequestError):

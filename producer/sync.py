@@ -125,12 +125,18 @@ class SyncClient:
         *,
         timeout_s: float | None = None,
         cancel_on_timeout: bool = False,
+        deadline_s: float | None = None,
         priority: Priority | str = Priority.NORMAL,
     ) -> Reply:
         """See `Client.embed`."""
         return self._run(
             self._client.embed(
-                texts, options, timeout_s=timeout_s, cancel_on_timeout=cancel_on_timeout, priority=priority
+                texts,
+                options,
+                timeout_s=timeout_s,
+                cancel_on_timeout=cancel_on_timeout,
+                deadline_s=deadline_s,
+                priority=priority,
             )
         )
 
@@ -140,12 +146,20 @@ class SyncClient:
         options: Options = None,
         *,
         job: str | None = None,
+        deadline_s: float | None = None,
         priority: Priority | str = Priority.NORMAL,
         wait_if_full: bool = False,
     ) -> Submission:
         """See `Client.submit`."""
         return self._run(
-            self._client.submit(texts, options, job=job, priority=priority, wait_if_full=wait_if_full)
+            self._client.submit(
+                texts,
+                options,
+                job=job,
+                deadline_s=deadline_s,
+                priority=priority,
+                wait_if_full=wait_if_full,
+            )
         )
 
     def result(self, job: str, *, timeout_s: float | None = None, consume: bool = False) -> Reply:
@@ -159,12 +173,18 @@ class SyncClient:
         *,
         max_in_flight: int = 16,
         consume: bool = True,
+        deadline_s: float | None = None,
         priority: Priority | str = Priority.NORMAL,
     ) -> Iterator[Reply]:
         """See `Client.embed_many`."""
         thread = self._opened()
         replies = self._client.embed_many(
-            batches, options, max_in_flight=max_in_flight, consume=consume, priority=priority
+            batches,
+            options,
+            max_in_flight=max_in_flight,
+            consume=consume,
+            deadline_s=deadline_s,
+            priority=priority,
         )
         try:
             while True:

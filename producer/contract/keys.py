@@ -46,7 +46,11 @@ def job_id(payload: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The keys and channels of one queue; `docs/reference/redis-keys.md` lists their types and lifetimes."""
+    """The keys and channels of one queue.
+
+    Each docstring has the type, what it holds, and when it ends; the table of
+    `docs/reference/redis-keys.md` is made from them.
+    """
 
     queue: str
     prefix: str = DEFAULT_PREFIX
@@ -58,73 +62,141 @@ class Keys:
 
     @property
     def pending(self) -> str:
-        """zset: job id by the score that orders claims."""
+        """zset: job id by the score that orders claims: enqueue time, one hour earlier for high and later
+        for low priority.
+        Ends: when empty, or 8 days after the last job became pending.
+        """
         return self.root + "pending"
 
     @property
     def leases(self) -> str:
-        """zset: job id by the server time in ms at which its lease ends."""
+        """zset: job id by the server time in ms at which its lease, or its pause before the next try, ends.
+        Ends: when empty, or 8 days after the last claim.
+        """
         return self.root + "leases"
+
+    def job(self, id: str) -> str:
+        """hash: token of the owner, tries, bytes, texts, score, enqueued, keep, deadline; digest of the
+        request; `asks` counts the calls that want the job, `run:<name>` those of each run, `run:` those
+        without one, and `ask:<name>` is one that waits and may withdraw; `latest` is the last that came; for
+        a suspect also `bisection` (what is known) and `under_test` (what runs now).
+        Ends: with the job, or a day after its deadline.
+        """
+        return f"{self.root}job:{id}"
+
+    def request(self, id: str) -> str:
+        """string: the encoded request. Ends: with the job, or a day after its deadline."""
+        return f"{self.root}request:{id}"
+
+    def result(self, id: str) -> str:
+        """string: the encoded answer.
+        Ends: after `keep_result_s` (600 s), or once all who asked have consumed it; 60 s if the job failed
+        as a whole.
+        """
+        return f"{self.root}result:{id}"
+
+    @property
+    def answers(self) -> str:
+        """zset: size in bytes and job id of each answer by the server time in ms at which it ends; these
+        sizes count in the limit of bytes.
+        Ends: when empty, or 8 days after the last answer.
+        """
+        return self.root + "answers"
+
+    @property
+    def askers(self) -> str:
+        """hash: for answers that several calls asked for, how many have not consumed them.
+        Ends: when empty, or 8 days after the last such answer.
+        """
+        return self.root + "askers"
+
+    @property
+    def digests(self) -> str:
+        """hash: for answers to jobs that their callers named, the digest of the request.
+        Ends: when empty, or 8 days after the last such answer.
+        """
+        return self.root + "digests"
+
+    def staged(self, token: str) -> str:
+        """string: a payload in transit, renamed into place by the script that accepts it, or deleted by the
+        one that does not.
+        Ends: after 180 s if that script never came.
+        """
+        return f"{self.root}staged:{token}"
 
     @property
     def totals(self) -> str:
-        """hash: counters of the queue (bytes pending or running; jobs and leases by outcome)."""
+        """hash: bytes of the texts pending or running and of the answers kept; jobs done, failed, cancelled;
+        leases lost.
+        Ends: 8 days after a worker served the queue or a job came to an empty one.
+        """
         return self.root + "totals"
 
     @property
     def paused(self) -> str:
-        """string: there while the queue is paused; expires with the pause if that has an end."""
+        """string: there while the queue is paused: no worker claims a job.
+        Ends: when the queue is resumed, or after the time given with the pause.
+        """
         return self.root + "paused"
 
     @property
     def workers(self) -> str:
-        """zset: name of each live worker by the server time in ms until which it counts as alive."""
+        """zset: name of each live worker by the server time in ms until which it counts as alive, four
+        leases after its last heartbeat.
+        Ends: when empty, or 8 days after the last heartbeat.
+        """
         return self.root + "workers"
 
     @property
     def starting(self) -> str:
-        """zset: name of each worker that is starting by the server time in ms until which it counts."""
+        """zset: name of each worker that is loading its model, by the server time in ms until which it
+        counts; clients wait for it.
+        Ends: once all serve, or 60 s after the last announcement.
+        """
         return self.root + "starting"
 
     def worker(self, name: str) -> str:
-        """string: the encoded record of a live worker."""
+        """string: the encoded record of a live worker: host, device, profile and why, what it has done.
+        Ends: four leases after its last heartbeat.
+        """
         return f"{self.root}worker:{name}"
 
     @property
     def dead_letters(self) -> str:
-        """zset: id of each dead letter by the server time in ms at which the job was given up."""
+        """zset: id of each dead letter by the server time in ms at which the job was given up.
+        Ends: 7 days after the newest.
+        """
         return self.root + "dead"
 
-    def dead_letter(self, job: str) -> str:
-        """hash: a dead letter: the job's hash, with the code, message and time of its failure."""
-        return f"{self.root}dead:{job}"
+    def dead_letter(self, id: str) -> str:
+        """hash: a dead letter: the job's hash with code, message, died.
+        Ends: after 7 days, or once requeued, dropped or evicted by newer ones.
+        """
+        return f"{self.root}dead:{id}"
 
-    def dead_request(self, job: str) -> str:
-        """string: the encoded request of a dead letter."""
-        return f"{self.root}dead-request:{job}"
+    def dead_request(self, id: str) -> str:
+        """string: the encoded request of a dead letter. Ends: with the dead letter."""
+        return f"{self.root}dead-request:{id}"
+
+    @property
+    def vectors(self) -> str:
+        """hash: vectors by the hash of their text and model, only with `EMBEDMILL_VECTOR_CACHE=redis`; a
+        full one becomes `vectors-old`. Both stay within `EMBEDMILL_VECTOR_CACHE_MB`.
+        Ends: 8 days after the last vector.
+        """
+        return self.root + "vectors"
+
+    @property
+    def old_vectors(self) -> str:
+        """hash: the vectors before those. Ends: as `vectors` would have, or when replaced."""
+        return self.root + "vectors-old"
 
     @property
     def notifications(self) -> str:
-        """Channel for clients: the id of each job that has ended."""
+        """channel: for clients: the id of each job that has ended."""
         return self.root + "notifications"
 
     @property
     def wakeup(self) -> str:
-        """Channel for workers: `+` when there is work again, `-` and the id of a job that was cancelled."""
+        """channel: for workers: `+` when there is work again, `-` and the id of a job that was cancelled."""
         return self.root + "wakeup"
-
-    def job(self, job: str) -> str:
-        """hash: the job's owner token, tries, bytes and score, and the runs that want it."""
-        return f"{self.root}job:{job}"
-
-    def request(self, job: str) -> str:
-        """string: the encoded request."""
-        return f"{self.root}request:{job}"
-
-    def result(self, job: str) -> str:
-        """string: the encoded result, until it expires or is consumed."""
-        return f"{self.root}result:{job}"
-
-    def staged(self, token: str) -> str:
-        """string: a payload in transit, renamed into place by the script that accepts it."""
-        return f"{self.root}staged:{token}"

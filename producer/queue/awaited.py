@@ -1,16 +1,16 @@
 """Jobs whose answers callers wait for; they leave the queue once nobody waits any more."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from uuid import uuid4
 
 from producer.contract import Reply
 from producer.errors import ClientClosed, JobFailed, NoWorker, QueueError, ResultNotFound, ResultTimeout
-from producer.queue.backpressure import Backpressure
-from producer.queue.cancel import Cancellation
-from producer.queue.enqueue import PreparedJob, Priority
+from producer.queue.backpressure import Backpressure, Terms
+from producer.queue.cancel import Ask, Cancellation
+from producer.queue.enqueue import PreparedJob
 from producer.queue.notifications import Notifications
 from producer.queue.results import Results
 from producer.transport.connect import redis_errors
@@ -22,8 +22,8 @@ _WITHDRAW_S = 5.0  # for cancelling jobs when leaving early; a Redis that does n
 class AwaitedJobs:
     """The jobs that one open client awaits.
 
-    They are enqueued for the client's run, or else under a name that no run can have, so that withdrawing
-    them ends no job that others want: those who submitted it, other clients, other callers of this one.
+    Each call is an ask of its own, so that withdrawing it ends no job that others want: those who submitted
+    it, other clients, also of the same run, other calls of this one, before or after.
     """
 
     def __init__(
@@ -34,40 +34,38 @@ class AwaitedJobs:
         cancellation: Cancellation,
         *,
         url: str,
-        run: str | None,
     ) -> None:
         self._backpressure = backpressure
         self._results = results
         self._notifications = notifications
         self._cancellation = cancellation
         self._url = url
-        self._run = run or f"~{uuid4().hex[:16]}"
-        self._callers: Counter[str] = Counter()
+        self._asks: set[Ask] = set()
         self._closing = False
 
     async def answer(
         self,
         prepared: PreparedJob,
-        priority: Priority | str,
+        terms: Terms,
         *,
         turn: asyncio.Lock | None = None,
         timeout_s: float | None = None,
         cancel_on_timeout: bool = False,
         consume: bool = True,
-        abandoned: list[str] | None = None,
+        abandoned: list[Ask] | None = None,
     ) -> Reply:
         """Enqueue the job and await its reply.
 
-        The id of a job that nobody waits for any more, because its caller was cancelled or got NoWorker, is
-        added to `abandoned`, or else the job is withdrawn. After a timeout it stays on the queue unless
-        `cancel_on_timeout`, or the queue has not accepted it.
+        An ask that is not waited for any more, because its caller was cancelled or got NoWorker, is added to
+        `abandoned`, or else withdrawn. After a timeout the job stays on the queue unless `cancel_on_timeout`,
+        or the queue has not accepted it.
         """
-        job = prepared.job
-        self._callers[job] += 1
+        ask = Ask(prepared.job, uuid4().hex[:16])
+        self._asks.add(ask)
         try:
             return await self._answer(
                 prepared,
-                priority,
+                replace(terms, asker=ask.asker),
                 turn=turn,
                 timeout_s=timeout_s,
                 cancel_on_timeout=cancel_on_timeout,
@@ -79,41 +77,31 @@ class AwaitedJobs:
             raise
         except (asyncio.CancelledError, NoWorker):
             if abandoned is None:
-                self._give_up(job)
+                self._cancellation.post_withdrawal(ask)
             else:
-                abandoned.append(job)
+                abandoned.append(ask)
             raise
         finally:
-            self._callers[job] -= 1
-            if not self._callers[job]:
-                del self._callers[job]
+            self._asks.discard(ask)
 
-    async def withdraw(self, jobs: Sequence[str]) -> int:
-        """Cancel those of the jobs that nobody else wants; returns how many, 0 if Redis is unreachable."""
-        unwanted = [job for job in jobs if job not in self._callers]
-        return await self._withdraw(unwanted) if unwanted else 0
-
-    async def close(self) -> None:
-        """Withdraw every job that is still awaited; its callers get ClientClosed."""
-        self._closing = True
-        if self._callers:
-            await self._withdraw(list(self._callers))
-
-    def _give_up(self, job: str) -> None:
-        """Withdraw the job, without waiting, unless another caller of this client awaits it."""
-        if self._callers[job] == 1:
-            self._cancellation.post_withdrawal(self._run, job)
-
-    async def _withdraw(self, jobs: Sequence[str]) -> int:
+    async def withdraw(self, asks: Sequence[Ask]) -> int:
+        """Cancel their jobs unless others ask for them; returns how many, 0 if Redis is unreachable."""
+        if not asks:
+            return 0
         with suppress(QueueError, TimeoutError), redis_errors(self._url):
             async with asyncio.timeout(_WITHDRAW_S):
-                return (await self._cancellation.withdraw(self._run, jobs)).num_ended
+                return await self._cancellation.withdraw(asks)
         return 0
+
+    async def close(self) -> None:
+        """Withdraw whatever is still awaited; its callers get ClientClosed."""
+        self._closing = True
+        await self.withdraw(list(self._asks))
 
     async def _answer(
         self,
         prepared: PreparedJob,
-        priority: Priority | str,
+        terms: Terms,
         *,
         turn: asyncio.Lock | None,
         timeout_s: float | None,
@@ -122,7 +110,7 @@ class AwaitedJobs:
     ) -> Reply:
         loop = asyncio.get_running_loop()
         deadline = None if timeout_s is None else loop.time() + timeout_s
-        num_lost = 0
+        ask, num_lost = Ask(prepared.job, terms.asker), 0
         # Watched before it is enqueued, because a worker may finish it before `enqueue` returns.
         with self._notifications.watching(prepared.job) as done:
             while True:
@@ -130,11 +118,9 @@ class AwaitedJobs:
                     raise ClientClosed("the client was closed during the call")
                 try:
                     async with asyncio.timeout_at(deadline):
-                        submission = await self._backpressure.enqueue_in_turn(
-                            prepared, priority, turn, run=self._run
-                        )
+                        submission = await self._backpressure.enqueue_in_turn(prepared, terms, turn)
                 except TimeoutError:
-                    self._give_up(prepared.job)  # it may be on its way
+                    self._cancellation.post_withdrawal(ask)  # it may be on its way
                     raise ResultTimeout(
                         f"the queue did not accept the job within {timeout_s} s; it is full, or Redis does "
                         "not answer"
@@ -143,19 +129,19 @@ class AwaitedJobs:
                 left_s = None if deadline is None else max(0.0, deadline - loop.time())
                 try:
                     return await self._results.wait(
-                        prepared.job, done, timeout_s=left_s, consume=consume and fresh, fresh=fresh
+                        prepared.job, done, timeout_s=left_s, consume=consume, fresh=fresh
                     )
                 except ResultTimeout:
                     if not cancel_on_timeout:
                         raise
-                    self._give_up(prepared.job)
+                    self._cancellation.post_withdrawal(ask)
                     raise ResultTimeout(
                         f"no result of job {prepared.job} within {timeout_s} s; it is cancelled, unless "
                         "others want it"
                     ) from None
                 except ResultNotFound:
-                    # If we joined the job, another client has consumed its result: we enqueue it now. If we
-                    # enqueued it, Redis lost it: a new primary may lack the old one's last writes.
+                    # If we joined the job, its result has expired: we enqueue it now. If we enqueued it,
+                    # Redis lost it: a new primary may lack the old one's last writes.
                     num_lost += fresh
                     if num_lost > _MAX_LOST:
                         raise

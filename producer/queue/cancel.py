@@ -1,4 +1,4 @@
-"""Cancels jobs: one by its id, or those of a run that nobody else wants."""
+"""Cancels jobs: one by its id, or those of a run that nobody else asks for; takes back single asks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,11 +6,20 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 
 from producer.contract import FAILURE_KEPT_S, Failure, Keys, encode_failure
-from producer.queue.scripts import CANCEL
+from producer.queue.scripts import CANCEL, WITHDRAW
 from producer.transport.autopipeline import AutoPipeline, Command
 
 CANCELLED = encode_failure(Failure(code="cancelled", message="the job was cancelled"))
+_KEPT_MS = str(int(FAILURE_KEPT_S * 1000))
 _JOBS_PER_STEP = 256  # a few milliseconds of the server's time
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One call that awaits a job, by a name of its own."""
+
+    job: str
+    asker: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +53,9 @@ class Cancellation:
             pipe.zrange(self._keys.pending, 0, -1)
             pipe.zrange(self._keys.leases, 0, -1)
             pending, leased = await pipe.execute()
-        return await self.withdraw(run, [*pending, *leased])
+        return await self.cancel_listed(run, [*pending, *leased])
 
-    async def withdraw(self, run: str, jobs: Sequence[str | bytes]) -> RunCancelled:
+    async def cancel_listed(self, run: str, jobs: Sequence[str | bytes]) -> RunCancelled:
         """As `cancel_run`, for those of `jobs` that belong to the run."""
         num_ended, num_left = 0, 0
         for first in range(0, len(jobs), _JOBS_PER_STEP):
@@ -54,14 +63,23 @@ class Cancellation:
             num_ended, num_left = num_ended + step.num_ended, num_left + step.num_left
         return RunCancelled(num_ended, num_left)
 
-    def post_withdrawal(self, run: str, job: str) -> None:
+    async def withdraw(self, asks: Sequence[Ask]) -> int:
+        """Take these asks back; returns how many jobs ended because nobody else asks for them."""
+        num_ended = 0
+        for first in range(0, len(asks), _JOBS_PER_STEP):
+            [ended] = await self._pipeline.send(self._withdrawal(asks[first : first + _JOBS_PER_STEP]))
+            num_ended += ended
+        return num_ended
+
+    def post_withdrawal(self, ask: Ask) -> None:
         """As `withdraw`, without waiting; errors are ignored."""
-        self._pipeline.post(self._command(run, [job]))
+        self._pipeline.post(self._withdrawal([ask]))
 
     async def _step(self, run: str, jobs: Sequence[str | bytes]) -> RunCancelled:
-        [counts] = await self._pipeline.send(self._command(run, jobs))
+        command = CANCEL.command(self._keys.root, CANCELLED, _KEPT_MS, run, *jobs)
+        [counts] = await self._pipeline.send(command)
         return RunCancelled(*counts)
 
-    def _command(self, run: str, jobs: Sequence[str | bytes]) -> Command:
-        keep_ms = str(int(FAILURE_KEPT_S * 1000))
-        return CANCEL.command(self._keys.root, CANCELLED, keep_ms, run, *jobs)
+    def _withdrawal(self, asks: Sequence[Ask]) -> Command:
+        names = [name for ask in asks for name in (ask.job, ask.asker)]
+        return WITHDRAW.command(self._keys.root, CANCELLED, _KEPT_MS, *names)

@@ -96,7 +96,6 @@ class QueueConnection:
             self.notifications,
             self.cancellation,
             url=options.redis_url,
-            run=options.run,
         )
 
     @property
@@ -117,6 +116,7 @@ class QueueConnection:
                 await closing.enter_async_context(listening)
             connection._outage_budget.outage_s = options.outage_s
             closing.push_async_callback(connection._pipeline.flush, timeout_s=_FLUSH_S)
+            closing.callback(connection.results.flush)
             closing.push_async_callback(connection.awaited.close)
             connection._closing = closing.pop_all()
         return connection

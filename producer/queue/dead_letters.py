@@ -10,10 +10,12 @@ from redis.exceptions import ResponseError
 
 from producer.contract import Keys, Request, decode_request
 from producer.errors import PayloadError, RequestError
+from producer.queue.deadlines import LIFE_S
 from producer.queue.paging import pages
 from producer.queue.scripts import DROP_DEAD_LETTER, REQUEUE_DEAD_LETTER, Script
 
 _JOBS_PER_STEP = 64  # a few milliseconds of the server's time
+_LIFE_MS = str(int(LIFE_S * 1000))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +67,7 @@ class DeadLetters:
         The result that reported its failure is removed. A job that killed workers is bisected again, from the
         start.
         """
-        return await self._eval(REQUEUE_DEAD_LETTER, job)
+        return await self._eval(REQUEUE_DEAD_LETTER, job, _LIFE_MS)
 
     async def drop(self, job: str) -> bool:
         """Delete the dead letter; False if it does not exist."""
@@ -73,13 +75,13 @@ class DeadLetters:
 
     async def requeue_all(self, *, code: str | None = None) -> Sequence[str]:
         """As `requeue`, for all dead letters, or those with this code; returns the ids of the jobs."""
-        return await self._apply(REQUEUE_DEAD_LETTER, code)
+        return await self._apply(REQUEUE_DEAD_LETTER, code, _LIFE_MS)
 
     async def drop_all(self, *, code: str | None = None) -> Sequence[str]:
         """As `drop`, for all dead letters, or those with this code; returns the ids of the jobs."""
         return await self._apply(DROP_DEAD_LETTER, code)
 
-    async def _apply(self, script: Script, code: str | None) -> Sequence[str]:
+    async def _apply(self, script: Script, code: str | None, *arguments: str) -> Sequence[str]:
         """Run the script for each that is there now: one that fails again meanwhile is not met twice."""
         jobs = await self._with_code(code)
         done: list[str] = []
@@ -87,7 +89,7 @@ class DeadLetters:
             step = jobs[first : first + _JOBS_PER_STEP]
             async with self._redis.pipeline(transaction=False) as pipe:
                 for job in step:
-                    pipe.eval(*script.eval_args(self._keys.root, job))
+                    pipe.eval(*script.eval_args(self._keys.root, job, *arguments))
                 were_there = await pipe.execute()
             done += [job.decode(errors="replace") for job, was in zip(step, were_there, strict=True) if was]
         return done
@@ -108,8 +110,8 @@ class DeadLetters:
             ]
         return found
 
-    async def _eval(self, script: Script, job: str) -> bool:
-        done: Any = self._redis.eval(*script.eval_args(self._keys.root, job))
+    async def _eval(self, script: Script, *arguments: str) -> bool:
+        done: Any = self._redis.eval(*script.eval_args(self._keys.root, *arguments))
         return bool(await done)
 
 

@@ -8,12 +8,14 @@ from redis.asyncio import Redis
 from redis.exceptions import OutOfMemoryError
 
 from producer.contract import Keys, Request, encode_request, job_id, job_name
-from producer.errors import InvalidOption, QueueFull, QueueUnavailable
+from producer.errors import InvalidOption, JobNameTaken, QueueFull, QueueUnavailable
 from producer.queue.cancel import CANCELLED
+from producer.queue.deadlines import OVERDUE, check_deadline
 from producer.queue.scripts import ENQUEUE
 from producer.transport.autopipeline import AutoPipeline
 
-STAGED_S = 60  # how long a staged payload or result waits for the script that accepts it
+# How long a staged payload or result waits for the script that accepts it; longer than clocks step.
+STAGED_S = 180
 FULL_RETRY_S = 1.0
 MEMORY_RETRY_S = 2.0  # memory is freed as results are read or expire
 
@@ -33,7 +35,11 @@ HEAD_START_MS = {Priority.HIGH: 3_600_000, Priority.NORMAL: 0, Priority.LOW: -3_
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueLimits:
-    """How much a queue may hold; `submit` raises QueueFull beyond it."""
+    """How much a queue may hold; `submit` raises QueueFull beyond it.
+
+    `max_jobs` bounds pending jobs, `max_bytes` the texts of pending and running ones plus the answers that
+    are neither consumed nor expired.
+    """
 
     max_jobs: int = 10_000
     max_bytes: int = 1024 * 1024 * 1024
@@ -49,9 +55,10 @@ class QueueLimits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PreparedJob:
-    """An encoded request, and the id under which its result can be fetched."""
+    """An encoded request, its digest, and the id under which its result can be fetched."""
 
     job: str
+    digest: str
     payload: bytes
     num_bytes: int
     num_texts: int
@@ -68,8 +75,10 @@ class Submission:
 def prepare_job(request: Request, *, job: str | None = None) -> PreparedJob:
     """Encode the request; the job's id is a hash of its content unless `job` gives one."""
     payload = encode_request(request)
+    digest = job_id(payload)
     return PreparedJob(
-        job=job_id(payload) if job is None else job_name(job),
+        job=digest if job is None else job_name(job),
+        digest=digest,
         payload=payload,
         num_bytes=request.num_bytes,
         num_texts=len(request.texts),
@@ -93,24 +102,26 @@ async def submit(
     priority: Priority | str = Priority.NORMAL,
     limits: QueueLimits,
     keep_result_s: float,
+    deadline_s: float | None = None,
     run: str | None = None,
+    asker: str = "",
 ) -> Submission:
     """Enqueue the request, or join the job of that id if it is on the queue or its result is kept.
 
-    Raises QueueFull beyond the limits or if Redis has no memory left, InvalidOption for an unknown priority,
-    and redis-py's errors.
+    An `asker` names this ask, which can then be withdrawn. Raises QueueFull beyond the limits or if Redis has
+    no memory left, JobNameTaken, InvalidOption for an unknown priority or deadline, and redis-py's errors.
     """
-    head_start_ms = HEAD_START_MS[_priority(priority)]
+    head_start_ms = str(HEAD_START_MS[_priority(priority)])
     token = uuid4().hex
     sizes = (str(prepared.num_bytes), str(prepared.num_texts))
     bounds = (str(limits.max_jobs), str(limits.max_bytes))
-    keep_ms = str(int(keep_result_s * 1000))
-    arguments = (prepared.job, token, *sizes, str(head_start_ms), *bounds, keep_ms, run or "", CANCELLED)
+    times = (str(int(keep_result_s * 1000)), str(int(check_deadline(deadline_s) * 1000)))
+    arguments = (prepared.job, token, prepared.digest, *sizes, head_start_ms, *bounds, *times)
     pipeline = redis if isinstance(redis, AutoPipeline) else AutoPipeline(redis)
     try:
         _, (state, depth) = await pipeline.send(
             ("SET", keys.staged(token), prepared.payload, "EX", str(STAGED_S)),
-            ENQUEUE.command(keys.root, *arguments),
+            ENQUEUE.command(keys.root, *arguments, run or "", asker, CANCELLED, OVERDUE),
         )
     except OutOfMemoryError as error:
         raise QueueFull(
@@ -121,8 +132,13 @@ async def submit(
     if state == b"full":
         raise QueueFull(
             f"the queue {keys.queue} is full ({depth} jobs pending, limits {limits.max_jobs} jobs and "
-            f"{limits.max_bytes} bytes); try again later",
+            f"{limits.max_bytes} bytes of texts and unread answers); try again later",
             retry_after_s=FULL_RETRY_S,
+        )
+    if state == b"taken":
+        raise JobNameTaken(
+            f"the job name {prepared.job!r} is in use for other texts, options or another model; choose "
+            "another name, or none, so that the job is named after its content"
         )
     if state == b"lost":
         raise QueueUnavailable("Redis dropped the payload before it was accepted; check its memory policy")

@@ -3,8 +3,10 @@
 import asyncio
 from contextlib import suppress
 
-from producer.contract import Failure, Keys, Reply, decode_result
+from producer.contract import FAILURE_KEPT_S, Failure, Keys, Reply, decode_result
 from producer.errors import JobFailed, ResultNotFound, ResultTimeout
+from producer.queue.deadlines import OVERDUE
+from producer.queue.scripts import CONSUME, EXPECT
 from producer.queue.worker_watch import WorkerWatch
 from producer.terminal import escaped
 from producer.transport.autopipeline import AutoPipeline
@@ -12,6 +14,7 @@ from producer.transport.connect import redis_errors
 
 _MAX_WHY_CHARS = 2000
 RECHECK_S = 1.0  # how often to check the result key anyway, since notifications may be lost
+_CONSUMED_AT_ONCE = 128
 
 
 class Results:
@@ -22,6 +25,7 @@ class Results:
         self._keys = keys
         self._url = url
         self._workers = workers
+        self._read: list[str] = []  # id and size of each answer to consume
 
     async def wait(
         self, job: str, done: asyncio.Event, *, timeout_s: float | None, consume: bool, fresh: bool = False
@@ -64,6 +68,8 @@ class Results:
     async def _check(self, job: str, consume: bool) -> Reply | Failure | None:
         """The decoded result, or None while the job is pending or running."""
         key = self._keys.result(job)
+        if job in self._read:
+            self.flush()
         with redis_errors(self._url):
             [payload] = await self._pipeline.send(("GET", key))
             if payload is None and await self._is_expected(job):
@@ -76,10 +82,28 @@ class Results:
         result = decode_result(payload)
         if consume:
             # Only once it has arrived: with GETDEL, a connection cut in between would lose it.
-            self._pipeline.post(("UNLINK", key))
+            self._consume(job, len(payload))
         return result
 
+    def _consume(self, job: str, num_bytes: int) -> None:
+        """Delete the answer, unless others have asked for it; those read at a time go together."""
+        if not self._read:
+            asyncio.get_running_loop().call_soon(self.flush)
+        self._read += (job, str(num_bytes))
+
+    def flush(self) -> None:
+        """Send what is to be consumed."""
+        read, self._read = self._read, []
+        for first in range(0, len(read), 2 * _CONSUMED_AT_ONCE):
+            # Once: the answer of a lost reply expires, while a repetition would consume another's share.
+            command = CONSUME.command(self._keys.root, *read[first : first + 2 * _CONSUMED_AT_ONCE])
+            self._pipeline.post(command, once=True)
+
     async def _is_expected(self, job: str) -> bool:
-        """Whether the job or its result exists: it may have ended since the result was checked."""
-        [found] = await self._pipeline.send(("EXISTS", self._keys.job(job), self._keys.result(job)))
+        """Whether the job or its result exists: it may have ended since the result was checked.
+
+        A job that is still pending at its deadline ends here, even if no worker is there to see it.
+        """
+        kept_ms = str(int(FAILURE_KEPT_S * 1000))
+        [found] = await self._pipeline.send(EXPECT.command(self._keys.root, job, OVERDUE, kept_ms))
         return bool(found)

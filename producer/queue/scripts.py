@@ -40,8 +40,11 @@ class Script:
 
 
 ENQUEUE = Script("enqueue")
+CONSUME = Script("consume")
+EXPECT = Script("expect")
 CANCEL = Script("cancel")
 RESUME = Script("resume")
+WITHDRAW = Script("withdraw")
 REQUEUE_DEAD_LETTER = Script("requeue_dead_letter")
 DROP_DEAD_LETTER = Script("drop_dead_letter")
 

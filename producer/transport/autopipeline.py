@@ -79,9 +79,9 @@ class AutoPipeline:
         """As `send`, but an error is raised at once if the replies are lost: Redis may have done it."""
         return await self._enqueue(commands, once=True)
 
-    def post(self, *commands: Command) -> None:
+    def post(self, *commands: Command, once: bool = False) -> None:
         """Send without waiting, before whatever is sent later; errors are ignored."""
-        self._enqueue(commands).add_done_callback(_ignore_error)
+        self._enqueue(commands, once=once).add_done_callback(_ignore_error)
 
     async def flush(self, *, timeout_s: float) -> None:
         """Wait until everything is sent, at most `timeout_s`."""

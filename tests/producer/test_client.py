@@ -150,7 +150,7 @@ async def test_a_job_costs_its_worker_one_look_at_the_queue(url: str, redis: Red
         for n in range(50):
             await client.embed([f"text {n}"])
         num_idle_looks = (time.monotonic() - started_s) / IDLE_S + 1
-        assert await num_scripts() - before <= 50 * 3 + num_idle_looks  # enqueued, claimed, ended
+        assert await num_scripts() - before <= 50 * 4 + num_idle_looks  # enqueued, claimed, ended, consumed
 
 
 async def test_many_batches_keep_their_order(url: str) -> None:
@@ -197,7 +197,7 @@ async def test_a_job_can_be_fetched_later(url: str, redis: Redis) -> None:
 
 
 async def test_results_go_once_read_if_asked(url: str, redis: Redis) -> None:
-    """By who enqueued the job; who joins it leaves the result to others, unless fetching it by its id."""
+    """By all who asked for it: a call that does not consume it leaves it to its end."""
     batches = [["a"], ["b"]]
     async with worker(url):
         async with Client(url, model=MODEL, keep_result_s=50) as client:
@@ -210,10 +210,10 @@ async def test_results_go_once_read_if_asked(url: str, redis: Redis) -> None:
         async with Client(url, model=MODEL) as client:
             for text, *_ in batches:
                 await client.result((await client.submit([text])).job, consume=True)
-        assert await redis.exists(*kept) == 0
+        assert await redis.exists(*kept) == 2
         async with Client(url, model=MODEL) as client:
-            [_ async for _ in client.embed_many(batches)]
-        assert await redis.keys(KEYS.result("*")) == []
+            [_ async for _ in client.embed_many([["c"], ["d"]])]
+        assert sorted(await redis.keys(KEYS.result("*"))) == sorted(kept)
 
 
 async def test_two_clients_with_the_same_texts_are_both_answered(url: str) -> None:
@@ -465,7 +465,7 @@ async def num_connections(redis: Redis, name: str) -> int:
     return sum(one["name"] == name for one in await redis.client_list())
 
 
-@pytest.mark.parametrize("command", [b"EVAL", b"GET", b"UNLINK"])
+@pytest.mark.parametrize("command", [b"EVAL", b"GET"])
 async def test_a_connection_cut_before_the_reply_loses_no_answer(
     command: bytes, url: str, redis: Redis, tmp_path: Path
 ) -> None:
@@ -479,7 +479,8 @@ async def test_a_connection_cut_before_the_reply_loses_no_answer(
         reply = await client.result(job, timeout_s=10, consume=True)
         np.testing.assert_array_equal(reply.vectors, expected(["text"]))
         assert await hget(redis, KEYS.totals, "done") == b"1"
-    assert not await redis.exists(KEYS.result(job))
+    # Sent again when it was answered already, an ask counts as one more: then the answer stays until it ends.
+    assert await redis.ttl(KEYS.result(job)) == -2 or command == b"EVAL"
 
 
 async def test_a_job_that_is_long_in_coming_is_not_polled(url: str, redis: Redis) -> None:

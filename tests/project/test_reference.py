@@ -1,13 +1,10 @@
 """The reference pages tell what the code has: generated blocks are fresh, tables by hand are complete."""
 
-import inspect
-import re
 import subprocess
 import sys
 
 from support.paths import ROOT
 
-from producer.contract import Keys
 from worker.telemetry.prometheus import STATES
 
 REFERENCE = ROOT / "docs" / "reference"
@@ -18,17 +15,6 @@ def test_generated_blocks_are_fresh() -> None:
     command = [sys.executable, "docs/generate.py", "--check"]
     checked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout + checked.stderr
-
-
-def test_every_redis_key_is_listed() -> None:
-    """The table has each key and channel of `Keys`, and beside the vector cache's no others."""
-    keys = Keys("queue")
-    found = {name: value for name, value in inspect.getmembers(keys) if not name.startswith("_")}
-    del found["queue"], found["prefix"], found["root"]
-    names = {value("") if callable(value) else value for value in found.values()}
-    rows = re.findall(r"^\| (`.*?`) \| [a-z]+ \|", (REFERENCE / "redis-keys.md").read_text(), re.MULTILINE)
-    listed = {re.sub(r"<.*>", "", name) for row in rows for name in re.findall(r"`(.*?)`", row)}
-    assert listed - {"vectors", "vectors-old"} == {name.removeprefix(keys.root) for name in names}
 
 
 def test_every_state_of_a_worker_is_explained() -> None:

@@ -1,7 +1,9 @@
 """Batches texts of many jobs for the runner and hands each job its vectors."""
 
 import asyncio
+import math
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 
@@ -10,7 +12,16 @@ import numpy.typing as npt
 
 from worker.batching.coalescing import Coalescer, Recipient
 from worker.batching.packing import Budget, fill, pack
-from worker.batching.pending import Batch, Embedded, JobSlice, PendingJob, TextPositions, gather, settle
+from worker.batching.pending import (
+    Batch,
+    Embedded,
+    JobSlice,
+    Overdue,
+    PendingJob,
+    TextPositions,
+    gather,
+    settle,
+)
 from worker.contract import FloatArray, Tokens
 
 # With padding, texts are chosen from this many batches' worth: enough for similar lengths, cheap to sort.
@@ -37,6 +48,7 @@ class Batcher:
         self._jobs: deque[PendingJob] = deque()  # those with waiting texts, in the order of their turns
         self._unanswered: set[PendingJob] = set()
         self._coalescer = Coalescer()
+        self._begin_by_s = math.inf  # the earliest deadline of jobs with waiting texts
         self._num_arrived = 0
         self._num_batched = 0  # texts in batches that the runner has not answered
         self._drained: list[asyncio.Future[None]] = []
@@ -44,15 +56,21 @@ class Batcher:
         self._closed: BaseException | None = None
 
     async def embed(
-        self, tokens: Tokens, *, position_of: TextPositions | None = None, name: str = ""
+        self,
+        tokens: Tokens,
+        *,
+        position_of: TextPositions | None = None,
+        begin_by_s: float = math.inf,
+        name: str = "",
     ) -> Embedded:
         """Embed the texts of a job, which may have a name.
 
         `position_of` maps a key of each text, equal only for texts with equal ids, to its position; texts
         with equal keys in concurrent jobs are computed once, and without it the job computes all its texts
-        itself. Raises the error given to `close` if that comes first.
+        itself. Raises Overdue if no text is in a batch by `begin_by_s`, of the monotonic clock, and the error
+        given to `close` if that comes first.
         """
-        job = PendingJob.of(tokens, dim=self._dim, position_of=position_of, name=name)
+        job = PendingJob.of(tokens, dim=self._dim, position_of=position_of, begin_by_s=begin_by_s, name=name)
         if len(tokens) == 0:
             return Embedded(job.vectors, ())
         with self._changed:
@@ -63,6 +81,7 @@ class Batcher:
             self._coalescer.join(job)
             if job.num_waiting:
                 self._jobs.append(job)
+                self._begin_by_s = min(self._begin_by_s, begin_by_s)
             self._unanswered.add(job)
             self._changed.notify()
         try:
@@ -92,6 +111,7 @@ class Batcher:
         """The next batch; None if no text waits, or with `block` only once the batcher is closed."""
         with self._changed:
             while True:
+                self._drop_overdue()
                 while self._jobs and self._jobs[0].future.done():
                     self._jobs.popleft()  # cancelled: nobody wants the rest
                 if self._jobs or self._closed is not None or not block:
@@ -135,6 +155,18 @@ class Batcher:
             self._changed.notify_all()
             settle([(job.future, error) for job in self._unanswered])
             self._settle_drained(error)
+
+    def _drop_overdue(self) -> None:
+        """End the jobs whose deadline has passed unbegun."""
+        now_s = time.monotonic()
+        if now_s < self._begin_by_s:
+            return
+        overdue = [job for job in self._jobs if job.is_overdue(now_s)]
+        self._jobs = deque(job for job in self._jobs if job not in overdue)
+        self._begin_by_s = min(
+            (job.begin_by_s for job in self._jobs if now_s < job.begin_by_s), default=math.inf
+        )
+        settle([(job.future, Overdue()) for job in overdue])
 
     def _pack(self) -> list[JobSlice]:
         chosen = self._similar_lengths() if self.budget.padded else self._in_order()

@@ -1,6 +1,7 @@
 """Pending jobs: texts that await their vectors, the state of each, and the batches they are gathered into."""
 
 import asyncio
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -43,6 +44,10 @@ class Embedded:
     num_coalesced: int = 0
 
 
+class Overdue(Exception):
+    """The deadline of a job passed before any of its texts was in a batch."""
+
+
 @dataclass(slots=True, eq=False, kw_only=True)
 class PendingJob:
     """A submitted job until all its texts are answered.
@@ -50,8 +55,9 @@ class PendingJob:
     `states` int8 (n,) holds the TextState of each text; only the methods of this class change it, and their
     callers hold the batcher's lock. `num_waiting` texts are WAITING, `num_unanswered` have no answer written.
     `position_of` finds a text by its key; empty if the job takes no part in coalescing. `duplicates` are its
-    texts that other jobs want too. `num_turns` counts the batches built around it, `arrival` the jobs
-    submitted before it. `name` is that of the job for those who look for what hangs.
+    texts that other jobs want too. It must begin by `begin_by_s` of the monotonic clock. `num_turns` counts
+    the batches built around it, `arrival` the jobs submitted before it. `name` is that of the job for those
+    who look for what hangs.
     """
 
     name: str
@@ -62,6 +68,7 @@ class PendingJob:
     num_unanswered: int
     future: asyncio.Future[Embedded]
     position_of: TextPositions = field(default_factory=dict)
+    begin_by_s: float = math.inf
     duplicates: dict[int, "Duplicates"] = field(default_factory=dict)
     num_turns: int = 0
     arrival: int = 0
@@ -70,7 +77,15 @@ class PendingJob:
     _waiting: Indices | None = None  # None: outdated, as `states` has changed
 
     @classmethod
-    def of(cls, tokens: Tokens, *, dim: int, position_of: TextPositions | None, name: str = "") -> Self:
+    def of(
+        cls,
+        tokens: Tokens,
+        *,
+        dim: int,
+        position_of: TextPositions | None,
+        begin_by_s: float = math.inf,
+        name: str = "",
+    ) -> Self:
         """A job with all texts waiting, to be awaited in the running event loop."""
         count = len(tokens)
         return cls(
@@ -82,8 +97,13 @@ class PendingJob:
             num_unanswered=count,
             future=asyncio.get_running_loop().create_future(),
             position_of=position_of or {},
+            begin_by_s=begin_by_s,
             _waiting=np.arange(count),
         )
+
+    def is_overdue(self, now_s: float) -> bool:
+        """True if its deadline has passed and none of its texts is in a batch."""
+        return now_s >= self.begin_by_s and self.num_waiting == len(self.tokens)
 
     @property
     def lengths(self) -> npt.NDArray[np.int32]:

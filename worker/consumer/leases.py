@@ -6,6 +6,8 @@ jobs with expired leases pending again. The owner's token in the job's hash fenc
 that lost its lease writes nothing. A job that pauses before its next try is a lease without an owner.
 """
 
+import math
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from producer.contract import DEAD_KEPT_S, FAILURE_KEPT_S, Failure, Keys, encode_failure
+from producer.queue.deadlines import OVERDUE
 from producer.queue.enqueue import STAGED_S
 from producer.queue.scripts import (
     BURY,
@@ -31,7 +34,7 @@ from worker.consumer.bisection import Bisection, Range
 
 _PRESENCE_LEASES = 4  # a worker counts as alive for this many lease lengths after its last renewal
 _MAX_REQUEST_BYTES = 64 * 1024  # claims include their requests up to this total
-_REQUEST = 6  # index of the request in a claim's row
+_REQUEST = 7  # index of the request in a claim's row
 MAX_DEAD = 1000
 MAX_DEAD_BYTES = 256 * 1024 * 1024
 MAX_REASON_CHARS = 1000
@@ -41,7 +44,8 @@ MAX_REASON_CHARS = 1000
 class Claim:
     """A leased job, ours until the lease expires; `tries` counts this try, but none that a death ended.
 
-    `bisection` is the state of the search for killer texts if a worker died while it held the job, else None.
+    The job must begin by `begin_by_s`, of this process's monotonic clock. `bisection` is the state of the
+    search for killer texts if a worker died while it held the job, else None.
     """
 
     job: str
@@ -50,7 +54,13 @@ class Claim:
     num_bytes: int
     num_texts: int
     waited_s: float
+    begin_by_s: float = math.inf
     bisection: Bisection | None = None
+
+    @property
+    def is_overdue(self) -> bool:
+        """True after the deadline: work that begins now would be in vain."""
+        return time.monotonic() >= self.begin_by_s
 
     @property
     def num_deaths(self) -> int:
@@ -121,7 +131,7 @@ class Leases:
         self._claim_failed = True
         lease = (str(self._lease_ms), str(_PRESENCE_LEASES * self._lease_ms))
         bounds = (str(max_jobs), str(max_bytes))
-        limits = (str(_MAX_REQUEST_BYTES), *_malformed_arguments(), str(small_bytes))
+        limits = (str(_MAX_REQUEST_BYTES), *_malformed_arguments(), OVERDUE, str(small_bytes))
         arguments = (self._worker, *bounds, *lease, *limits)
         # Sent once: what a claim leased whose reply was lost goes back before the next one.
         [claimed] = await self._pipeline.send_once(CLAIM.command(self._keys.root, *arguments))
@@ -204,7 +214,7 @@ class Leases:
 
 
 def _read_claim(row: Sequence[Any]) -> Claim:
-    job, token, tries, num_bytes, num_texts, waited_ms, _, *bisection = row
+    job, token, tries, num_bytes, num_texts, waited_ms, left_ms, _, *bisection = row
     return Claim(
         job=job.decode(),
         token=token.decode(),
@@ -212,6 +222,7 @@ def _read_claim(row: Sequence[Any]) -> Claim:
         num_bytes=int(num_bytes),
         num_texts=int(num_texts),
         waited_s=waited_ms / 1000,
+        begin_by_s=time.monotonic() + left_ms / 1000,
         bisection=_read_bisection(*bisection),
     )
 

@@ -1,6 +1,7 @@
 """Runs each claimed job: together with others or alone, on the event loop or in a thread."""
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,8 +12,9 @@ import structlog
 
 from producer.contract import Failure, encode_failure
 from producer.errors import PayloadError, RequestError
+from producer.queue.deadlines import DEADLINE_EXCEEDED, OVERDUE
 from worker.batching.batcher import Batcher
-from worker.batching.pending import Embedded, TextPositions
+from worker.batching.pending import Embedded, Overdue, TextPositions
 from worker.consumer.bisection import NOTHING, Bisection, Range
 from worker.consumer.failures import dead_letter_of, text_failures
 from worker.consumer.leases import Claim, JobResult
@@ -71,21 +73,14 @@ class JobHandler:
         try:
             if claim.bisection is None:
                 async with self._lock.shared():
+                    if claim.is_overdue:
+                        return self._overdue(claim, watch)
                     return await self._run_together(claim, payload, watch)
             async with self._lock.exclusive():
                 await self._quiesce()
                 return await self._run_alone(claim, payload, claim.bisection, watch)
         except (RequestError, PayloadError) as error:
-            self._on_job(
-                JobEvent.failed(
-                    claim.job,
-                    code=error.code,
-                    num_texts=claim.num_texts,
-                    tries=claim.tries,
-                    waited_s=claim.waited_s,
-                    seconds=watch.seconds,
-                )
-            )
+            self._report_failed(claim, error.code, watch)
             return JobResult(encode_failure(Failure(code=error.code, message=str(error))))
 
     async def _run_together(self, claim: Claim, payload: bytes | None, watch: Stopwatch) -> JobResult:
@@ -93,7 +88,10 @@ class JobHandler:
         quick = self._is_quick(len(payload or b""), MAX_QUICK_REQUEST)
         part = read() if quick else await self._in_thread(read)
         watch.lap("prepare")
-        embedded = await self._embed(claim, part.encoded.tokens, part.position_of)
+        try:
+            embedded = await self._embed(claim, part.encoded.tokens, part.position_of, claim.begin_by_s)
+        except Overdue:
+            return self._overdue(claim, watch)
         watch.lap("device")
         finish = self._noted(Stage.ANSWER, claim, partial(self._pipeline.finish, part, embedded))
         quick = self._is_quick(embedded.vectors.nbytes, MAX_QUICK_VECTORS)
@@ -146,10 +144,16 @@ class JobHandler:
         return result
 
     async def _embed(
-        self, claim: Claim, tokens: Tokens, position_of: TextPositions | None = None
+        self,
+        claim: Claim,
+        tokens: Tokens,
+        position_of: TextPositions | None = None,
+        begin_by_s: float = math.inf,
     ) -> Embedded:
         with self._activity.during(Stage.WAIT, claim.job):
-            return await self._batcher.embed(tokens, position_of=position_of, name=claim.job)
+            return await self._batcher.embed(
+                tokens, position_of=position_of, begin_by_s=begin_by_s, name=claim.job
+            )
 
     def _noted(self, stage: Stage, claim: Claim, work: Callable[[], _Result]) -> Callable[[], _Result]:
         """The work, noted while it runs."""
@@ -167,6 +171,11 @@ class JobHandler:
         await asyncio.gather(*running, return_exceptions=True)
         await self._batcher.drained()
 
+    def _overdue(self, claim: Claim, watch: Stopwatch) -> JobResult:
+        """The answer to a job whose deadline passed while it waited here."""
+        self._report_failed(claim, DEADLINE_EXCEEDED.code, watch)
+        return JobResult(OVERDUE)
+
     def _read(self, payload: bytes | None) -> RequestPart:
         return self._pipeline.prepare(self._pipeline.read(payload))
 
@@ -179,6 +188,18 @@ class JobHandler:
         self._in_threads.add(future)
         future.add_done_callback(self._in_threads.discard)
         return await asyncio.wrap_future(future)
+
+    def _report_failed(self, claim: Claim, code: str, watch: Stopwatch) -> None:
+        self._on_job(
+            JobEvent.failed(
+                claim.job,
+                code=code,
+                num_texts=claim.num_texts,
+                tries=claim.tries,
+                waited_s=claim.waited_s,
+                seconds=watch.seconds,
+            )
+        )
 
     def _report_answered(self, claim: Claim, encoded: EncodedReply, watch: Stopwatch) -> None:
         reply, results = encoded.reply, encoded.results

@@ -24,7 +24,7 @@ def open_cache(settings: Settings, booted: Booted, keys: Keys) -> VectorCache | 
     if settings.vector_cache == "redis":
         # A short outage budget: a result must not wait long for a cache.
         redis = connect(settings.redis_url, timeout_s=2.0, outage_budget=OutageBudget(0.2))
-        store = RedisVectors(redis, keys.root, max_entries=max_entries)
+        store = RedisVectors(redis, keys, max_entries=max_entries)
     else:
         path = Path(settings.vector_cache).expanduser() / f"{booted.fingerprint[:16]}-{precision}.sqlite"
         try:

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from producer.contract import Keys
 from producer.queue.scripts import STORE_VECTORS
 from producer.transport.loop_thread import LoopThread
 from worker.vector_cache.cache import StoreError
@@ -19,9 +20,9 @@ class RedisVectors:
     `redis` is used only by a separate thread, and closed with it.
     """
 
-    def __init__(self, redis: Redis, root: str, *, max_entries: int) -> None:
+    def __init__(self, redis: Redis, keys: Keys, *, max_entries: int) -> None:
         self._redis = redis
-        self._root = root
+        self._keys = keys
         self._max_young = max(1, max_entries // 2)
         self._thread = LoopThread("embedmill-vectors")
 
@@ -47,9 +48,9 @@ class RedisVectors:
             raise StoreError(str(error)) from error
 
     async def _get(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        values = await self._read("vectors", keys)
+        values = await self._read(self._keys.vectors, keys)
         missing = [at for at, value in enumerate(values) if value is None]
-        older = await self._read("vectors-old", [keys[at] for at in missing])
+        older = await self._read(self._keys.old_vectors, [keys[at] for at in missing])
         found: list[tuple[bytes, bytes]] = []
         for at, value in zip(missing, older, strict=True):
             if value is not None:
@@ -61,10 +62,12 @@ class RedisVectors:
 
     async def _put(self, keys: Sequence[bytes], values: Sequence[bytes]) -> None:
         entries = [part for entry in zip(keys, values, strict=True) for part in entry]
-        await self._redis.execute_command(*STORE_VECTORS.command(self._root, str(self._max_young), *entries))
+        await self._redis.execute_command(
+            *STORE_VECTORS.command(self._keys.root, str(self._max_young), *entries)
+        )
 
     async def _read(self, name: str, keys: Sequence[bytes]) -> list[bytes | None]:
         if not keys:
             return []
-        values: list[bytes | None] = await self._redis.execute_command("HMGET", self._root + name, *keys)
+        values: list[bytes | None] = await self._redis.execute_command("HMGET", name, *keys)
         return values

@@ -1,6 +1,6 @@
 --[[
   Ends pending and running jobs with a given result. Given a run, it ends only jobs of that run that nobody else
-  wants; given none, it ends every job, even if others want it.
+  asks for; given none, it ends every job, even if others ask for it.
 
   KEYS[1] root of the queue's keys
   ARGV[1] result: the encoded result of a cancelled job
@@ -8,36 +8,26 @@
   ARGV[3] run: '' for none
   ARGV[4...] id of each job
 
-  Returns {jobs ended, jobs of the run left because others also want them}.
+  Returns {jobs ended, jobs of the run left because others also ask for them}.
 ]]
---- @include "hash_fields"
---- @include "whole"
---- @include "count"
+--- @include "server_time"
+--- @include "drop_asks"
+--- @include "end_job"
 local root = KEYS[1]
 local result = ARGV[1]
-local keep_ms = ARGV[2]
+local keep_ms = tonumber(ARGV[2])
 local run = ARGV[3]
 
-local num_ended, num_left = 0, 0
+local now, num_ended, num_left = server_time(), 0, 0
 for i = 4, #ARGV do
   local id = ARGV[i]
-  local job = root .. 'job:' .. id
-  local fields, may_end = hash_fields(job, 'run:' .. run, 'wanted', 'bytes'), run == ''
-  if not may_end and fields[1] then
-    local wanted = (whole(fields[2]) or 1) - 1
-    redis.call('HDEL', job, 'run:' .. run)
-    redis.call('HSET', job, 'wanted', wanted)
-    may_end = wanted <= 0
-    if not may_end then num_left = num_left + 1 end
-  end
-  if may_end and redis.call('ZREM', root .. 'pending', id) + redis.call('ZREM', root .. 'leases', id) > 0 then
-    redis.call('SET', root .. 'result:' .. id, result, 'PX', keep_ms)
-    count(root, 'bytes', 0 - (whole(fields[3]) or 0))
-    count(root, 'cancelled', 1)
-    redis.call('UNLINK', root .. 'request:' .. id, job)
-    redis.call('PUBLISH', root .. 'notifications', id)
+  local left = 0
+  if run ~= '' then left = drop_asks(root, id, run) end
+  if left == 0 and end_job(root, id, {result = result, kept_ms = keep_ms, outcome = 'cancelled'}, now) then
     redis.call('PUBLISH', root .. 'wakeup', '-' .. id)
     num_ended = num_ended + 1
+  elseif left and left > 0 then
+    num_left = num_left + 1
   end
 end
 return {num_ended, num_left}

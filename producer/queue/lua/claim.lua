@@ -1,6 +1,7 @@
 --[[
   Leases the next pending jobs, in order of their scores, to a worker; at least one if any is pending, however
-  large; none while the queue is paused. First it returns to pending what expired leases and finished pauses have freed, at most 128 a call.
+  large; none while the queue is paused. First it returns to pending what expired leases and finished pauses have freed,
+  at most 128 a call. A job whose deadline has passed is not leased: it ends.
 
   KEYS[1] root of the queue's keys
   ARGV[1] worker
@@ -17,11 +18,13 @@
   ARGV[11] keep_ms: how long dead letters are kept
   ARGV[12] max_letters
   ARGV[13] max_letter_bytes: of all dead letters' texts
-  ARGV[14] small_bytes: a worker that has work enough takes only jobs of high priority and those up to this size, past
+  ARGV[14] overdue: the result of a job that has not begun by its deadline; it is kept for `result_keep_ms`
+  ARGV[15] small_bytes: a worker that has work enough takes only jobs of high priority and those up to this size, past
           others among the next 64, and none that runs alone; 0 for any
 
   Returns {1 if jobs may be left, jobs}; of each job
-  {id, token, tries, bytes, texts, ms since it was enqueued, request or nil, bisection or nil}.
+  {id, token, tries, bytes, texts, ms since it was enqueued, ms until its deadline, request or nil,
+  bisection or nil}.
 ]]
 --- @include "server_time"
 --- @include "return_to_pending"
@@ -29,6 +32,9 @@
 --- @include "read_job"
 --- @include "set_aside"
 --- @include "count"
+--- @include "end_job"
+--- @include "extend_life"
+--- @include "forget_expired_answers"
 local root = KEYS[1]
 local worker = ARGV[1]
 local max_jobs = tonumber(ARGV[2])
@@ -43,43 +49,53 @@ local message = ARGV[10]
 local keep_ms = tonumber(ARGV[11])
 local max_letters = tonumber(ARGV[12])
 local max_letter_bytes = tonumber(ARGV[13])
-local small_bytes = tonumber(ARGV[14])
+local overdue = ARGV[14]
+local small_bytes = tonumber(ARGV[15])
 
 local now, seconds, micros = server_time()
 extend_leases_after_outage(root, now, presence_ms, lease_ms)
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', root .. 'leases', '-inf', now, 'LIMIT', 0, 128)) do
   if return_to_pending(root, id, now) > 0 then count(root, 'lost_leases', 1) end
 end
+forget_expired_answers(root, now)
 if redis.call('EXISTS', root .. 'paused') == 1 then return {0, {}} end
 
-local max_deferral_ms = 3600000 -- low priority scores lie in the future
 local claimed, bytes, num_aside = {}, 0, 0
 local num_read = small_bytes > 0 and 64 or max_jobs
+local range_end = 2 * max_request_bytes -- a request that is larger than it says is not copied either
 local function is_urgent(job)
   local has_head_start = (job.score or now) < (job.enqueued or 0)
   return not job.bisection and (has_head_start or (job.bytes or 0) <= small_bytes)
 end
-local ids = redis.call('ZRANGEBYSCORE', root .. 'pending', '-inf', now + max_deferral_ms, 'LIMIT', 0, num_read)
+local ids = redis.call('ZRANGE', root .. 'pending', 0, num_read - 1)
 for _, id in ipairs(ids) do
   local key, job = root .. 'job:' .. id, read_job(root, id)
-  local passed_over = job and small_bytes > 0 and not is_urgent(job)
-  if not passed_over then bytes = bytes + (job and job.bytes or 0) end
+  local is_overdue = job and job.deadline and job.deadline <= now
+  local is_taken = job and not is_overdue and (small_bytes == 0 or is_urgent(job))
+  if is_taken then bytes = bytes + (job.bytes or 0) end
   if #claimed > 0 and (bytes > max_bytes or #claimed == max_jobs) then break end
-  if job and not passed_over then
+  if is_overdue then
+    end_job(root, id, {result = overdue, kept_ms = result_keep_ms, outcome = 'failed'}, now)
+    num_aside = num_aside + 1
+  elseif is_taken then
     redis.call('ZREM', root .. 'pending', id)
     local tries = redis.call('HINCRBY', key, 'tries', 1)
     -- To the microsecond: a worker may claim a job twice within a millisecond.
     local token = worker .. ':' .. tries .. ':' .. seconds .. string.format('%06d', micros)
     redis.call('HSET', key, 'token', token)
     redis.call('ZADD', root .. 'leases', now + lease_ms, id)
-    local waited_ms = now - (job.enqueued or now)
-    local request = bytes <= max_request_bytes and redis.pcall('GET', root .. 'request:' .. id)
-    if type(request) == 'table' then request = false end -- of another type
-    claimed[#claimed + 1] = {id, token, tries, job.bytes or 0, job.texts or 0, waited_ms, request, job.bisection}
+    if not job.deadline then redis.call('PEXPIRE', key, 86400000) end -- foreign
+    local waited_ms = math.max(0, now - (job.enqueued or now))
+    local left_ms = (job.deadline or now + 604800000) - now
+    local request = bytes <= max_request_bytes and redis.pcall('GETRANGE', root .. 'request:' .. id, 0, range_end)
+    if type(request) ~= 'string' or #request == 0 or #request > range_end then request = false end
+    claimed[#claimed + 1] =
+      {id, token, tries, job.bytes or 0, job.texts or 0, waited_ms, left_ms, request, job.bisection}
   elseif not job then
     set_aside(root, id, {result = malformed_result, keep_ms = result_keep_ms, code = code, message = message},
       {keep_ms = keep_ms, max_letters = max_letters, max_bytes = max_letter_bytes})
     num_aside = num_aside + 1
   end
 end
+if #claimed > 0 then extend_life(root .. 'leases') end
 return {(#claimed + num_aside < #ids or #ids == num_read) and 1 or 0, claimed}

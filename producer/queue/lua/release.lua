@@ -12,6 +12,7 @@
 --- @include "server_time"
 --- @include "hash_fields"
 --- @include "whole"
+--- @include "pend"
 local root = KEYS[1]
 local id = ARGV[1]
 local token = ARGV[2]
@@ -27,7 +28,7 @@ if pause_ms > 0 then
   redis.call('ZADD', root .. 'leases', now + pause_ms, id)
 else
   redis.call('ZREM', root .. 'leases', id)
-  redis.call('ZADD', root .. 'pending', whole(hash_fields(job, 'score')[1]) or now, id)
+  pend(root, id, whole(hash_fields(job, 'score')[1]) or now)
   redis.call('PUBLISH', root .. 'wakeup', '+')
 end
 return 1

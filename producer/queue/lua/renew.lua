@@ -13,6 +13,7 @@
 --- @include "server_time"
 --- @include "extend_leases_after_outage"
 --- @include "hash_fields"
+--- @include "extend_life"
 local root = KEYS[1]
 local worker = ARGV[1]
 local presence_ms = tonumber(ARGV[2])
@@ -23,6 +24,7 @@ local now = server_time()
 extend_leases_after_outage(root, now, presence_ms, lease_ms)
 redis.call('ZREMRANGEBYSCORE', root .. 'workers', '-inf', now)
 redis.call('ZADD', root .. 'workers', now + presence_ms, worker)
+extend_life(root .. 'workers')
 redis.call('SET', root .. 'worker:' .. worker, record, 'PX', presence_ms)
 local lost = {}
 for i = 5, #ARGV, 2 do

@@ -11,6 +11,7 @@
 --- @include "server_time"
 --- @include "hash_fields"
 --- @include "whole"
+--- @include "pend"
 local root = KEYS[1]
 local worker = ARGV[1]
 
@@ -25,7 +26,7 @@ for _, id in ipairs(redis.call('ZRANGE', root .. 'leases', 0, -1)) do
     redis.call('HDEL', job, 'token')
     redis.call('HSET', job, 'tries', (whole(fields[3]) or 1) - 1)
     redis.call('ZREM', root .. 'leases', id)
-    redis.call('ZADD', root .. 'pending', score, id)
+    pend(root, id, score)
     num_returned = num_returned + 1
   end
 end

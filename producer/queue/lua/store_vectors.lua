@@ -9,6 +9,7 @@
 
   Returns nothing.
 ]]
+--- @include "extend_life"
 local root = KEYS[1]
 local max_entries = tonumber(ARGV[1])
 
@@ -18,6 +19,7 @@ for i = 2, #ARGV, 2 do
   local key, value = ARGV[i], ARGV[i + 1]
   added = added + redis.call('HSET', young, key, value)
 end
+extend_life(young)
 if redis.call('HINCRBY', young, 'count', added) >= max_entries then
   redis.call('UNLINK', old)
   redis.call('RENAME', young, old)

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from support.redis_hashes import hget, hset, hgetall
+from support.redis_hashes import hget, hgetall, hset
 
 from producer.contract import (
     EmbedOptions,
@@ -48,10 +48,11 @@ async def test_a_finished_job_leaves_its_result_and_nothing_else(redis: Redis, k
     job = await enqueue(redis, keys)
     owner = leases(redis, keys)
     assert await owner.finish(await claim_one(owner), ANSWER)
-    assert set(await redis.keys()) == {keys.result(job).encode(), keys.totals.encode()}
+    left = {keys.result(job), keys.answers, keys.totals}
+    assert {key.decode() for key in await redis.keys()} == left
     assert 0 < await redis.pttl(keys.result(job)) <= 60_000
     assert decode_result(await redis.get(keys.result(job))) == Failure(code="test", message="an answer")
-    assert await hgetall(redis, keys.totals) == {b"bytes": b"0", b"done": b"1"}
+    assert await hgetall(redis, keys.totals) == {b"bytes": b"%d" % len(ANSWER.payload), b"done": b"1"}
 
 
 async def test_an_equal_job_is_joined_while_queued_running_and_kept(redis: Redis, keys: Keys) -> None:

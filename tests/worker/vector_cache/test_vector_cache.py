@@ -36,8 +36,7 @@ def opener(request: pytest.FixtureRequest, server: EmbeddedServer, tmp_path: Pat
         if request.param == "redis":
             if not opened:
                 asyncio.run(empty(server.url))
-            root = Keys("cached").root
-            opened.append(RedisVectors(connect(server.url), root, max_entries=max_entries))
+            opened.append(RedisVectors(connect(server.url), Keys("cached"), max_entries=max_entries))
         else:
             opened.append(DiskVectors(tmp_path / "some" / "vectors.sqlite", max_entries=max_entries))
         return opened[-1]

@@ -3,7 +3,7 @@
 -- not a job: its id is not printable, its hash is of another type, or one of its numbers is not one.
 local function read_job(root, id)
   if #id > 256 or string.find(id, '[^\33-\126]') then return nil end
-  local names = {'bytes', 'texts', 'score', 'enqueued', 'tries'}
+  local names = {'bytes', 'texts', 'score', 'enqueued', 'tries', 'deadline'}
   local fields, job = redis.pcall('HMGET', root .. 'job:' .. id, 'bisection', unpack(names)), {}
   if fields.err then return nil end
   for place, name in ipairs(names) do

@@ -1,4 +1,5 @@
 --- @include "hash_fields"
+--- @include "pend"
 --- @include "whole"
 -- Makes a leased job pending again after its worker died or its pause is over. Texts that were under test at the
 -- death are appended to the job's bisection, and the job is deferred by 10 s so that others go first. A death costs
@@ -15,7 +16,7 @@ local function return_to_pending(root, id, now)
     bisection = bisection .. '+' .. under_test
   end
   redis.call('ZREM', root .. 'leases', id)
-  redis.call('ZADD', root .. 'pending', score, id)
+  pend(root, id, score)
   if not token then return 0 end
   redis.call('HSET', job, 'score', score, 'bisection', bisection)
   redis.call('HDEL', job, 'token', 'under_test')

@@ -1,0 +1,41 @@
+--[[
+  Deletes answers that were read, each unless others asked for it who have not consumed it yet.
+
+  KEYS[1] root of the queue's keys
+  ARGV[1...] id and size in bytes of each answer, in turn
+
+  Returns how many were deleted.
+]]
+--- @include "whole"
+--- @include "count"
+local root = KEYS[1]
+
+local answers, askers = root .. 'answers', root .. 'askers'
+local ids, sizes, members = {}, {}, {}
+for i = 1, #ARGV, 2 do
+  local id, size = ARGV[i], ARGV[i + 1]
+  ids[#ids + 1], sizes[#sizes + 1], members[#members + 1] = id, size, size .. ' ' .. id
+end
+local asks, ends = redis.call('HMGET', askers, unpack(ids)), redis.call('ZMSCORE', answers, unpack(members))
+local left, read, counted, results, freed = {}, {}, {}, {}, 0
+for place, id in ipairs(ids) do
+  left[id] = (left[id] or whole(asks[place]) or 1) - 1
+  if left[id] > 0 then
+    redis.call('HSET', askers, id, left[id])
+  else
+    read[#read + 1], results[#results + 1] = id, root .. 'result:' .. id
+    if left[id] == 0 and ends[place] then
+      counted[#counted + 1] = members[place]
+      freed = freed + tonumber(sizes[place])
+    end
+  end
+end
+if #read == 0 then return 0 end
+redis.call('UNLINK', unpack(results))
+redis.call('HDEL', askers, unpack(read))
+redis.call('HDEL', root .. 'digests', unpack(read))
+if #counted > 0 then
+  redis.call('ZREM', answers, unpack(counted))
+  count(root, 'bytes', 0 - freed)
+end
+return #read
