@@ -74,13 +74,18 @@ class Job:
         return self.n % 30 == 11
 
     @property
+    def joined(self) -> bool:
+        """Two clients enqueue it at once, and both read the one result."""
+        return self.n % 25 == 13
+
+    @property
     def outcomes(self) -> set[str]:
         embedded = {"embedded" if self.options is PLAIN else "invalid_option"}
         return embedded | {"cancelled"} if self.cancelled else embedded
 
     @property
     def consumed(self) -> bool:
-        return self.n % 2 == 0
+        return self.n % 2 == 0 and not self.joined
 
 
 class Expected:

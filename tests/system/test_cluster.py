@@ -19,12 +19,12 @@ from producer import Client
 from producer.contract import Keys, queue_name
 from producer.transport.connect import connect
 
-pytestmark = pytest.mark.every_server
+pytestmark = [pytest.mark.every_server, pytest.mark.timeout(240)]
 
 KEYS = Keys(queue_name(MODEL))
 SLOT = key_slot(KEYS.pending.encode())
 RANGES = [(0, 5460), (5461, 10922), (10923, 16383)]
-READY_S = 30.0
+READY_S = 60.0
 
 
 class Cluster:
@@ -78,7 +78,7 @@ async def test_any_node_leads_to_the_queue(cluster: Cluster) -> None:
     """Producer, worker and client are given a node that does not hold it."""
     url = cluster.others()[0].url
     async with Client(url, model=MODEL) as client, worker(url):
-        replies = await asyncio.gather(*(client.embed([f"text {n}"], timeout_s=20) for n in range(50)))
+        replies = await asyncio.gather(*(client.embed([f"text {n}"], timeout_s=60) for n in range(50)))
         assert all(reply.ok for reply in replies)
         while await client.num_workers() != 1:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
@@ -95,7 +95,7 @@ async def test_several_nodes_may_be_named(cluster: Cluster) -> None:
     hosts = ",".join(["127.0.0.1:1", *(f"127.0.0.1:{node.port}" for node in cluster.others())])
     url = f"redis+cluster://{hosts}"
     async with Client(url, model=MODEL) as client, worker(url):
-        assert (await client.embed(["a text"], timeout_s=20)).ok
+        assert (await client.embed(["a text"], timeout_s=60)).ok
 
 
 @pytest.mark.slow
@@ -104,7 +104,7 @@ async def test_the_queue_moves_while_jobs_flow(cluster: Cluster) -> None:
     source, target = cluster.owner(), cluster.others()[0]
     url = cluster.others()[1].url
     async with Client(url, model=MODEL) as client, worker(url, lease_s=0.6, max_tries=1):
-        jobs = asyncio.gather(*(client.embed([f"moved {n}"], timeout_s=40) for n in range(500)))
+        jobs = asyncio.gather(*(client.embed([f"moved {n}"], timeout_s=90) for n in range(500)))
         await asyncio.sleep(0.3)
         node = cluster.ask(target, "CLUSTER", "MYID")
         try:
@@ -113,7 +113,7 @@ async def test_the_queue_moves_while_jobs_flow(cluster: Cluster) -> None:
             pytest.skip(str(error))
         while cluster.owner() is not target:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
-        assert (await client.embed(["after"], timeout_s=40)).ok
+        assert (await client.embed(["after"], timeout_s=90)).ok
         assert all(reply.ok for reply in await jobs)
     with target.client() as redis:
         totals = redis.hgetall(KEYS.totals)
@@ -142,7 +142,7 @@ async def test_a_shard_that_fails_over_is_found(cluster: Cluster, program: str, 
     with RedisServer(program, tmp_path / "replica", **options) as replica:
         cluster.ask(replica, "CLUSTER", "MEET", "127.0.0.1", owner.port)
         shard = cluster.ask(owner, "CLUSTER", "MYID")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(READY_S):
             # Once, since on Redis each more begins the copying anew.
             while cluster.ask(replica, "ROLE")[0] != "slave":
                 with suppress(ResponseError):  # it does not know the node yet
@@ -152,12 +152,12 @@ async def test_a_shard_that_fails_over_is_found(cluster: Cluster, program: str, 
             while not (follows(cluster, replica) and is_known(cluster, replica)):  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
         async with Client(url, model=MODEL) as client, worker(url, max_tries=1):
-            assert (await client.embed(["before"], timeout_s=20)).ok
+            assert (await client.embed(["before"], timeout_s=60)).ok
             owner.kill()
-            assert (await client.embed(["after"], timeout_s=50)).ok
+            assert (await client.embed(["after"], timeout_s=90)).ok
         assert cluster.ask(replica, "ROLE")[0] == "master"
         owner.start()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(READY_S):
             while not follows(cluster, owner):  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
             # Asked again, since the others may not vote so soon after the last one.
