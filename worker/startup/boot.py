@@ -15,6 +15,7 @@ from worker.prompts import Prompts
 from worker.settings import Settings
 from worker.startup.loader import ModelBundle, load_profile, read_bundle
 from worker.startup.measurement import measure_profiles
+from worker.startup.structure import ensure_structure
 from worker.startup.survey import Probe, Survey, machine_facts, measurements_path, survey
 from worker.startup.verification import Verified
 from worker.startup.verification_record import ensure_verified
@@ -127,6 +128,7 @@ def _load(
         # By UUID, because the driver and CUDA number GPUs in different orders.
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu.uuid
     started_s = time.perf_counter()
+    ensure_structure(profile, bundle, seen, settings)
     backend = load_profile(profile, bundle, settings, facts=seen.facts, gpu=gpu)
     loaded_s = time.perf_counter()
     try:
