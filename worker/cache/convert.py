@@ -19,10 +19,10 @@ from producer.errors import ModelError
 from selection import manifest_for
 from selection.manifests.catalog import GENERIC
 from worker.models.config_file import read_object
-from worker.models.named import refuse_unknown
 from worker.models.safetensors_reader import SafetensorsFile
 from worker.models.source import locate
 from worker.settings import Settings
+from worker.startup.named_model import refuse_unknown
 
 log = structlog.stdlib.get_logger(__name__)
 

@@ -25,10 +25,10 @@ from selection import (
     probe,
 )
 from selection.manifests.catalog import GENERIC
-from worker.models.named import hub_folder, refuse_absent, refuse_unknown
 from worker.settings import Settings
 from worker.startup.custom_manifest import custom_manifest
 from worker.startup.length_mix import length_mix
+from worker.startup.named_model import hub_folder, refuse_absent, refuse_unknown
 
 #: Probes the machine, given its environment variables.
 Probe = Callable[[Mapping[str, str]], Facts]

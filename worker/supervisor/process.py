@@ -25,9 +25,13 @@ _POLL_S = 0.25
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Exit:
-    """How one process ended: its status, and how long it booted and served; None if it never served."""
+    """How one process ended: its status, and how long it booted and served; None if it never served.
+
+    `reason` is what it said itself about why it does not serve.
+    """
 
     status: int
+    reason: str
     boot_s: float
     served_s: float | None
 
@@ -78,7 +82,8 @@ class WorkerProcess:
                 return 0 if status == -signal.SIGTERM else status
             any_ready = any_ready or ended.served_s is not None
             if status in FINAL_STATUSES or (status > 0 and not any_ready):
-                log.error("worker_not_restarted", name=owner, status=status)
+                reason = ended.reason or "its last lines above say why"
+                log.error("worker_not_restarted", name=owner, status=status, reason=reason)
                 return status
             num_failures = 0 if ended.was_stable or was_bisecting else num_failures + 1
             pause_s = _RESTART_BACKOFF.pause_s(num_failures) if num_failures else 0.0
@@ -129,7 +134,7 @@ class WorkerProcess:
             status = self._process.wait()
             self._channel = None
             served_s = time.monotonic() - ready_s if channel.is_ready() else None
-            return _Exit(status=status, boot_s=ready_s - started_s, served_s=served_s)
+            return _Exit(status=status, reason=channel.failure, boot_s=ready_s - started_s, served_s=served_s)
 
 
 def _wait_until_ready(channel: ParentEnd, process: subprocess.Popen[bytes]) -> float:

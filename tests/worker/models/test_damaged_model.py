@@ -123,4 +123,6 @@ def test_run_ends_and_does_not_try_for_ever(tmp_path: Path, how: str, server: Em
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=50, check=False)
     assert (ended.returncode, "Traceback" in ended.stderr) == (status, False), ended.stderr
     assert sum(line.startswith("error [") and says in line for line in ended.stderr.splitlines()) == 1
-    assert "worker_not_restarted name=" in ended.stderr
+    last = ended.stderr.splitlines()[-1]
+    assert "worker_not_restarted name=" in last
+    assert says in last

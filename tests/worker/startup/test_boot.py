@@ -116,6 +116,17 @@ def test_the_manifest_says_which_prompts_input_types_get(tmp_path: Path) -> None
         boot(settings)
 
 
+def test_a_pinned_profile_that_does_not_exist_is_an_error_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Not one more line of information."""
+    with pytest.raises(ProfileError):
+        boot(Settings(model="minilm", model_profile="cpu-fp32-onx"))
+    graves = [each.getMessage() for each in caplog.records if each.levelname == "ERROR"]
+    assert len(graves) == 1
+    assert "no matching profile_id or profile description is found in manifest" in graves[0]
+
+
 def test_damaged_weights_do_not_serve(tmp_path: Path) -> None:
     """The manifest's hash is checked before anything is loaded."""
     path = manifest(tmp_path, FP32, weights_sha256="0" * 64)
