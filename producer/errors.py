@@ -19,6 +19,7 @@
     └── WorkerError           a worker that cannot serve
         ├── SettingsError
         ├── ModelError        missing files, wrong hash, pickle, remote code, unsupported network
+        │   └── HubUnreachable      it has to be downloaded, and the hub does not answer; try again
         ├── ProfileError      carries the exit code of the process
         └── BackendError
             ├── BackendOutOfMemory  halve the batch and try again
@@ -150,6 +151,12 @@ class ModelError(WorkerError):
     """A model that cannot be found, trusted or understood."""
 
     code = "bad_model"
+
+
+class HubUnreachable(ModelError):
+    """A model that has to be downloaded while the hub does not answer; a later try may succeed."""
+
+    code = "hub_unreachable"
 
 
 class ProfileError(WorkerError):

@@ -53,12 +53,12 @@ class Choice:
         raise KeyError(profile_id)
 
     def log_lines(self) -> tuple[str, ...]:
-        """The boot log: MODEL PROFILES, the selected one and its metadata, or the error."""
+        """The boot log: MODEL PROFILES, and the selected one with its metadata; `error` is not among them."""
         runnable = [each.profile for each in self.verdicts if each.standing is Standing.RUNNABLE]
         lines = ["MODEL PROFILES", f"- Compatible with system and runnable:{'' if runnable else ' <None>'}"]
         lines += [f"  - {profile.name}  ({_tags(profile)})" for profile in runnable]
         if self.selected is None:
-            return (*lines, *(self.error or "").splitlines())
+            return tuple(lines)
         lines += filter(None, [self.low_memory_sentence])
         lines.append(f"Selected profile: {self.selected.id} ({self.selected.name})")
         lines += [f"Profile metadata: {key}: {value}" for key, value in self.selected.tags.items()]

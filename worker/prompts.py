@@ -55,7 +55,9 @@ class Prompts:
 
     def _named(self, name: str) -> Prompt:
         if name not in self.texts:
-            raise InvalidOption(f"the model has no prompt {name!r:.80}; {self._known()}")
+            alike = next((each for each in self.texts if each.lower() == name.strip().lower()), None)
+            hint = f"did you mean {alike!r:.80}? " if alike is not None else ""
+            raise InvalidOption(f"the model has no prompt {name!r:.80}; {hint}{self._known()}")
         return Prompt(name, self.texts[name])
 
     def _default(self) -> Prompt:

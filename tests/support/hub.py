@@ -19,8 +19,8 @@ class _Hub(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, files: dict[str, bytes], *, name: str, breaks_after: int | None) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, files: dict[str, bytes], *, name: str, breaks_after: int | None, port: int) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
         self.files, self.name, self.breaks_after = files, name, breaks_after
 
     def handle_error(self, *_: Any) -> None:
@@ -77,13 +77,13 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def hub(directory: Path, *, name: str, breaks_after: int | None = None) -> Iterator[str]:
+def hub(directory: Path, *, name: str, breaks_after: int | None = None, port: int = 0) -> Iterator[str]:
     """The URL of a hub that has the files of `directory` as model `name`.
 
-    With `breaks_after`, connections end after that many bytes of a file.
+    With `breaks_after`, connections end after that many bytes of a file. By default the port is any free one.
     """
     files = {str(p.relative_to(directory)): p.read_bytes() for p in directory.rglob("*") if p.is_file()}
-    with _Hub(files, name=name, breaks_after=breaks_after) as server:
+    with _Hub(files, name=name, breaks_after=breaks_after, port=port) as server:
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
         thread.start()
         try:

@@ -35,7 +35,9 @@ async def life(client_url: str, worker_url: str, redis: Redis) -> None:
         deadly = (await client.submit(["deadly", "harmless"])).job
         await hset(redis, KEYS.job(tired), "tries", 3)
         await hset(redis, KEYS.job(suspect), "bisection", "")
-        await hset(redis, KEYS.job(deadly), "bisection", Bisection(killers=(0,), suspects=(Range(1, 2),)).encode())
+        await hset(
+            redis, KEYS.job(deadly), "bisection", Bisection(killers=(0,), suspects=(Range(1, 2),)).encode()
+        )
     async with (
         worker(worker_url, lease_s=1.5, backend={"delay_s": 0.05}),
         Client(client_url, model=MODEL) as client,

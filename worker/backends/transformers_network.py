@@ -71,14 +71,30 @@ def _from_directory(model: Model, dtype: torch.dtype) -> Any:
         RuntimeError,
         SafetensorError,
     ) as error:
-        raise BackendError(
-            f"transformers {transformers.__version__} cannot load the network ({type(error).__name__}: "
-            f"{str(error).strip()[:200]}); a newer version may"
-        ) from error
+        raise _unloadable(error, model) from error
     missing = sorted(name for name in report["missing_keys"] if not name.startswith(_UNUSED))
     if missing:
         raise BackendError(f"tensor {missing[0]} is missing from the weights; download the model again")
     return network
+
+
+def _unloadable(error: Exception, model: Model) -> BackendError:
+    """What to do about a network that transformers does not load."""
+    import transformers
+
+    kind, version = model.network.kind, f"transformers {transformers.__version__}"
+    said = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    if "ignore_mismatched_sizes" in str(error) or "size mismatch" in str(error):
+        return BackendError(
+            "the weights have other shapes than config.json describes: one of them is of another model or "
+            f"revision; download the model again ({version}: {said})"
+        )
+    if kind not in transformers.CONFIG_MAPPING:
+        return BackendError(f"{version} has no network {kind!r:.60}; a newer version may ({said})")
+    return BackendError(
+        f"{version} has the network {kind!r:.60}, but cannot load it from these files ({said}); "
+        "compare config.json and the weights with those of the model's hub page"
+    )
 
 
 def _check_token_types(model: Model) -> None:

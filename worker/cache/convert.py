@@ -17,10 +17,12 @@ import structlog
 
 from producer.errors import ModelError
 from selection import manifest_for
+from selection.manifests.catalog import GENERIC
 from worker.models.config_file import read_object
 from worker.models.safetensors_reader import SafetensorsFile
 from worker.models.source import locate
 from worker.settings import Settings
+from worker.startup.named_model import refuse_unknown
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -81,8 +83,10 @@ def _find(model: str, settings: Settings) -> Path:
     directory = Path(model).expanduser()
     if directory.is_dir():
         return directory
-    sources = manifest_for(model).model.pinned_sources
-    on_hub = [source for source in sources if source.startswith("hf:")]
+    found = manifest_for(model)
+    if found.path.stem == GENERIC:
+        refuse_unknown(found.model)
+    on_hub = [source for source in found.model.pinned_sources if source.startswith("hf:")]
     return locate(on_hub, cache=settings.cache_path / "hub", offline=settings.offline, pickles=True)
 
 

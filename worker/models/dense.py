@@ -83,6 +83,12 @@ def dense_weights(dense: Dense) -> tuple[npt.NDArray[np.float32], npt.NDArray[np
 
 def _activation(stated: object, directory: Path) -> str:
     """Our name of an activation function that is stated as a class of torch.nn."""
+    if stated is None:
+        raise ModelError(
+            f"{directory.name}/config.json has activation_function null, which sentence-transformers cannot "
+            "read either; write torch.nn.modules.linear.Identity for none, or delete the key for Tanh, its "
+            "default"
+        )
     package, _, name = stated.rpartition(".") if isinstance(stated, str) else ("", "", "")
     known = {each: ours for ours, each in ACTIVATIONS.items()}
     if name not in known or not f"{package}.".startswith("torch.nn."):

@@ -5,12 +5,14 @@ import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from producer.errors import ModelError
+from producer.errors import HubUnreachable, ModelError
 
 # Only files that cannot run code: no pickles (.bin, .pt) and no Python.
 _FILES = ("*.json", "*.txt", "*.model", "*.safetensors")
 _PICKLES = ("*pytorch_model*.bin",)
+_TOO_MANY_REQUESTS, _SERVER_ERRORS = 429, 500
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -27,17 +29,19 @@ def locate(
     A source is "dir:<path>" or a bare path, "package:<import name>/<path inside>", or
     "hf:<org>/<name>[@<revision>]", which is downloaded into `cache` (None: the hub library's cache) unless it
     is already there or `offline` is set; `again` downloads it in any case, `pickles` also its pickled
-    weights, which are only for conversion. Raises ModelError with the reason for each source.
+    weights, which are only for conversion. Raises ModelError with the reason for each source, HubUnreachable
+    if a later try may succeed.
     """
     if not sources:
         raise ModelError("the model has no source; name a directory, a package or a Hugging Face model")
-    failures = []
+    failures, kind = [], ModelError
     for source in sources:
         try:
             return _locate(source, _Download(cache=cache, offline=offline, again=again, pickles=pickles))
         except ModelError as error:
             failures.append(f"{source}: {error}")
-    raise ModelError("the model was not found; " + "; ".join(failures))
+            kind = HubUnreachable if isinstance(error, HubUnreachable) else kind
+    raise kind("the model was not found; " + "; ".join(failures))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,18 +105,22 @@ def _hub(place: str, wanted: _Download) -> Path:
             allow_patterns=[*_FILES, *(_PICKLES if wanted.pickles else ())],
         )
     except LocalEntryNotFoundError as error:
-        why = (
-            "downloads are turned off (EMBEDMILL_OFFLINE)" if wanted.offline else "the hub cannot be reached"
-        )
-        raise ModelError(f"not in the cache, and {why}; download it on a host with network access") from error
+        cure = "download it on a host with network access"
+        if wanted.offline:
+            raise ModelError(
+                f"not in the cache, and downloads are turned off (EMBEDMILL_OFFLINE); {cure}"
+            ) from error
+        raise HubUnreachable(f"not in the cache, and the hub cannot be reached; {cure}") from error
     except HfHubHTTPError as error:
+        if _is_transient(error):
+            raise HubUnreachable(f"the hub refused the download for now ({type(error).__name__})") from error
         raise ModelError(
             f"the hub refused the download ({type(error).__name__}); check the name, the revision and "
             "your token"
         ) from error
     # The HTTP library's base class for errors, raised when a connection fails or breaks.
     except HfHubHTTPError.__bases__[0] as error:
-        raise ModelError(
+        raise HubUnreachable(
             f"the download was interrupted ({type(error).__name__}); run it again to resume it"
         ) from error
     except OSError as error:
@@ -122,6 +130,12 @@ def _hub(place: str, wanted: _Download) -> Path:
             f"the hub refused the download ({type(error).__name__}); check the name and the revision"
         ) from error
     return Path(found)
+
+
+def _is_transient(error: Any) -> bool:
+    """Whether the hub itself is in trouble, or asks to come back later."""
+    status = getattr(getattr(error, "response", None), "status_code", 0)
+    return status == _TOO_MANY_REQUESTS or status >= _SERVER_ERRORS
 
 
 def _write_failure(error: OSError, cache: Path | None) -> str:

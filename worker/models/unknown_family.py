@@ -7,7 +7,8 @@ from typing import Any
 from producer.errors import ModelError
 
 # The keys of each family differ.
-_HIDDEN = ("hidden_size", "d_model", "dim", "n_embd")
+_HIDDEN = ("hidden_size", "d_model", "dim", "n_embd", "emb_dim")
+_VOCABULARY = ("vocab_size", "n_words")
 _LAYERS = ("num_hidden_layers", "num_layers", "n_layers", "n_layer", "encoder_layers")
 _POSITIONS = ("max_position_embeddings", "n_positions")
 
@@ -27,14 +28,35 @@ class UnknownFamily:
 
 
 def read_unknown_family(config: Mapping[str, Any]) -> UnknownFamily:
-    """The sizes in a parsed config.json. Raises ModelError if one is missing."""
+    """The sizes in a parsed config.json. Raises ModelError if one is missing, or none could be enough."""
+    _refuse_other_inputs(config)
     return UnknownFamily(
         kind=str(config.get("model_type")),
-        vocab_size=_needed(config, ("vocab_size",)),
-        hidden=_needed(config, _HIDDEN),
+        vocab_size=_needed(config, _VOCABULARY),
+        hidden=_output_width(config) or _needed(config, _HIDDEN),
         max_tokens=stated_positions(config),
         layers=_first(config, _LAYERS),
     )
+
+
+def _refuse_other_inputs(config: Mapping[str, Any]) -> None:
+    """Raise ModelError for a text network that does not read tokens of a vocabulary with a single encoder."""
+    kind = f"config.json has model_type {config.get('model_type')!r:.60}"
+    if isinstance(config.get("encoder"), dict) and isinstance(config.get("decoder"), dict):
+        raise ModelError(
+            f"{kind}, two networks in one, an encoder and a decoder; save the encoder alone as a model of "
+            "its own (model.encoder.save_pretrained(DIR) in transformers), with the tokenizer beside it"
+        )
+    if "num_hash_buckets" in config and "vocab_size" not in config:
+        raise ModelError(
+            f"{kind}, a network that reads hashed characters, as CANINE does, instead of the tokens of a "
+            "vocabulary; such networks are not served"
+        )
+
+
+def _output_width(config: Mapping[str, Any]) -> int | None:
+    """The length of a token vector where the network's last step projects to another than its hidden size."""
+    return _first(config, ("word_embed_proj_dim",)) if config.get("model_type") == "opt" else None
 
 
 def stated_hidden(config: Mapping[str, Any]) -> int | None:
@@ -53,8 +75,9 @@ def _needed(config: Mapping[str, Any], names: tuple[str, ...]) -> int:
     found = _first(config, names)
     if found is None:
         raise ModelError(
-            f"config.json of model_type {config.get('model_type')!r:.60} has no {' or '.join(names)}; "
-            "only text models can be served"
+            f"config.json of model_type {config.get('model_type')!r:.60} has no {' or '.join(names)}, which "
+            "every network states that turns tokens into vectors; the file is damaged, or the model is none "
+            "for texts"
         )
     return found
 

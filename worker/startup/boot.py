@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from producer.errors import BackendError, ModelError, ProfileError
-from selection import Profile, probe, with_failure
+from producer.backoff import Backoff
+from producer.errors import BackendError, HubUnreachable, ModelError, ProfileError
+from selection import Manifest, Profile, probe, with_failure
 from worker.contract import Backend
 from worker.models.model import Model
 from worker.prompts import Prompts
@@ -17,12 +18,15 @@ from worker.startup.golden import golden_tokens
 from worker.startup.loader import ModelBundle, load_profile, read_bundle
 from worker.startup.measurement import measure_profiles
 from worker.startup.speed import measured_tokens_per_s
+from worker.startup.structure import ensure_structure
 from worker.startup.survey import Probe, Survey, machine_facts, measurements_path, survey
 from worker.startup.verification import Verified
 from worker.startup.verification_record import ensure_verified
 from worker.storage.lock import FileLock, locked
 from worker.storage.model_lock import ModelLock
 from worker.tokenization.tokenizer import Tokenizer
+
+_HUB_BACKOFF = Backoff(first_s=1.0, max_s=60.0)
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -46,20 +50,23 @@ class Booted:
     model_lock: ModelLock
 
 
-def boot(settings: Settings, *, probe: Probe = probe) -> Booted:
+def boot(settings: Settings, *, probe: Probe = probe, waits_for_hub: bool = False) -> Booted:
     """Load the first candidate profile that verifies; the log says what was found, chosen and dropped.
 
-    `probe` is called once, and once more after waiting for another worker to measure. Raises ProfileError
-    with the process's exit code if no profile can serve, or the pinned one cannot; ModelError.
+    `probe` is called once, and once more after waiting for another worker to measure. With `waits_for_hub` a
+    model that has to be downloaded is waited for while the hub does not answer. Raises ProfileError with the
+    process's exit code if no profile can serve, or the pinned one cannot; ModelError.
     """
     seen = _survey_measured(settings, probe)
     choice = seen.choice
     for line in choice.log_lines():
         log.info(line)
     if choice.selected is None:
+        for line in (choice.error or "").splitlines():
+            log.error(line)
         raise ProfileError(choice.error or "", exit_code=choice.exit_code or 1)
     model_lock = ModelLock(settings.cache_path, seen.manifest.model.name)
-    bundle = read_bundle(seen.manifest, settings)
+    bundle = _read_bundle(seen.manifest, settings, waits_for_hub=waits_for_hub)
     if bundle.prompts.texts:
         names = ", ".join(bundle.prompts.texts)
         log.info("prompts", names=names, default=bundle.prompts.default or "none")
@@ -85,6 +92,21 @@ def boot(settings: Settings, *, probe: Probe = probe) -> Booted:
             model_lock=model_lock,
         )
     raise ProfileError(choice.error or "", exit_code=choice.exit_code or 1)
+
+
+def _read_bundle(manifest: Manifest, settings: Settings, *, waits_for_hub: bool) -> ModelBundle:
+    """The model, tried again and again if asked for: a process that ended would be restarted for ever."""
+    num_tries = 0
+    while True:
+        try:
+            return read_bundle(manifest, settings)
+        except HubUnreachable as error:
+            if not waits_for_hub:
+                raise
+            num_tries += 1
+            if num_tries == 1:
+                log.warning("hub_unreachable", reason=str(error), retry_at_most_every_s=_HUB_BACKOFF.max_s)
+            time.sleep(_HUB_BACKOFF.pause_s(num_tries))
 
 
 def _survey_measured(settings: Settings, probe: Probe) -> Survey:
@@ -136,6 +158,7 @@ def _load(profile: Profile, bundle: ModelBundle, seen: Survey, settings: Setting
         # By UUID, because the driver and CUDA number GPUs in different orders.
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu.uuid
     started_s = time.perf_counter()
+    ensure_structure(profile, bundle, seen, settings)
     backend = load_profile(profile, bundle, settings, facts=seen.facts, gpu=gpu)
     loaded_s = time.perf_counter()
     try:

@@ -24,9 +24,11 @@ from selection import (
     measurement_key,
     probe,
 )
+from selection.manifests.catalog import GENERIC
 from worker.settings import Settings
 from worker.startup.custom_manifest import custom_manifest
 from worker.startup.length_mix import length_mix
+from worker.startup.named_model import hub_folder, refuse_absent, refuse_unknown
 
 #: Probes the machine, given its environment variables.
 Probe = Callable[[Mapping[str, str]], Facts]
@@ -51,7 +53,7 @@ def survey(settings: Settings, *, facts: Facts | None = None, facts_file: Path |
     """Choose among the model's profiles for the given machine; this machine is probed if none is given.
 
     Raises SettingsError for a manifest, a facts file or a file of lengths that cannot be read, ModelError for
-    a custom model that is not understood.
+    a custom model that is not understood, and for a name behind which there can be no model.
     """
     try:
         if facts is None:
@@ -60,6 +62,25 @@ def survey(settings: Settings, *, facts: Facts | None = None, facts_file: Path |
     except (ManifestError, FactsError) as error:
         raise SettingsError(str(error)) from error
     return _surveyed(settings, facts, manifest)
+
+
+def not_here_yet(manifest: Manifest, settings: Settings) -> str:
+    """A sentence on a model that has to be downloaded first, empty if its files are here.
+
+    Nobody is asked: whether the hub has it shows when it is downloaded.
+    """
+    if settings.custom_model is not None or settings.model_dir is not None:
+        return ""
+    folders = [hub_folder(each, settings.cache_path / "hub") for each in manifest.model.pinned_sources]
+    if not all(folders) or any(each is not None and each.is_dir() for each in folders):
+        return ""
+    name = manifest.model.name
+    if settings.offline:
+        return (
+            f"{name} is not in the cache, and downloads are turned off (EMBEDMILL_OFFLINE): `run` will fail "
+            "until `worker download-to-cache` has run with network access."
+        )
+    return f"{name} is not in the cache: the first start downloads it, and fails if the hub does not have it."
 
 
 def choices_by_gpu(seen: Survey, settings: Settings) -> tuple[GpuChoice, ...]:
@@ -123,4 +144,9 @@ def _manifest(settings: Settings) -> Manifest:
         return custom_manifest(settings.custom_model, model=settings.model, output=settings.custom_output)
     if settings.manifest_path is not None:
         return manifest_at(settings.manifest_path, model=settings.model)
-    return manifest_for(settings.model)
+    found = manifest_for(settings.model)
+    if settings.model_dir is not None:
+        refuse_absent(f"dir:{settings.model_dir}")
+    elif found.path.stem == GENERIC:
+        refuse_unknown(found.model)
+    return found

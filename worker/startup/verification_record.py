@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import msgspec
 import structlog
@@ -35,21 +36,31 @@ def ensure_verified(
 
     Raises BackendError if a vector fails its check, ModelError for broken golden vectors.
     """
-    name = _key(profile, bundle, seen, settings)
-    path = settings.cache_path / "verified" / f"{name}.json"
+    path = record_path(profile, bundle, seen, settings)
     bounds = cosine_bounds(profile, layers=bundle.model.network.layers)
-    record = None if settings.verify == "always" else read_record(path, _VerificationRecord)
-    if record is not None:
+    earlier = None if settings.verify == "always" else recorded(path)
+    if earlier is not None:
         golden = _existing_golden(bundle, seen.manifest, settings)
         run_full_batch(backend, bundle.tokenizer, golden, bounds)
-        return replace(record.verified, cached=True)
+        return replace(earlier, cached=True)
     golden = golden_for(profile, bundle, seen.manifest, settings)
     verified = verify_backend(backend, bundle.tokenizer, golden)
     verified.check_batch(bounds)
     verified.check_golden(bounds)
-    owner = RecordOwner(model=seen.manifest.model.name, profile=profile.name)
-    write_record(path, _VerificationRecord(verified=verified, owner=owner))
+    write_verified(path, verified, model=seen.manifest.model.name, profile=profile.name)
     return verified
+
+
+def recorded(path: Path) -> Verified | None:
+    """What an earlier boot found under the same conditions, or None."""
+    record = read_record(path, _VerificationRecord)
+    return None if record is None else record.verified
+
+
+def write_verified(path: Path, verified: Verified, *, model: str, profile: str) -> None:
+    """Keep what was found for the next boot."""
+    owner = RecordOwner(model=model, profile=profile)
+    write_record(path, _VerificationRecord(verified=verified, owner=owner))
 
 
 def golden_for(
@@ -71,11 +82,17 @@ def _existing_golden(bundle: ModelBundle, manifest: Manifest, settings: Settings
     return read_golden(shipped) if shipped is not None else cached_golden(bundle, settings)
 
 
-def _key(profile: Profile, bundle: ModelBundle, seen: Survey, settings: Settings) -> str:
-    """A digest of everything that could change the vectors or what they are compared with."""
+def record_path(
+    profile: Profile, bundle: ModelBundle, seen: Survey, settings: Settings, *, twin: str = ""
+) -> Path:
+    """The record's file, named by everything that could change the vectors or what they are compared with.
+
+    `twin` is the wide format whose record it is, if it is not the profile's own.
+    """
     facts, gpu, shipped = seen.facts, seen.choice.verdict(profile.id).gpu, seen.manifest.model.golden
     parts = {
         "profile": profile.id,
+        "twin": twin,
         "model": bundle.fingerprint,
         # Without computed golden vectors less was proven.
         "shipped_only": settings.verify == "shipped",
@@ -87,7 +104,8 @@ def _key(profile: Profile, bundle: ModelBundle, seen: Survey, settings: Settings
         "cpu": [facts.cpu.name, facts.cpu.architecture, sorted(facts.cpu.features)],
         "batch": [settings.max_batch_tokens, settings.num_threads],
     }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+    name = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+    return settings.cache_path / "verified" / f"{name}.json"
 
 
 def _version(distribution: str) -> str:

@@ -30,11 +30,13 @@ _ASKS = 12  # within the time after which a process that does not answer is kill
 class _Exit:
     """How one process ended: its status, and how long it booted and served; None if it never served.
 
-    `hung` is True if it ended because it did, by itself or by us.
+    `hung` is True if it ended because it did, by itself or by us; `reason` is what it said itself about why
+    it does not serve.
     """
 
     status: int
     hung: bool
+    reason: str
     boot_s: float
     served_s: float | None
 
@@ -89,7 +91,8 @@ class WorkerProcess:
                 return 0 if status == -signal.SIGTERM else status
             any_ready = any_ready or ended.served_s is not None
             if status in FINAL_STATUSES or (status > 0 and not any_ready):
-                log.error("worker_not_restarted", name=owner, status=status)
+                reason = ended.reason or "its last lines above say why"
+                log.error("worker_not_restarted", name=owner, status=status, reason=reason)
                 return status
             self.num_hangs += ended.hung
             expected = ended.was_stable or ended.hung or was_bisecting
@@ -145,7 +148,13 @@ class WorkerProcess:
             self._channel = None
             served_s = time.monotonic() - ready_s if channel.is_ready() else None
             hung = killed or status == HUNG_STATUS
-            return _Exit(status=status, hung=hung, boot_s=ready_s - started_s, served_s=served_s)
+            return _Exit(
+                status=status,
+                hung=hung,
+                reason=channel.failure,
+                boot_s=ready_s - started_s,
+                served_s=served_s,
+            )
 
     def _kill_if_silent(self, channel: ParentEnd, process: subprocess.Popen[bytes], owner: str) -> bool:
         """Watch the process until it has ended, or was killed because it does not move; True if it was.

@@ -1,9 +1,9 @@
 """The socket between a parent and its worker process: both ends, and how the child ends with its parent.
 
 The child's standard input is one end of a socket pair; the parent holds the other. When it serves, the child
-writes `READY`. From then on the parent asks with single bytes, numbers that count up and wrap around, and the
-child answers each with a line: the number, a space, and a report. If the parent ends, for whatever reason,
-the socket closes, which the child notices at once.
+writes `READY`; if it ends before that, `FAILED` and the reason. Once it serves, the parent asks with single
+bytes, numbers that count up and wrap around, and the child answers each with a line: the number, a space, and
+a report. If the parent ends, for whatever reason, the socket closes, which the child notices at once.
 """
 
 import os
@@ -21,6 +21,7 @@ from worker.telemetry.report import Report, decode_report, encode_report
 log = structlog.stdlib.get_logger(__name__)
 
 READY = b"r"
+FAILED = b"f"
 _STDIN = 0
 _CHUNK_BYTES = 65536
 _HAND_BACK_S = 10.0  # for handing back jobs that did not finish in the grace period
@@ -45,6 +46,15 @@ class ParentEnd:
         with self._lock:
             self._receive(wait_s=0)
             return self._ready
+
+    @property
+    def failure(self) -> str:
+        """Why the process did not come to serve, as it said itself; empty if it did, or said nothing."""
+        with self._lock:
+            while self._receive(wait_s=0):
+                pass
+            said = b"" if self._ready else self._received
+            return said.removeprefix(FAILED).decode(errors="replace") if said.startswith(FAILED) else ""
 
     def ask(self, *, timeout_s: float) -> Report | None:
         """The process's report; None if it does not serve yet, has ended, or does not answer in time."""
@@ -98,6 +108,11 @@ class ChildEnd:
         self._report = report
         with suppress(OSError):  # the parent has gone, which the watching thread notices too
             os.write(_STDIN, READY)
+
+    def announce_failure(self, reason: str) -> None:
+        """Tell the parent why this process, which does not serve yet, ends."""
+        with suppress(OSError):
+            os.write(_STDIN, FAILED + reason.encode()[:_CHUNK_BYTES])
 
     def _answer(self, question: int) -> None:
         if self._report is None:

@@ -12,6 +12,35 @@ from worker.telemetry.events import BatchEvent, JobEvent
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600)
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
+#: The codes that may end a job and a text (docs/reference/errors.md). Their counters exist from the start: a
+#: rate over the first increment needs the zero before it.
+JOB_CODES = (
+    "ok",
+    "invalid_request",
+    "invalid_option",
+    "empty_request",
+    "request_too_large",
+    "bad_payload",
+    "cancelled",
+    "tries_exhausted",
+    "answer_refused",
+    "malformed_job",
+    "internal_error",
+)
+TEXT_CODES = (
+    "not_a_string",
+    "invalid_unicode",
+    "text_too_large",
+    "text_too_long",
+    "text_without_tokens",
+    "token_without_vector",
+    "backend_error",
+    "out_of_memory",
+    "not_finite",
+    "out_of_range",
+    "killed_worker",
+)
+
 
 class Histogram:
     """Counts the values up to each bound and above the previous one, and last those above all bounds."""
@@ -33,6 +62,10 @@ def _seconds() -> Histogram:
     return Histogram(SECONDS)
 
 
+def _counted(codes: tuple[str, ...]) -> Counter[str]:
+    return Counter(dict.fromkeys(codes, 0))
+
+
 def _stages() -> dict[str, Histogram]:
     return {stage: _seconds() for stage in ("queue", "prepare", "device", "answer")}
 
@@ -45,12 +78,12 @@ class Counters:
     any thread may read.
     """
 
-    jobs: Counter[str] = field(default_factory=Counter)
+    jobs: Counter[str] = field(default_factory=lambda: _counted(JOB_CODES))
     job_tries: int = 0
     job_s: Histogram = field(default_factory=_seconds)
     job_stage_s: dict[str, Histogram] = field(default_factory=_stages)
     texts: int = 0
-    texts_failed: Counter[str] = field(default_factory=Counter)
+    texts_failed: Counter[str] = field(default_factory=lambda: _counted(TEXT_CODES))
     texts_truncated: int = 0
     tokens: int = 0
     texts_repeated: int = 0

@@ -1,7 +1,7 @@
 """What the tokenizer classes of transformers do to the tokenizer that tokenizer.json describes, as data."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -14,7 +14,8 @@ class TokenizerClass:
     them, whatever tokenizer.json says. `prefix_space` is the default of add_prefix_space. `rebuilt` says that
     transformers 5 makes the pre-tokenizer itself, with the prefix. `tokens` are special even if no file
     states them, `tokens_5` in transformers 5 only. `mask_strips` are the versions in which a mask token that
-    only the settings state takes the space before it.
+    only the settings state takes the space before it. `around` are the roles of the tokens before and after
+    a text of which transformers 5 makes the template, whatever tokenizer.json says.
     """
 
     normalizes: bool = False
@@ -25,6 +26,7 @@ class TokenizerClass:
     tokens: Mapping[str, str] = field(default_factory=dict)
     tokens_5: Mapping[str, str] = field(default_factory=dict)
     mask_strips: tuple[int, ...] = ()
+    around: tuple[str, str] | None = None
 
 
 _BRACKETS = {
@@ -46,8 +48,10 @@ _ANGLES = {
 _ENDS = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
 _END_OF_TEXT = dict.fromkeys(("unk_token", "bos_token", "eos_token"), "<|endoftext|>")
 
-_BERT = TokenizerClass(normalizes=True, tokens=_BRACKETS)
+_CLS_SEP, _BOS_EOS = ("cls_token", "sep_token"), ("bos_token", "eos_token")
+_BERT = TokenizerClass(normalizes=True, tokens=_BRACKETS, around=_CLS_SEP)
 _BYTE_LEVEL = TokenizerClass(rebuilt=True, tokens=_ANGLES, mask_strips=(4,))
+_ROBERTA = replace(_BYTE_LEVEL, around=_CLS_SEP)
 _LLAMA = TokenizerClass(template=(True, False), prefix_space=None, tokens=_ENDS)
 
 #: The class for any tokenizer.json
@@ -75,9 +79,13 @@ CLASSES: dict[str, TokenizerClass] = {
     "RoFormerTokenizer": TokenizerClass(normalizes=True, keeps_chinese=True, tokens=_BRACKETS),
     "SplinterTokenizer": TokenizerClass(normalizes=True, keeps_chinese=True, tokens=_BRACKETS),
     "MPNetTokenizer": TokenizerClass(
-        normalizes=True, keeps_chinese=True, tokens={**_ANGLES, "unk_token": "[UNK]"}, mask_strips=(4, 5)
+        normalizes=True,
+        keeps_chinese=True,
+        tokens={**_ANGLES, "unk_token": "[UNK]"},
+        mask_strips=(4, 5),
+        around=_CLS_SEP,
     ),
-    "RobertaTokenizer": _BYTE_LEVEL,
+    "RobertaTokenizer": _ROBERTA,
     "BartTokenizer": _BYTE_LEVEL,
     "LongformerTokenizer": _BYTE_LEVEL,
     "LEDTokenizer": _BYTE_LEVEL,
@@ -85,8 +93,12 @@ CLASSES: dict[str, TokenizerClass] = {
     "Qwen2Tokenizer": TokenizerClass(
         rebuilt=True, tokens=dict.fromkeys(("unk_token", "eos_token", "pad_token"), "<|endoftext|>")
     ),
-    "XLMRobertaTokenizer": TokenizerClass(prefix_space=True, rebuilt=True, tokens=_ANGLES, mask_strips=(4,)),
-    "CamembertTokenizer": TokenizerClass(prefix_space=True, rebuilt=True, tokens=_ANGLES, mask_strips=(4, 5)),
+    "XLMRobertaTokenizer": TokenizerClass(
+        prefix_space=True, rebuilt=True, tokens=_ANGLES, mask_strips=(4,), around=_BOS_EOS
+    ),
+    "CamembertTokenizer": TokenizerClass(
+        prefix_space=True, rebuilt=True, tokens=_ANGLES, mask_strips=(4, 5), around=_BOS_EOS
+    ),
     "T5Tokenizer": TokenizerClass(
         prefix_space=None, tokens={"eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>"}
     ),
@@ -135,6 +147,9 @@ CLASS_OF_MODEL = {
     "qwen3": "Qwen2Tokenizer",
     "gpt2": "GPT2Tokenizer",
     "gpt_neox": "GPTNeoXTokenizer",
+    "xlm": "XLMTokenizer",
+    "flaubert": "FlaubertTokenizer",
+    "canine": "CanineTokenizer",
 }
 
 #: Classes that are Python code and have no tokenizer.json: one that lies beside them is something else

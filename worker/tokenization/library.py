@@ -35,6 +35,7 @@ def load_library(
             "save the model again"
         ) from error
     library.no_padding()
+    _refuse_dropout(library, directory)
     if special_tokens:
         _apply(library, stated, major or stated.made_with, directory)
     else:
@@ -43,6 +44,16 @@ def load_library(
         kept = [library.normalizer] if library.normalizer is not None else []
         library.normalizer = Sequence([Lowercase(), *kept])
     return library
+
+
+def _refuse_dropout(library: Library, directory: Path) -> None:
+    """Raise ModelError if merges are left out at random, which is for training."""
+    dropout = getattr(library.model, "dropout", None)
+    if dropout:
+        raise ModelError(
+            f"{directory / 'tokenizer.json'} leaves out {dropout:.0%} of its merges at random (BPE dropout), "
+            "so that each encoding of a text has other tokens; it is for training, set model.dropout to null"
+        )
 
 
 def _apply(library: Library, stated: StatedTokenizer, major: int, directory: Path) -> None:

@@ -110,23 +110,34 @@ def _special(token: AddedToken) -> AddedToken:
 
 
 def _set_template(library: Library, stated: StatedTokenizer, major: int) -> None:
-    """The begin and end tokens around a text.
+    """The tokens before and after a text.
 
     The classes of transformers 4 that have add_bos_token and add_eos_token make the template from them,
-    transformers 5 leaves that of tokenizer.json; e5-mistral's end token is in the settings only.
+    transformers 5 leaves that of tokenizer.json; e5-mistral's end token is in the settings only. BERT's and
+    RoBERTa's relatives in transformers 5 take the tokens of these roles, in 4 those of tokenizer.json.
     """
+    roles = stated.roles(major)
+    if major > 4 and stated.kind.around is not None:
+        ends = [roles[role].content for role in stated.kind.around if role in roles]
+        if len(ends) == 2:
+            _set_ends(library, ends[:1], ends[1:])
+        return
     defaults = stated.template or (stated.kind.template if major == 4 else None)
     if defaults is None:
         return
-    parts, used = ["$A:0"], []
-    for role, default, at in (("bos_token", defaults[0], 0), ("eos_token", defaults[1], 2)):
-        token = stated.roles(major).get(role)
-        if token is not None and stated.settings.get(f"add_{role}", default):
-            used.append((token.content, library.token_to_id(token.content)))
-            parts.insert(at, f"{token.content}:0")
+    begin, end = (
+        [roles[role].content] if role in roles and stated.settings.get(f"add_{role}", default) else []
+        for role, default in zip(("bos_token", "eos_token"), defaults, strict=True)
+    )
     before = library.encode("a").tokens
-    library.post_processor = TemplateProcessing(single=parts, special_tokens=used)
+    _set_ends(library, begin, end)
     after = library.encode("a").tokens
     if after != before:
         # Transformers 5 may not do so: see docs/explanation/tokenization.md.
         log.info("tokenizer_template", made_with=stated.made_with, tokenizer_json=before, settings=after)
+
+
+def _set_ends(library: Library, begin: list[str], end: list[str]) -> None:
+    used = [(token, library.token_to_id(token)) for token in (*begin, *end)]
+    parts = [f"{token}:0" for token in begin] + ["$A:0"] + [f"{token}:0" for token in end]
+    library.post_processor = TemplateProcessing(single=parts, special_tokens=used)

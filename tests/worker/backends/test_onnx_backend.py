@@ -179,11 +179,22 @@ def test_threads_follow_the_quota_of_the_container(
     tmp_path: Path, content: str, expected: int | None
 ) -> None:
     """A quota of 1.5 CPUs is 2 threads, of 0.2 is 1; without a quota the affinity decides."""
-    path = tmp_path / "cpu.max"
-    path.write_text(content)
+    (tmp_path / "cpu.max").write_text(content)
     unbounded = usable_cpus(tmp_path / "absent")
     assert unbounded >= 1
-    assert usable_cpus(path) == min(expected or unbounded, unbounded)
+    assert usable_cpus(tmp_path) == min(expected or unbounded, unbounded)
+
+
+@pytest.mark.parametrize(("quota", "expected"), [("150000", 2), ("20000", 1), ("-1", None), ("", None)])
+def test_threads_follow_the_quota_of_a_container_under_cgroup_1(
+    tmp_path: Path, quota: str, expected: int | None
+) -> None:
+    """Which has quota and period in a file each, and -1 for none."""
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(f"{quota}\n")
+    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
+    unbounded = usable_cpus(tmp_path / "absent")
+    assert usable_cpus(tmp_path) == min(expected or unbounded, unbounded)
 
 
 _OUT_OF_MEMORY = """

@@ -56,6 +56,7 @@ def test_a_model_without_a_prompt_for_an_input_type_puts_none(texts: dict[str, s
     ("texts", "wish", "message"),
     [
         (E5, {"prompt_name": "search"}, r"no prompt 'search'; its prompts are query, passage"),
+        (E5, {"prompt_name": "Query"}, r"no prompt 'Query'; did you mean 'query'\? its prompts are query, p"),
         ({}, {"prompt_name": "search"}, r"no prompt 'search'; it has none"),
         (
             STELLA,

@@ -69,7 +69,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, int]] = {
     "modules are no JSON": (lambda at: (at / "modules.json").write_text("{"), "is not a list of modules", 1),
     "unknown network": (
         lambda at: (at / "config.json").write_text('{"model_type": "t5"}'),
-        "config.json of model_type 't5' has no vocab_size; only text models can be served",
+        "config.json of model_type 't5' has no vocab_size or n_words, which every network states that",
         1,
     ),
     "remote code": (
@@ -79,7 +79,26 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str, int]] = {
         "the model needs remote code",
         1,
     ),
-    "empty directory": (_empty, "config.json cannot be read from", 1),
+    "two networks": (
+        lambda at: (at / "config.json").write_text(
+            json.dumps({"model_type": "encoder-decoder", "encoder": CONFIG, "decoder": CONFIG})
+        ),
+        "two networks in one, an encoder and a decoder; save the encoder alone",
+        1,
+    ),
+    "characters for tokens": (
+        lambda at: (at / "config.json").write_text('{"model_type": "canine", "num_hash_buckets": 16384}'),
+        "reads hashed characters, as CANINE does, instead of the tokens of a vocabulary",
+        1,
+    ),
+    "a tokenizer in Python": (
+        lambda at: (at / "config.json").write_text(
+            json.dumps({"model_type": "xlm", "n_words": 30_522, "emb_dim": 8, "max_position_embeddings": 64})
+        ),
+        "the tokenizer is a XLMTokenizer, which transformers implements in Python",
+        1,
+    ),
+    "empty directory": (_empty, "has no config.json or modules.json, so it is no model's directory", 1),
 }
 
 
@@ -104,4 +123,6 @@ def test_run_ends_and_does_not_try_for_ever(tmp_path: Path, how: str, server: Em
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=50, check=False)
     assert (ended.returncode, "Traceback" in ended.stderr) == (status, False), ended.stderr
     assert sum(line.startswith("error [") and says in line for line in ended.stderr.splitlines()) == 1
-    assert "worker_not_restarted name=" in ended.stderr
+    last = ended.stderr.splitlines()[-1]
+    assert "worker_not_restarted name=" in last
+    assert says in last

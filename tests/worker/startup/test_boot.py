@@ -116,6 +116,17 @@ def test_the_manifest_says_which_prompts_input_types_get(tmp_path: Path) -> None
         boot(settings)
 
 
+def test_a_pinned_profile_that_does_not_exist_is_an_error_in_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Not one more line of information."""
+    with pytest.raises(ProfileError):
+        boot(Settings(model="minilm", model_profile="cpu-fp32-onx"))
+    graves = [each.getMessage() for each in caplog.records if each.levelname == "ERROR"]
+    assert len(graves) == 1
+    assert "no matching profile_id or profile description is found in manifest" in graves[0]
+
+
 def test_damaged_weights_do_not_serve(tmp_path: Path) -> None:
     """The manifest's hash is checked before anything is loaded."""
     path = manifest(tmp_path, FP32, weights_sha256="0" * 64)
@@ -131,7 +142,7 @@ NO_LIBRARIES, MIXED = (str(MACHINES / f"{name}.json") for name in ("cpu-no-libra
     [
         (["check", "--model", "fake/echo"], 0, "ok: profile fake, 384 dimensions"),
         (["check", "--model", "fake/echo", "--profile", "fakk"], 3, "Nearest: fake"),
-        (["check", "--model", "/no/such/folder"], 1, "error [bad_model]: the model was not found"),
+        (["check", "--model", "/no/such/folder"], 1, "error [bad_model]: there is no directory /no/such"),
         (["check", "--model", "minilm", "-m", "/no/such.yaml"], 1, "error [bad_settings]: "),
         (["list-profiles", "--model", "minilm"], 0, "Selected profile: "),
         (["list-model-profiles", "--model", "minilm"], 0, "MODEL PROFILES"),
@@ -139,6 +150,14 @@ NO_LIBRARIES, MIXED = (str(MACHINES / f"{name}.json") for name in ("cpu-no-libra
         (["explain", "--model", "minilm", "--profile", "cpu-fp32-onx"], 3, "Nearest: cpu-fp32-onnx"),
         (["explain", "--model", "minilm", "--facts", NO_LIBRARIES], 4, "onnxruntime is not installed"),
         (["explain", "--model", "minilm", "--facts", MIXED], 0, "\n\nGPU 1 (NVIDIA A100-SXM4-40GB):\n"),
+        (["explain", "--model", "minylm"], 1, "there is no model 'minylm': no manifest has that name"),
+        (["explain", "--model", "minilm-l6-v2"], 1, "the nearest are sentence-transformers/all-MiniLM-L"),
+        (["explain", "--model", "./no-such-folder"], 1, "there is no directory no-such-folder; name one"),
+        (["explain", "--model", "tests"], 1, "tests has no config.json or modules.json, so it is no model's"),
+        (["explain", "--model", "org/mine"], 0, "org/mine is not in the cache, and downloads are turned off"),
+        (["list-profiles", "--model", "minylm"], 1, "there is no model 'minylm'"),
+        (["convert", "/no/such/folder", "out"], 1, "there is no directory /no/such/folder; name one that"),
+        (["convert", "minylm", "out"], 1, "there is no model 'minylm': no manifest has that name"),
         (["list-profiles", "--model", "minilm", "--profile", "fakk"], 3, "No profile selected: "),
         (["list-profiles", "--model", "minilm", "--facts", NO_LIBRARIES], 0, "No profile selected: "),
         (["list-profiles", "--model", "minilm", "--facts", MIXED], 0, "\nSelected on GPU 0 (NVIDIA L4): "),

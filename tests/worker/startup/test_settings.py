@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from producer.errors import SettingsError
+from worker.cli.unknown_variables import warn_of_unknown_variables
 from worker.settings import read_settings
 
 
@@ -59,6 +60,16 @@ def test_a_port_can_be_closed_again(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_settings().metrics_port == 8000
     monkeypatch.setenv("EMBEDMILL_METRICS_PORT", "")
     assert read_settings().metrics_port is None
+
+
+def test_a_misspelled_variable_is_told_with_the_nearest(caplog: pytest.LogCaptureFixture) -> None:
+    """Nobody reads it, which would otherwise not be noticed; variables of others are theirs."""
+    variables = ("MODEL", "SELECTION_POLICY", "CACHE_DIR", "SURPRISE_PARTY")
+    warn_of_unknown_variables({"NIM_WHATEVER": "1", **{f"EMBEDMILL_{name}": "1" for name in variables}})
+    assert [each.getMessage().partition("unknown_variable ")[2] for each in caplog.records] == [
+        "name=EMBEDMILL_CACHE_DIR nearest=EMBEDMILL_CACHE_PATH",
+        "name=EMBEDMILL_SURPRISE_PARTY nearest=none",
+    ]
 
 
 def test_two_ways_to_pin_contradict_each_other(monkeypatch: pytest.MonkeyPatch) -> None:

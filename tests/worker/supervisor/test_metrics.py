@@ -47,7 +47,7 @@ from worker.contract import Tokens
 from worker.supervisor.collector import SupervisorCollector
 from worker.supervisor.http_server import serve_http
 from worker.telemetry.activity import Activity
-from worker.telemetry.counters import SECONDS, Counters, Histogram
+from worker.telemetry.counters import JOB_CODES, SECONDS, TEXT_CODES, Counters, Histogram
 from worker.telemetry.events import BatchEvent
 from worker.telemetry.prometheus import (
     PREFIX,
@@ -112,6 +112,21 @@ def port_of(log: Path) -> int:
     found = re.search(r"metrics_served host=127\.0\.0\.1 port=(\d+)", log.read_text())
     assert found
     return int(found[1])
+
+
+@pytest.mark.parametrize(
+    ("section", "known"),
+    [("Failures of single texts", TEXT_CODES), ("Failures of whole jobs", JOB_CODES[1:])],
+)
+def test_every_documented_code_is_counted_from_the_start(section: str, known: tuple[str, ...]) -> None:
+    """At zero, so that a rate sees the first one; and nothing else is."""
+    page = (ROOT / "docs/reference/errors.md").read_text()
+    rows = page.partition(f"## {section}\n")[2].partition("\n## ")[0]
+    cells = re.findall(r"^\| (`.+?) \|", rows, re.MULTILINE)
+    assert sorted(known) == sorted(code for cell in cells for code in re.findall(r"`(\w+)`", cell))
+    counted = Counters().numbers()
+    zeros = {**counted["texts_failed"], **counted["jobs"]}
+    assert {code: zeros[code] for code in known} == dict.fromkeys(known, 0)
 
 
 async def test_everything_done_is_in_the_metrics(

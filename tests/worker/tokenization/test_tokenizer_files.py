@@ -134,6 +134,32 @@ def test_the_end_token_of_e5_mistral_is_read_where_transformers_4_reads_it(
     assert (found[0] in ("<s>", "<bos>"), found[-1] in ("</s>", "<eos>")) == (begins, ends)
 
 
+@pytest.mark.parametrize(
+    ("family", "roles"), [("bert", ("cls_token", "sep_token")), ("xlm-roberta", ("bos_token", "eos_token"))]
+)
+def test_the_tokens_around_a_text_are_those_of_their_roles_where_transformers_5_takes_them(
+    family: str, roles: tuple[str, str], tmp_path: Path
+) -> None:
+    """Which made the files; version 4 takes those of tokenizer.json."""
+    FAMILIES[family](tmp_path)
+    before = tokens(tmp_path, "paris")
+    first = json.loads((tmp_path / "tokenizer_config.json").read_text())["unk_token"]
+    change(tmp_path, "tokenizer_config.json", **{roles[0]: first})
+    assert tokens(tmp_path, "paris") == before
+    change(tmp_path, "tokenizer_config.json", **MADE_WITH_5)
+    assert tokens(tmp_path, "paris") == [first, *before[1:]]
+
+
+def test_merges_left_out_at_random_are_refused(tmp_path: Path) -> None:
+    """BPE dropout is for training: a text would have other tokens each time."""
+    FAMILIES["modernbert"](tmp_path)
+    file = json.loads((tmp_path / "tokenizer.json").read_text())
+    file["model"]["dropout"] = 0.1
+    (tmp_path / "tokenizer.json").write_text(json.dumps(file))
+    with pytest.raises(ModelError, match=r"leaves out 10% of its merges at random \(BPE dropout\)"):
+        Tokenizer(tmp_path, max_tokens=64)
+
+
 def test_known_code_that_appends_a_token_is_mapped_and_other_code_is_refused(tmp_path: Path) -> None:
     """gte-Qwen2's own tokenizer class appends its end token; neither is run."""
     code = {"auto_map": {"AutoTokenizer": ["tokenization_qwen.Qwen2Tokenizer", None]}, "add_eos_token": True}
