@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -92,7 +92,7 @@ async def embed_file(
         skip = output.earlier.num_texts
         rows = reader.batches(max_texts=batch_texts, max_bytes=MAX_BYTES_PER_JOB, skip=skip)
         while (batch := await _in_thread(partial(next, rows, None), reader.stop)) is not None:
-            unanswered.append(RowBatch(batch.first, batch.ids, []))
+            unanswered.append(replace(batch, texts=[]))
             yield batch.texts
 
     async with (

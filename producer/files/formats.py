@@ -23,6 +23,7 @@ class OutputFormat(StrEnum):
     """Formats that can be written."""
 
     PARQUET = "parquet"
+    ARROW = "arrow"  #: Arrow IPC file
     JSONL = "jsonl"
     NPY = "npy"
 
@@ -40,6 +41,9 @@ _INPUT_SUFFIXES = {
 }
 _OUTPUT_SUFFIXES = {
     ".parquet": OutputFormat.PARQUET,
+    ".arrow": OutputFormat.ARROW,
+    ".feather": OutputFormat.ARROW,
+    ".ipc": OutputFormat.ARROW,
     ".jsonl": OutputFormat.JSONL,
     ".ndjson": OutputFormat.JSONL,
     ".npy": OutputFormat.NPY,
@@ -54,8 +58,9 @@ def input_format(path: str) -> InputFormat:
 
 
 def output_format(path: Path) -> OutputFormat:
-    """The format of an output by its extension. Raises FileError."""
-    return _by_suffix(str(path), _OUTPUT_SUFFIXES, "--output-format")
+    """The format of an output by its extension, ignoring `.gz` and `.zst`. Raises FileError."""
+    plain = path.with_suffix("") if path.suffix in (".gz", ".zst") else path
+    return _by_suffix(str(plain), _OUTPUT_SUFFIXES, "--output-format")
 
 
 _Format = TypeVar("_Format", bound=StrEnum)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Id = int | str | None  #: None if the id column is empty
 IdType = Literal["int64", "string"]
@@ -12,12 +12,14 @@ IdType = Literal["int64", "string"]
 class RowBatch:
     """Consecutive rows: `ids[i]` and `texts[i]` belong to row number `first` + i, counted from 0.
 
-    A text may be any value: the client decides which rows fail, not the reader.
+    A text may be any value: the client decides which rows fail, not the reader. `kept` has the kept columns
+    of these rows as a `pyarrow.RecordBatch`.
     """
 
     first: int
     ids: list[Id]
     texts: list[object]
+    kept: Any = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,7 +74,7 @@ class FakeClient:
 async def run(client: FakeClient, source: Path, target: Path, **settings: Any) -> Summary:
     with (
         open_reader(str(source)) as reader,
-        Output(target, id_type=reader.id_type, options=OPTIONS) as output,
+        Output(target, id_type=reader.id_type, options=OPTIONS, overwrite=True) as output,
     ):
         return await embed_file(client, reader, output, options=OPTIONS, **settings)
 
