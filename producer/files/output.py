@@ -19,9 +19,9 @@ from producer.files.npy_writer import NpyWriter
 from producer.files.parquet_writer import ParquetWriter
 from producer.files.part_file import writable
 from producer.files.parts import Parts
-from producer.files.pyarrow_edge import import_pyarrow
 from producer.files.rows import Id, IdType, RowBatch
 from producer.files.totals import Totals
+from producer.tables.pyarrow_edge import import_pyarrow
 
 SAVE_EVERY_S = 5.0  # the most work that a killed run has to repeat
 _ERRORS, _META, _IDS = ".errors.jsonl", ".meta.json", ".ids.jsonl"

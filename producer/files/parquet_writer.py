@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from producer.contract import Reply
-from producer.files.rows import Id, IdType
+from producer.files.rows import Id, IdType, typed_ids
 
 METADATA_KEY = "embedmill"
 _MAX_GROUP_ROWS = 16384
@@ -87,7 +87,7 @@ def _record_batch(ids: Sequence[Id], reply: Reply, id_type: IdType) -> Any:
     truncated[reply.truncated] = True
     return pa.record_batch(
         {
-            "id": pa.array(ids, type=pa.type_for_alias(id_type)),
+            "id": pa.array(typed_ids(ids, id_type), type=pa.type_for_alias(id_type)),
             "vector": vectors,
             "n_tokens": pa.array(reply.token_counts, type=pa.int32()),
             "truncated": pa.array(truncated),
