@@ -19,7 +19,7 @@ from producer.cli.signals import until_interrupted
 from producer.contract import EmbeddingType, EmbedOptions, InputType, Truncate
 from producer.embedded.services import EmbeddedServer, EmbeddedWorker
 from producer.errors import FileError, QueueError
-from producer.files import InputFormat, Output, OutputFormat, open_reader
+from producer.files import Columns, InputFormat, Output, OutputFormat, open_reader
 from producer.transport.connect import end_tasks
 
 _CHECK_EVERY_S = 0.5
@@ -80,8 +80,7 @@ def run_embed(arguments: Arguments, connect: Connect) -> tuple[Summary, Output]:
             open_reader(
                 arguments.source,
                 arguments.format,
-                text_column=arguments.text_column,
-                id_column=arguments.id_column,
+                columns=Columns(text=arguments.text_column, id=arguments.id_column),
             )
         )
         _refuse_to_replace_input(arguments.source, arguments.output)

@@ -3,7 +3,29 @@
 from producer.files.formats import InputFormat, OutputFormat
 from producer.files.output import Output
 from producer.files.reader import Reader, open_reader
-from producer.files.rows import Id, RowBatch
+from producer.files.rows import Id, IdType, RowBatch, typed_ids
 from producer.files.totals import Totals
+from producer.locations import FileSystem, Source, Stat, expand, open_filesystem
+from producer.tables.columns import KEEP_ALL, Columns
+from producer.tables.dialect import Dialect
 
-__all__ = ["Id", "InputFormat", "Output", "OutputFormat", "Reader", "RowBatch", "Totals", "open_reader"]
+__all__ = [
+    "KEEP_ALL",
+    "Columns",
+    "Dialect",
+    "FileSystem",
+    "Id",
+    "IdType",
+    "InputFormat",
+    "Output",
+    "OutputFormat",
+    "Reader",
+    "RowBatch",
+    "Source",
+    "Stat",
+    "Totals",
+    "expand",
+    "open_filesystem",
+    "open_reader",
+    "typed_ids",
+]

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from producer.contract import Reply
 from producer.errors import FileError
-from producer.files.rows import IdType, RowBatch
+from producer.files.rows import IdType, RowBatch, typed_ids
 
 ANSWER_COLUMNS = ("id", "vector", "n_tokens", "truncated")
 
@@ -25,7 +25,7 @@ def answered_batch(rows: RowBatch, reply: Reply, id_type: IdType) -> Any:
     truncated = np.zeros(num_rows, dtype=np.bool_)
     truncated[reply.truncated] = True
     columns = {
-        "id": pa.array(rows.ids, type=pa.type_for_alias(id_type)),
+        "id": pa.array(typed_ids(rows.ids, id_type), type=pa.type_for_alias(id_type)),
         "vector": vectors,
         "n_tokens": pa.array(reply.token_counts, type=pa.int32()),
         "truncated": pa.array(truncated),

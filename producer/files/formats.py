@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from producer.errors import FileError
-
-STDIN = "-"
+from producer.locations.sources import STDIN
 
 
 class InputFormat(StrEnum):

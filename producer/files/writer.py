@@ -11,8 +11,8 @@ from producer.files.formats import OutputFormat
 from producer.files.jsonl_writer import JsonLinesWriter, gzipped, zstd_compressed
 from producer.files.npy_writer import NpyWriter
 from producer.files.parquet_writer import ParquetWriter
-from producer.files.pyarrow_edge import import_pyarrow
 from producer.files.rows import IdType, RowBatch
+from producer.tables.pyarrow_edge import import_pyarrow
 
 IDS, JOURNAL = ".ids.jsonl", ".journal"
 

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from producer.errors import FileError
-from producer.files import InputFormat, open_reader
+from producer.files import Columns, InputFormat, open_reader
 from producer.files.rows import Id, in_batches
+from producer.tables.table import Chunk
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 ROWS = st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=30)
@@ -27,9 +28,9 @@ in_tmp_path = settings(
 
 
 def rows_of(
-    path: Path, kind: InputFormat | None = None, *, max_texts: int = 7, **columns: str
+    path: Path, kind: InputFormat | None = None, *, max_texts: int = 7, **columns: Any
 ) -> list[tuple[Id, object]]:
-    with open_reader(str(path), kind, **columns) as reader:
+    with open_reader(str(path), kind, columns=Columns(**columns)) as reader:
         batches = list(reader.batches(max_texts=max_texts, max_bytes=10_000))
     assert [batch.first for batch in batches] == [
         sum(len(before.ids) for before in batches[:number]) for number in range(len(batches))
@@ -87,7 +88,9 @@ def test_lines_are_texts(tmp_path: Path, texts: list[str]) -> None:
 )
 def test_batches_keep_both_bounds(texts: list[str | None], max_texts: int, max_bytes: int) -> None:
     """No batch exceeds either bound unless one text alone does, and nothing is lost or reordered."""
-    batches = list(in_batches(enumerate(texts), max_texts=max_texts, max_bytes=max_bytes))
+    batches = list(
+        in_batches([Chunk(None, texts[:9]), Chunk(None, texts[9:])], max_texts=max_texts, max_bytes=max_bytes)
+    )
     assert [text for batch in batches for text in batch.texts] == texts
     for batch in batches:
         size = sum(
@@ -124,8 +127,8 @@ def test_ids_keep_integers_of_arrow(tmp_path: Path) -> None:
 def test_columns_can_be_chosen(tmp_path: Path) -> None:
     """--text-column and --id-column name any column; the default id is not taken then."""
     write_csv(tmp_path / "in.csv", [("1", "a")])
-    assert rows_of(tmp_path / "in.csv", text_column="id", id_column="text") == [("a", "1")]
-    assert rows_of(tmp_path / "in.csv", text_column="id") == [(0, "1")]
+    assert rows_of(tmp_path / "in.csv", text="id", id="text") == [("a", "1")]
+    assert rows_of(tmp_path / "in.csv", text="id") == [(0, "1")]
 
 
 def test_damaged_texts_are_rows(tmp_path: Path) -> None:
@@ -239,16 +242,18 @@ def test_standard_input_holds_lines_or_what_it_is_said_to(tmp_path: Path) -> Non
 def test_text_formats_need_no_pyarrow(tmp_path: Path) -> None:
     """Without pyarrow JSONL is read, and Parquet is refused naming the extra that brings it."""
     write_jsonl(tmp_path / "in.jsonl", [("1", "a")])
+    parquet_file = tmp_path / "in.parquet"
+    parquet.write_table(pa.table({"text": ["a"]}), parquet_file)
     program = (
         "import sys; sys.modules['pyarrow'] = None\n"
         "from producer.files import open_reader; from producer.errors import FileError\n"
         "with open_reader(sys.argv[1]) as reader:\n"
         "    print(len(list(reader.batches(max_texts=1, max_bytes=1))))\n"
-        "try: open_reader('x.parquet')\n"
+        "try: open_reader(sys.argv[2])\n"
         "except FileError as error: print(error)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path / "in.jsonl")],
+        [sys.executable, "-c", program, str(tmp_path / "in.jsonl"), str(parquet_file)],
         capture_output=True,
         text=True,
         check=True,

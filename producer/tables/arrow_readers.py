@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from producer.errors import FileError
-from producer.files.columns import pick_columns
-from producer.files.pyarrow_edge import import_pyarrow
-from producer.files.rows import Id, IdType, Table, printable
-from producer.files.text_stream import unreadable
+from producer.locations.failures import unreadable
+from producer.tables.columns import pick_columns
+from producer.tables.pyarrow_edge import import_pyarrow
+from producer.tables.table import Chunk, Id, IdType, Table, printable
 
 _ROWS_PER_READ = 1024
 _FILE_MAGIC = b"ARROW1"
@@ -75,20 +75,20 @@ class _Columns:
     ) -> Table:
         id_type: IdType = "int64" if self._id_is_integer else "string"
         return Table(
-            rows=self._rows(batches),
+            chunks=lambda skip: self._chunks(batches, skip),
             id_type=id_type,
             num_rows=num_rows,
-            fraction_read=lambda: None,
-            stop=lambda: None,
             close=close,
         )
 
-    def _rows(self, batches: Callable[[], Iterator[Any]]) -> Iterator[tuple[Id, object]]:
+    def _chunks(self, batches: Callable[[], Iterator[Any]], skip: int) -> Iterator[Chunk]:
         with _readable(self._path):
             for batch in batches():
                 ids, texts = self._ids(batch), _strings(batch.column(self._text))
                 self._num_read += batch.num_rows
-                yield from zip(ids, texts, strict=True)
+                if skip < batch.num_rows:
+                    yield Chunk(ids[skip:], texts[skip:])
+                skip = max(0, skip - batch.num_rows)
 
     def _ids(self, batch: Any) -> list[Id]:
         if self._id is None:

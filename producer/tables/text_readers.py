@@ -7,29 +7,30 @@ import json
 from collections.abc import Iterator, Mapping
 
 from producer.errors import FileError
-from producer.files.columns import pick_columns
-from producer.files.rows import Id, IdType, Table, printable
-from producer.files.text_stream import MAX_LINE_BYTES, TextStream
+from producer.locations.sources import Source
+from producer.tables.columns import pick_columns
+from producer.tables.table import Chunk, Id, IdType, Table, printable
+from producer.tables.text_stream import MAX_LINE_BYTES, TextStream
 
 Pairs = Iterator[tuple[Id, object]]
 
 
-def open_lines(path: str) -> Table:
+def open_lines(source: Source) -> Table:
     """Open a file with one text per line; an empty line is an empty text. Rows are numbered."""
-    stream = TextStream(path)
+    stream = TextStream(source)
     texts = (line.removesuffix("\n").removesuffix("\r") for line in stream.lines())
     return _table(stream, rows=enumerate(texts), id_type="int64")
 
 
-def open_jsonl(path: str, *, text_column: str, id_column: str | None) -> Table:
+def open_jsonl(source: Source, *, text_column: str, id_column: str | None) -> Table:
     """Open a file with one JSON object per line, skipping blank lines; the first names the columns."""
     with contextlib.ExitStack() as on_error:
-        stream = on_error.enter_context(contextlib.closing(TextStream(path)))
+        stream = on_error.enter_context(contextlib.closing(TextStream(source)))
         objects = _objects(stream)
         first = next(objects, None)
         columns = (text_column, id_column)
         if first is not None:
-            columns = pick_columns(first, path=path, text_column=text_column, id_column=id_column)
+            columns = pick_columns(first, path=source.location, text_column=text_column, id_column=id_column)
             objects = itertools.chain([first], objects)
         on_error.pop_all()
     text, row_id = columns
@@ -41,15 +42,17 @@ def open_jsonl(path: str, *, text_column: str, id_column: str | None) -> Table:
     return _table(stream, rows=rows, id_type="string")
 
 
-def open_csv(path: str, *, text_column: str, id_column: str | None) -> Table:
+def open_csv(source: Source, *, text_column: str, id_column: str | None) -> Table:
     """Open a comma-separated file with a header; quoted fields may hold newlines."""
     # The module's limit of 128 KiB would refuse texts that we accept.
     csv.field_size_limit(max(MAX_LINE_BYTES, csv.field_size_limit()))
     with contextlib.ExitStack() as on_error:
-        stream = on_error.enter_context(contextlib.closing(TextStream(path)))
+        stream = on_error.enter_context(contextlib.closing(TextStream(source)))
         records = _records(stream)
         header = next(records, [])
-        text, row_id = pick_columns(header, path=path, text_column=text_column, id_column=id_column)
+        text, row_id = pick_columns(
+            header, path=source.location, text_column=text_column, id_column=id_column
+        )
         on_error.pop_all()
     text_at = header.index(text)
     rows: Pairs
@@ -114,10 +117,14 @@ def _json_id(value: object) -> Id:
 
 def _table(stream: TextStream, *, rows: Pairs, id_type: IdType) -> Table:
     return Table(
-        rows=rows,
+        chunks=lambda skip: _chunks(itertools.islice(rows, skip, None)),
         id_type=id_type,
-        num_rows=None,
         fraction_read=stream.fraction_read,
         stop=stream.stop,
         close=stream.close,
     )
+
+
+def _chunks(rows: Pairs) -> Iterator[Chunk]:
+    while piece := list(itertools.islice(rows, 1024)):
+        yield Chunk([row_id for row_id, _ in piece], [text for _, text in piece])
