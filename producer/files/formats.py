@@ -24,6 +24,8 @@ class OutputFormat(StrEnum):
     PARQUET = "parquet"
     ARROW = "arrow"  #: Arrow IPC file
     JSONL = "jsonl"
+    JSONL_GZ = "jsonl.gz"
+    JSONL_ZST = "jsonl.zst"
     NPY = "npy"
 
 
@@ -47,6 +49,7 @@ _OUTPUT_SUFFIXES = {
     ".ndjson": OutputFormat.JSONL,
     ".npy": OutputFormat.NPY,
 }
+_COMPRESSED = {".gz": OutputFormat.JSONL_GZ, ".zst": OutputFormat.JSONL_ZST}
 
 
 def input_format(path: str) -> InputFormat:
@@ -57,9 +60,13 @@ def input_format(path: str) -> InputFormat:
 
 
 def output_format(path: Path) -> OutputFormat:
-    """The format of an output by its extension, ignoring `.gz` and `.zst`. Raises FileError."""
-    plain = path.with_suffix("") if path.suffix in (".gz", ".zst") else path
-    return _by_suffix(str(plain), _OUTPUT_SUFFIXES, "--output-format")
+    """The format of an output by its extension. Raises FileError."""
+    compressed = _COMPRESSED.get(path.suffix)
+    if compressed is None:
+        return _by_suffix(str(path), _OUTPUT_SUFFIXES, "--output-format")
+    if _by_suffix(str(path.with_suffix("")), _OUTPUT_SUFFIXES, "--output-format") is not OutputFormat.JSONL:
+        raise FileError(f"{path}: only JSONL is compressed as a whole; leave out {path.suffix}")
+    return compressed
 
 
 _Format = TypeVar("_Format", bound=StrEnum)

@@ -53,6 +53,7 @@ class Output:
     ) -> None:
         self.path = path
         self.totals = self.earlier = Totals()
+        self.next_row = 0  #: the first row of the input that this output does not have yet
         self.num_kept = 0  #: rows that a later run need not repeat if this one ends early
         self._kind = kind or output_format(path)
         self._description = Description(options)
@@ -120,6 +121,7 @@ class Output:
             if digests:
                 self._parts.open(_DIGESTS).write(digests)
             self.totals = self.totals.plus(reply)
+            self.next_row = rows.first + len(rows.ids)
             self._is_torn = False
             if time.monotonic() >= self._next_save_s:
                 self._save()
@@ -150,7 +152,7 @@ class Output:
         if self._parts.has(JOURNAL):
             self._keep()  # the journal's rows are safe before the file is made of them
         self._writer.finish(self._description.as_json())
-        if self._kind in (OutputFormat.JSONL, OutputFormat.NPY):
+        if self._kind not in (OutputFormat.PARQUET, OutputFormat.ARROW):
             self._parts.open(_META).write(self._description.as_json().encode() + b"\n")
         self._parts.sync()
         self.num_kept = 0
@@ -165,7 +167,12 @@ class Output:
 
     def _save(self) -> None:
         if self._identity is not None:
-            self._parts.save(self._identity, totals=self.totals, description=self._description.state())
+            self._parts.save(
+                self._identity,
+                totals=self.totals,
+                next_row=self.next_row,
+                description=self._description.state(),
+            )
             self.num_kept = self.totals.num_texts
             self._next_save_s = time.monotonic() + self._save_every_s
 
@@ -180,11 +187,12 @@ class Output:
                     f"{self.path}: an interrupted run left damaged files ({error}); start over with --restart"
                 ) from error
         self.totals = self.earlier = ledger.totals
+        self.next_row = ledger.next_row
         self.num_kept = ledger.totals.num_texts
         return writer
 
     def _open_writer(self, id_type: IdType) -> Writer:
-        return open_writer(self._kind, self.path, self._parts.open, id_type=id_type)
+        return open_writer(self._kind, self._parts.open, id_type=id_type)
 
 
 def _check_target(path: Path, *, overwrite: bool) -> None:

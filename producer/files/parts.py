@@ -74,10 +74,13 @@ class Parts:
         identity: Mapping[str, str | int | None],
         *,
         totals: Totals,
+        next_row: int,
         description: Mapping[str, Any],
     ) -> None:
         """Save the progress of all parts in the ledger. Raises OSError."""
-        ledger = Ledger(identity=identity, totals=totals, sizes=self.sync(), description=description)
+        ledger = Ledger(
+            identity=identity, totals=totals, next_row=next_row, sizes=self.sync(), description=description
+        )
         ledger.save(self._ledger)
 
     def sync(self) -> dict[str, int]:

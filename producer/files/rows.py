@@ -17,13 +17,23 @@ class RowBatch:
 
     A text may be any value: the client decides which rows fail, not the reader. `kept`, a pyarrow.RecordBatch
     of as many rows, has the kept columns with their types, None if none are kept. An id has the type that it
-    has in the input; `typed_ids` gives those of one type that an Arrow array needs.
+    has in the input; `typed_ids` gives those of one type that an Arrow array needs. `is_numbered` is true if
+    the input has no ids, so that they are the row numbers.
     """
 
     first: int
     ids: list[Id]
     texts: list[object]
     kept: Any = None
+    is_numbered: bool = False
+
+    def part(self, start: int, end: int) -> "RowBatch":
+        """The rows from `start` up to `end`, counted within the batch."""
+        if (start, end) == (0, len(self.ids)):
+            return self
+        kept = None if self.kept is None else self.kept.slice(start, end - start)
+        ids, texts = self.ids[start:end], self.texts[start:end]
+        return RowBatch(self.first + start, ids, texts, kept, self.is_numbered)
 
 
 def typed_ids(ids: Iterable[Id], id_type: IdType) -> list[Id]:
@@ -43,7 +53,7 @@ def in_batches(
     pieces: list[Chunk] = []
     num_rows = num_bytes = 0
     for chunk in chunks:
-        ends = np.cumsum([_num_bytes(text) for text in chunk.texts])
+        ends = np.cumsum([num_bytes_of(text) for text in chunk.texts])
         start = 0
         while start < len(chunk.texts):
             before = int(ends[start - 1]) if start else 0
@@ -77,7 +87,8 @@ def _joined(pieces: list[Chunk], first: int) -> RowBatch:
     for piece in pieces:
         numbered = range(first + len(ids), first + len(ids) + len(piece.texts))
         ids.extend(numbered if piece.ids is None else piece.ids)
-    return RowBatch(first, ids, texts, _joined_batches([piece.kept for piece in pieces]))
+    kept = _joined_batches([piece.kept for piece in pieces])
+    return RowBatch(first, ids, texts, kept, is_numbered=pieces[0].ids is None)
 
 
 def _joined_batches(batches: list[Any]) -> Any:
@@ -92,7 +103,7 @@ def _joined_batches(batches: list[Any]) -> Any:
     return pa.RecordBatch.from_arrays(columns, schema=batches[0].schema)
 
 
-def _num_bytes(text: object) -> int:
+def num_bytes_of(text: object) -> int:
     if not isinstance(text, str):
         return 0
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))

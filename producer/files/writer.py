@@ -34,17 +34,13 @@ class Writer(Protocol):
 
 def check_format(kind: OutputFormat, path: Path, *, has_kept: bool) -> None:
     """Raises FileError if this format cannot be written here, or has no place for kept columns."""
-    if kind in (OutputFormat.PARQUET, OutputFormat.ARROW) or path.suffix == ".zst":
+    if kind in (OutputFormat.PARQUET, OutputFormat.ARROW, OutputFormat.JSONL_ZST):
         import_pyarrow(str(path))
     if kind is OutputFormat.NPY and has_kept:
         raise FileError(f"{path}: npy has no place for columns; write Parquet, or use --keep-columns none")
-    if kind is not OutputFormat.JSONL and path.suffix in (".gz", ".zst"):
-        raise FileError(f"{path}: only JSONL is compressed as a whole; leave out {path.suffix}")
 
 
-def open_writer(
-    kind: OutputFormat, path: Path, open_part: Callable[[str], BinaryIO], *, id_type: IdType
-) -> Writer:
+def open_writer(kind: OutputFormat, open_part: Callable[[str], BinaryIO], *, id_type: IdType) -> Writer:
     """The writer for a file of that format; `open_part` gives the stream of OUT ("") or one beside it."""
     match kind:
         case OutputFormat.PARQUET:
@@ -53,9 +49,9 @@ def open_writer(
             return ArrowWriter(open_part(""), open_part(JOURNAL), id_type)
         case OutputFormat.NPY:
             return NpyWriter(open_part(""), open_part(IDS))
-        case OutputFormat.JSONL if path.suffix == ".gz":
+        case OutputFormat.JSONL_GZ:
             return JsonLinesWriter(open_part(""), gzipped)
-        case OutputFormat.JSONL if path.suffix == ".zst":
+        case OutputFormat.JSONL_ZST:
             return JsonLinesWriter(open_part(""), zstd_compressed)
         case OutputFormat.JSONL:
             return JsonLinesWriter(open_part(""))
