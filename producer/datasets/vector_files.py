@@ -65,7 +65,7 @@ def _from_column(column: Any, dimensions: int) -> Vectors:
 
 
 def _jsonl(stream: Any, dimensions: int) -> Iterator[Vectors]:
-    lines = io.BufferedReader(stream, 1 << 20) if not hasattr(stream, "readline") else stream
+    lines = io.BufferedReader(stream, 1 << 20)  # pyarrow's streams cannot read lines themselves
     while piece := list(islice(iter(lines.readline, b""), _LINES_AT_ONCE)):
         vectors = (json.loads(line)["vector"] for line in piece)
         yield np.array([vector or [0] * dimensions for vector in vectors])
