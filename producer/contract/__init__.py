@@ -23,6 +23,7 @@ from producer.contract.request import (
     Request,
     TextFailure,
     Truncate,
+    UnreadableText,
     build_request,
     text_bytes,
 )
@@ -55,6 +56,7 @@ __all__ = [
     "Request",
     "TextFailure",
     "Truncate",
+    "UnreadableText",
     "WorkerRecord",
     "build_request",
     "decode_record",

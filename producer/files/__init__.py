@@ -1,6 +1,6 @@
 """Input and output files: reads rows of texts in bounded batches, writes vectors whole or not at all."""
 
-from producer.files.formats import InputFormat, OutputFormat
+from producer.files.formats import OutputFormat
 from producer.files.output import Output
 from producer.files.reader import Reader, open_reader
 from producer.files.rows import Id, IdType, RowBatch, typed_ids
@@ -8,6 +8,7 @@ from producer.files.totals import Totals
 from producer.locations import FileSystem, Source, Stat, expand, open_filesystem
 from producer.tables.columns import KEEP_ALL, Columns
 from producer.tables.dialect import Dialect
+from producer.tables.formats import InputFormat
 
 __all__ = [
     "KEEP_ALL",

@@ -1,20 +1,34 @@
 """Reads all input formats behind one interface."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
 from producer.errors import FileError
-from producer.files.formats import InputFormat, input_format
 from producer.files.rows import IdType, RowBatch, in_batches
 from producer.locations.sources import STDIN, Source, source_of
-from producer.tables.arrow_readers import open_arrow, open_parquet
+from producer.tables.arrow_readers import open_arrow, open_orc, open_parquet
 from producer.tables.columns import Columns
+from producer.tables.csv_readers import open_csv
 from producer.tables.dialect import Dialect
+from producer.tables.formats import InputFormat, input_format
+from producer.tables.json_readers import open_json, open_jsonl
+from producer.tables.lines import open_lines
 from producer.tables.table import Chunk, Table
-from producer.tables.text_readers import open_csv, open_jsonl, open_lines
 
-_NEEDS_A_FILE = (InputFormat.PARQUET, InputFormat.ARROW)
+_NEEDS_A_FILE = (InputFormat.PARQUET, InputFormat.ARROW, InputFormat.ORC)
+
+_OPENERS: Mapping[InputFormat, Callable[[Source, Columns, Dialect], Table]] = {
+    InputFormat.LINES: open_lines,
+    InputFormat.JSONL: open_jsonl,
+    InputFormat.JSON: open_json,
+    InputFormat.CSV: partial(open_csv, delimiter=","),
+    InputFormat.TSV: partial(open_csv, delimiter="\t"),
+    InputFormat.PARQUET: open_parquet,
+    InputFormat.ARROW: open_arrow,
+    InputFormat.ORC: open_orc,
+}
 
 
 class Reader:
@@ -79,19 +93,7 @@ def open_reader(
     Raises FileError on an unknown extension, an unreadable or damaged file, or a missing column.
     """
     source = location if isinstance(location, Source) else source_of(location)
-    kind = kind or input_format(source.location)
+    kind = kind or input_format(source.location, source.name)
     if source.location == STDIN and kind in _NEEDS_A_FILE:
         raise FileError(f"{kind} cannot be read from standard input; give a path")
-    path, text_column, id_column = source.location, columns.text, columns.id
-    match kind:
-        case InputFormat.LINES:
-            table = open_lines(source)
-        case InputFormat.JSONL:
-            table = open_jsonl(source, text_column=text_column, id_column=id_column)
-        case InputFormat.CSV:
-            table = open_csv(source, text_column=text_column, id_column=id_column)
-        case InputFormat.PARQUET:
-            table = open_parquet(path, text_column=text_column, id_column=id_column)
-        case InputFormat.ARROW:
-            table = open_arrow(path, text_column=text_column, id_column=id_column)
-    return Reader(source.location, table)
+    return Reader(source.location, _OPENERS[kind](source, columns, dialect))

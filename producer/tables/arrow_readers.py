@@ -1,137 +1,138 @@
-"""Reads rows of Parquet and Arrow IPC files batch by batch; the only readers that need pyarrow."""
+"""Opens Parquet, Arrow IPC and ORC files; the only readers that need pyarrow."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from producer.errors import FileError
-from producer.locations.failures import unreadable
-from producer.tables.columns import pick_columns
+from producer.locations.sources import Source
+from producer.tables.arrow_columns import ArrowColumns, readable
+from producer.tables.columns import Columns
+from producer.tables.compression import compression_of, decompressed
+from producer.tables.dialect import Dialect
 from producer.tables.pyarrow_edge import import_pyarrow
-from producer.tables.table import Chunk, Id, IdType, Table, printable
+from producer.tables.table import Chunk, Table
 
-_ROWS_PER_READ = 1024
-_FILE_MAGIC = b"ARROW1"
+_CHUNK_BYTES = 4 << 20
+_CHUNK_ROWS = 4096
+_IPC_FILE, _FEATHER_1 = b"ARROW1", b"FEA1"
 
 
-def open_parquet(path: str, *, text_column: str, id_column: str | None) -> Table:
+def open_parquet(source: Source, columns: Columns, _dialect: Dialect) -> Table:
     """Open a Parquet file; its row groups are read piece by piece."""
-    import_pyarrow(path)
+    import_pyarrow(source.location)
     from pyarrow import parquet
 
-    with contextlib.ExitStack() as on_error, _readable(path):
+    with contextlib.ExitStack() as on_error, readable(source.location):
+        raw = on_error.enter_context(contextlib.closing(_seekable(source)))
         # Without pre-buffering a row group is streamed, whatever its size.
-        file = on_error.enter_context(parquet.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20))
-        columns = _Columns(file.schema_arrow, path, text_column=text_column, id_column=id_column)
+        buffer = 1 << 20 if Path(source.location).exists() else 8 << 20
+        file = on_error.enter_context(parquet.ParquetFile(raw, pre_buffer=False, buffer_size=buffer))
+        picked = ArrowColumns(file.schema_arrow, source.location, columns)
         on_error.pop_all()
 
-    def batches() -> Iterator[Any]:
-        read: Iterator[Any] = file.iter_batches(_ROWS_PER_READ, columns=columns.names, use_threads=False)
-        return read
+    def batches(groups: range) -> Iterator[Any]:
+        for group in groups:
+            facts = file.metadata.row_group(group)
+            row_bytes = facts.total_byte_size // max(1, facts.num_rows)
+            rows = max(64, min(_CHUNK_ROWS, _CHUNK_BYTES // max(1, row_bytes)))
+            yield from file.iter_batches(rows, row_groups=[group], columns=picked.names, use_threads=False)
 
-    return columns.table(batches, num_rows=file.metadata.num_rows, close=file.close)
+    def chunks(skip: int) -> Iterator[Chunk]:
+        first = 0
+        while first < file.num_row_groups and skip >= file.metadata.row_group(first).num_rows:
+            skip -= file.metadata.row_group(first).num_rows
+            first += 1
+        return picked.chunks(batches(range(first, file.num_row_groups)), skip)
+
+    def close() -> None:
+        file.close()
+        raw.close()
+
+    return _table(picked, chunks, close, num_rows=file.metadata.num_rows)
 
 
-def open_arrow(path: str, *, text_column: str, id_column: str | None) -> Table:
-    """Open an Arrow IPC file or stream, mapped into memory and not copied."""
-    import_pyarrow(path)
+def open_arrow(source: Source, columns: Columns, _dialect: Dialect) -> Table:
+    """Open an Arrow IPC file or stream; a local one is mapped into memory and not copied."""
+    import_pyarrow(source.location)
     import pyarrow as pa
 
-    with contextlib.ExitStack() as on_error, _readable(path):
-        source = on_error.enter_context(contextlib.closing(pa.memory_map(path)))
-        is_file = source.read(len(_FILE_MAGIC)) == _FILE_MAGIC
-        source.seek(0)
-        opened: Any = pa.ipc.open_file(source) if is_file else pa.ipc.open_stream(source)
-        columns = _Columns(opened.schema, path, text_column=text_column, id_column=id_column)
+    with contextlib.ExitStack() as on_error, readable(source.location):
+        is_local = Path(source.location).is_file() and compression_of(source.location) is None
+        raw: Any = (
+            pa.memory_map(source.location) if is_local else decompressed(source.open(), source.location)
+        )
+        on_error.enter_context(contextlib.closing(raw))
+        head = raw.read(len(_IPC_FILE)) if is_local else raw.peek(len(_IPC_FILE))[: len(_IPC_FILE)]
+        if is_local:
+            raw.seek(0)
+        _refuse_feather_1(source.location, head)
+        is_file = head == _IPC_FILE
+        if is_file and not is_local:
+            _refuse_compression(source.location)
+        opened: Any = pa.ipc.open_file(raw) if is_file else pa.ipc.open_stream(raw)
+        picked = ArrowColumns(opened.schema, source.location, columns)
         on_error.pop_all()
 
     def batches() -> Iterator[Any]:
         whole = map(opened.get_batch, range(opened.num_record_batches)) if is_file else iter(opened)
-        for batch in whole:
-            for start in range(0, batch.num_rows, _ROWS_PER_READ):
-                yield batch.slice(start, _ROWS_PER_READ)
+        return _in_pieces(whole)
 
-    return columns.table(batches, num_rows=None, close=source.close)
+    return _table(picked, lambda skip: picked.chunks(batches(), skip), raw.close)
 
 
-class _Columns:
-    """The text and id columns of an Arrow schema; turns their values into texts and ids."""
+def open_orc(source: Source, columns: Columns, _dialect: Dialect) -> Table:
+    """Open an ORC file; one stripe at a time is in memory."""
+    import_pyarrow(source.location)
+    from pyarrow import orc
 
-    def __init__(self, schema: Any, path: str, *, text_column: str, id_column: str | None) -> None:
-        self._path = path
-        self._text, self._id = pick_columns(
-            schema.names, path=path, text_column=text_column, id_column=id_column
-        )
-        _check_is_text(schema.field(self._text).type, path=path, column=self._text)
-        self._id_is_integer = self._id is None or _is_int64(schema.field(self._id).type)
-        self._num_read = 0
+    with contextlib.ExitStack() as on_error, readable(source.location):
+        raw = on_error.enter_context(contextlib.closing(_seekable(source)))
+        file = orc.ORCFile(raw)
+        picked = ArrowColumns(file.schema, source.location, columns)
+        on_error.pop_all()
 
-    @property
-    def names(self) -> list[str]:
-        return [self._text] if self._id is None else [self._text, self._id]
+    def batches() -> Iterator[Any]:
+        return _in_pieces(file.read_stripe(number, columns=picked.names) for number in range(file.nstripes))
 
-    def table(
-        self, batches: Callable[[], Iterator[Any]], *, num_rows: int | None, close: Callable[[], None]
-    ) -> Table:
-        id_type: IdType = "int64" if self._id_is_integer else "string"
-        return Table(
-            chunks=lambda skip: self._chunks(batches, skip),
-            id_type=id_type,
-            num_rows=num_rows,
-            close=close,
-        )
-
-    def _chunks(self, batches: Callable[[], Iterator[Any]], skip: int) -> Iterator[Chunk]:
-        with _readable(self._path):
-            for batch in batches():
-                ids, texts = self._ids(batch), _strings(batch.column(self._text))
-                self._num_read += batch.num_rows
-                if skip < batch.num_rows:
-                    yield Chunk(ids[skip:], texts[skip:])
-                skip = max(0, skip - batch.num_rows)
-
-    def _ids(self, batch: Any) -> list[Id]:
-        if self._id is None:
-            return list(range(self._num_read, self._num_read + batch.num_rows))
-        values: list[Any] = _strings(batch.column(self._id))
-        if self._id_is_integer:
-            return values
-        return [None if value is None else printable(value) for value in values]
+    return _table(picked, lambda skip: picked.chunks(batches(), skip), raw.close, num_rows=file.nrows)
 
 
-def _check_is_text(kind: Any, *, path: str, column: str) -> None:
-    import pyarrow as pa
+def _seekable(source: Source) -> Any:
+    """The raw file, for a format that has its own compression and is read from its end."""
+    _refuse_compression(source.location)
+    return source.open()
 
-    value = kind.value_type if pa.types.is_dictionary(kind) else kind
-    if not (pa.types.is_string(value) or pa.types.is_large_string(value) or pa.types.is_string_view(value)):
+
+def _refuse_compression(location: str) -> None:
+    packed = compression_of(location)
+    if packed is not None:
         raise FileError(
-            f"{path}: column {column!r} holds {kind}, not text; choose another with --text-column"
+            f"{location}: this format is compressed inside, and cannot be read through {packed}; "
+            "decompress it first"
         )
 
 
-def _is_int64(kind: Any) -> bool:
-    import pyarrow as pa
-
-    return bool(pa.types.is_integer(kind) and kind != pa.uint64())
-
-
-def _strings(column: Any) -> list[Any]:
-    """Values of a column; bytes that are not UTF-8 become lone surrogates, so that a text fails alone."""
-    import pyarrow as pa
-
-    try:
-        return list(column.to_pylist())
-    except UnicodeDecodeError:
-        raw = column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
-        values = raw.cast(pa.large_binary()).to_pylist()
-        return [None if value is None else value.decode("utf-8", "surrogateescape") for value in values]
+def _in_pieces(batches: Iterator[Any]) -> Iterator[Any]:
+    for batch in batches:
+        for start in range(0, batch.num_rows, _CHUNK_ROWS):
+            yield batch.slice(start, _CHUNK_ROWS)
 
 
-@contextlib.contextmanager
-def _readable(path: str) -> Iterator[None]:
-    import pyarrow as pa
+def _refuse_feather_1(location: str, head: bytes) -> None:
+    if head.startswith(_FEATHER_1):
+        raise FileError(
+            f"{location}: Feather version 1, which is no longer read; write it again with version 2, "
+            "for example with pandas.DataFrame.to_feather"
+        )
 
-    try:
-        yield
-    except (OSError, pa.ArrowException) as error:
-        raise unreadable(path, error) from error
+
+def _table(picked: ArrowColumns, chunks: Any, close: Any, *, num_rows: int | None = None) -> Table:
+    return Table(
+        chunks=chunks,
+        id_type=picked.id_type,
+        kept_schema=picked.kept_schema,
+        num_rows=num_rows,
+        close=close,
+    )

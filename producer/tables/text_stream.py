@@ -1,46 +1,67 @@
-"""Reads bounded lines of a text file, a gzipped one or standard input."""
+"""Reads bounded lines of a text file, a compressed one or standard input, in any encoding."""
 
-import zlib
+import contextlib
+import io
 from collections.abc import Iterator
+from typing import cast
 
 from producer.errors import FileError
 from producer.locations.failures import unreadable
 from producer.locations.sources import Source, WaitingInput
-from producer.tables.compression import decompressed
+from producer.tables.compression import decoder_errors, decompressed
+from producer.tables.encoding import UTF_8, sniff_encoding
 
-MAX_LINE_BYTES = 64 * 1024 * 1024
-_UTF8_BOM = b"\xef\xbb\xbf"
-_UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
+MAX_LINE_CHARACTERS = 64 * 1024 * 1024
 
 
 class TextStream:
-    """An opened text file; `lines` yields it decoded, line endings kept.
+    """An opened text file, decoded; a byte order mark is left out.
 
-    Bytes that are not UTF-8 become lone surrogates, so that a damaged text fails alone.
+    Bytes that do not decode become lone surrogates, so that a damaged text fails alone. `newline` is as for
+    `open`: "\\n" ends lines there only, "" at carriage returns too. Raises FileError, also while it is read.
     """
 
-    def __init__(self, source: Source) -> None:
-        self.path = source.location
+    def __init__(self, source: Source, *, newline: str, encoding: str | None = None) -> None:
+        self.location = source.location
         self._size = source.size
         self._raw = source.open()
-        self._stream = decompressed(self._raw, self.path)
+        with contextlib.ExitStack() as on_error, self._readable():
+            on_error.callback(self._raw.close)
+            stream = cast("io.BufferedReader", decompressed(self._raw, self.location))
+            self.encoding, mark_bytes = sniff_encoding(stream.peek(), encoding)
+            stream.read(mark_bytes)
+            self._text = io.TextIOWrapper(stream, self.encoding, "surrogateescape", newline=newline)
+            on_error.pop_all()
 
     def lines(self) -> Iterator[str]:
-        """The lines. Raises FileError if a read fails, a line is over MAX_LINE_BYTES, or it is UTF-16."""
+        """The lines, endings kept; none is over MAX_LINE_CHARACTERS."""
+        readline = self._text.readline
         number = 0
-        try:
-            while line := self._stream.readline(MAX_LINE_BYTES + 1):
+        with self._readable():
+            while line := readline(MAX_LINE_CHARACTERS + 1):
                 number += 1
-                if number == 1:
-                    line = self._without_bom(line)
-                if len(line) > MAX_LINE_BYTES:
+                if len(line) > MAX_LINE_CHARACTERS:
                     raise FileError(
-                        f"{self.path} line {number}: longer than {MAX_LINE_BYTES} bytes; check that this is "
-                        "a text file"
+                        f"{self.location} line {number}: longer than {MAX_LINE_CHARACTERS} characters; check "
+                        "that this is a text file"
                     )
-                yield line.decode("utf-8", "surrogateescape")
-        except (OSError, EOFError, zlib.error) as error:
-            raise unreadable(self.path, error) from error
+                yield line
+
+    def read(self, num_characters: int) -> str:
+        """At most that many characters, "" only at the end."""
+        with self._readable():
+            return self._text.read(num_characters)
+
+    def notes(self, sample: str) -> tuple[str, ...]:
+        """What people should know of the encoding, judged by a sample of the text."""
+        if self.encoding != UTF_8:
+            return (f"{self.location}: read as {self.encoding}",)
+        if any("\udc80" <= character <= "\udcff" for character in sample if character > "\ud7ff"):
+            return (
+                f"{self.location}: not all of it is UTF-8, and rows that are not fail; if it has another "
+                "encoding, name it, as in --encoding cp1252",
+            )
+        return ()
 
     def fraction_read(self) -> float | None:
         """The share of the file's bytes, compressed or not, that was read; None if the size is unknown."""
@@ -54,10 +75,13 @@ class TextStream:
 
     def close(self) -> None:
         """Close the file."""
-        self._stream.close()
+        with contextlib.suppress(*decoder_errors()):
+            self._text.close()
         self._raw.close()
 
-    def _without_bom(self, line: bytes) -> bytes:
-        if line.startswith(_UTF16_BOMS):
-            raise FileError(f"{self.path}: encoded in UTF-16; convert it to UTF-8, for example with iconv")
-        return line.removeprefix(_UTF8_BOM)
+    @contextlib.contextmanager
+    def _readable(self) -> Iterator[None]:
+        try:
+            yield
+        except decoder_errors() as error:
+            raise unreadable(self.location, error) from error
