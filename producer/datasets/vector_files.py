@@ -35,7 +35,9 @@ def vectors_in(stream: BinaryIO, kind: str, dimensions: int) -> Iterator[Vectors
             case OutputFormat.JSONL_GZ:
                 yield from _jsonl(cast("BinaryIO", gzip.GzipFile(fileobj=stream)), dimensions)
             case _:
-                yield from _jsonl(pa.CompressedInputStream(stream, "zstd"), dimensions)
+                # pyarrow's streams cannot read lines themselves.
+                lines = io.BufferedReader(pa.CompressedInputStream(stream, "zstd"), 1 << 20)
+                yield from _jsonl(lines, dimensions)
     except (OSError, ValueError, EOFError, KeyError) as error:
         raise FileError(f"a finished part cannot be read: {error}") from error
 
@@ -64,8 +66,7 @@ def _from_column(column: Any, dimensions: int) -> Vectors:
     return vectors
 
 
-def _jsonl(stream: Any, dimensions: int) -> Iterator[Vectors]:
-    lines = io.BufferedReader(stream, 1 << 20)  # pyarrow's streams cannot read lines themselves
+def _jsonl(lines: BinaryIO, dimensions: int) -> Iterator[Vectors]:
     while piece := list(islice(iter(lines.readline, b""), _LINES_AT_ONCE)):
         vectors = (json.loads(line)["vector"] for line in piece)
         yield np.array([vector or [0] * dimensions for vector in vectors])

@@ -178,10 +178,10 @@ async def test_cancellation_waits_for_the_disk(tmp_path: Path) -> None:
     writing, go_on = threading.Event(), threading.Event()
 
     class SlowOutput(Output):
-        def write(self, rows: RowBatch, reply: Reply) -> None:
+        def write(self, rows: RowBatch, reply: Reply, *, digests: bytes = b"") -> None:
             writing.set()
             assert go_on.wait(10)
-            super().write(rows, reply)
+            super().write(rows, reply, digests=digests)
 
     async def embed() -> None:
         with (
