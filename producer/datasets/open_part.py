@@ -42,6 +42,7 @@ class OpenPart:
         self.number = number
         self.first_row = first_row
         self.schema: Mapping[str, str] = {}
+        self._is_closed = False
         self._target = target
         self._settings = settings
         path = target.work / self.name
@@ -92,6 +93,7 @@ class OpenPart:
             for one in output.sources
         )
         sha256, num_bytes, version = "", 0, ""
+        self._is_closed = True
         if totals.num_texts:
             with output:
                 pass
@@ -102,7 +104,7 @@ class OpenPart:
                 raise FileError(f"{self._target.location}/{self.name}: was removed as soon as it was written")
             version = found.version
         else:
-            self.abandon()
+            self._leave()
         part = FinishedPart(
             name=self.name,
             number=self.number if is_numbered(self.number, self._settings) else None,
@@ -127,9 +129,13 @@ class OpenPart:
         return part
 
     def abandon(self) -> None:
-        """Close the part; what was written of it is kept for a later run."""
-        error = FileError("abandoned")
-        self._output.__exit__(FileError, error, None)
+        """Close the part, unless `commit` has; what was written of it is kept for a later run."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._leave()
+
+    def _leave(self) -> None:
+        self._output.__exit__(FileError, FileError("the part is not whole"), None)
 
     def _put_files(self, *, has_failures: bool) -> None:
         """The data first: without it, what lies beside it means nothing."""

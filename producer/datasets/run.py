@@ -133,8 +133,7 @@ class _Run:
             jobs = [job for _, job in pending if job is not None]
             for job in jobs:
                 job.cancel()
-            if others := {*jobs, *self._commits}:
-                await asyncio.wait(others)
+            await asyncio.gather(*jobs, *self._commits, return_exceptions=True)
 
     def finish(self) -> None:
         """Write the manifest, and remove what earlier runs left that no part of it is."""

@@ -53,14 +53,20 @@ async def jobs_done(redis: Redis) -> int:
     return int(await hget(redis, KEYS.totals, "done") or 0)
 
 
+async def until_locked(folder: Path) -> None:
+    """Until a run has begun to write, or long enough."""
+    for _ in range(500):
+        if (folder / "out" / "_locks" / "all").exists():
+            return
+        await asyncio.sleep(0.02)
+
+
 async def killed_again_and_again(url: str, folder: Path, *, times: int, seed: int) -> None:
     """Start the run and kill it at a random moment, that often."""
     chance = random.Random(seed)
     for _ in range(times):
         with start(url, folder) as run:
-            until = time.monotonic() + 10
-            while not (folder / "out" / "_locks" / "all").exists() and time.monotonic() < until:
-                await asyncio.sleep(0.01)
+            await until_locked(folder)
             await asyncio.sleep(chance.uniform(0.0, 0.8))
             run.send_signal(signal.SIGKILL)
 
@@ -119,8 +125,7 @@ async def test_two_runs_at_once(redis: Redis, server: EmbeddedServer, tmp_path: 
     """The second is refused with the first one's process, which is not disturbed."""
     write_parts(tmp_path / "in", parts=3, size=1000)
     with start(server.url, tmp_path) as first:  # waits for a worker
-        while not (tmp_path / "out" / "_locks" / "all").exists():
-            await asyncio.sleep(0.02)
+        await until_locked(tmp_path)
         status, _, errors = await finished(server.url, tmp_path)
         assert status == 2
         assert f"another run is writing it (process {first.pid} on " in errors
@@ -141,7 +146,7 @@ async def test_a_full_disk(redis: Redis, server: EmbeddedServer, tmp_path: Path)
     try:
         async with worker(server.url):
             status, _, errors = await finished(server.url, tmp_path)
-            assert status == 2
+            assert status == 2, errors
             assert "No space left on device" in errors
             assert "free some space" in errors
             assert "Traceback" not in errors
