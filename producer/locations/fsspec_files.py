@@ -1,6 +1,7 @@
 """Files that fsspec reaches: Azure, the Hugging Face Hub, the web, and whatever else it has a driver for."""
 
 import contextlib
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -23,8 +24,11 @@ _VERSIONS = (
 )
 
 
+_BUFFER_BYTES = 1 << 20
+
+
 class FsspecFiles:
-    """The `FileSystem` around one of fsspec's; `shown` is how people are told of a path."""
+    """The `FileSystem` around one of fsspec's; `scheme` is what people write before a path."""
 
     def __init__(self, filesystem: Any, scheme: str) -> None:
         self._filesystem, self._scheme = filesystem, scheme
@@ -33,8 +37,10 @@ class FsspecFiles:
         with self._reading(path):
             try:
                 return _stat(self._filesystem.info(path))
-            except FileNotFoundError:
-                return None
+            except FileNotFoundError as error:
+                if self._is_absent(error):
+                    return None
+                raise (error.__cause__ or error) from None
 
     def list(self, path: str) -> list[Stat]:
         with self._reading(path):
@@ -43,7 +49,8 @@ class FsspecFiles:
 
     def open(self, path: str) -> BinaryIO:
         with self._reading(path):
-            return cast("BinaryIO", self._filesystem.open(path, "rb"))
+            opened = self._filesystem.open(path, "rb")
+            return cast("BinaryIO", io.BufferedReader(opened, _BUFFER_BYTES))
 
     def write(self, path: str, data: bytes) -> None:
         with self._writing(path):
@@ -57,6 +64,12 @@ class FsspecFiles:
     def delete(self, path: str) -> None:
         with self._writing(path), contextlib.suppress(FileNotFoundError):
             self._filesystem.rm_file(path)
+
+    def _is_absent(self, error: FileNotFoundError) -> bool:
+        """For the web's driver no file is found whatever went wrong; the cause tells."""
+        if self._scheme not in ("http", "https") or error.__cause__ is None:
+            return True
+        return getattr(error.__cause__, "status", None) in (404, 410)
 
     def _shown(self, path: str) -> str:
         """A path for people: without the query of a web address, which may be a signature."""

@@ -58,7 +58,6 @@ def open_filesystem(location: str) -> tuple[FileSystem, str]:
     return _opened(scheme, parts.netloc, parts.query), f"{parts.netloc}{parts.path}"
 
 
-@lru_cache(maxsize=32)
 def _opened(scheme: str, bucket: str, query: str) -> FileSystem:
     options = dict(parse_qsl(query))
     address = f"{scheme}://{bucket}"
@@ -90,7 +89,7 @@ def _s3(bucket: str, options: Mapping[str, str]) -> Any:
     endpoint = options.get("endpoint_override") or _first_of("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
     region = options.get("region") or _first_of("AWS_REGION", "AWS_DEFAULT_REGION")
     if region is None and endpoint is None:
-        region = fs.resolve_s3_region(bucket)
+        region = _region_of(bucket)
     return fs.S3FileSystem(
         anonymous=options.get("anonymous") == "true",
         region=region,
@@ -99,6 +98,15 @@ def _s3(bucket: str, options: Mapping[str, str]) -> Any:
         connect_timeout=_CONNECT_S,
         retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=_TRIES),
     )
+
+
+@lru_cache(maxsize=64)
+def _region_of(bucket: str) -> str:
+    """Where a bucket of Amazon lies; asked for once."""
+    from pyarrow import fs
+
+    region: str = fs.resolve_s3_region(bucket)
+    return region
 
 
 def _gs(_bucket: str, options: Mapping[str, str]) -> Any:
