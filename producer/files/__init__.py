@@ -5,9 +5,10 @@ from producer.files.output import Output
 from producer.files.reader import Reader, open_reader
 from producer.files.rows import Id, IdType, RowBatch, typed_ids
 from producer.files.totals import Totals
-from producer.locations import FileSystem, Source, Stat, expand, open_filesystem
+from producer.locations import FileSystem, Source, Stat, open_filesystem
 from producer.tables.columns import KEEP_ALL, Columns
 from producer.tables.dialect import Dialect
+from producer.tables.expansion import expand
 from producer.tables.formats import InputFormat
 
 __all__ = [

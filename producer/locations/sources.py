@@ -1,17 +1,16 @@
-"""Input parts: what the arguments of a command stand for, each with a name and a version."""
+"""Input parts: one file each, with a name and a version."""
 
-import glob
 import io
 import os
 import select
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import BinaryIO
+from urllib.parse import unquote
 
 from producer.errors import FileError
 from producer.locations.filesystem import Stat
-from producer.locations.urls import open_filesystem
+from producer.locations.urls import is_url, open_filesystem, shown
 
 STDIN = "-"
 _POLL_S = 0.2
@@ -23,40 +22,42 @@ class Source:
 
     `location` is what people see, `name` its path relative to the argument that it came from, for naming the
     output part: no two parts of a run share one. `etag_or_mtime` changes when the content does; it is empty
-    for standard input, and `size` is None where it is unknown.
+    for standard input, and `size` is None where it is unknown. `address` is what is opened: for a web address
+    with a signature it is more than `location` shows.
     """
 
     location: str
     name: str
     size: int | None
     etag_or_mtime: str
+    address: str = field(repr=False)
 
     def open(self) -> BinaryIO:
         """Open it for reading. Raises FileError."""
         if self.location == STDIN:
             return io.BufferedReader(WaitingInput(sys.stdin.fileno()))
-        filesystem, path = open_filesystem(self.location)
+        filesystem, path = open_filesystem(self.address)
         return filesystem.open(path)
 
 
 def source_of(location: str) -> Source:
-    """The part at one location, which must be there. Raises FileError."""
+    """The part at one path or URL, which must be there. Raises FileError."""
     if location == STDIN:
-        return Source(location=STDIN, name="stdin", size=None, etag_or_mtime="")
+        return Source(location=STDIN, name="stdin", size=None, etag_or_mtime="", address=STDIN)
     filesystem, path = open_filesystem(location)
     facts = filesystem.stat(path)
     if facts is None:
-        raise FileError(f"{location}: cannot be read (there is no such file); check the path")
-    return _source(location, os.path.basename(path), facts)
+        raise FileError(f"{shown(location)}: cannot be read (there is no such file); check the path")
+    return source_at(
+        location, os.path.basename(unquote(shown(location)) if is_url(location) else path), facts
+    )
 
 
-def expand(arguments: Sequence[str]) -> list[Source]:
-    """The parts that files, directories, globs, URLs and "-" stand for, in order. Raises FileError."""
-    return [source_of(path) for argument in arguments for path in (sorted(glob.glob(argument)) or [argument])]
-
-
-def _source(location: str, name: str, facts: Stat) -> Source:
-    return Source(location=location, name=name, size=facts.size, etag_or_mtime=facts.version)
+def source_at(address: str, name: str, facts: Stat) -> Source:
+    """The part at an address of which the facts are known."""
+    return Source(
+        location=shown(address), name=name, size=facts.size, etag_or_mtime=facts.version, address=address
+    )
 
 
 class WaitingInput(io.RawIOBase):

@@ -27,7 +27,7 @@ def open_parquet(source: Source, columns: Columns, _dialect: Dialect) -> Table:
     with contextlib.ExitStack() as on_error, readable(source.location):
         raw = on_error.enter_context(contextlib.closing(_seekable(source)))
         # Without pre-buffering a row group is streamed, whatever its size.
-        buffer = 1 << 20 if Path(source.location).exists() else 8 << 20
+        buffer = 1 << 20 if Path(source.address).exists() else 8 << 20
         file = on_error.enter_context(parquet.ParquetFile(raw, pre_buffer=False, buffer_size=buffer))
         picked = ArrowColumns(file.schema_arrow, source.location, columns)
         on_error.pop_all()
@@ -59,10 +59,8 @@ def open_arrow(source: Source, columns: Columns, _dialect: Dialect) -> Table:
     import pyarrow as pa
 
     with contextlib.ExitStack() as on_error, readable(source.location):
-        is_local = Path(source.location).is_file() and compression_of(source.location) is None
-        raw: Any = (
-            pa.memory_map(source.location) if is_local else decompressed(source.open(), source.location)
-        )
+        is_local = Path(source.address).is_file() and compression_of(source.name) is None
+        raw: Any = pa.memory_map(source.address) if is_local else decompressed(source.open(), source.name)
         on_error.enter_context(contextlib.closing(raw))
         head = raw.read(len(_IPC_FILE)) if is_local else raw.peek(len(_IPC_FILE))[: len(_IPC_FILE)]
         if is_local:
@@ -70,7 +68,7 @@ def open_arrow(source: Source, columns: Columns, _dialect: Dialect) -> Table:
         _refuse_feather_1(source.location, head)
         is_file = head == _IPC_FILE
         if is_file and not is_local:
-            _refuse_compression(source.location)
+            _refuse_compression(source)
         opened: Any = pa.ipc.open_file(raw) if is_file else pa.ipc.open_stream(raw)
         picked = ArrowColumns(opened.schema, source.location, columns)
         on_error.pop_all()
@@ -101,15 +99,15 @@ def open_orc(source: Source, columns: Columns, _dialect: Dialect) -> Table:
 
 def _seekable(source: Source) -> Any:
     """The raw file, for a format that has its own compression and is read from its end."""
-    _refuse_compression(source.location)
+    _refuse_compression(source)
     return source.open()
 
 
-def _refuse_compression(location: str) -> None:
-    packed = compression_of(location)
+def _refuse_compression(source: Source) -> None:
+    packed = compression_of(source.name)
     if packed is not None:
         raise FileError(
-            f"{location}: this format is compressed inside, and cannot be read through {packed}; "
+            f"{source.location}: this format is compressed inside, and cannot be read through {packed}; "
             "decompress it first"
         )
 

@@ -27,7 +27,7 @@ class TextStream:
         self._raw = source.open()
         with contextlib.ExitStack() as on_error, self._readable():
             on_error.callback(self._raw.close)
-            stream = cast("io.BufferedReader", decompressed(self._raw, self.location))
+            stream = cast("io.BufferedReader", decompressed(self._raw, source.name))
             self.encoding, mark_bytes = sniff_encoding(stream.peek(), encoding)
             stream.read(mark_bytes)
             self._text = io.TextIOWrapper(stream, self.encoding, "surrogateescape", newline=newline)

@@ -88,9 +88,9 @@ def test_lines_are_texts(tmp_path: Path, texts: list[str]) -> None:
 )
 def test_batches_keep_both_bounds(texts: list[str | None], max_texts: int, max_bytes: int) -> None:
     """No batch exceeds either bound unless one text alone does, and nothing is lost or reordered."""
-    batches = list(
-        in_batches([Chunk(None, texts[:9]), Chunk(None, texts[9:])], max_texts=max_texts, max_bytes=max_bytes)
-    )
+    given: list[object] = [*texts]
+    chunks = [Chunk(None, given[:9]), Chunk(None, given[9:])]
+    batches = list(in_batches(chunks, max_texts=max_texts, max_bytes=max_bytes))
     assert [text for batch in batches for text in batch.texts] == texts
     for batch in batches:
         size = sum(

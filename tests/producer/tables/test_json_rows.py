@@ -58,7 +58,7 @@ def test_a_broken_line_fails_alone(tmp_path: Path) -> None:
         tmp_path / "a.jsonl", {"text": "a"}, '{"text":\n', "\n", " 3\n", ' {"text": "b"} \r\n', "[1]"
     )
     texts = [str(text) for _, text in rows_in(path)]
-    assert texts[0], texts[3] == ("a", "b")
+    assert (texts[0], texts[3]) == ("a", "b")
     assert texts[1].startswith("! line 2 is not JSON")
     assert texts[2].startswith("! line 4 is a JSON int, not an object")
     assert texts[4].startswith("! line 6 is a JSON list, not an object")
