@@ -95,7 +95,7 @@ class Arguments:
         """True if OUT is a directory of parts, false if it is one file. Raises FileError if it is neither."""
         if self.output.endswith("/") or os.path.isdir(self.output):
             return True
-        is_one = len(sources) == 1 and sources[0].location == self.inputs[0]
+        is_one = len(sources) == 1 and sources[0].address == self.inputs[0]
         dataset_only = self.rows_per_file or self.only_new or self.shard or is_url(self.output)
         if is_one and not dataset_only:
             return False

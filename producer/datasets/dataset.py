@@ -1,5 +1,6 @@
 """What a run reads, what it writes, and which of it is left to do."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,6 +14,7 @@ from producer.datasets.target import Target
 from producer.errors import FileError
 from producer.files import Columns, Dialect, InputFormat, OutputFormat, Source
 from producer.locations import STDIN
+from producer.locations.urls import is_url
 
 _COMPRESSIONS = (".gz", ".zst", ".bz2", ".xz")
 
@@ -203,7 +205,10 @@ def _stem_of(part: FinishedPart) -> str:
 
 
 def _is_below(location: str, directory: str) -> bool:
-    return location.startswith(f"{directory.rstrip('/')}/")
+    """True for a file of the target itself, which an input directory around it has too."""
+    if not is_url(location):
+        location, directory = os.path.realpath(location), os.path.realpath(directory)
+    return location.startswith(f"{directory}/")
 
 
 def _listed(names: list[str]) -> str:

@@ -145,7 +145,7 @@ class StepReader:
     def _check_unchanged(self, task: Task) -> None:
         with _unreadable():
             if task.source.location != STDIN:
-                now = source_of(task.source.location)
+                now = source_of(task.source.address)
                 if now.etag_or_mtime != task.source.etag_or_mtime:
                     raise FileError(f"{task.source.location}: changed while it was read; run again")
 

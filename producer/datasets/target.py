@@ -20,6 +20,7 @@ from producer.datasets.manifest import (
 from producer.errors import FileError
 from producer.files import Stat, open_filesystem
 from producer.files.writer import IDS
+from producer.locations.urls import is_url, shown
 
 # Names that begin with an underscore are no data to those who read the directory as one table.
 ERRORS, ROWS, RECORDS, LOCKS, WORK = "_errors", "_rows", "_parts", "_locks", "_unfinished"
@@ -39,21 +40,22 @@ class Target:
     """
 
     def __init__(self, location: str) -> None:
-        self.location = location.rstrip("/") or "/"
-        self._files, self._root = open_filesystem(self.location)
-        self.work = Path(self.location) / WORK
-        if "://" in self.location:
-            name = hashlib.sha256(self.location.encode()).hexdigest()[:16]
+        self.location = shown(location).rstrip("/") or "/"
+        self._files, root = open_filesystem(location)
+        self._root = root.rstrip("/")
+        self.work = Path(root) / WORK
+        if is_url(location):
+            name = hashlib.sha256(location.encode()).hexdigest()[:16]
             self.work = Path(tempfile.gettempdir()) / f"embedmill-{name}"
 
     def files(self) -> dict[str, Stat]:
         """Everything that is there, by its name within the target."""
-        start = len(self._root.rstrip("/")) + 1
+        start = len(self._root) + 1
         return {each.path[start:]: each for each in self._files.list(self._root)}
 
     def names_in(self, folder: str) -> list[str]:
         """The names of all files in a folder of the target."""
-        start = len(self._root.rstrip("/")) + 1
+        start = len(self._root) + 1
         return [each.path[start:] for each in self._files.list(self._at(folder))]
 
     def stat(self, name: str) -> Stat | None:
@@ -162,7 +164,7 @@ class Target:
         manifest.schema = fields["schema"] or manifest.schema
 
     def _at(self, name: str) -> str:
-        return f"{self._root.rstrip('/')}/{name}"
+        return f"{self._root}/{name}"
 
 
 def _is_there(part: FinishedPart, found: Stat | None) -> bool:

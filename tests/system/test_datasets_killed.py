@@ -27,7 +27,7 @@ KEYS = Keys(queue_name(MODEL))
 
 
 def start(url: str, folder: Path, *more: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "producer", "embed", "in/*.parquet", "-o", "out", "--model", MODEL]
+    command = [sys.executable, "-m", "producer", "embed", "in", "-o", "out", "--model", MODEL]
     return subprocess.Popen(
         [*command, "--redis-url", url, "--keep-columns", "all", *more],
         cwd=folder,
