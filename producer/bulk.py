@@ -5,7 +5,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol, TypeVar
 
@@ -89,10 +89,10 @@ async def embed_file(
     started_s = time.monotonic()
 
     async def batches() -> AsyncGenerator[Sequence[object], None]:
-        skip = output.earlier.num_texts
+        skip = output.next_row
         rows = reader.batches(max_texts=batch_texts, max_bytes=MAX_BYTES_PER_JOB, skip=skip)
-        while (batch := await _in_thread(partial(next, rows, None), reader.stop)) is not None:
-            unanswered.append(RowBatch(batch.first, batch.ids, []))
+        while (batch := await in_thread(partial(next, rows, None), reader.stop)) is not None:
+            unanswered.append(replace(batch, texts=[]))
             yield batch.texts
 
     async with (
@@ -100,7 +100,7 @@ async def embed_file(
         aclosing(client.embed_many(asked, options, max_in_flight=max_in_flight)) as replies,
     ):
         async for reply in replies:
-            await _in_thread(partial(output.write, unanswered.popleft(), reply))
+            await in_thread(partial(output.write, unanswered.popleft(), reply))
             on_progress(_summary(output, reader, started_s))
     return _summary(output, reader, started_s)
 
@@ -123,7 +123,7 @@ def _summary(output: Output, reader: Reader, started_s: float) -> Summary:
 _Result = TypeVar("_Result")
 
 
-async def _in_thread(call: Callable[[], _Result], on_cancel: Callable[[], None] = lambda: None) -> _Result:
+async def in_thread(call: Callable[[], _Result], on_cancel: Callable[[], None] = lambda: None) -> _Result:
     """Run a blocking call in a thread; a cancellation waits for it, so that no file is closed under it."""
     # A future, not a task: a loop that shuts down cancels every task.
     future = asyncio.get_running_loop().run_in_executor(None, call)

@@ -6,19 +6,23 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from producer.bulk import DEFAULT_BATCH_TEXTS, DEFAULT_MAX_IN_FLIGHT, BatchEmbedder
-from producer.cli.embed_run import Arguments, run_embed
-from producer.cli.exit_status import ExitStatus, exit_status
+from producer.bulk import DEFAULT_BATCH_TEXTS, DEFAULT_MAX_IN_FLIGHT
+from producer.cli.embed_arguments import Arguments
+from producer.cli.embed_dataset import run_embed_dataset
+from producer.cli.embed_queue import Connect, QueueClient
+from producer.cli.embed_run import run_embed
+from producer.cli.exit_status import ExitStatus, exit_status, print_lines
 from producer.cli.options import prefix_option, redis_url_option
-from producer.cli.progress import summary_lines
+from producer.cli.summary import dataset_lines, summary_lines, up_to_date_line
 from producer.contract import MAX_TEXTS_PER_JOB, EmbeddingType, InputType, Truncate, run_name
-from producer.files import InputFormat, OutputFormat
+from producer.datasets import OnDuplicate, parse_shard
+from producer.errors import FileError
+from producer.files import InputFormat, OutputFormat, Source, expand
 
 
 def _member_option(name: str, kind: type[StrEnum], **more: Any) -> Callable[[Any], Any]:
@@ -32,22 +36,36 @@ def _member_option(name: str, kind: type[StrEnum], **more: Any) -> Callable[[Any
 
 
 @click.command("embed", no_args_is_help=True)
-@click.argument("source", metavar="IN")
+@click.argument("inputs", metavar="IN...", nargs=-1, required=True)
 @click.option(
     "-o",
     "--output",
     required=True,
-    type=click.Path(path_type=Path),
     metavar="OUT",
-    help="File to write the vectors to.",
+    help="File to write the vectors to, or directory or address of one for a file per input.",
 )
 @click.option("--model", required=True, help="Model whose queue to send the texts to.")
 @_member_option("--format", InputFormat, help="Format of IN.  [default: by its file extension]")
-@_member_option("--output-format", OutputFormat, help="Format of OUT.  [default: by its file extension]")
+@_member_option(
+    "--output-format",
+    OutputFormat,
+    help="Format of OUT.  [default: by its file extension; parquet in a directory]",
+)
 @click.option("--text-column", default="text", show_default=True, help="Column with the texts.")
+@click.option("--template", metavar="TEXT", help="Text made of several columns, as in '{title}\\n{body}'.")
 @click.option(
     "--id-column", help="Column with the ids.  [default: id or _id if there is one, else row numbers from 0]"
 )
+@click.option(
+    "--keep-columns",
+    default="none",
+    show_default=True,
+    metavar="all|none|A,B",
+    help="Columns of IN to keep beside the vectors.",
+)
+@click.option("--delimiter", help="What separates the fields of a CSV file.  [default: found out]")
+@click.option("--quote", help="What surrounds fields of a CSV file.  [default: found out]")
+@click.option("--encoding", help="Encoding of a text file.  [default: found out]")
 @_member_option(
     "--input-type",
     InputType,
@@ -79,6 +97,25 @@ def _member_option(name: str, kind: type[StrEnum], **more: Any) -> Callable[[Any
 @click.option("--run", help="Name of the run, for `producer cancel --run`.  [default: a new name]")
 @click.option("--embedded", is_flag=True, help="Start a server and a worker for this run only.")
 @click.option("--restart", is_flag=True, help="Start over instead of resuming an interrupted run.")
+@click.option("--overwrite", is_flag=True, help="Replace an output that is there already.")
+@click.option(
+    "--only-new",
+    is_flag=True,
+    help="Embed the new and changed rows of inputs that changed, and keep the other vectors.",
+)
+@click.option("--rows-per-file", type=click.IntRange(1), help="Write files of so many rows into OUT.")
+@click.option(
+    "--shard",
+    metavar="N/COUNT",
+    help="Embed one of several shares of the inputs, each by a producer of its own.",
+)
+@_member_option(
+    "--on-duplicate",
+    OnDuplicate,
+    default=OnDuplicate.ALL.value,
+    show_default=True,
+    help="What to do with a row whose id an earlier row has.",
+)
 @click.option(
     "--batch-texts",
     type=click.IntRange(1, MAX_TEXTS_PER_JOB),
@@ -103,23 +140,52 @@ def _member_option(name: str, kind: type[StrEnum], **more: Any) -> Callable[[Any
 )
 @click.option("--quiet", is_flag=True, help="Print no progress and no summary.")
 @click.pass_context
-def embed_command(context: click.Context, /, run: str | None, **given: Any) -> None:
+def embed_command(context: click.Context, /, run: str | None, shard: str | None, **given: Any) -> None:
     """Embed the texts of IN into OUT.
 
-    IN is a JSONL, CSV, Parquet, Arrow or text file (text formats also gzipped as .gz), or - to read lines
-    from standard input; OUT is .parquet, .jsonl or .npy and appears only when it is complete. A run that
-    ends early cancels its jobs and keeps its rows in OUT.part; the same command resumes it.
+    IN is one or more files, directories, patterns or addresses, or - to read lines from standard input. The
+    vectors of one file go into the file OUT, which appears only when it is complete; those of several into
+    the directory OUT, a file each. Whatever ends a run early, the same command resumes it; once all is done
+    it says so and embeds only what has changed (--only-new).
 
     \b
-    Exit status: 0 every text has its vector; 1 some texts failed, see OUT.errors.jsonl;
-    2 wrong usage or files; 3 trouble with the queue or a worker; 130 interrupted; 143 terminated.
+    Exit status: 0 every text has its vector; 1 some texts failed, see OUT.errors.jsonl or OUT/_errors;
+    2 wrong usage or files; 3 trouble with the queue or a worker; 4 a fault of the program;
+    130 interrupted; 143 terminated.
     """
     with exit_status():
-        arguments = Arguments(run=_run(context, run), **given)
-        summary, output = run_embed(arguments, context.obj or _client)
-    if not arguments.quiet:
-        click.echo("\n".join(summary_lines(summary, output=output.path, errors=output.errors_path)))
-    sys.exit(ExitStatus.TEXTS_FAILED if summary.failed else ExitStatus.OK)
+        share = None if shard is None else parse_shard(shard)
+        arguments = Arguments(run=_run(context, run), shard=share, **given)
+        sources = expand(arguments.inputs)
+        connect = context.obj or _client
+        if arguments.writes_dataset(sources):
+            lines, status = _embed_dataset(arguments, sources, connect)
+        else:
+            lines, status = _embed_file(arguments, sources[0], connect)
+        if not arguments.quiet:
+            print_lines(lines)
+    sys.exit(status)
+
+
+def _embed_file(arguments: Arguments, source: Source, connect: Connect) -> tuple[list[str], ExitStatus]:
+    summary, output = run_embed(arguments, source, connect)
+    lines = summary_lines(summary, output=output.path, errors=output.errors_path)
+    return lines, ExitStatus.TEXTS_FAILED if summary.failed else ExitStatus.OK
+
+
+def _embed_dataset(
+    arguments: Arguments, sources: list[Source], connect: Connect
+) -> tuple[list[str], ExitStatus]:
+    dataset, result = run_embed_dataset(arguments, sources, connect)
+    if result is None:
+        return [up_to_date_line(dataset)], ExitStatus.OK
+    if result.unreadable:
+        raise FileError(
+            f"{len(result.unreadable):,} of {len(dataset.tasks):,} inputs could not be read (see above); the "
+            "others are done, and the same command tries again"
+        )
+    status = ExitStatus.TEXTS_FAILED if result.summary.failed else ExitStatus.OK
+    return dataset_lines(dataset, result), status
 
 
 def _run(context: click.Context, given: str | None) -> str | None:
@@ -141,7 +207,7 @@ def _is_given(context: click.Context, option: str) -> bool:
 
 def _client(
     redis_url: str, *, model: str, prefix: str, run: str | None, wait_for_worker_s: float
-) -> AbstractAsyncContextManager[BatchEmbedder]:
+) -> AbstractAsyncContextManager[QueueClient]:
     from producer.client import Client
 
     return Client(redis_url, model=model, prefix=prefix, run=run, wait_for_worker_s=wait_for_worker_s)

@@ -1,102 +1,49 @@
-"""One run of `producer embed`: opens the files, connects to a queue and works until done or interrupted."""
+"""One run of `producer embed` into a single file."""
 
-import asyncio
 import os
-import shlex
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
 
 import click
 from rich.console import Console
 
-from producer.bulk import BatchEmbedder, Summary, embed_file
+from producer.bulk import Summary, embed_file
+from producer.cli.embed_arguments import Arguments
+from producer.cli.embed_queue import Connect, on_queue
 from producer.cli.progress import ProgressDisplay
-from producer.cli.signals import until_interrupted
-from producer.contract import EmbeddingType, EmbedOptions, InputType, Truncate
-from producer.embedded.services import EmbeddedServer, EmbeddedWorker
-from producer.errors import FileError, QueueError
-from producer.files import InputFormat, Output, OutputFormat, open_reader
-from producer.transport.connect import end_tasks
-
-_CHECK_EVERY_S = 0.5
-_NO_WORKER_S, _NO_WORKER_AGAIN_S = 3.0, 60.0
-_STDIN = "-"
+from producer.errors import FileError
+from producer.files import Output, Source, open_reader
+from producer.locations import STDIN
 
 
-class Connect(Protocol):
-    """Makes a client."""
-
-    def __call__(
-        self, redis_url: str, *, model: str, prefix: str, run: str | None, wait_for_worker_s: float
-    ) -> AbstractAsyncContextManager[BatchEmbedder]: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arguments:
-    """The parsed command line."""
-
-    source: str
-    output: Path
-    model: str
-    format: InputFormat | None
-    output_format: OutputFormat | None
-    text_column: str
-    id_column: str | None
-    input_type: InputType | None
-    prompt_name: str | None
-    truncate: Truncate
-    dimensions: int | None
-    embedding_type: EmbeddingType
-    redis_url: str = field(repr=False)
-    prefix: str
-    run: str | None
-    embedded: bool
-    restart: bool
-    batch_texts: int
-    max_in_flight: int
-    wait_for_worker: float
-    quiet: bool
-
-
-def run_embed(arguments: Arguments, connect: Connect) -> tuple[Summary, Output]:
+def run_embed(arguments: Arguments, source: Source, connect: Connect) -> tuple[Summary, Output]:
     """Embed the input into the output; report on stderr what the user should know meanwhile.
 
     Raises our errors, and Interrupted on a signal; what is done by then is kept, so that the same command
     resumes.
     """
-    options = EmbedOptions(
-        input_type=arguments.input_type,
-        prompt_name=arguments.prompt_name,
-        truncate=arguments.truncate,
-        dimensions=arguments.dimensions,
-        embedding_type=arguments.embedding_type,
-    )
+    options, target = arguments.options, Path(arguments.output)
     with ExitStack() as stack:
         reader = stack.enter_context(
-            open_reader(
-                arguments.source,
-                arguments.format,
-                text_column=arguments.text_column,
-                id_column=arguments.id_column,
-            )
+            open_reader(source, arguments.format, columns=arguments.columns, dialect=arguments.dialect)
         )
-        _refuse_to_replace_input(arguments.source, arguments.output)
+        for note in reader.notes:
+            click.echo(note, err=True)
+        _refuse_to_replace_input(source.location, target)
         output = Output(
-            arguments.output,
+            target,
             arguments.output_format,
             id_type=reader.id_type,
             options=options,
-            identity=_identity(arguments),
+            identity=_identity(arguments, source),
             restart=arguments.restart,
+            overwrite=arguments.overwrite,
+            kept_schema=reader.kept_schema,
         )
         stack.callback(_report_kept, output)
         stack.enter_context(output)
         _report_start(arguments, output)
-        url, check = stack.enter_context(_queue(arguments))
         display = stack.enter_context(ProgressDisplay(Console(stderr=True), quiet=arguments.quiet))
         work = partial(
             embed_file,
@@ -107,86 +54,25 @@ def run_embed(arguments: Arguments, connect: Connect) -> tuple[Summary, Output]:
             max_in_flight=arguments.max_in_flight,
             on_progress=display.update,
         )
-        client = partial(
-            connect,
-            url,
-            model=arguments.model,
-            prefix=arguments.prefix,
-            run=arguments.run,
-            wait_for_worker_s=arguments.wait_for_worker,
-        )
-        summary = asyncio.run(until_interrupted(_work(work, client, check, arguments)))
-        return summary, output
+        return on_queue(work, arguments, connect), output
 
 
-async def _work(
-    work: Callable[[BatchEmbedder], Coroutine[Any, Any, Summary]],
-    connect: Callable[[], AbstractAsyncContextManager[BatchEmbedder]],
-    check: Callable[[], None],
-    arguments: Arguments,
-) -> Summary:
-    """Do the work; `check` is called periodically, and ends the work by raising."""
-    async with connect() as client:
-        task = asyncio.create_task(work(client))
-        watch = asyncio.create_task(_watch_for_workers(client, arguments.model))
-        try:
-            while not task.done():
-                check()
-                await asyncio.wait({task}, timeout=_CHECK_EVERY_S)
-        finally:
-            task.cancel()
-            await asyncio.wait({task})
-            await end_tasks(watch)
-            if client.num_withdrawn and not arguments.embedded:  # whose queue ends with it
-                jobs = "1 job" if client.num_withdrawn == 1 else f"{client.num_withdrawn:,} jobs"
-                click.echo(f"{jobs} cancelled on the queue", err=True)
-        return task.result()
-
-
-async def _watch_for_workers(client: BatchEmbedder, model: str) -> None:
-    """Report that no worker serves the queue: one may be starting, or the model's name may be wrong."""
-    await asyncio.sleep(_NO_WORKER_S)
-    while True:
-        with suppress(QueueError):  # the work itself reports it
-            if await client.num_workers() == 0:
-                click.echo(
-                    f"no worker serves {model!r} yet, so the texts stay on the queue; "
-                    f"start one: EMBEDMILL_MODEL={shlex.quote(model)} worker run",
-                    err=True,
-                )
-        await asyncio.sleep(_NO_WORKER_AGAIN_S)
-
-
-@contextmanager
-def _queue(arguments: Arguments) -> Iterator[tuple[str, Callable[[], None]]]:
-    """The queue's URL, and a check that raises once the embedded server or worker has ended."""
-    if not arguments.embedded:
-        yield arguments.redis_url, lambda: None
-        return
-    with (
-        EmbeddedServer() as server,
-        EmbeddedWorker(redis_url=server.url, model=arguments.model, prefix=arguments.prefix) as worker,
-    ):
-
-        def check() -> None:
-            server.check()
-            worker.check()
-
-        yield server.url, check
-
-
-def _identity(arguments: Arguments) -> dict[str, str | int | None] | None:
+def _identity(arguments: Arguments, source: Source) -> dict[str, str | int | None] | None:
     """What determines the rows, under human-readable names; None if the input cannot be read twice."""
-    if arguments.source == _STDIN:
+    if source.location == STDIN:
         return None
-    facts = os.stat(arguments.source)
+    is_local = os.path.exists(source.location)
     return {
-        "input": os.path.realpath(arguments.source),
-        "size of the input": facts.st_size,
-        "modification time of the input": facts.st_mtime_ns,
+        "input": os.path.realpath(source.location) if is_local else source.location,
+        "version of the input": source.etag_or_mtime,
         "--format": arguments.format,
         "--text-column": arguments.text_column,
+        "--template": arguments.template,
         "--id-column": arguments.id_column,
+        "--keep-columns": arguments.keep_columns,
+        "--delimiter": arguments.delimiter,
+        "--quote": arguments.quote,
+        "--encoding": arguments.encoding,
         "--output-format": arguments.output_format,
         "--model": arguments.model,
         "--input-type": arguments.input_type,

@@ -1,7 +1,6 @@
-"""Shows the progress of a run on the terminal, and its summary at the end."""
+"""Shows the progress of a run, on a terminal or in a log."""
 
 import time
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -9,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from producer.bulk import Summary
-from producer.terminal import escaped, format_bytes, format_duration
+from producer.terminal import format_duration
 
 PLAIN_EVERY_S = 5.0
 
@@ -51,29 +50,6 @@ class ProgressDisplay:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.stop()
-
-
-def summary_lines(summary: Summary, *, output: Path, errors: Path) -> list[str]:
-    """The human-readable summary; if texts failed, also their number by code and the file that lists them."""
-    earlier = summary.earlier.num_texts
-    num_now, per_s = summary.num_texts - earlier, f"{summary.texts_per_s:,.0f} texts/s"
-    lines = [
-        f"texts      {num_now:,} in {summary.seconds:.1f} s, {per_s}",
-        *([f"earlier    {earlier:,}, {summary.num_texts:,} in all"] if earlier else []),
-        f"tokens     {summary.num_tokens:,}, {summary.tokens_per_s:,.0f} tokens/s",
-        f"truncated  {summary.num_truncated:,}",
-        f"failed     {summary.num_failed:,}",
-    ]
-    lines += [f"  {escaped(code)}  {count:,}" for code, count in sorted(summary.failed.items())]
-    for source in summary.sources:
-        lines.append(escaped(f"model      {source.model} ({source.revision})"))
-        lines.append(escaped(f"profile    {source.profile_name} ({source.profile_id}), {source.precision}"))
-    if summary.prompt_name is not None:
-        lines.append(escaped(f"prompt     {summary.prompt_name}"))
-    lines.append(f"output     {output} ({format_bytes(output.stat().st_size)})")
-    if summary.num_failed:
-        lines.append(f"errors     {errors}")
-    return lines
 
 
 def _rates(summary: Summary) -> str:

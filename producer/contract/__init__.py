@@ -24,6 +24,7 @@ from producer.contract.request import (
     Request,
     TextFailure,
     Truncate,
+    UnreadableText,
     build_request,
     text_bytes,
 )
@@ -58,6 +59,7 @@ __all__ = [
     "Request",
     "TextFailure",
     "Truncate",
+    "UnreadableText",
     "WorkerRecord",
     "build_request",
     "decode_record",

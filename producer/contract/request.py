@@ -110,6 +110,13 @@ def _member(kind: type[_Option], name: str, value: object) -> _Option:
 
 
 @dataclass(frozen=True, slots=True)
+class UnreadableText:
+    """Stands in the place of a text that could not be read, and says why; the row fails with that reason."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class TextFailure:
     """Why one text has no vector: its index in the request, a stable code, and a sentence."""
 
@@ -179,6 +186,8 @@ def _all_valid(texts: Sequence[object]) -> TypeGuard[Sequence[str]]:
 
 def check_text(index: int, text: object) -> str | TextFailure:
     """The text itself, or why it cannot be sent. Empty and blank texts are valid."""
+    if isinstance(text, UnreadableText):
+        return TextFailure(index, "unreadable", f"text {index} cannot be read: {text.reason}")
     if not isinstance(text, str):
         return TextFailure(index, "not_a_string", f"text {index} is {type(text).__name__}, not a string")
     if not text.isascii():

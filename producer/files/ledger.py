@@ -17,12 +17,14 @@ _VERSION = 1
 class Ledger:
     """The state of an unfinished output.
 
-    `identity` is everything that determines the rows; `sizes` the number of valid bytes of each part by its
+    `identity` is everything that determines the rows; `next_row` the first row of the input that is not done;
+    `sizes` the number of valid bytes of each part by its
     suffix to OUT; `description` the result of `Description.state`.
     """
 
     identity: Mapping[str, str | int | None]
     totals: Totals
+    next_row: int
     sizes: Mapping[str, int]
     description: Mapping[str, Any]
 

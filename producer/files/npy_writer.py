@@ -2,20 +2,17 @@
 
 import io
 import json
-from collections.abc import Sequence
 from typing import BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy_format
 
 from producer.contract import Reply
-from producer.files.rows import Id
+from producer.files.rows import RowBatch
 
 
 class NpyWriter:
     """Rows of failed texts are NaN in float types, 0 in the others; `ids` gets one JSON value per line."""
-
-    appends = True
 
     def __init__(self, stream: BinaryIO, ids: BinaryIO) -> None:
         self._stream = stream
@@ -24,15 +21,14 @@ class NpyWriter:
         self._dim = 0
         self._dtype: np.dtype[np.generic] = np.dtype(np.float32)
 
-    def write(self, ids: Sequence[Id], reply: Reply) -> None:
+    def write(self, rows: RowBatch, reply: Reply) -> None:
         """Append rows. Raises OSError."""
         if self._num_rows == 0:
             self._dim, self._dtype = reply.vectors.shape[1], reply.vectors.dtype.newbyteorder("<")
             self._write_header()
-        rows = np.ascontiguousarray(reply.vectors, dtype=self._dtype)
-        self._stream.write(rows.tobytes())
-        self._ids.write("".join(f"{json.dumps(row_id)}\n" for row_id in ids).encode())
-        self._num_rows += len(rows)
+        self._stream.write(np.ascontiguousarray(reply.vectors, dtype=self._dtype).tobytes())
+        self._ids.write("".join(f"{json.dumps(row_id)}\n" for row_id in rows.ids).encode())
+        self._num_rows += len(rows.ids)
 
     def resume(self, earlier: BinaryIO) -> None:
         """Read width and type from the header, and the number of rows from the size. Raises OSError."""
@@ -41,9 +37,6 @@ class NpyWriter:
         header_bytes = earlier.tell()
         num_bytes = earlier.seek(0, io.SEEK_END) - header_bytes
         self._num_rows = num_bytes // (self._dim * self._dtype.itemsize)
-
-    def pause(self) -> None:
-        """Do nothing: a run can resume after any row."""
 
     def finish(self, description: str) -> None:
         """Fill in the number of rows; the format has no place for a description. Raises OSError."""

@@ -3,58 +3,38 @@
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Protocol, Self
+from typing import Any, Self
 
 from producer.contract import EmbedOptions, Provenance, Reply
 from producer.errors import FileError
+from producer.files.answered import check_kept_names
 from producer.files.description import Description
 from producer.files.formats import OutputFormat, output_format
-from producer.files.jsonl_writer import JsonLinesWriter
 from producer.files.ledger import Ledger
-from producer.files.npy_writer import NpyWriter
-from producer.files.parquet_writer import ParquetWriter
 from producer.files.part_file import writable
 from producer.files.parts import Parts
-from producer.files.pyarrow_edge import import_pyarrow
-from producer.files.rows import Id, IdType, RowBatch
+from producer.files.rows import IdType, RowBatch
 from producer.files.totals import Totals
+from producer.files.writer import IDS, JOURNAL, Writer, check_format, open_writer
 
 SAVE_EVERY_S = 5.0  # the most work that a killed run has to repeat
-_ERRORS, _META, _IDS = ".errors.jsonl", ".meta.json", ".ids.jsonl"
-
-
-class Writer(Protocol):
-    """Writes one output format to a stream it does not own.
-
-    `appends` is true if written data never changes, so that a run can resume at any point; otherwise it can
-    do so only after `pause`.
-    """
-
-    appends: bool
-
-    def write(self, ids: Sequence[Id], reply: Reply) -> None: ...
-
-    def resume(self, earlier: BinaryIO) -> None: ...
-
-    def pause(self) -> None: ...
-
-    def finish(self, description: str) -> None: ...
-
-    def abandon(self) -> None: ...
+_ERRORS, _META, _DIGESTS = ".errors.jsonl", ".meta.json", ".digests"
 
 
 class Output:
     """The output of a run; a context manager that publishes its files on a clean exit.
 
     Beside OUT it publishes OUT.errors.jsonl with the failed texts, if there are any (else an older one is
-    removed), OUT.meta.json for formats without metadata of their own, and OUT.ids.jsonl for npy.
+    removed), OUT.meta.json for formats without metadata of their own, OUT.ids.jsonl for npy, and OUT.digests
+    with what `write` is given of them.
     `identity` is everything that determines the rows. With it, an exit on an error keeps what was written,
     and the next output of the same identity resumes after its `earlier` rows; so it does after the process
-    was killed, except for Parquet. Without it an error leaves no files. `restart` starts over.
+    was killed. Without it an error leaves no files. `restart` starts over; a file that is there already is
+    replaced only with `overwrite`. `kept_schema` names the columns that the rows bring along.
     Raises FileError whenever the disk refuses a write.
     """
 
@@ -67,10 +47,13 @@ class Output:
         options: EmbedOptions,
         identity: Mapping[str, str | int | None] | None = None,
         restart: bool = False,
+        overwrite: bool = False,
+        kept_schema: Any = None,
         save_every_s: float = SAVE_EVERY_S,
     ) -> None:
         self.path = path
         self.totals = self.earlier = Totals()
+        self.next_row = 0  #: the first row of the input that this output does not have yet
         self.num_kept = 0  #: rows that a later run need not repeat if this one ends early
         self._kind = kind or output_format(path)
         self._description = Description(options)
@@ -79,23 +62,18 @@ class Output:
         self._is_torn = False  # true while a batch is written, and for good if that fails
         self._save_every_s = save_every_s
         self._next_save_s = time.monotonic() + save_every_s
-        if self._kind is OutputFormat.PARQUET:
-            import_pyarrow(str(path))
-        if path.is_dir():
-            raise FileError(f"{path}: is a directory; choose a file in it")
-        if path.exists() and not path.is_file():  # the last step would replace a device by a file
-            raise FileError(f"{path}: not a regular file; choose another output path")
+        check_format(self._kind, path, has_kept=kept_schema is not None)
+        if kept_schema is not None:
+            check_kept_names(kept_schema.names, str(path))
+        _check_target(path, overwrite=overwrite)
         with ExitStack() as on_error, writable(path):
             on_error.callback(self._parts.release)
             self._parts.open()
             ledger = None if restart or identity is None else self._parts.ledger(identity)
             if ledger is None:
                 on_error.callback(self._parts.discard)
-                self._parts.restart((_ERRORS, _META, _IDS))
-            if ledger is None:
-                self._writer = self._open_writer(id_type)
-            else:
-                self._writer = self._resume(ledger, id_type)
+                self._parts.restart((_ERRORS, _META, IDS, JOURNAL, _DIGESTS))
+            self._writer = self._open_writer(id_type) if ledger is None else self._resume(ledger, id_type)
             on_error.pop_all()
 
     @property
@@ -109,30 +87,43 @@ class Output:
         return self._description.prompt_name
 
     @property
+    def description(self) -> Description:
+        """What the vectors were computed with so far."""
+        return self._description
+
+    @property
     def errors_path(self) -> Path:
         """The file that lists the failed texts."""
         return self.path.with_name(self.path.name + _ERRORS)
+
+    @property
+    def digests_path(self) -> Path:
+        """The file that has the rows' digests."""
+        return self.path.with_name(self.path.name + _DIGESTS)
 
     @property
     def unusable(self) -> str:
         """Why the files of an earlier run cannot be resumed; empty if they can, or if there are none."""
         return self._parts.unusable
 
-    def write(self, rows: RowBatch, reply: Reply) -> None:
+    def write(self, rows: RowBatch, reply: Reply, *, digests: bytes = b"") -> None:
         """Append an answered batch. Raises FileError, or WorkerError if replies do not match."""
         self._description.add(reply)
         with writable(self.path):
             self._is_torn = True
-            self._writer.write(rows.ids, reply)
+            self._writer.write(rows, reply)
             for failure in reply.failures:
                 # The client counts within the batch, a reader of this file within the input.
                 row = rows.first + failure.index
                 message = re.sub(rf"\btext {failure.index}\b", f"row {row}", failure.message, count=1)
                 error = {"id": rows.ids[failure.index], "row": row, "code": failure.code, "message": message}
                 self._parts.open(_ERRORS).write(json.dumps(error).encode() + b"\n")
+            if digests:
+                self._parts.open(_DIGESTS).write(digests)
             self.totals = self.totals.plus(reply)
+            self.next_row = rows.first + len(rows.ids)
             self._is_torn = False
-            if self._writer.appends and time.monotonic() >= self._next_save_s:
+            if time.monotonic() >= self._next_save_s:
                 self._save()
 
     def __enter__(self) -> Self:
@@ -158,29 +149,35 @@ class Output:
     def _publish(self) -> None:
         if not self.sources:
             raise FileError(f"{self.path}: not written: the input has no rows")
+        if self._parts.has(JOURNAL):
+            self._keep()  # the journal's rows are safe before the file is made of them
         self._writer.finish(self._description.as_json())
-        if self._kind is not OutputFormat.PARQUET:
+        if self._kind not in (OutputFormat.PARQUET, OutputFormat.ARROW):
             self._parts.open(_META).write(self._description.as_json().encode() + b"\n")
         self._parts.sync()
         self.num_kept = 0
         if not self._parts.has(_ERRORS):
             self.errors_path.unlink(missing_ok=True)
-        self._parts.publish()
+        self._parts.publish(without=(JOURNAL,))
 
     def _keep(self) -> None:
         """Keep what was written for a later run."""
         if self._identity is not None and self.totals.num_texts and not self._is_torn:
-            self._writer.pause()
             self._save()
 
     def _save(self) -> None:
         if self._identity is not None:
-            self._parts.save(self._identity, totals=self.totals, description=self._description.state())
+            self._parts.save(
+                self._identity,
+                totals=self.totals,
+                next_row=self.next_row,
+                description=self._description.state(),
+            )
             self.num_kept = self.totals.num_texts
             self._next_save_s = time.monotonic() + self._save_every_s
 
     def _resume(self, ledger: Ledger, id_type: IdType) -> Writer:
-        with self._parts.resume(ledger.sizes, renew=self._kind is OutputFormat.PARQUET) as earlier:
+        with self._parts.resume(ledger.sizes) as earlier:
             writer = self._open_writer(id_type)
             try:
                 writer.resume(earlier)
@@ -190,15 +187,18 @@ class Output:
                     f"{self.path}: an interrupted run left damaged files ({error}); start over with --restart"
                 ) from error
         self.totals = self.earlier = ledger.totals
-        self.num_kept = ledger.totals.num_texts if writer.appends else 0
+        self.next_row = ledger.next_row
+        self.num_kept = ledger.totals.num_texts
         return writer
 
     def _open_writer(self, id_type: IdType) -> Writer:
-        stream = self._parts.open()
-        match self._kind:
-            case OutputFormat.PARQUET:
-                return ParquetWriter(stream, id_type)
-            case OutputFormat.JSONL:
-                return JsonLinesWriter(stream)
-            case OutputFormat.NPY:
-                return NpyWriter(stream, self._parts.open(_IDS))
+        return open_writer(self._kind, self._parts.open, id_type=id_type)
+
+
+def _check_target(path: Path, *, overwrite: bool) -> None:
+    if path.is_dir():
+        raise FileError(f"{path}: is a directory; choose a file in it")
+    if path.exists() and not path.is_file():  # the last step would replace a device by a file
+        raise FileError(f"{path}: not a regular file; choose another output path")
+    if path.exists() and not overwrite:
+        raise FileError(f"{path}: exists already; choose another output path, or replace it with --overwrite")

@@ -17,7 +17,7 @@ class PartFile:
     """`path` under construction as `path`.part, in the same directory so that publishing is a rename.
 
     Locked by one run at a time: raises FileError while another holds it. The content that an earlier run
-    left stays until `truncate` or `renew`.
+    left stays until `truncate`. `stream` is open for writing and reading.
     """
 
     def __init__(self, path: Path) -> None:
@@ -31,17 +31,6 @@ class PartFile:
         if os.fstat(self.stream.fileno()).st_size:  # not everything that can be written can be truncated
             self.stream.truncate(num_bytes)
             self.stream.seek(num_bytes)
-
-    def renew(self) -> BinaryIO:
-        """Start over in a new file; returns the old one for reading."""
-        earlier = self._part.open("rb")
-        with contextlib.ExitStack() as on_error:
-            on_error.callback(earlier.close)
-            self._part.unlink()
-            self.stream.close()
-            self.stream = self._open()
-            on_error.pop_all()
-        return earlier
 
     def earlier(self) -> BinaryIO:
         """The current content, opened for reading."""
@@ -74,7 +63,7 @@ class PartFile:
 
     def _open(self) -> BinaryIO:
         with contextlib.ExitStack() as on_error:
-            stream = on_error.enter_context(open(self._part, "wb", 1 << 20, opener=_open_untouched))
+            stream = on_error.enter_context(open(self._part, "w+b", 1 << 20, opener=_open_untouched))
             self._lock(stream.fileno())
             on_error.pop_all()
         return stream

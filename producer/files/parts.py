@@ -1,6 +1,6 @@
 """All files of one output under construction, with the ledger of their progress."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -58,39 +58,46 @@ class Parts:
         for name in (*beside, LEDGER_SUFFIX):
             part_path(self._named(name)).unlink(missing_ok=True)
 
-    def resume(self, sizes: Mapping[str, int], *, renew: bool) -> BinaryIO:
+    def resume(self, sizes: Mapping[str, int]) -> BinaryIO:
         """Truncate all parts to these sizes; returns the content of OUT's, opened for reading.
 
-        With `renew` the part of OUT starts over, and the ledger is removed. Raises FileError, OSError.
+        Raises FileError, OSError.
         """
         for name, size in sizes.items():
             if name:
                 self._parts[name] = PartFile(self._named(name))
             self._parts[name].truncate(size)
-        if not renew:
-            return self._parts[""].earlier()
-        self._ledger.unlink()
-        return self._parts[""].renew()
+        return self._parts[""].earlier()
 
     def save(
         self,
         identity: Mapping[str, str | int | None],
         *,
         totals: Totals,
+        next_row: int,
         description: Mapping[str, Any],
     ) -> None:
         """Save the progress of all parts in the ledger. Raises OSError."""
-        ledger = Ledger(identity=identity, totals=totals, sizes=self.sync(), description=description)
+        ledger = Ledger(
+            identity=identity, totals=totals, next_row=next_row, sizes=self.sync(), description=description
+        )
         ledger.save(self._ledger)
 
     def sync(self) -> dict[str, int]:
         """Flush all parts to disk; returns their sizes in bytes. Raises OSError."""
         return {name: part.sync() for name, part in self._parts.items()}
 
-    def publish(self) -> None:
-        """Publish all parts, OUT last, so that a reader of OUT also finds the others. Raises OSError."""
-        for part in reversed(self._parts.values()):
-            part.publish()
+    def publish(self, *, without: Collection[str] = ()) -> None:
+        """Publish all parts but those, OUT last, so that a reader of OUT also finds the others.
+
+        Those without are removed. Raises OSError.
+        """
+        for name, part in reversed(self._parts.items()):
+            if name not in without:
+                part.publish()
+        for name in without:
+            if name in self._parts:
+                self._parts[name].discard()
         self._ledger.unlink(missing_ok=True)
 
     def release(self) -> None:

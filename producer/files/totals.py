@@ -26,3 +26,12 @@ class Totals:
             num_truncated=self.num_truncated + len(reply.truncated),
             failed=dict(failed),
         )
+
+    def and_these(self, others: "Totals") -> "Totals":
+        """The sum of both."""
+        return Totals(
+            num_texts=self.num_texts + others.num_texts,
+            num_tokens=self.num_tokens + others.num_tokens,
+            num_truncated=self.num_truncated + others.num_truncated,
+            failed=dict(Counter(self.failed) + Counter(others.failed)),
+        )

@@ -1,7 +1,9 @@
 """A file goes through a client in order, in bounded memory, each bad row failing alone."""
 
 import asyncio
+import gzip
 import json
+import random
 import threading
 import zlib
 from collections import deque
@@ -74,7 +76,7 @@ class FakeClient:
 async def run(client: FakeClient, source: Path, target: Path, **settings: Any) -> Summary:
     with (
         open_reader(str(source)) as reader,
-        Output(target, id_type=reader.id_type, options=OPTIONS) as output,
+        Output(target, id_type=reader.id_type, options=OPTIONS, overwrite=True) as output,
     ):
         return await embed_file(client, reader, output, options=OPTIONS, **settings)
 
@@ -164,12 +166,11 @@ async def test_a_failed_job_ends_the_run(tmp_path: Path) -> None:
 
 async def test_damage_found_late_ends_the_run(tmp_path: Path) -> None:
     """A file that turns out to be damaged in the middle is FileError, and nothing is published."""
-    write_jsonl(tmp_path / "in.jsonl", ["a"] * 5000)
-    with (tmp_path / "in.jsonl").open("a") as file:
-        file.write('{"text": ')
-    with pytest.raises(FileError, match="line 5001"):
-        await run(FakeClient(), tmp_path / "in.jsonl", tmp_path / "out.parquet")
-    assert names_in(tmp_path) == ["in.jsonl"]
+    lines = "".join(f'{{"text": "{random.random()}"}}\n' for _ in range(50_000))
+    (tmp_path / "in.jsonl.gz").write_bytes(gzip.compress(lines.encode())[:-1000])
+    with pytest.raises(FileError, match="cannot be read"):
+        await run(FakeClient(), tmp_path / "in.jsonl.gz", tmp_path / "out.parquet")
+    assert names_in(tmp_path) == ["in.jsonl.gz"]
 
 
 async def test_cancellation_waits_for_the_disk(tmp_path: Path) -> None:
@@ -178,10 +179,10 @@ async def test_cancellation_waits_for_the_disk(tmp_path: Path) -> None:
     writing, go_on = threading.Event(), threading.Event()
 
     class SlowOutput(Output):
-        def write(self, rows: RowBatch, reply: Reply) -> None:
+        def write(self, rows: RowBatch, reply: Reply, *, digests: bytes = b"") -> None:
             writing.set()
             assert go_on.wait(10)
-            super().write(rows, reply)
+            super().write(rows, reply, digests=digests)
 
     async def embed() -> None:
         with (

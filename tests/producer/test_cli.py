@@ -22,7 +22,8 @@ from support.paths import ROOT
 
 from producer.bulk import Summary
 from producer.cli.main import main
-from producer.cli.progress import ProgressDisplay, summary_lines
+from producer.cli.progress import ProgressDisplay
+from producer.cli.summary import summary_lines
 from producer.contract import EmbedOptions, Provenance, Reply, TextFailure
 from producer.contract.request import check_text
 from producer.embedded.services import EmbeddedServer

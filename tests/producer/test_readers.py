@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from producer.errors import FileError
-from producer.files import InputFormat, open_reader
+from producer.files import Columns, InputFormat, open_reader
 from producer.files.rows import Id, in_batches
+from producer.tables.table import Chunk
 
-TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
 ROWS = st.lists(st.tuples(TEXTS, TEXTS), min_size=1, max_size=30)
 in_tmp_path = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -27,9 +28,9 @@ in_tmp_path = settings(
 
 
 def rows_of(
-    path: Path, kind: InputFormat | None = None, *, max_texts: int = 7, **columns: str
+    path: Path, kind: InputFormat | None = None, *, max_texts: int = 7, **columns: Any
 ) -> list[tuple[Id, object]]:
-    with open_reader(str(path), kind, **columns) as reader:
+    with open_reader(str(path), kind, columns=Columns(**columns)) as reader:
         batches = list(reader.batches(max_texts=max_texts, max_bytes=10_000))
     assert [batch.first for batch in batches] == [
         sum(len(before.ids) for before in batches[:number]) for number in range(len(batches))
@@ -68,7 +69,7 @@ def test_all_formats_agree(tmp_path: Path, rows: list[tuple[str, str]]) -> None:
 
 @in_tmp_path
 @given(
-    texts=st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n\r")), min_size=1)
+    texts=st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n\r\0")), min_size=1)
 )
 def test_lines_are_texts(tmp_path: Path, texts: list[str]) -> None:
     """Each line is a text, whatever its characters; only a line feed ends it."""
@@ -87,7 +88,9 @@ def test_lines_are_texts(tmp_path: Path, texts: list[str]) -> None:
 )
 def test_batches_keep_both_bounds(texts: list[str | None], max_texts: int, max_bytes: int) -> None:
     """No batch exceeds either bound unless one text alone does, and nothing is lost or reordered."""
-    batches = list(in_batches(enumerate(texts), max_texts=max_texts, max_bytes=max_bytes))
+    given: list[object] = [*texts]
+    chunks = [Chunk(None, given[:9]), Chunk(None, given[9:])]
+    batches = list(in_batches(chunks, max_texts=max_texts, max_bytes=max_bytes))
     assert [text for batch in batches for text in batch.texts] == texts
     for batch in batches:
         size = sum(
@@ -112,30 +115,28 @@ def test_gzip_and_byte_order_mark(tmp_path: Path, name: str) -> None:
 
 
 def test_ids_keep_integers_of_arrow(tmp_path: Path) -> None:
-    """Integer ids of a typed file stay integers; those of JSONL become text, empty ones stay empty."""
+    """Integer ids stay integers in a typed file and in JSONL, empty ones stay empty."""
     parquet.write_table(pa.table({"_id": [7, None], "text": ["a", "b"]}), tmp_path / "in.parquet")
     (tmp_path / "in.jsonl").write_text('{"_id": 7, "text": "a"}\n{"text": "b"}\n')
     assert rows_of(tmp_path / "in.parquet") == [(7, "a"), (None, "b")]
-    assert rows_of(tmp_path / "in.jsonl") == [("7", "a"), (None, "b")]
+    assert rows_of(tmp_path / "in.jsonl") == [(7, "a"), (None, "b")]
     with open_reader(str(tmp_path / "in.parquet")) as typed, open_reader(str(tmp_path / "in.jsonl")) as json_:
-        assert (typed.id_type, json_.id_type) == ("int64", "string")
+        assert (typed.id_type, json_.id_type) == ("int64", "int64")
 
 
 def test_columns_can_be_chosen(tmp_path: Path) -> None:
     """--text-column and --id-column name any column; the default id is not taken then."""
     write_csv(tmp_path / "in.csv", [("1", "a")])
-    assert rows_of(tmp_path / "in.csv", text_column="id", id_column="text") == [("a", "1")]
-    assert rows_of(tmp_path / "in.csv", text_column="id") == [(0, "1")]
+    assert rows_of(tmp_path / "in.csv", text="id", id="text") == [("a", "1")]
+    assert rows_of(tmp_path / "in.csv", text="id") == [(0, "1")]
 
 
 def test_damaged_texts_are_rows(tmp_path: Path) -> None:
     """A text that is null, no string, missing or no UTF-8 is a row like others, for the client to refuse."""
     (tmp_path / "in.jsonl").write_bytes(b'{"text": null}\n{"text": 3}\n{"x": 1}\n{"text": "\xff"}\n')
-    (tmp_path / "in.csv").write_bytes(b"id,text\n1\n2,b\n")
     damaged = pa.StringArray.from_buffers(2, *pa.array([b"\xff", b"ok"]).buffers()[1:])
     parquet.write_table(pa.table({"text": damaged}), tmp_path / "in.parquet")
     assert rows_of(tmp_path / "in.jsonl") == [(0, None), (1, 3), (2, None), (3, "\udcff")]
-    assert rows_of(tmp_path / "in.csv") == [("1", None), ("2", "b")]
     assert rows_of(tmp_path / "in.parquet") == [(0, "\udcff"), (1, "ok")]
 
 
@@ -157,17 +158,26 @@ def test_a_dictionary_column_is_text(tmp_path: Path) -> None:
         ("in.jsonl", b'{"body": "a", "title": "b"}\n', "'body', 'title'"),
         ("in.csv", b"body,title\na,b\n", "'body', 'title'"),
         ("in.csv", b"", "found: none"),
-        ("in.jsonl", b'{"text": "a"}\n{"text": \n', "line 2: not JSON"),
-        ("in.jsonl", b"[" * 100_000, "line 1: not JSON"),
-        ("in.jsonl", b'["a"]\n', "line 1: a JSON list"),
+        ("in.jsonl", b"some text\n", "line 1 is not JSON"),
+        ("in.jsonl", b'{"text":' * 100_000, "line 1 is not JSON"),
+        ("in.jsonl", b'["a"]\n', "a JSON list, not an object on each line"),
+        ("in.json", b'{"data": [{"text": "a"}]}', "found: 'data'"),
+        ("in.json", b'[{"text": "a"}, {"text": ', "not JSON"),
+        ("in.json", b'[{"text": "a"}, ', "ends within the list"),
+        ("in.json", b"[" * 100_000, "not JSON"),
         ("in.csv", b'text\n"never closed\n', "not CSV"),
-        ("in.csv", b"id,text\n1,so, it goes\n", "3 fields, but the header has 2"),
+        ("in.csv", b"text,text\na,b\n", "two columns are named 'text'"),
         ("in.parquet", b"PAR1 half of it", "cannot be read"),
         ("in.arrow", b"ARROW1\0\0 half of it", "cannot be read"),
         ("in.arrow", b"", "cannot be read"),
         ("in.jsonl.gz", gzip.compress(b'{"text": "a"}\n' * 999, mtime=0)[:-9], "cannot be read"),
         ("in.csv.gz", b"not gzip", "cannot be read"),
-        ("in.txt", b"\xff\xfea\0\n\0", "UTF-16"),
+        ("in.feather", b"FEA1 and more", "Feather version 1"),
+        ("in.orc", b"ORC half of it", "cannot be read"),
+        ("in.jsonl.zst", b"not zstd", "cannot be read"),
+        ("in.csv.bz2", b"not bzip2", "cannot be read"),
+        ("in.txt.xz", b"not xz", "cannot be read"),
+        ("in.parquet.gz", b"", "decompress it first"),
         ("in.xlsx", b"", "unknown file extension"),
     ],
 )
@@ -239,16 +249,18 @@ def test_standard_input_holds_lines_or_what_it_is_said_to(tmp_path: Path) -> Non
 def test_text_formats_need_no_pyarrow(tmp_path: Path) -> None:
     """Without pyarrow JSONL is read, and Parquet is refused naming the extra that brings it."""
     write_jsonl(tmp_path / "in.jsonl", [("1", "a")])
+    parquet_file = tmp_path / "in.parquet"
+    parquet.write_table(pa.table({"text": ["a"]}), parquet_file)
     program = (
         "import sys; sys.modules['pyarrow'] = None\n"
         "from producer.files import open_reader; from producer.errors import FileError\n"
         "with open_reader(sys.argv[1]) as reader:\n"
         "    print(len(list(reader.batches(max_texts=1, max_bytes=1))))\n"
-        "try: open_reader('x.parquet')\n"
+        "try: open_reader(sys.argv[2])\n"
         "except FileError as error: print(error)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path / "in.jsonl")],
+        [sys.executable, "-c", program, str(tmp_path / "in.jsonl"), str(parquet_file)],
         capture_output=True,
         text=True,
         check=True,

@@ -2,6 +2,7 @@
 
 import errno
 import gc
+import gzip
 import io
 import json
 from collections.abc import Callable
@@ -9,14 +10,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
 from producer.contract import Provenance, Reply, TextFailure
-from producer.files.jsonl_writer import JsonLinesWriter
+from producer.files.arrow_writer import ArrowWriter
+from producer.files.jsonl_writer import JsonLinesWriter, gzipped, zstd_compressed
 from producer.files.npy_writer import NpyWriter
-from producer.files.output import Writer
 from producer.files.parquet_writer import METADATA_KEY, ParquetWriter
+from producer.files.rows import RowBatch
+from producer.files.writer import Writer
 
 SOURCE = Provenance(model="m", revision="r", profile_id="p", profile_name="cpu", precision="fp32")
 Rows = tuple[list[str], list[Any]]
@@ -31,7 +35,7 @@ class FullDisk(io.BytesIO):
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """How to write one format, and how others read it; `ids` is the stream beside an npy file."""
+    """How to write one format, and how others read it; the second stream has npy's ids, or a journal."""
 
     writer: Callable[[io.BytesIO, io.BytesIO], Writer]
     read: Callable[[bytes, bytes], Rows]
@@ -52,10 +56,24 @@ def read_parquet(data: bytes, _: bytes) -> Rows:
     return table["id"].to_pylist(), table["vector"].to_pylist()
 
 
+def read_arrow(data: bytes, _: bytes) -> Rows:
+    table = pa.ipc.open_file(data).read_all()
+    return table["id"].to_pylist(), table["vector"].to_pylist()
+
+
 FORMATS = {
     "jsonl": Format(lambda stream, _: JsonLinesWriter(stream), read_jsonl),
+    "jsonl.gz": Format(
+        lambda stream, _: JsonLinesWriter(stream, gzipped),
+        lambda data, ids: read_jsonl(gzip.decompress(data), ids),
+    ),
+    "jsonl.zst": Format(
+        lambda stream, _: JsonLinesWriter(stream, zstd_compressed),
+        lambda data, ids: read_jsonl(pa.CompressedInputStream(io.BytesIO(data), "zstd").read(), ids),
+    ),
     "npy": Format(NpyWriter, read_npy),
-    "parquet": Format(lambda stream, _: ParquetWriter(stream, "string"), read_parquet),
+    "parquet": Format(lambda stream, beside: ParquetWriter(stream, beside, "string"), read_parquet),
+    "arrow": Format(lambda stream, beside: ArrowWriter(stream, beside, "string"), read_arrow),
 }
 
 
@@ -86,7 +104,7 @@ def rows_of(*sizes: int) -> Rows:
 
 
 def write(writer: Writer, first: int, size: int) -> None:
-    writer.write([f"id {first + at}" for at in range(size)], reply(first, size))
+    writer.write(RowBatch(first, [f"id {first + at}" for at in range(size)], []), reply(first, size))
 
 
 def write_file(writer: Writer) -> None:
@@ -112,7 +130,6 @@ class TestEveryWriter:
         """It belongs to the caller, who syncs and renames what was written."""
         ends: list[Callable[[Writer], None]] = [
             lambda one: one.finish("{}"),
-            lambda one: one.pause(),
             lambda one: one.abandon(),
         ]
         for end in ends:
@@ -125,21 +142,20 @@ class TestEveryWriter:
             assert not stream.closed
             assert not ids.closed
 
-    def test_a_paused_file_resumes(self, name: str) -> None:
-        """With the rows of an uninterrupted run; what appends continues in the same stream."""
-        stream, ids = io.BytesIO(), io.BytesIO()
-        writer = FORMATS[name].writer(stream, ids)
+    def test_what_was_written_resumes_after_a_kill(self, name: str) -> None:
+        """At the end of any batch, without a pause: what reached the streams is never rewritten."""
+        stream, beside = io.BytesIO(), io.BytesIO()
+        writer = FORMATS[name].writer(stream, beside)
         write(writer, 0, 3)
-        for first in (3, 6):
-            writer.pause()
-            writer.abandon()
-            earlier = io.BytesIO(stream.getvalue())
-            stream = stream if writer.appends else io.BytesIO()
-            writer = FORMATS[name].writer(stream, ids)
-            writer.resume(earlier)
-            write(writer, first, 3)
+        killed = stream.getvalue(), beside.getvalue()
+        for first, size in ((3, 3), (6, 2)):
+            writer = FORMATS[name].writer(stream, beside)
+            writer.resume(io.BytesIO(stream.getvalue()))
+            write(writer, first, size)
+        assert stream.getvalue().startswith(killed[0])
+        assert beside.getvalue().startswith(killed[1])
         writer.finish("{}")
-        assert FORMATS[name].read(stream.getvalue(), ids.getvalue()) == rows_of(3, 3, 3)
+        assert FORMATS[name].read(stream.getvalue(), beside.getvalue()) == rows_of(3, 3, 2)
 
     def test_an_abandoned_writer_writes_no_more(self, name: str) -> None:
         """Not when it is collected either: by then another run may have the file."""
@@ -166,24 +182,8 @@ class TestEveryWriter:
 def test_parquet_has_a_place_for_the_description() -> None:
     """The others ignore it: their description lies in a file beside them."""
     stream = io.BytesIO()
-    writer = ParquetWriter(stream, "string")
+    writer = ParquetWriter(stream, io.BytesIO(), "string")
     write(writer, 0, 1)
     writer.finish('{"model": "m"}')
     metadata = parquet.read_metadata(io.BytesIO(stream.getvalue())).metadata
     assert metadata[METADATA_KEY.encode()] == b'{"model": "m"}'
-
-
-@pytest.mark.parametrize("name", ["jsonl", "npy"])
-def test_what_appends_resumes_after_a_kill(name: str) -> None:
-    """`appends` promises that no pause is needed: what reached the stream is never rewritten."""
-    stream, ids = io.BytesIO(), io.BytesIO()
-    writer = FORMATS[name].writer(stream, ids)
-    assert writer.appends
-    write(writer, 0, 3)
-    killed = stream.getvalue()
-    writer = FORMATS[name].writer(stream, ids)
-    writer.resume(io.BytesIO(killed))
-    write(writer, 3, 2)
-    assert stream.getvalue().startswith(killed)
-    writer.finish("{}")
-    assert FORMATS[name].read(stream.getvalue(), ids.getvalue()) == rows_of(3, 2)

@@ -86,7 +86,8 @@ def test_rows_come_back_in_order(
     drawn = data.draw(st.lists(st.text(max_size=4), min_size=sum(sizes), max_size=sum(sizes)))
     ids: list[Id] = [item.encode("utf-8", "replace").decode() for item in drawn]
     expected, first = [], 0
-    with Output(out, id_type="string", options=EmbedOptions(embedding_type=kind)) as output:
+    options = EmbedOptions(embedding_type=kind)
+    with Output(out, id_type="string", options=options, overwrite=True) as output:
         for number, size in enumerate(sizes):
             failed = sorted(data.draw(st.sets(st.integers(0, size - 1))))
             answer = reply(size, dtype=DTYPES[kind], failed=failed, seed=number)
@@ -175,7 +176,7 @@ def test_failed_texts_are_listed_beside(tmp_path: Path) -> None:
     assert [json.loads(line) for line in errors.read_text().splitlines()] == [
         {"id": "d", "row": 3, "code": "too_long", "message": "row 3 has 9 tokens"}
     ]
-    with Output(out, id_type="string", options=EmbedOptions()) as output:
+    with Output(out, id_type="string", options=EmbedOptions(), overwrite=True) as output:
         output.write(RowBatch(0, ["a"], []), reply(1))
     assert not errors.exists()
 
@@ -188,7 +189,7 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path, suffix: str, stop: ty
     out.write_text("of an earlier run")
 
     def interrupted() -> None:
-        with Output(out, id_type="string", options=EmbedOptions()) as output:
+        with Output(out, id_type="string", options=EmbedOptions(), overwrite=True) as output:
             output.write(RowBatch(0, ["a", "b"], []), reply(2, failed=[0]))
             raise stop("now")
 
@@ -196,6 +197,68 @@ def test_an_interrupted_run_leaves_nothing(tmp_path: Path, suffix: str, stop: ty
         interrupted()
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
     assert out.read_text() == "of an earlier run"
+
+
+def test_an_output_is_replaced_only_on_request(tmp_path: Path) -> None:
+    """A file that is there is refused by name, with the option that replaces it."""
+    out = tmp_path / "out.jsonl"
+    out.write_text("of an earlier run")
+    with pytest.raises(FileError, match=r"out\.jsonl: exists already.*--overwrite"):
+        Output(out, id_type="int64", options=EmbedOptions())
+    with Output(out, id_type="int64", options=EmbedOptions(), overwrite=True) as output:
+        output.write(RowBatch(0, [0], []), reply(1))
+    assert len(out.read_text().splitlines()) == 1
+
+
+KEPT = pa.record_batch(
+    {
+        "title": pa.array(["a", None], pa.dictionary(pa.int8(), pa.string())),
+        "when": pa.array([0, 1], pa.timestamp("ms", "UTC")),
+        "raw": pa.array([b"\xff", b""], pa.binary()),
+        "tags": pa.array([["x"], []], pa.list_(pa.large_string())),
+    }
+)
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+def test_kept_columns_come_along_with_their_types(tmp_path: Path, suffix: str) -> None:
+    """Behind ours, in every batch, dictionaries too."""
+    out = tmp_path / f"out{suffix}"
+    with Output(out, id_type="string", options=EmbedOptions(), kept_schema=KEPT.schema) as output:
+        for first in (0, 2):
+            output.write(RowBatch(first, ["a", "b"], [], KEPT), reply(2))
+    table = parquet.read_table(out) if suffix == ".parquet" else pa.ipc.open_file(out).read_all()
+    assert table.column_names == ["id", "vector", "n_tokens", "truncated", *KEPT.schema.names]
+    expected = pa.Table.from_batches([KEPT, KEPT])
+    for name in KEPT.schema.names:
+        assert table[name].cast(KEPT.schema.field(name).type).to_pylist() == expected[name].to_pylist()
+        if not pa.types.is_dictionary(KEPT.schema.field(name).type):
+            assert table.schema.field(name).type == KEPT.schema.field(name).type
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".jsonl.zst"])
+def test_kept_columns_are_members_of_json_lines(tmp_path: Path, suffix: str) -> None:
+    """What JSON has no type for is text; bytes are in base64; compressed files read as one."""
+    out = tmp_path / f"out{suffix}"
+    with Output(out, id_type="string", options=EmbedOptions(), kept_schema=KEPT.schema) as output:
+        for first in (0, 2):
+            output.write(RowBatch(first, ["a", "b"], [], KEPT), reply(2))
+    with pa.input_stream(str(out), compression="detect") as stream:
+        lines = [json.loads(line) for line in stream.read().splitlines()]
+    assert len(lines) == 4
+    assert lines[2]["title"] == "a"
+    assert (lines[3]["when"], lines[2]["raw"]) == ("1970-01-01 00:00:00.001000+00:00", "/w==")
+
+
+def test_columns_without_a_place_are_refused(tmp_path: Path) -> None:
+    """Npy has none, and a column of the input cannot have the name of one of ours."""
+    for name, schema, says in (
+        ("out.npy", KEPT.schema, "--keep-columns none"),
+        ("out.parquet", pa.schema([("vector", pa.int8())]), "column 'vector' of its own"),
+    ):
+        with pytest.raises(FileError, match=says):
+            Output(tmp_path / name, id_type="int64", options=EmbedOptions(), kept_schema=schema)
+    assert list(tmp_path.iterdir()) == []
 
 
 def write_40_000_rows(out: Path) -> None:

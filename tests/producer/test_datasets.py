@@ -1,0 +1,337 @@
+"""A directory of parts is embedded into a directory of parts, once, whatever happens on the way."""
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+from support.datasets import (
+    SOURCE,
+    CountingEmbedder,
+    assert_whole,
+    embed,
+    part_table,
+    vector_of,
+    write_parts,
+)
+
+from producer.contract import EmbedOptions
+from producer.datasets import OnDuplicate, Shard
+from producer.errors import FileError
+from producer.files import Columns, OutputFormat
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> Path:
+    """Five parts of forty rows."""
+    write_parts(tmp_path / "in", parts=5, size=40)
+    return tmp_path / "in"
+
+
+def manifest(out: Path) -> dict[str, object]:
+    found: dict[str, object] = json.loads((out / "_manifest.json").read_text())
+    return found
+
+
+async def test_each_input_part_makes_an_output_part(parts: Path, tmp_path: Path) -> None:
+    """With the kept columns beside the vectors, in the order of the input, and nothing else in the way."""
+    out = tmp_path / "out"
+    result = await embed(parts, out, CountingEmbedder())
+    assert result is not None
+    assert (result.summary.num_texts, result.num_parts, result.unreadable) == (200, 5, ())
+    assert_whole(parts, out)
+    schema = parquet.read_schema(out / "part-000.parquet")
+    assert schema.names == ["id", "vector", "n_tokens", "truncated", "text", "lang", "score", "when"]
+    assert schema.field("when").type == pa.timestamp("ms", "UTC")
+    # Readers of a directory as one table leave out names that begin with an underscore.
+    assert parquet.read_table(out, columns=["id"]).num_rows == 200
+
+
+async def test_the_manifest_says_what_is_there(parts: Path, tmp_path: Path) -> None:
+    """Identity, schema, and every part with its rows and a checksum of its bytes."""
+    out = tmp_path / "out"
+    await embed(parts, out, CountingEmbedder(), options=EmbedOptions(input_type="query"))
+    told = manifest(out)
+    assert told["identity"] == {
+        "asked": {
+            "model": "m", "input_type": "query", "prompt_name": None, "dimensions": None,
+            "embedding_type": "float32",
+        },
+        "found": {
+            "model": "m", "revision": "r1", "dimensions": 4, "element_type": "float32", "scale": None,
+            "prompt_name": None,
+        },
+    }  # fmt: skip
+    assert told["num_rows"] == 200
+    listed = told["parts"]
+    assert isinstance(listed, list)
+    for part in listed:
+        data = (out / part["name"]).read_bytes()
+        assert (part["num_rows"], part["num_bytes"]) == (40, len(data))
+        assert part["sha256"] == hashlib.sha256(data).hexdigest()
+    assert isinstance(told["schema"], dict)
+    assert told["schema"]["vector"] == "fixed_size_list<float32>[4]"
+
+
+async def test_a_second_run_has_nothing_to_do(parts: Path, tmp_path: Path) -> None:
+    """It embeds nothing, and changes nothing."""
+    out = tmp_path / "out"
+    await embed(parts, out, CountingEmbedder())
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+    embedder = CountingEmbedder()
+    assert await embed(parts, out, embedder) is None
+    assert embedder.texts == []
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()} == before
+
+
+async def test_a_new_input_is_all_that_a_later_run_embeds(parts: Path, tmp_path: Path) -> None:
+    """The finished parts stay as they are."""
+    out = tmp_path / "out"
+    await embed(parts, out, CountingEmbedder())
+    parquet.write_table(part_table(200, 10), parts / "part-005.parquet")
+    embedder = CountingEmbedder()
+    await embed(parts, out, embedder)
+    assert len(embedder.texts) == 10
+    assert_whole(parts, out)
+
+
+async def test_a_run_that_died_is_gone_on_with(parts: Path, tmp_path: Path) -> None:
+    """Wherever it died: no row that was answered is embedded again."""
+    out, num_texts = tmp_path / "out", 0
+    for die_after in (8, 48, 24, 8):
+        embedder = CountingEmbedder(die_after=die_after)
+        with pytest.raises(ConnectionError):
+            await embed(parts, out, embedder)
+        num_texts += len(embedder.texts)
+    embedder = CountingEmbedder()
+    await embed(parts, out, embedder)
+    assert_whole(parts, out)
+    # What was in flight at a death, three jobs of eight texts, may have been answered to nobody.
+    assert 200 <= num_texts + len(embedder.texts) <= 200 + 4 * 3 * 8
+
+
+@pytest.mark.parametrize("kind", list(OutputFormat))
+async def test_only_what_changed_is_embedded(parts: Path, tmp_path: Path, kind: OutputFormat) -> None:
+    """One row in twenty, wherever it lies; the others keep their vectors, in every format."""
+    out = tmp_path / "out"
+    columns = Columns()  # npy has no place for others
+    await embed(parts, out, CountingEmbedder(), output_format=kind, columns=columns)
+    write_parts(parts, parts=5, size=40, changed=lambda row: row % 20 == 3)
+    with pytest.raises(FileError, match=r"part-000.parquet and 4 more changed.*--only-new.*--overwrite"):
+        await embed(parts, out, CountingEmbedder(), output_format=kind, columns=columns)
+    embedder = CountingEmbedder()
+    result = await embed(parts, out, embedder, output_format=kind, columns=columns, only_new=True)
+    assert sorted(map(str, embedder.texts)) == sorted(
+        f"another text of row {row}" for row in range(200) if row % 20 == 3
+    )
+    assert result is not None
+    assert result.num_reused == 190
+    if kind is OutputFormat.PARQUET:
+        rows = parquet.read_table(out).sort_by("id")
+        source = parquet.read_table(parts).sort_by("id")
+        expected = [vector_of(text).tolist() for text in source["text"].to_pylist()]
+        assert rows["vector"].to_pylist() == expected
+    elif kind is OutputFormat.NPY:
+        texts = parquet.read_table(parts / "part-002.parquet")["text"].to_pylist()
+        np.testing.assert_array_equal(np.load(out / "part-002.npy"), [vector_of(text) for text in texts])
+    assert await embed(parts, out, embedder, output_format=kind, columns=columns) is None
+
+
+async def test_rows_that_moved_or_went_are_not_embedded(parts: Path, tmp_path: Path) -> None:
+    """A row is known by its id and text, not by its place; a failed row is tried again."""
+    out = tmp_path / "out"
+    first = parts / "part-000.parquet"
+    table = part_table(0, 40)
+    texts = [*table["text"].to_pylist()[:-1], "too long for the model"]
+    table = table.set_column(1, "text", pa.array(texts))
+    parquet.write_table(table, first)
+    result = await embed([first], out, CountingEmbedder())
+    assert result is not None
+    assert result.summary.failed == {"too_long": 1}
+    parquet.write_table(table.take(list(range(39, 4, -1))), first)
+    embedder = CountingEmbedder()
+    await embed([first], out, embedder, only_new=True)
+    assert embedder.texts == ["too long for the model"]
+    written = parquet.read_table(out)
+    assert written["id"].to_pylist() == [f"id{row}" for row in range(39, 4, -1)]
+    assert written["vector"].to_pylist()[1:] == [vector_of(text).tolist() for text in texts[-2:4:-1]]
+    assert written["vector"].to_pylist()[0] is None
+    errors = (out / "_errors" / "part-000.parquet.jsonl").read_text().splitlines()
+    assert [json.loads(line)["message"] for line in errors] == ["row 0 has 9 tokens"]
+
+
+async def test_another_identity_is_refused(parts: Path, tmp_path: Path) -> None:
+    """Another model before anything is embedded, another revision at the first reply; both are named."""
+    out = tmp_path / "out"
+    await embed(parts, out, CountingEmbedder())
+    parquet.write_table(part_table(200, 10), parts / "part-005.parquet")
+    embedder = CountingEmbedder()
+    for more, says in (
+        ({"model": "n"}, r"model m.*model n"),
+        ({"options": EmbedOptions(dimensions=2)}, r"dimensions None.*dimensions 2"),
+        ({"options": EmbedOptions(embedding_type="float16")}, r"type float32.*type float16"),
+        ({"options": EmbedOptions(prompt_name="q")}, r"prompt name None.*prompt name q"),
+    ):
+        with pytest.raises(FileError, match=says):
+            await embed(parts, out, embedder, **more)
+    assert embedder.texts == []
+    with pytest.raises(FileError, match=r"revision r1.*revision r2.*--overwrite"):
+        await embed(parts, out, CountingEmbedder(source=replace(SOURCE, revision="r2")))
+    await embed(parts, out, CountingEmbedder())
+    assert_whole(parts, out)
+
+
+async def test_overwriting_embeds_all_again(parts: Path, tmp_path: Path) -> None:
+    """With another identity too; nothing of the earlier output stays."""
+    out = tmp_path / "out"
+    await embed(parts, out, CountingEmbedder(), rows_per_file=15)
+    embedder = CountingEmbedder(source=replace(SOURCE, revision="r2"))
+    await embed(parts, out, embedder, overwrite=True)
+    assert len(embedder.texts) == 200
+    assert sorted(path.name for path in out.glob("*.parquet")) == [f"part-00{n}.parquet" for n in range(5)]
+    assert_whole(parts, out)
+
+
+async def test_files_of_others_are_never_touched(parts: Path, tmp_path: Path) -> None:
+    """A directory with files that no run wrote is refused, with --overwrite too."""
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "thesis.txt").write_text("three years of work")
+    for more in ({}, {"overwrite": True}):
+        with pytest.raises(FileError, match=r"thesis\.txt"):
+            await embed(parts, out, CountingEmbedder(), **more)
+    assert (out / "thesis.txt").read_text() == "three years of work"
+
+
+async def test_files_of_so_many_rows(parts: Path, tmp_path: Path) -> None:
+    """Each input makes as many as it needs, also when a run dies between two of them."""
+    out = tmp_path / "out"
+    with pytest.raises(ConnectionError):
+        await embed(parts, out, CountingEmbedder(die_after=64), rows_per_file=15)
+    await embed(parts, out, CountingEmbedder(), rows_per_file=15)
+    sizes = {path.name: parquet.read_metadata(path).num_rows for path in sorted(out.glob("*.parquet"))}
+    assert sizes == {f"part-00{n}-0000{m}.parquet": (15, 15, 10)[m] for n in range(5) for m in range(3)}
+    assert_whole(parts, out)
+
+
+async def test_a_shorter_input_leaves_no_stale_part(parts: Path, tmp_path: Path) -> None:
+    """An output part that the changed input does not fill any more goes."""
+    out, first = tmp_path / "out", parts / "part-000.parquet"
+    await embed([first], out, CountingEmbedder(), rows_per_file=15)
+    parquet.write_table(part_table(0, 10), first)
+    embedder = CountingEmbedder()
+    await embed([first], out, embedder, rows_per_file=15, only_new=True)
+    assert embedder.texts == []
+    assert [path.name for path in out.glob("*.parquet")] == ["part-000-00000.parquet"]
+    assert not list((out / "_rows").glob("*0001*"))
+
+
+async def test_shards_divide_the_inputs(parts: Path, tmp_path: Path) -> None:
+    """Every part is in exactly one; what a dead producer left is done by whoever comes next."""
+    out, embedder = tmp_path / "out", CountingEmbedder()
+    for number in (1, 3):
+        await embed(parts, out, embedder, shard=Shard(number, 3))
+    assert 0 < len(embedder.texts) < 200
+    await embed(parts, out, embedder)
+    assert len(embedder.texts) == 200
+    assert_whole(parts, out)
+    assert manifest(out)["num_rows"] == 200
+
+
+async def test_an_input_that_cannot_be_read_ends_alone(parts: Path, tmp_path: Path) -> None:
+    """The others are done; once it is repaired, it is all that is left to do."""
+    out, broken = tmp_path / "out", parts / "part-002.parquet"
+    good = broken.read_bytes()
+    broken.write_bytes(good[: len(good) // 2])
+    result = await embed(parts, out, CountingEmbedder())
+    assert result is not None
+    assert len(result.unreadable) == 1
+    assert "part-002.parquet" in result.unreadable[0]
+    assert result.num_parts == 4
+    broken.write_bytes(good)
+    embedder = CountingEmbedder()
+    await embed(parts, out, embedder)
+    assert len(embedder.texts) == 40
+    assert_whole(parts, out)
+
+
+async def test_an_input_without_rows_is_done(parts: Path, tmp_path: Path) -> None:
+    """It makes no file, and is not looked at again."""
+    out = tmp_path / "out"
+    parquet.write_table(part_table(0, 0), parts / "part-002.parquet")
+    result = await embed(parts, out, CountingEmbedder())
+    assert result is not None
+    assert len(list(out.glob("*.parquet"))) == 4
+    assert await embed(parts, out, CountingEmbedder()) is None
+
+
+async def test_a_part_that_is_gone_is_made_again(parts: Path, tmp_path: Path) -> None:
+    """The manifest alone is not believed."""
+    out = tmp_path / "out"
+    await embed(parts, out, CountingEmbedder())
+    (out / "part-003.parquet").unlink()
+    embedder = CountingEmbedder()
+    await embed(parts, out, embedder)
+    assert len(embedder.texts) == 40
+    assert_whole(parts, out)
+
+
+async def test_vectors_of_a_part_that_was_touched_are_not_taken_over(parts: Path, tmp_path: Path) -> None:
+    """Somebody's own rows of the same size would get into the wrong places."""
+    out = tmp_path / "out"
+    await embed(parts, out, CountingEmbedder())
+    data = (out / "part-000.parquet").read_bytes()
+    (out / "part-000.parquet").write_bytes((out / "part-001.parquet").read_bytes()[: len(data)])
+    write_parts(parts, parts=5, size=40, changed=lambda row: row == 100)
+    embedder = CountingEmbedder()
+    await embed(parts, out, embedder, only_new=True)
+    assert len(embedder.texts) in (1 + 40, 1 + 39)
+    assert_whole(parts, out)
+
+
+@pytest.mark.parametrize("choice", list(OnDuplicate))
+async def test_rows_with_the_same_id(parts: Path, tmp_path: Path, choice: OnDuplicate) -> None:
+    """Fail the run, leave the later out, or are both embedded; in another part and a later run too."""
+    out = tmp_path / "out"
+    await embed(parts, out, CountingEmbedder(), on_duplicate=choice)
+    again = pa.concat_tables([part_table(200, 10), part_table(30, 5), part_table(204, 3), part_table(210, 5)])
+    parquet.write_table(again, parts / "part-005.parquet")
+    if choice is OnDuplicate.FAIL:
+        with pytest.raises(FileError, match=r"part-005.parquet: row 10 has an id that an earlier row has"):
+            await embed(parts, out, CountingEmbedder(), on_duplicate=choice)
+        return
+    result = await embed(parts, out, CountingEmbedder(), on_duplicate=choice)
+    assert result is not None
+    ids = parquet.read_table(out)["id"].to_pylist()
+    assert (len(ids), result.num_duplicates) == ((215, 8) if choice is OnDuplicate.FIRST else (223, 0))
+    assert len(set(ids)) == 215
+
+
+async def test_rows_without_an_id(tmp_path: Path) -> None:
+    """Are refused where ids must be unique, else known by their text."""
+    table = part_table(0, 4).set_column(0, "id", pa.array(["a", None, None, "b"]))
+    parquet.write_table(table, tmp_path / "in.parquet")
+    with pytest.raises(FileError, match="row 1 has no id"):
+        await embed(
+            [tmp_path / "in.parquet"], tmp_path / "x", CountingEmbedder(), on_duplicate=OnDuplicate.FAIL
+        )
+    await embed(
+        [tmp_path / "in.parquet"], tmp_path / "out", CountingEmbedder(), on_duplicate=OnDuplicate.FIRST
+    )
+    assert parquet.read_table(tmp_path / "out")["id"].to_pylist() == ["a", None, None, "b"]
+
+
+async def test_other_columns_rewrite_without_embedding(parts: Path, tmp_path: Path) -> None:
+    """Whoever wants one column more next week pays no second time."""
+    out = tmp_path / "out"
+    await embed(parts, out, CountingEmbedder(), columns=Columns())
+    embedder = CountingEmbedder()
+    with pytest.raises(FileError, match="is read differently"):
+        await embed(parts, out, embedder)
+    await embed(parts, out, embedder, only_new=True)
+    assert embedder.texts == []
+    assert_whole(parts, out)
