@@ -134,10 +134,9 @@ class Leases:
         if self._claim_failed:
             await self._eval(RETURN_STRAYS, self._worker, *self._held)
         self._claim_failed = True
-        lease = (str(self._lease_ms), str(_PRESENCE_LEASES * self._lease_ms))
         bounds = (str(max_jobs), str(max_bytes))
         limits = (str(_MAX_REQUEST_BYTES), *_malformed_arguments(), OVERDUE)
-        arguments = (self._worker, *bounds, *lease, *limits)
+        arguments = (self._worker, *bounds, str(self._lease_ms), *limits)
         # Sent once: what a claim leased whose reply was lost goes back before the next one.
         [claimed] = await self._pipeline.send_once(CLAIM.command(self._keys.root, *arguments))
         more_pending, rows = claimed
