@@ -29,6 +29,7 @@ from producer.contract.request import (
     text_bytes,
 )
 from producer.contract.wire import (
+    MAX_REQUEST_BYTES,
     VERSION,
     decode_record,
     decode_request,
@@ -46,6 +47,7 @@ __all__ = [
     "FAILURE_KEPT_S",
     "MAX_BYTES_PER_JOB",
     "MAX_BYTES_PER_TEXT",
+    "MAX_REQUEST_BYTES",
     "MAX_TEXTS_PER_JOB",
     "OTHER_CODE",
     "VERSION",

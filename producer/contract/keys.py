@@ -127,7 +127,7 @@ class Keys:
     @property
     def totals(self) -> str:
         """hash: bytes of the texts pending or running and of the answers kept; jobs done, failed, cancelled;
-        leases lost.
+        leases lost; the time in ms at which a worker was last heard from.
         Ends: 8 days after a worker served the queue or a job came to an empty one.
         """
         return self.root + "totals"

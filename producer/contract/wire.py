@@ -4,7 +4,7 @@ Nothing is executable: no pickle, no ext types, no class names. Foreign bytes ra
 Uses msgpack, not msgspec: a plain install keeps its few small dependencies, and the bytes stay the same.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, TypeVar
 
@@ -12,6 +12,7 @@ import msgpack
 import numpy as np
 import numpy.typing as npt
 
+from producer.contract.bounded import Kind, read_map
 from producer.contract.record import WorkerRecord
 from producer.contract.reply import Failure, Provenance, Reply
 from producer.contract.request import (
@@ -25,8 +26,15 @@ from producer.contract.request import (
 from producer.errors import PayloadError, RequestError
 
 VERSION = 1
+# What is larger is not decoded. Beside its texts, a request has headers, and reasons of refusals.
+MAX_REQUEST_BYTES = MAX_BYTES_PER_JOB + 1024 * 1024
+MAX_RESULT_BYTES = 512 * 1024 * 1024  # the largest value that Redis takes by default
+MAX_RECORD_BYTES = 1024 * 1024
 _DTYPES = {"float32": "<f4", "float16": "<f2", "int8": "|i1", "uint8": "|u1"}
 _PROVENANCE = ("model", "revision", "profile_id", "profile_name", "precision")
+_REQUEST_KINDS = {"texts": Kind.LIST, "refused": Kind.ROWS}
+_RESULT_KINDS = {"error": Kind.MAP, "shape": Kind.LIST, "failures": Kind.ROWS}
+_RECORD_KINDS = {"failures": Kind.MAP, "profiles_failed": Kind.MAP}
 _RECORD: dict[str, type] = {
     **dict.fromkeys(("name", "host", "device", "model", "revision"), str),
     **dict.fromkeys(("profile", "profile_id", "precision", "reason"), str),
@@ -113,7 +121,7 @@ def decode_record(payload: bytes) -> WorkerRecord:
 
 
 def _request_from(payload: bytes) -> Request:
-    fields = _unpack(payload)
+    fields = _fields(payload, _REQUEST_KINDS, max_bytes=MAX_REQUEST_BYTES)
     refused = _failures(fields["refused"])
     texts = fields["texts"]
     if not isinstance(texts, list) or not isinstance(fields["model"], str):
@@ -133,7 +141,7 @@ def _request_from(payload: bytes) -> Request:
 
 
 def _answer_from(payload: bytes) -> Reply | Failure:
-    fields = _unpack(payload)
+    fields = _fields(payload, _RESULT_KINDS, max_bytes=MAX_RESULT_BYTES)
     if "error" in fields:
         return Failure(code=str(fields["error"]["code"]), message=str(fields["error"]["message"]))
     rows, columns = (int(size) for size in fields["shape"])
@@ -153,7 +161,7 @@ def _answer_from(payload: bytes) -> Reply | Failure:
 
 
 def _record_from(payload: bytes) -> WorkerRecord:
-    fields = _unpack(payload)
+    fields = _fields(payload, _RECORD_KINDS, max_bytes=MAX_RECORD_BYTES)
     return WorkerRecord(
         **{key: kind(fields[key]) for key, kind in _RECORD.items()},
         **{key: kind(fields[key]) for key, kind in _RECORD_OPTIONAL.items() if key in fields},
@@ -181,19 +189,8 @@ def _pack(fields: dict[str, Any]) -> bytes:
     return packed
 
 
-def _unpack(payload: bytes) -> dict[str, Any]:
-    # These limits bound what a hostile payload can make us allocate; a reply may be larger than a request.
-    fields = msgpack.unpackb(
-        payload,
-        raw=False,
-        strict_map_key=True,
-        max_array_len=MAX_TEXTS_PER_JOB * 4,
-        max_map_len=64,
-        max_ext_len=0,
-        max_str_len=MAX_BYTES_PER_JOB * 2,
-    )
-    if not isinstance(fields, dict):
-        raise PayloadError(f"the payload is a {type(fields).__name__}, not a map")
+def _fields(payload: bytes, kinds: Mapping[str, Kind], *, max_bytes: int) -> dict[str, Any]:
+    fields = read_map(payload, kinds, max_bytes=max_bytes, max_items=4 * MAX_TEXTS_PER_JOB)
     version = fields.get("v")
     if version != VERSION:
         raise PayloadError(

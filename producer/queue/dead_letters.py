@@ -8,7 +8,7 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from producer.contract import Keys, Request, decode_request
+from producer.contract import MAX_REQUEST_BYTES, Keys, Request, decode_request
 from producer.errors import PayloadError, RequestError
 from producer.queue.deadlines import LIFE_S
 from producer.queue.paging import pages
@@ -57,8 +57,8 @@ class DeadLetters:
     async def request(self, job: str) -> Request | None:
         """The job's request; None if it is gone or cannot be decoded."""
         with suppress(PayloadError, RequestError, ResponseError):  # of another type
-            payload = await self._redis.get(self._keys.dead_request(job))
-            return None if payload is None else decode_request(payload)
+            payload: Any = await self._redis.getrange(self._keys.dead_request(job), 0, MAX_REQUEST_BYTES)
+            return decode_request(payload) if payload else None
         return None
 
     async def requeue(self, job: str) -> bool:

@@ -25,8 +25,8 @@ from support.queue_model import HEAD_START_MS, MAX_DEAD_LETTERS, DeadLetterModel
 
 from producer.contract import EmbedOptions, Failure, Keys, build_request, decode_result, encode_failure
 from producer.embedded.services import EmbeddedServer
-from producer.errors import JobFailed, QueueFull, ResultNotFound
-from producer.queue.cancel import CANCELLED, Cancellation
+from producer.errors import JobFailed, JobNameTaken, QueueFull, ResultNotFound, ResultTimeout
+from producer.queue.cancel import CANCELLED, Ask, Cancellation, RunCancelled
 from producer.queue.dead_letters import DeadLetters
 from producer.queue.enqueue import QueueLimits, prepare_job, submit
 from producer.queue.results import Results
@@ -78,14 +78,21 @@ class Queue(RuleBasedStateMachine):
         self.cancellation = Cancellation(self.redis, KEYS)
         pipeline = AutoPipeline(self.redis)
         workers = WorkerWatch(self.redis, pipeline, KEYS, model=KEYS.queue, url=url, wait_s=math.inf)
+        self.pipeline = pipeline
         self.results = Results(pipeline, KEYS, url, workers)
+        self.texts: dict[str, str] = {}  # of the last request by the name of its job
+        self.num_asks = 0
         self.model = Model()
         self.claims: list[Claim] = []
         self.num_failures = 0
 
     def do(self, step: Awaitable[_T]) -> _T:
         async def taken() -> _T:
-            return await step
+            try:
+                return await step
+            finally:
+                self.results.flush()
+                await self.pipeline.flush(timeout_s=5)
 
         return self.runner.run(taken())
 
@@ -117,28 +124,60 @@ class Queue(RuleBasedStateMachine):
     @rule(
         place=places,
         new=st.integers(0, 4),
-        size=st.integers(1, 50),
+        size=st.integers(1, 50) | st.none(),
         priority=st.sampled_from(sorted(HEAD_START_MS)),
-        bounds=st.tuples(st.sampled_from([2, 100]), st.sampled_from([60, 10_000])),
+        bounds=st.tuples(st.sampled_from([2, 100]), st.sampled_from([200, 10_000])),
+        keep_s=st.sampled_from([60, 3600]),
+        run=st.sampled_from(["", "run"]),
+        waits=st.booleans(),
     )
-    def enqueue(self, place: int, new: int, size: int, *, priority: str, bounds: tuple[int, int]) -> None:
-        """A new job, one that is joined since it or its result is there, or one that a full queue refuses."""
+    def enqueue(
+        self,
+        place: int,
+        new: int,
+        size: int | None,
+        *,
+        priority: str,
+        bounds: tuple[int, int],
+        keep_s: int,
+        run: str,
+        waits: bool,
+    ) -> None:
+        """A new job, one that is joined since it or its result is there, or one that is refused: the queue is
+        full, or the name in use for other texts.
+        """
         max_jobs, max_bytes = bounds
         known = self.model.jobs.keys() | self.model.results.keys()
         name = _one([name for name in IDS if name not in known] if new else sorted(known), place) or IDS[0]
-        prepared = prepare_job(build_request("m", ["x" * size], EmbedOptions()), job=name)
-        job = Job(prepared.payload, size, HEAD_START_MS[priority], score=0)
-        expected = self.model.enqueue(name, job, max_jobs=max_jobs, max_bytes=max_bytes)
-        limits = QueueLimits(max_jobs=max_jobs, max_bytes=max_bytes)
+        text = self.texts.get(name, "x") if size is None else "x" * size
+        prepared = prepare_job(build_request("m", [text], EmbedOptions()), job=name)
+        job = Job(prepared.payload, len(text), HEAD_START_MS[priority], score=0)
+        job.digest, job.keep_ms = prepared.digest, keep_s * 1000
+        self.num_asks += 1
+        asker = f"asker{self.num_asks}" if waits else ""
         before_ms = self.next_ms()
+        expected = self.model.enqueue(name, job, run=run, asker=asker, max_jobs=max_jobs, max_bytes=max_bytes)
+        terms: dict[str, Any] = {"priority": priority, "keep_result_s": keep_s, "run": run, "asker": asker}
+        limits = QueueLimits(max_jobs=max_jobs, max_bytes=max_bytes)
         try:
-            step = submit(self.redis, KEYS, prepared, priority=priority, limits=limits, keep_result_s=60)
+            step = submit(self.redis, KEYS, prepared, limits=limits, **terms)
             happened = "joined" if self.do(step).joined else "queued"
         except QueueFull:
             happened = "full"
+        except JobNameTaken:
+            happened = "taken"
         assert happened == expected
         if happened == "queued":
+            self.texts[name] = text
             job.score = self.score_of(name, job.head_start_ms, before_ms)
+        elif happened == "joined" and name in self.model.jobs:
+            self.check_moved(name, before_ms - job.head_start_ms, self.now_ms() - job.head_start_ms)
+
+    def check_moved(self, name: str, first: int, last: int) -> None:
+        """A join makes the job as urgent as a new one would be, and never less urgent."""
+        job, score = self.model.jobs[name], self.number_at(KEYS.job(name), "score")
+        assert min(job.score, first) <= score <= min(job.score, last)
+        job.move(score)
 
     def score_of(self, name: str, head_start_ms: int, before_ms: int) -> int:
         score = self.number_at(KEYS.job(name), "score")
@@ -199,10 +238,10 @@ class Queue(RuleBasedStateMachine):
         letter = leases.NewDeadLetter(
             job=name, request=job.payload, num_bytes=1, num_texts=1, failure=failure, tries=7
         )
-        self.model.end(claim.job, result, "done")
+        keep_ms = self.model.end(claim.job, result, "done").keep_ms
         assert self.do(worker.finish(claim, JobResult(result, letter)))
         if name not in self.model.jobs:
-            job.suspect = True
+            job.suspect, job.keep_ms = True, keep_ms
             died_ms = self.number_at(KEYS.dead_letter(name), "died")
             self.model.keep(name, DeadLetterModel(job, died_ms, failure.code, 7))
 
@@ -291,25 +330,76 @@ class Queue(RuleBasedStateMachine):
         """In any state of the job, and only once."""
         name = _one(sorted(self.model.jobs), place)
         assert name is not None
-        self.model.end(name, CANCELLED, "cancelled")
+        self.model.end(name, CANCELLED, "cancelled", keep_ms=60_000)
         assert self.do(self.cancellation.cancel(name))
         assert not self.do(self.cancellation.cancel(name))
+
+    @precondition(lambda self: any(job.askers for job in self.model.jobs.values()))
+    @rule(place=places)
+    def withdraw(self, place: int) -> None:
+        """A caller leaves: the job ends if nobody else asks for it; and an ask is withdrawn only once."""
+        asks = [Ask(name, asker) for name, job in sorted(self.model.jobs.items()) for asker in job.askers]
+        ask = _one(asks, place)
+        assert ask is not None
+        assert self.do(self.cancellation.withdraw([ask])) == self.model.withdraw(ask.job, ask.asker)
+        assert self.do(self.cancellation.withdraw([ask])) == 0
+
+    @precondition(lambda self: self.model.jobs)
+    @rule()
+    def cancel_run(self) -> None:
+        """Its jobs end, but for those that others ask for."""
+        expected = self.model.cancel_run("run")
+        assert self.do(self.cancellation.cancel_run("run")) == RunCancelled(*expected)
+        assert self.do(self.cancellation.cancel_run("run")) == RunCancelled(0, 0)
+
+    @precondition(lambda self: self.model.jobs)
+    @rule(place=places)
+    def a_deadline_passes(self, place: int) -> None:
+        """Which a job that is pending now will not survive."""
+        name = _one(sorted(self.model.jobs), place)
+        assert name is not None
+        self.model.jobs[name].overdue = True
+        self.blocking.hset(KEYS.job(name), "deadline", str(PAST_MS))
+
+    @precondition(lambda self: self.model.jobs)
+    @rule(place=places)
+    def wait(self, place: int) -> None:
+        """Whoever waits for a job ends it if it is pending after its deadline."""
+        name = _one(sorted(self.model.jobs), place)
+        assert name is not None
+        if self.model.jobs[name].overdue and self.model.jobs[name].pending:
+            self.model.end_overdue(name)
+        with pytest.raises(ResultTimeout):
+            self.do(self.results.wait(name, asyncio.Event(), timeout_s=0, consume=False))
+
+    @precondition(lambda self: self.model.results and not self.model.may_be_claimed())
+    @rule(place=places, worker=workers)
+    def an_answer_expires(self, place: int, worker: str) -> None:
+        """The next claim of any worker stops counting it."""
+        name = _one(sorted(self.model.results), place)
+        assert name is not None
+        answer = self.model.results.pop(name)
+        self.blocking.delete(KEYS.result(name))
+        self.blocking.zadd(KEYS.answers, {f"{len(answer.payload)} {name}": PAST_MS}, xx=True)
+        assert self.do(self.workers[worker].claim(1, 1)) == []
 
     @precondition(lambda self: self.model.results)
     @rule(place=places)
     def read(self, place: int) -> None:
-        """The result can be read until it is consumed."""
+        """The result can be read until all who asked have consumed it."""
         name = _one(sorted(self.model.results), place)
         assert name is not None
-        expected = decode_result(self.model.results.pop(name))
+        expected = decode_result(self.model.results[name].payload)
         assert isinstance(expected, Failure)
         for consume in (False, True):
             with pytest.raises(JobFailed) as failed:
                 self.do(self.results.wait(name, asyncio.Event(), timeout_s=0, consume=consume))
             assert failed.value.worker_code == expected.code
             assert expected.message in str(failed.value)
-        with pytest.raises(ResultNotFound):
-            self.do(self.results.wait(name, asyncio.Event(), timeout_s=0, consume=True))
+        self.model.consume(name)
+        if name not in self.model.results:
+            with pytest.raises(ResultNotFound):
+                self.do(self.results.wait(name, asyncio.Event(), timeout_s=0, consume=True))
 
     @precondition(lambda self: self.model.dead_letters)
     @rule(place=places)
@@ -336,19 +426,21 @@ class Queue(RuleBasedStateMachine):
 
     @invariant()
     def the_server_holds_what_the_model_holds(self) -> None:
-        """Key by key; a key expires unless it belongs to a job on the queue."""
+        """Key by key; and every one has an end."""
         everything: Any = self.blocking.eval(EVERYTHING, 0)
-        found = {key.decode(): (value, ttl_ms) for key, value, ttl_ms in everything}
+        assert [key for key, _, ttl_ms in everything if ttl_ms <= 0] == []
+        found = {key.decode(): value for key, value, _ in everything}
+        ends_ms = {key.decode(): ttl_ms for key, _, ttl_ms in everything}
         found.pop(KEYS.workers, None)
-        signs = {KEYS.worker(name) for name in WORKERS}
-        assert all(found.pop(key)[1] > 0 for key in signs & set(found))
-        totals = _fields(found.pop(KEYS.totals, ([], -1))[0])
+        for name in WORKERS:
+            found.pop(KEYS.worker(name), None)
+        totals = _fields(found.pop(KEYS.totals, []))
+        totals.pop("heard", None)
         assert {name: int(count) for name, count in totals.items() if int(count)} == self.model.counts()
-        held = {key: value for key, (value, ttl_ms) in found.items() if ttl_ms == -1}
-        passing = {key: value for key, (value, ttl_ms) in found.items() if ttl_ms > 0}
-        assert set(held) | set(passing) == set(found)
-        self.compare_jobs(held)
-        self.compare_ended(passing)
+        self.compare_jobs(found)
+        self.compare_answers(found, ends_ms)
+        self.compare_dead_letters(found)
+        assert not found
 
     def compare_jobs(self, held: dict[str, Any]) -> None:
         model = self.model
@@ -364,19 +456,27 @@ class Queue(RuleBasedStateMachine):
             assert facts.get("token") == (job.owner and job.owner.token)
             assert int(facts["tries"]) == job.tries
             assert ("bisection" in facts, "under_test" in facts) == (job.suspect, job.under_test)
-        assert not held
+            assert (int(facts.get("keep", 0)), int(facts["asks"])) == (job.keep_ms, job.asks.total())
 
-    def compare_ended(self, passing: dict[str, Any]) -> None:
-        model = self.model
-        died = _fields(passing.pop(KEYS.dead_letters, []))
-        assert {name: int(float(when)) for name, when in died.items()} == model.died()
-        for name, result in model.results.items():
-            assert passing.pop(KEYS.result(name)) == result
-        for name, letter in model.dead_letters.items():
-            assert passing.pop(KEYS.dead_request(name)) == letter.job.payload
-            facts = _fields(passing.pop(KEYS.dead_letter(name)))
+    def compare_answers(self, found: dict[str, Any], ends_ms: dict[str, int]) -> None:
+        answers = self.model.results
+        counted = _fields(found.pop(KEYS.answers, []))
+        assert set(counted) == {f"{len(one.payload)} {name}" for name, one in answers.items()}
+        askers, digests = (_fields(found.pop(key, [])) for key in (KEYS.askers, KEYS.digests))
+        assert askers.keys() <= answers.keys()
+        assert digests == {name: one.digest for name, one in answers.items() if one.digest}
+        for name, one in answers.items():
+            assert found.pop(KEYS.result(name)) == one.payload
+            assert int(askers.get(name, 1)) == one.asks
+            assert one.keep_ms - 20_000 < ends_ms[KEYS.result(name)] <= one.keep_ms
+
+    def compare_dead_letters(self, found: dict[str, Any]) -> None:
+        died = _fields(found.pop(KEYS.dead_letters, []))
+        assert {name: int(float(when)) for name, when in died.items()} == self.model.died()
+        for name, letter in self.model.dead_letters.items():
+            assert found.pop(KEYS.dead_request(name)) == letter.job.payload
+            facts = _fields(found.pop(KEYS.dead_letter(name)))
             assert (facts["code"], int(facts["tries"])) == (letter.code, letter.tries)
-        assert not passing
 
 
 def _fields(pairs: list[bytes]) -> dict[str, str]:

@@ -6,15 +6,25 @@ jobs with expired leases pending again. The owner's token in the job's hash fenc
 that lost its lease writes nothing. A job that pauses before its next try is a lease without an owner.
 """
 
+import asyncio
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
-from producer.contract import DEAD_KEPT_S, FAILURE_KEPT_S, Failure, Keys, encode_failure
+from producer.contract import (
+    DEAD_KEPT_S,
+    FAILURE_KEPT_S,
+    MAX_REQUEST_BYTES,
+    Failure,
+    Keys,
+    encode_failure,
+)
 from producer.queue.deadlines import OVERDUE
 from producer.queue.enqueue import STAGED_S
 from producer.queue.scripts import (
@@ -129,21 +139,28 @@ class Leases:
         if self._claim_failed:
             await self._eval(RETURN_STRAYS, self._worker, *self._held)
         self._claim_failed = True
-        lease = (str(self._lease_ms), str(_PRESENCE_LEASES * self._lease_ms))
         bounds = (str(max_jobs), str(max_bytes))
         limits = (str(_MAX_REQUEST_BYTES), *_malformed_arguments(), OVERDUE, str(small_bytes))
-        arguments = (self._worker, *bounds, *lease, *limits)
+        arguments = (self._worker, *bounds, str(self._lease_ms), *limits)
         # Sent once: what a claim leased whose reply was lost goes back before the next one.
         [claimed] = await self._pipeline.send_once(CLAIM.command(self._keys.root, *arguments))
         more_pending, rows = claimed
         jobs = [(_read_claim(row), row[_REQUEST]) for row in rows]
-        if missing := [self._keys.request(claim.job) for claim, payload in jobs if payload is None]:
-            found = iter(await self._redis.mget(missing))
+        if missing := [claim.job for claim, payload in jobs if payload is None]:
+            found = iter(await asyncio.gather(*map(self._request, missing)))
             jobs = [(claim, next(found) if payload is None else payload) for claim, payload in jobs]
         self._claim_failed = False
         self.more_pending = bool(more_pending)
         self._held.update(claim.token for claim, _ in jobs)
         return jobs
+
+    async def _request(self, job: str) -> bytes | None:
+        """The request, cut off where it is too large for one; None if it is gone or of another type."""
+        with suppress(ResponseError):
+            end = str(MAX_REQUEST_BYTES)
+            [found] = await self._pipeline.send(("GETRANGE", self._keys.request(job), "0", end))
+            return found or None
+        return None
 
     async def mark(self, claim: Claim, bisection: Bisection, tested: Range) -> bool:
         """Record that these texts are under test, before they are touched; False if the lease was lost."""

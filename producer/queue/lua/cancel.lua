@@ -18,6 +18,16 @@ local result = ARGV[1]
 local keep_ms = tonumber(ARGV[2])
 local run = ARGV[3]
 
+-- What those calls withdraw later was taken back here.
+local function forget_askers(job)
+  local fields = redis.call('HGETALL', job)
+  for place = 1, #fields, 2 do
+    if string.sub(fields[place], 1, 4) == 'ask:' and fields[place + 1] == run then
+      redis.call('HDEL', job, fields[place])
+    end
+  end
+end
+
 local now, num_ended, num_left = server_time(), 0, 0
 for i = 4, #ARGV do
   local id = ARGV[i]
@@ -27,6 +37,7 @@ for i = 4, #ARGV do
     redis.call('PUBLISH', root .. 'wakeup', '-' .. id)
     num_ended = num_ended + 1
   elseif left and left > 0 then
+    forget_askers(root .. 'job:' .. id)
     num_left = num_left + 1
   end
 end

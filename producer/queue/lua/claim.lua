@@ -8,18 +8,17 @@
   ARGV[2] max_jobs
   ARGV[3] max_bytes
   ARGV[4] lease_ms
-  ARGV[5] presence_ms: how long a worker counts as alive after its last heartbeat
-  ARGV[6] max_request_bytes: up to this total, requests are returned with their claims; copying large ones
+  ARGV[5] max_request_bytes: up to this total, requests are returned with their claims; copying large ones
           inside a script costs more than asking for them
-  ARGV[7] malformed_result: the result of an entry that is not a job; such entries become dead letters
-  ARGV[8] result_keep_ms: how long it is kept
-  ARGV[9] code: of that failure
-  ARGV[10] message
-  ARGV[11] keep_ms: how long dead letters are kept
-  ARGV[12] max_letters
-  ARGV[13] max_letter_bytes: of all dead letters' texts
-  ARGV[14] overdue: the result of a job that has not begun by its deadline; it is kept for `result_keep_ms`
-  ARGV[15] small_bytes: a worker that has work enough takes only jobs of high priority and those up to this size, past
+  ARGV[6] malformed_result: the result of an entry that is not a job; such entries become dead letters
+  ARGV[7] result_keep_ms: how long it is kept
+  ARGV[8] code: of that failure
+  ARGV[9] message
+  ARGV[10] keep_ms: how long dead letters are kept
+  ARGV[11] max_letters
+  ARGV[12] max_letter_bytes: of all dead letters' texts
+  ARGV[13] overdue: the result of a job that has not begun by its deadline; it is kept for `result_keep_ms`
+  ARGV[14] small_bytes: a worker that has work enough takes only jobs of high priority and those up to this size, past
           others among the next 64, and none that runs alone; 0 for any
 
   Returns {1 if jobs may be left, jobs}; of each job
@@ -40,20 +39,19 @@ local worker = ARGV[1]
 local max_jobs = tonumber(ARGV[2])
 local max_bytes = tonumber(ARGV[3])
 local lease_ms = tonumber(ARGV[4])
-local presence_ms = tonumber(ARGV[5])
-local max_request_bytes = tonumber(ARGV[6])
-local malformed_result = ARGV[7]
-local result_keep_ms = tonumber(ARGV[8])
-local code = ARGV[9]
-local message = ARGV[10]
-local keep_ms = tonumber(ARGV[11])
-local max_letters = tonumber(ARGV[12])
-local max_letter_bytes = tonumber(ARGV[13])
-local overdue = ARGV[14]
-local small_bytes = tonumber(ARGV[15])
+local max_request_bytes = tonumber(ARGV[5])
+local malformed_result = ARGV[6]
+local result_keep_ms = tonumber(ARGV[7])
+local code = ARGV[8]
+local message = ARGV[9]
+local keep_ms = tonumber(ARGV[10])
+local max_letters = tonumber(ARGV[11])
+local max_letter_bytes = tonumber(ARGV[12])
+local overdue = ARGV[13]
+local small_bytes = tonumber(ARGV[14])
 
 local now, seconds, micros = server_time()
-extend_leases_after_outage(root, now, presence_ms, lease_ms)
+extend_leases_after_outage(root, now, lease_ms)
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', root .. 'leases', '-inf', now, 'LIMIT', 0, 128)) do
   if return_to_pending(root, id, now) > 0 then count(root, 'lost_leases', 1) end
 end

@@ -44,6 +44,7 @@ local fields = redis.call('HMGET', job, 'score', 'enqueued', 'keep')
 redis.call('UNLINK', root .. 'request:' .. id, job)
 if redis.call('EXISTS', letter_staged) == 1 and redis.call('EXISTS', root .. 'job:' .. letter_id) == 0 then
   redis.call('RENAME', letter_staged, root .. 'dead-request:' .. letter_id)
+  redis.call('UNLINK', root .. 'dead:' .. letter_id)
   redis.call('HSET', root .. 'dead:' .. letter_id, 'bytes', letter_bytes, 'texts', letter_texts, 'bisection', '',
     'score', fields[1] or now, 'enqueued', fields[2] or now, 'keep', fields[3] or 60000)
   keep_dead_letter(root, letter_id, {code = code, message = message, tries = tries},

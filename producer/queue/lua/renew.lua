@@ -21,9 +21,10 @@ local lease_ms = tonumber(ARGV[3])
 local record = ARGV[4]
 
 local now = server_time()
-extend_leases_after_outage(root, now, presence_ms, lease_ms)
+extend_leases_after_outage(root, now, lease_ms)
 redis.call('ZREMRANGEBYSCORE', root .. 'workers', '-inf', now)
 redis.call('ZADD', root .. 'workers', now + presence_ms, worker)
+redis.call('HSET', root .. 'totals', 'heard', now)
 extend_life(root .. 'workers')
 redis.call('SET', root .. 'worker:' .. worker, record, 'PX', presence_ms)
 local lost = {}

@@ -1,14 +1,19 @@
 --- @include "hash_fields"
+--- @include "whole"
+--- @include "move_times_back"
+--- @include "extend_life"
 -- Extends expired leases if no worker at all was heard from for a whole lease, which means that Redis was down or
--- unreachable. The workers then have two lease periods to renew, so an outage ends no lease and starts no
--- bisection.
-local function extend_leases_after_outage(root, now, presence_ms, lease_ms)
-  local last_seen = redis.call('ZREVRANGE', root .. 'workers', 0, 0, 'WITHSCORES')[2]
-  if not last_seen or now - (tonumber(last_seen) - presence_ms) <= lease_ms then return end
+-- unreachable, or that its clock stepped forward. The workers then have two lease periods to renew, so that neither
+-- ends a lease or starts a bisection. If the last heartbeat lies in the future, the clock stepped back.
+local function extend_leases_after_outage(root, now, lease_ms)
+  local heard = whole(hash_fields(root .. 'totals', 'heard')[1])
+  if heard and heard > now + 1000 then move_times_back(root, heard - now, now) end
+  if not heard or now - heard <= lease_ms then return end
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', root .. 'leases', '-inf', now)) do
     if hash_fields(root .. 'job:' .. id, 'token')[1] then
       redis.call('ZREM', root .. 'leases', id) -- needs no memory, unlike ZADD
       redis.call('ZADD', root .. 'leases', now + 2 * lease_ms, id)
     end
   end
+  extend_life(root .. 'leases')
 end
