@@ -174,6 +174,24 @@ def _lines(lines: list[str], first: int, last: int) -> str:
     return inspect.cleandoc("\n".join(lines[first - 1 : last]))
 
 
+def rights() -> str:
+    """What each role may do with each key, and the commands that it may send."""
+    from producer.queue.rights import Role
+    from producer.queue.rights import rights as rights_of
+
+    given = {role: rights_of([role]) for role in Role}
+    patterns = dict.fromkeys(pattern for each in given.values() for pattern in each.keys)
+    rows = [
+        (
+            f"`{pattern.partition('}:')[2] or '(root)'}`",
+            *(each.keys.get(pattern, "") for each in given.values()),
+        )
+        for pattern in patterns
+    ]
+    commands = (f"- {role}: {' '.join(f'`{one}`' for one in each.commands)}" for role, each in given.items())
+    return table(["key", *given], rows) + "\n" + "\n".join(commands) + "\n"
+
+
 def _worker_cli() -> str:
     from worker.cli.main import main
 
@@ -204,6 +222,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "metrics.queue": lambda: metrics("queue"),
     "metrics.worker": lambda: metrics("worker"),
     "models": models,
+    "rights": rights,
     "settings": settings,
 }
 

@@ -46,10 +46,18 @@ def job_id(payload: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Keys:
-    """The keys and channels of one queue; `docs/reference/redis-keys.md` lists their types and lifetimes."""
+    """The keys and channels of one queue; `docs/reference/redis-keys.md` lists their types and lifetimes.
+
+    Raises InvalidOption for a prefix with braces.
+    """
 
     queue: str
     prefix: str = DEFAULT_PREFIX
+
+    def __post_init__(self) -> None:
+        # Braces end the prefix: for a cluster's slots, and for the patterns that keep tenants apart.
+        if "{" in self.prefix or "}" in self.prefix:
+            raise InvalidOption(f"the prefix {self.prefix!r:.80} has braces; choose one without")
 
     @property
     def root(self) -> str:

@@ -118,7 +118,8 @@ def _story(model: str, prefix: str, others: Sequence[str], *, waited_s: float) -
     told = f"no worker serves the model {model!r:.80} (waited for one for {waited_s:.0f} s)"
     if not others:
         return (
-            f"{told}, nor any other under the prefix {prefix}; start one, or check the address and the prefix"
+            f"{told}, and no other is seen under the prefix {prefix}; start one, or check the address and "
+            "the prefix"
         )
     named = ", ".join(f"{one:.80}" for one in others[:_MAX_NAMED])
     more = f" and {len(others) - _MAX_NAMED} more" if len(others) > _MAX_NAMED else ""
