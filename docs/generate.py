@@ -176,17 +176,14 @@ def _lines(lines: list[str], first: int, last: int) -> str:
 
 def rights() -> str:
     """What each role may do with each key, and the commands that it may send."""
-    from producer.queue.rights import Role
+    from producer.queue.rights import AclRole
     from producer.queue.rights import rights as rights_of
 
-    given = {role: rights_of([role]) for role in Role}
+    given = {role: rights_of([role]) for role in AclRole}
     patterns = dict.fromkeys(pattern for each in given.values() for pattern in each.keys)
     rows = [
-        (
-            f"`{pattern.partition('}:')[2] or '(root)'}`",
-            *(each.keys.get(pattern, "") for each in given.values()),
-        )
-        for pattern in patterns
+        (f"`{one.partition('}:')[2] or '(root)'}`", *(each.keys.get(one, "") for each in given.values()))
+        for one in patterns
     ]
     commands = (f"- {role}: {' '.join(f'`{one}`' for one in each.commands)}" for role, each in given.items())
     return table(["key", *given], rows) + "\n" + "\n".join(commands) + "\n"

@@ -4,9 +4,9 @@ import click
 
 from producer.cli.exit_status import exit_status
 from producer.cli.options import echo_json, json_option, prefix_option
-from producer.queue.rights import AclServer, Role, rights
+from producer.queue.rights import AclRole, AclServer, rights
 
-_ROLES, _SERVERS = ([one.value for one in kind] for kind in (Role, AclServer))
+_ROLES, _SERVERS = ([one.value for one in kind] for kind in (AclRole, AclServer))
 
 
 @click.command("acl", no_args_is_help=True)

@@ -15,7 +15,7 @@ from producer.queue import scripts
 from producer.queue.scripts import Script
 
 
-class Role(StrEnum):
+class AclRole(StrEnum):
     """What a user of Redis does there."""
 
     PRODUCER = "producer"  #: enqueues jobs, reads their results, cancels them
@@ -34,14 +34,14 @@ class AclServer(StrEnum):
 
 Access: TypeAlias = Literal["R", "W", "RW", ""]
 
-_SCRIPTS: Mapping[Role, Sequence[Script]] = {
-    Role.PRODUCER: (scripts.ENQUEUE, scripts.CANCEL),
-    Role.WORKER: (
+_SCRIPTS: Mapping[AclRole, Sequence[Script]] = {
+    AclRole.PRODUCER: (scripts.ENQUEUE, scripts.CANCEL),
+    AclRole.WORKER: (
         *(scripts.CLAIM, scripts.RENEW, scripts.MARK, scripts.RELEASE, scripts.RETURN_STRAYS),
         *(scripts.FINISH, scripts.FINISH_WITH_DEAD_LETTER, scripts.BURY),
         *(scripts.HAND_BACK, scripts.RECONCILE, scripts.STORE_VECTORS),
     ),
-    Role.OPERATOR: (
+    AclRole.OPERATOR: (
         *(scripts.CANCEL, scripts.RESUME),
         *(scripts.REQUEUE_DEAD_LETTER, scripts.DROP_DEAD_LETTER),
     ),
@@ -49,11 +49,11 @@ _SCRIPTS: Mapping[Role, Sequence[Script]] = {
 
 # Commands outside scripts; PUBLISH and what else the scripts call is read from them.
 _CONNECTION = "select ping"  # AUTH is open to everybody
-_COMMANDS: Mapping[Role, str] = {
-    Role.PRODUCER: "eval subscribe time multi exec set get unlink exists zrange zcount",
-    Role.WORKER: "eval subscribe time multi exec set mget unlink hget hmget hgetall pttl pexpire "
+_COMMANDS: Mapping[AclRole, str] = {
+    AclRole.PRODUCER: "eval subscribe time multi exec set get unlink exists zrange zcount",
+    AclRole.WORKER: "eval subscribe time multi exec set mget unlink hget hmget hgetall pttl pexpire "
     "zadd zrem zcard zcount zrange zrangebyscore zremrangebyscore",
-    Role.OPERATOR: "eval subscribe time multi exec scan set get mget hget hgetall hexists pttl "
+    AclRole.OPERATOR: "eval subscribe time multi exec scan set get mget hget hgetall hexists pttl "
     "zcard zcount zrange zrevrange zrangebyscore",
 }
 
@@ -100,7 +100,9 @@ class Rights:
         return [*cleared, *(f"+{name}" for name in self.commands), *keys, *channels]
 
 
-def rights(roles: Collection[Role | str], *, prefix: str = DEFAULT_PREFIX, may_scan: bool = True) -> Rights:
+def rights(
+    roles: Collection[AclRole | str], *, prefix: str = DEFAULT_PREFIX, may_scan: bool = True
+) -> Rights:
     """What these roles need together; without `may_scan` none of them sees the names of others' keys.
 
     Raises InvalidOption for a prefix that no pattern can hold.
@@ -109,7 +111,7 @@ def rights(roles: Collection[Role | str], *, prefix: str = DEFAULT_PREFIX, may_s
         raise InvalidOption(
             f"the prefix {prefix!r:.80} cannot stand in an ACL rule; choose one without spaces"
         )
-    chosen = [Role(role) for role in Role if role in {*roles}]
+    chosen = [AclRole(role) for role in AclRole if role in {*roles}]
     commands = {name for role in chosen for name in _direct_commands(role) | script_commands(role)}
     if not may_scan:
         commands.discard("scan")
@@ -121,26 +123,26 @@ def rights(roles: Collection[Role | str], *, prefix: str = DEFAULT_PREFIX, may_s
     )
 
 
-def script_commands(role: Role) -> set[str]:
+def script_commands(role: AclRole) -> set[str]:
     """The commands that the scripts of a role may call."""
     return {name.lower() for script in _SCRIPTS[role] for name in _CALLED.findall(script.source)}
 
 
-def _direct_commands(role: Role) -> set[str]:
+def _direct_commands(role: AclRole) -> set[str]:
     return {*_CONNECTION.split(), *_COMMANDS[role].split()}
 
 
-def _key_rights(roles: Sequence[Role], keys: Keys) -> dict[str, Access]:
+def _key_rights(roles: Sequence[AclRole], keys: Keys) -> dict[str, Access]:
     """The patterns of all keys that the roles use, each with what they do with it."""
     found: dict[str, Access] = {}
     for name, column in _KEYS.items():
         access = {
-            letter for role, given in zip(Role, column, strict=True) if role in roles for letter in given
+            letter for role, given in zip(AclRole, column, strict=True) if role in roles for letter in given
         }
         pattern = getattr(keys, name)
         if access:
             letters: Access = "RW" if len(access) == 2 else "R" if "R" in access else "W"
             found[pattern if isinstance(pattern, str) else pattern("*")] = letters
-    if Role.WORKER in roles:
+    if AclRole.WORKER in roles:
         found |= {keys.root + name: "RW" for name in _VECTOR_CACHE}
     return found

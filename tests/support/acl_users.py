@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 
 from redis.asyncio import Redis
 
-from producer.queue.rights import AclServer, Role, rights
+from producer.queue.rights import AclRole, AclServer, rights
 
 
 async def acl_server(admin: Redis) -> AclServer:
@@ -19,7 +19,7 @@ async def acl_server(admin: Redis) -> AclServer:
 
 @asynccontextmanager
 async def acl_user(
-    admin: Redis, url: str, *roles: Role, prefix: str, may_scan: bool = True, name: str = ""
+    admin: Redis, url: str, *roles: AclRole, prefix: str, may_scan: bool = True, name: str = ""
 ) -> AsyncIterator[str]:
     """The server's address for a user with the generated rule of these roles."""
     name = name or "-".join([prefix, *roles])

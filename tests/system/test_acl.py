@@ -17,7 +17,7 @@ from producer.cli.main import main
 from producer.contract import Keys, queue_name
 from producer.embedded.services import EmbeddedServer
 from producer.errors import InvalidOption, QueueError, QueueUnavailable
-from producer.queue.rights import AclServer, Role, rights
+from producer.queue.rights import AclRole, AclServer, rights
 from producer.transport.connect import connect
 from producer.transport.retry import OutageBudget
 
@@ -45,8 +45,8 @@ async def admin(redis: Redis) -> AsyncIterator[Redis]:
 async def test_a_producer_can_do_everything_that_producers_do(admin: Redis, server: EmbeddedServer) -> None:
     """But for naming the models that others serve, which needs the names of all keys."""
     async with (
-        acl_user(admin, server.url, Role.PRODUCER, prefix=PREFIX) as mine,
-        acl_user(admin, server.url, Role.WORKER, prefix=PREFIX) as theirs,
+        acl_user(admin, server.url, AclRole.PRODUCER, prefix=PREFIX) as mine,
+        acl_user(admin, server.url, AclRole.WORKER, prefix=PREFIX) as theirs,
         worker(theirs, prefix=PREFIX, lease_s=0.6),
     ):
         await roles.produce(mine, admin, PREFIX)
@@ -57,7 +57,7 @@ async def test_a_worker_can_do_everything_that_workers_do(
     admin: Redis, server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also what a supervisor does for a dead one, and the vector cache."""
-    async with acl_user(admin, server.url, Role.WORKER, prefix=PREFIX) as url:
+    async with acl_user(admin, server.url, AclRole.WORKER, prefix=PREFIX) as url:
         await roles.work(url, admin, PREFIX, monkeypatch)
         assert await denied(admin) == set()
 
@@ -67,14 +67,14 @@ async def test_an_operator_can_do_everything_that_operators_do(
     admin: Redis, server: EmbeddedServer, may_scan: bool
 ) -> None:
     """Without the names of keys, too, if it names the model."""
-    async with acl_user(admin, server.url, Role.OPERATOR, prefix=PREFIX, may_scan=may_scan) as url:
+    async with acl_user(admin, server.url, AclRole.OPERATOR, prefix=PREFIX, may_scan=may_scan) as url:
         await roles.operate(url, admin, PREFIX, may_scan=may_scan)
         assert await denied(admin) == set()
 
 
 async def test_a_user_may_have_several_roles(admin: Redis, server: EmbeddedServer) -> None:
     """One that does it all, as `compose.yaml` would use it."""
-    async with acl_user(admin, server.url, *Role, prefix=PREFIX) as url:
+    async with acl_user(admin, server.url, *AclRole, prefix=PREFIX) as url:
         async with worker(url, prefix=PREFIX):
             await roles.produce(url, admin, PREFIX)
         await roles.operate(url, admin, PREFIX)
@@ -115,10 +115,10 @@ def commands(keys: Keys) -> list[tuple[str, ...]]:
     ]
 
 
-@pytest.mark.parametrize("role", [[one] for one in Role] + [[*Role]], ids="-".join)
+@pytest.mark.parametrize("role", [[one] for one in AclRole] + [[*AclRole]], ids="-".join)
 @pytest.mark.parametrize("prefix", ["tenant-b", "tenant", "tenant-a:b"])
 async def test_what_another_prefix_holds_is_out_of_reach(
-    admin: Redis, server: EmbeddedServer, role: list[Role], prefix: str
+    admin: Redis, server: EmbeddedServer, role: list[AclRole], prefix: str
 ) -> None:
     """It can be neither read nor written, inside a script or outside; nor can its messages be.
 
@@ -143,7 +143,7 @@ async def test_what_another_prefix_holds_is_out_of_reach(
 async def test_only_an_operator_sees_names(admin: Redis, server: EmbeddedServer) -> None:
     """SCAN shows those of all keys of the database: their contents stay closed."""
     job = await roles.enqueue(admin, OTHERS, "a secret")
-    async with acl_user(admin, server.url, Role.OPERATOR, prefix=PREFIX) as url, connect(url) as user:
+    async with acl_user(admin, server.url, AclRole.OPERATOR, prefix=PREFIX) as url, connect(url) as user:
         _, names = await user.scan(count=1000)
         assert OTHERS.request(job).encode() in names
         with pytest.raises(NoPermissionError):
@@ -153,8 +153,8 @@ async def test_only_an_operator_sees_names(admin: Redis, server: EmbeddedServer)
 async def test_tenants_share_a_server_and_nothing_else(admin: Redis, server: EmbeddedServer) -> None:
     """Each with its prefix: the same model, the same texts, and two workers that never meet."""
     async with (
-        acl_user(admin, server.url, *Role, prefix="tenant-a", may_scan=False) as one,
-        acl_user(admin, server.url, *Role, prefix="tenant-b", may_scan=False) as two,
+        acl_user(admin, server.url, *AclRole, prefix="tenant-a", may_scan=False) as one,
+        acl_user(admin, server.url, *AclRole, prefix="tenant-b", may_scan=False) as two,
         Client(one, model=MODEL, prefix="tenant-a") as mine,
     ):
         job = (await mine.submit(["a secret"])).job
@@ -176,7 +176,7 @@ async def test_roles_are_kept_apart_where_the_server_can(admin: Redis, server: E
     job = await roles.enqueue(admin, KEYS, "a secret")
     await admin.set(KEYS.result(job), b"an answer")
     kept_apart = await acl_server(admin) is not AclServer.REDIS_6
-    for role, key in ((Role.PRODUCER, KEYS.request(job)), (Role.WORKER, KEYS.result(job))):
+    for role, key in ((AclRole.PRODUCER, KEYS.request(job)), (AclRole.WORKER, KEYS.result(job))):
         async with acl_user(admin, server.url, role, prefix=PREFIX) as url, connect(url) as user:
             if kept_apart:
                 with pytest.raises(NoPermissionError):
@@ -184,15 +184,17 @@ async def test_roles_are_kept_apart_where_the_server_can(admin: Redis, server: E
             else:
                 assert await user.execute_command("GET", key)
             await user.execute_command("SET", KEYS.result(job), "forged")
-    for role in (Role.PRODUCER, Role.WORKER):
+    for role in (AclRole.PRODUCER, AclRole.WORKER):
         async with acl_user(admin, server.url, role, prefix=PREFIX) as url, connect(url) as user:
             with pytest.raises(NoPermissionError):
-                await user.set(KEYS.paused, 1) if kept_apart or role is Role.PRODUCER else await user.scan()
+                await user.set(
+                    KEYS.paused, 1
+                ) if kept_apart or role is AclRole.PRODUCER else await user.scan()
 
 
 async def test_nobody_needs_to_introduce_itself(admin: Redis, server: EmbeddedServer) -> None:
     """CLIENT SETINFO is refused to all these users, who never send it."""
-    async with acl_user(admin, server.url, Role.PRODUCER, Role.WORKER, prefix=PREFIX) as url:
+    async with acl_user(admin, server.url, AclRole.PRODUCER, AclRole.WORKER, prefix=PREFIX) as url:
         async with worker(url, prefix=PREFIX), Client(url, model=MODEL, prefix=PREFIX) as client:
             assert (await client.embed(["a text"], timeout_s=10)).ok
         assert await denied(admin) == set()
@@ -208,7 +210,7 @@ async def test_the_command_prints_what_the_server_takes(admin: Redis, server: Em
     line = CliRunner().invoke(main, arguments).stdout
     command = shlex.split(line)
     assert command[:3] == ["ACL", "SETUSER", "tenant-a-producer"]
-    assert command[3:] == rights([Role.PRODUCER], prefix=PREFIX).rule(kind)
+    assert command[3:] == rights([AclRole.PRODUCER], prefix=PREFIX).rule(kind)
     await admin.execute_command(*command)
     url = f"unix://tenant-a-producer:secret@{urlsplit(server.url).path}"
     with pytest.raises(QueueUnavailable, match="invalid username-password") as refused:
@@ -225,7 +227,7 @@ async def test_the_command_prints_what_the_server_takes(admin: Redis, server: Em
 async def test_a_prefix_is_no_pattern(admin: Redis, server: EmbeddedServer) -> None:
     """What looks like one stands for itself; what no rule can hold is refused."""
     async with (
-        acl_user(admin, server.url, Role.PRODUCER, prefix="a*[b]?", name="odd") as url,
+        acl_user(admin, server.url, AclRole.PRODUCER, prefix="a*[b]?", name="odd") as url,
         Client(url, model=MODEL, prefix="a*[b]?") as client,
     ):
         assert not (await client.submit(["a text"])).joined
@@ -234,4 +236,4 @@ async def test_a_prefix_is_no_pattern(admin: Redis, server: EmbeddedServer) -> N
                 await other.submit(["a text"])
     for wrong in ("", "a b", "a\n", "a{b", "a}"):
         with pytest.raises(InvalidOption, match=r"cannot stand in an ACL rule|has braces"):
-            rights([Role.PRODUCER], prefix=wrong)
+            rights([AclRole.PRODUCER], prefix=wrong)

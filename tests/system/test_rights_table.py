@@ -15,7 +15,7 @@ from support.redis_server import RedisServer, version
 from support.serving import worker
 
 from producer.contract import Keys
-from producer.queue.rights import Role, rights, script_commands
+from producer.queue.rights import AclRole, rights, script_commands
 from producer.transport.connect import connect
 
 pytestmark = pytest.mark.every_server
@@ -67,9 +67,9 @@ def _unescaped(word: bytes) -> str:
     return word.decode("unicode_escape")
 
 
-@pytest.mark.parametrize("role", Role)
+@pytest.mark.parametrize("role", AclRole)
 async def test_the_table_is_what_the_code_uses(
-    program: str, role: Role, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    program: str, role: AclRole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every command and every key of the role is used, and nothing else is."""
     if version(program) < (7,):
@@ -91,12 +91,12 @@ async def test_the_table_is_what_the_code_uses(
 
 
 async def _do_it_all(
-    role: Role, url: str, others_url: str, admin: Redis, monkeypatch: pytest.MonkeyPatch
+    role: AclRole, url: str, others_url: str, admin: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if role is Role.PRODUCER:
+    if role is AclRole.PRODUCER:
         async with worker(others_url, prefix=PREFIX):
             await roles.produce(url, admin, PREFIX)
-    elif role is Role.WORKER:
+    elif role is AclRole.WORKER:
         await roles.work(url, admin, PREFIX, monkeypatch)
     else:
         await roles.operate(url, admin, PREFIX)
