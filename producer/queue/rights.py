@@ -50,7 +50,7 @@ _SCRIPTS: Mapping[AclRole, Sequence[Script]] = {
 # Commands outside scripts; PUBLISH and what else the scripts call is read from them.
 _CONNECTION = "select ping"  # AUTH is open to everybody
 _COMMANDS: Mapping[AclRole, str] = {
-    AclRole.PRODUCER: "eval subscribe time multi exec set get unlink exists zrange zcount",
+    AclRole.PRODUCER: "eval subscribe time multi exec set get unlink exists pttl zrange zcount",
     AclRole.WORKER: "eval subscribe time multi exec set mget unlink hget hmget hgetall pttl pexpire "
     "zadd zrem zcard zcount zrange zrangebyscore zremrangebyscore",
     AclRole.OPERATOR: "eval subscribe time multi exec scan set get mget hget hgetall hexists pttl "
@@ -70,7 +70,7 @@ _KEYS: Mapping[str, tuple[Access, Access, Access]] = {
     "workers": ("R", "RW", "R"),
     "worker": ("", "RW", "R"),
     "starting": ("R", "W", ""),
-    "paused": ("", "R", "RW"),
+    "paused": ("R", "R", "RW"),
     "dead_letters": ("W", "RW", "RW"),
     "dead_letter": ("W", "RW", "RW"),
     "dead_request": ("W", "W", "RW"),

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from producer.contract import Keys, queue_name
 from producer.errors import NoWorker
-from producer.queue.status import QueueStatus, read_status
+from producer.queue.status import NO_KEY, QueueStatus, read_status
 from producer.transport.autopipeline import AutoPipeline
 from producer.transport.connect import redis_errors
 
@@ -24,6 +24,8 @@ _SIMILAR = 0.6
 
 class WorkerWatch:
     """Raises NoWorker once no worker has been seen on a queue for `wait_s`, neither serving nor starting.
+
+    A paused queue is waited for.
 
     All who wait for answers of one client share it, so that however many they are it costs one command in
     a while; whoever is answered within a second never asks.
@@ -87,14 +89,15 @@ def nearest(model: str, models: Sequence[str]) -> str | None:
 
 
 async def _is_served(pipeline: AutoPipeline, keys: Keys) -> bool:
-    """Whether a worker serves the queue or is about to."""
-    (seconds, micros), *latest = await pipeline.send(
+    """Whether a worker serves the queue or is about to, or the queue is paused, as for a change of workers."""
+    (seconds, micros), pause_ms, *latest = await pipeline.send(
         ("TIME",),
+        ("PTTL", keys.paused),
         ("ZRANGE", keys.workers, "-1", "-1", "WITHSCORES"),
         ("ZRANGE", keys.starting, "-1", "-1", "WITHSCORES"),
     )
     now_ms = int(seconds) * 1000 + int(micros) // 1000
-    return any(float(until_ms) > now_ms for until_ms in _scores(latest))
+    return pause_ms != NO_KEY or any(float(until_ms) > now_ms for until_ms in _scores(latest))
 
 
 def _scores(latest: Sequence[Any]) -> list[bytes]:

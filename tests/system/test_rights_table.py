@@ -125,7 +125,7 @@ def _without_ids(words: Call) -> Call:
 
 def _pattern(word: str) -> str:
     if not word.startswith(f"{PREFIX}:{{"):
-        return word[:20]
+        return word if word.isalpha() and len(word) < 20 else "1"
     _, _, name = word.partition("}:")
     kind = next((kind for kind in KINDS if name.startswith(kind)), None)
     return f"{PREFIX}:{{*}}:{name if kind is None else kind + '*'}"
