@@ -89,7 +89,7 @@ def nearest(model: str, models: Sequence[str]) -> str | None:
 
 
 async def _is_served(pipeline: AutoPipeline, keys: Keys) -> bool:
-    """Whether a worker serves the queue or is about to, or the queue is paused, as for a change of workers."""
+    """Whether a worker serves the queue or is about to, or the queue is paused: then one is to come."""
     (seconds, micros), pause_ms, *latest = await pipeline.send(
         ("TIME",),
         ("PTTL", keys.paused),
