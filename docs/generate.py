@@ -193,6 +193,21 @@ def _lines(lines: list[str], first: int, last: int) -> str:
     return inspect.cleandoc("\n".join(lines[first - 1 : last]))
 
 
+def rights() -> str:
+    """What each role may do with each key, and the commands that it may send."""
+    from producer.queue.rights import AclRole
+    from producer.queue.rights import rights as rights_of
+
+    given = {role: rights_of([role]) for role in AclRole}
+    patterns = dict.fromkeys(pattern for each in given.values() for pattern in each.keys)
+    rows = [
+        (f"`{one.partition('}:')[2] or '(root)'}`", *(each.keys.get(one, "") for each in given.values()))
+        for one in patterns
+    ]
+    commands = (f"- {role}: {' '.join(f'`{one}`' for one in each.commands)}" for role, each in given.items())
+    return table(["key", *given], rows) + "\n" + "\n".join(commands) + "\n"
+
+
 def _worker_cli() -> str:
     from worker.cli.main import main
 
@@ -224,6 +239,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "metrics.worker": lambda: metrics("worker"),
     "models": models,
     "redis-keys": redis_keys,
+    "rights": rights,
     "settings": settings,
 }
 

@@ -2,6 +2,7 @@
 
 import click
 
+from producer.cli.acl import acl_command
 from producer.cli.cancel import cancel_command
 from producer.cli.dead import dead_group
 from producer.cli.embed import embed_command
@@ -22,7 +23,7 @@ def main(context: click.Context) -> None:
 
 for command in (
     *(embed_command, status_command, jobs_command, cancel_command, purge_command),
-    *(pause_command, resume_command, dead_group),
+    *(pause_command, resume_command, dead_group, acl_command),
 ):
     main.add_command(command)
 

@@ -10,8 +10,8 @@ from rich.text import Text
 
 from producer.cli.exit_status import exit_status
 from producer.cli.options import echo_json, json_option, prefix_option, redis_url_option
-from producer.contract import WorkerRecord, worker_label
-from producer.queue.status import QueueStatus, pause_note, read_status
+from producer.contract import Keys, WorkerRecord, queue_name, worker_label
+from producer.queue.status import QueueStatus, pause_note, read_queue, read_status
 from producer.terminal import escaped, format_duration, wide_console
 from producer.transport.connect import connect, redis_errors
 
@@ -21,11 +21,17 @@ _MAX_LINE_CHARS = 2000
 @click.command("status")
 @redis_url_option
 @prefix_option
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    help="Only this model's queue, which needs no right to SCAN.  [default: all]",
+)
 @json_option
-def status_command(redis_url: str, prefix: str, as_json: bool) -> None:
+def status_command(redis_url: str, prefix: str, models: tuple[str, ...], as_json: bool) -> None:
     """Show the queues under the prefix, with their workers and numbers of dead letters."""
     with exit_status():
-        queues = asyncio.run(_read(redis_url, prefix))
+        queues = asyncio.run(_read(redis_url, prefix, models))
     if as_json:
         echo_json([asdict(queue) for queue in queues])
     elif queues:
@@ -42,10 +48,12 @@ def status_command(redis_url: str, prefix: str, as_json: bool) -> None:
         click.echo(f"no queues under {prefix}:")
 
 
-async def _read(redis_url: str, prefix: str) -> tuple[QueueStatus, ...]:
+async def _read(redis_url: str, prefix: str, models: tuple[str, ...]) -> tuple[QueueStatus, ...]:
     async with connect(redis_url) as redis:
         with redis_errors(redis_url):
-            return await read_status(redis, prefix)
+            if not models:
+                return await read_status(redis, prefix)
+            return tuple([await read_queue(redis, Keys(queue_name(model), prefix)) for model in models])
 
 
 def _queue_table(queues: tuple[QueueStatus, ...]) -> Table:

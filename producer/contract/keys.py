@@ -49,11 +49,16 @@ class Keys:
     """The keys and channels of one queue.
 
     Each docstring has the type, what it holds, and when it ends; the table of
-    `docs/reference/redis-keys.md` is made from them.
+    `docs/reference/redis-keys.md` is made from them. Raises InvalidOption for a prefix with braces.
     """
 
     queue: str
     prefix: str = DEFAULT_PREFIX
+
+    def __post_init__(self) -> None:
+        # Braces end the prefix: for a cluster's slots, and for the patterns that keep tenants apart.
+        if "{" in self.prefix or "}" in self.prefix:
+            raise InvalidOption(f"the prefix {self.prefix!r:.80} has braces; choose one without")
 
     @property
     def root(self) -> str:

@@ -13,7 +13,7 @@ from producer.errors import PayloadError
 from producer.queue.dead_letters import number
 from producer.terminal import format_duration
 
-_NO_KEY = -2  # what PTTL says of a key that is not there; of one without an end it says -1
+NO_KEY = -2  # what PTTL says of a key that is not there; of one without an end it says -1
 _SCAN_COUNT = 1000  # keys per round trip
 
 
@@ -89,7 +89,7 @@ async def read_queue(redis: Redis, keys: Keys) -> QueueStatus:
     counts = {name.decode(errors="replace"): number(count) or 0 for name, count in totals.items()}
     return QueueStatus(
         queue=keys.queue,
-        paused=pause_ms != _NO_KEY,
+        paused=pause_ms != NO_KEY,
         resumes_in_s=pause_ms / 1000 if pause_ms >= 0 else None,
         pending=pending,
         running=running,

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from producer.contract import Keys, queue_name
 from producer.errors import NoWorker
-from producer.queue.status import QueueStatus, read_status
+from producer.queue.status import NO_KEY, QueueStatus, read_status
 from producer.transport.autopipeline import AutoPipeline
 from producer.transport.connect import redis_errors
 
@@ -24,6 +24,8 @@ _SIMILAR = 0.6
 
 class WorkerWatch:
     """Raises NoWorker once no worker has been seen on a queue for `wait_s`, neither serving nor starting.
+
+    A paused queue is waited for.
 
     All who wait for answers of one client share it, so that however many they are it costs one command in
     a while; whoever is answered within a second never asks.
@@ -87,14 +89,15 @@ def nearest(model: str, models: Sequence[str]) -> str | None:
 
 
 async def _is_served(pipeline: AutoPipeline, keys: Keys) -> bool:
-    """Whether a worker serves the queue or is about to."""
-    (seconds, micros), *latest = await pipeline.send(
+    """Whether a worker serves the queue or is about to, or the queue is paused: then one is to come."""
+    (seconds, micros), pause_ms, *latest = await pipeline.send(
         ("TIME",),
+        ("PTTL", keys.paused),
         ("ZRANGE", keys.workers, "-1", "-1", "WITHSCORES"),
         ("ZRANGE", keys.starting, "-1", "-1", "WITHSCORES"),
     )
     now_ms = int(seconds) * 1000 + int(micros) // 1000
-    return any(float(until_ms) > now_ms for until_ms in _scores(latest))
+    return pause_ms != NO_KEY or any(float(until_ms) > now_ms for until_ms in _scores(latest))
 
 
 def _scores(latest: Sequence[Any]) -> list[bytes]:
@@ -118,7 +121,8 @@ def _story(model: str, prefix: str, others: Sequence[str], *, waited_s: float) -
     told = f"no worker serves the model {model!r:.80} (waited for one for {waited_s:.0f} s)"
     if not others:
         return (
-            f"{told}, nor any other under the prefix {prefix}; start one, or check the address and the prefix"
+            f"{told}, and no other is seen under the prefix {prefix}; start one, or check the address and "
+            "the prefix"
         )
     named = ", ".join(f"{one:.80}" for one in others[:_MAX_NAMED])
     more = f" and {len(others) - _MAX_NAMED} more" if len(others) > _MAX_NAMED else ""

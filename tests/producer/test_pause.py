@@ -13,7 +13,7 @@ from support.serving import MODEL, producer, worker
 from producer import Client, SyncClient
 from producer.contract import Keys, queue_name
 from producer.embedded.services import EmbeddedServer
-from producer.errors import InvalidOption
+from producer.errors import InvalidOption, NoWorker, ResultTimeout
 from producer.queue.status import QueueStatus, read_queue, read_status
 from worker.cli.rates import Rates
 from worker.cli.top_view import queues_json
@@ -69,6 +69,17 @@ async def test_a_pause_may_have_an_end(redis: Redis, server: EmbeddedServer) -> 
         for for_s in (0, -1, float("nan"), float("inf"), "10"):
             with pytest.raises(InvalidOption, match="a pause lasts"):
                 await client.pause(for_s=for_s)  # type: ignore[arg-type]
+
+
+async def test_a_paused_queue_is_waited_for(redis: Redis, server: EmbeddedServer) -> None:
+    """Also while its workers are away: no call ends with NoWorker before the queue is resumed."""
+    async with Client(server.url, model=MODEL, wait_for_worker_s=0.0) as client:
+        await client.pause()
+        with pytest.raises(ResultTimeout):
+            await client.embed(["a text"], timeout_s=2.5)
+        await client.resume()
+        with pytest.raises(NoWorker):
+            await client.embed(["a text"], timeout_s=10)
 
 
 async def test_everybody_is_told(redis: Redis, server: EmbeddedServer) -> None:

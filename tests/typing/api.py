@@ -12,7 +12,9 @@ from producer import (
     EmbeddingType,
     EmbedOptions,
     InputType,
+    JobState,
     Priority,
+    QueuedJob,
     QueueLimits,
     Reply,
     Submission,
@@ -71,6 +73,12 @@ async def client(batches: AsyncIterator[Sequence[str]]) -> None:
         assert_type(await one.result(submission.job, consume=True), Reply)
         assert_type(await one.cancel(submission.job), bool)
         assert_type(await one.num_workers(), int)
+        assert_type(await one.jobs(state=JobState.PENDING, run="nightly", min_age_s=60), list[QueuedJob])
+        assert_type(await one.wait_for_run("nightly", timeout_s=60), int)
+        assert_type((await one.purge(run="nightly")).num_ended, int)
+        assert_type(await one.requeue_all(code="tries_exhausted"), Sequence[str])
+        await one.pause(for_s=600)
+        assert_type(await one.resume(), bool)
         assert_type(one.embed_many(batches), AsyncGenerator[Reply, None])
         async for answer in one.embed_many([["a"], ["b"]], max_in_flight=4):
             assert_type(answer, Reply)
@@ -88,6 +96,9 @@ def sync_client() -> None:
         assert_type(one.embed_many([["a"], ["b"]]), Iterator[Reply])
         assert_type(one.cancel("job"), bool)
         assert_type(one.num_workers(), int)
+        assert_type(one.jobs(priority="low", max_jobs=10), list[QueuedJob])
+        assert_type(one.drop_all(), Sequence[str])
+        assert_type(one.resume(), bool)
         one.submit(["a"], wait_if_ful=True)  # type: ignore[call-arg]
         one.embed_many([["a"]], max_in_flight="4")  # type: ignore[arg-type]
     SyncClient(model="m", limits=10)  # type: ignore[arg-type]

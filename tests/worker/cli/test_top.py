@@ -148,6 +148,16 @@ def test_nothing_to_show_and_trouble_are_said() -> None:
     assert told["workers"][0]["rates"]["fill"] is None
 
 
+def test_a_pause_is_said() -> None:
+    """For how long, if that is known."""
+    for_ever = replace(QUEUE, paused=True)
+    assert "is paused until `producer resume`: no worker claims its jobs" in shown(
+        rates(WORKER), 200, for_ever
+    )
+    assert "is paused for another 1.5 min" in shown(rates(WORKER), 80, replace(for_ever, resumes_in_s=90.0))
+    assert "paused" not in shown(rates(WORKER), 200, QUEUE)
+
+
 def command(*options: str, url: str) -> list[str]:
     """`worker top` on that server."""
     return [sys.executable, "-m", "worker", "top", "--redis-url", url, *options]
