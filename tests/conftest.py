@@ -39,8 +39,9 @@ def _logs() -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Tests marked `every_server` run on each of SERVERS, all others on the first."""
-    if "program" in metafunc.fixturenames and metafunc.definition.get_closest_marker("every_server"):
+    """Tests marked `every_server` but not `first_server` run on each of SERVERS, all others on the first."""
+    marked = metafunc.definition.get_closest_marker
+    if "program" in metafunc.fixturenames and marked("every_server") and not marked("first_server"):
         first, *others = SERVERS
         names = [first, *(pytest.param(name, marks=pytest.mark.other_servers) for name in others)]
         metafunc.parametrize("program", names, indirect=True, scope="session")

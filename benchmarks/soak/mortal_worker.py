@@ -10,11 +10,12 @@ import os
 import sys
 from dataclasses import replace
 
-from producer.contract import Truncate
+from producer.contract import Keys, Truncate, queue_name
 from worker.backends.fake import FakeBackend
+from worker.consumer.starting import announced
 from worker.serving.app import serve
-from worker.settings import read_settings
-from worker.startup.boot import boot
+from worker.settings import Settings, read_settings
+from worker.startup.boot import Booted, boot
 from worker.supervisor.supervisor import supervise
 from worker.telemetry.channel import ChildEnd
 from worker.telemetry.logs import configure_logs
@@ -28,15 +29,20 @@ def main() -> None:
     configure_logs(settings.log_level, jsonl=False)
     if len(sys.argv) == 1:
         sys.exit(supervise(settings, os.environ, command=lambda owner: [*COMMAND, owner]))
-    channel = ChildEnd(settings.grace_s)
+    owner, channel = sys.argv[1], ChildEnd(settings.grace_s)
+    with announced(settings.redis_url, Keys(queue_name(settings.name), settings.prefix), owner):
+        booted = mortal(settings)
+    asyncio.run(serve(settings, booted, owner=owner, on_ready=channel.announce_ready))
+
+
+def mortal(settings: Settings) -> Booted:
+    """The fake profile, with a device that kills the process."""
     found = boot(settings)
     found.backend.close()
     _, token, _ = found.tokenizer.encode([POISON], Truncate.END).tokens.ids.tolist()
     model = found.model
     deadly = FakeBackend(dim=model.dim, max_text_tokens=model.max_text_tokens, deadly=[token])
-    asyncio.run(
-        serve(settings, replace(found, backend=deadly), owner=sys.argv[1], on_ready=channel.announce_ready)
-    )
+    return replace(found, backend=deadly)
 
 
 if __name__ == "__main__":

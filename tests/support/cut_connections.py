@@ -1,4 +1,4 @@
-"""A server seen through connections that break at the worst moment: before a command arrives, or its reply."""
+"""A server seen through connections that break at the worst moment: before a command, or before its reply."""
 
 import asyncio
 from collections.abc import AsyncIterator

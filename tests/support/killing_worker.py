@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, cast
 
-from producer.contract import Truncate
+from producer.contract import Keys, Truncate, queue_name
 from support.serving import booted
+from worker.backends.fake import FakeBackend
+from worker.consumer.starting import announced
 from worker.serving.app import serve
 from worker.settings import Settings, read_settings
+from worker.startup.boot import Booted
 from worker.telemetry.channel import ChildEnd
 from worker.tokenization.tokenizer import Encoded, Tokenizer
 
@@ -40,13 +43,22 @@ def token_of(tokenizer: Tokenizer, word: str) -> int:
     return int(token)
 
 
-async def run(settings: Settings, owner: str, channel: ChildEnd) -> None:
+def deadly(settings: Settings) -> Booted:
+    """The fake profile, with a tokenizer and a device that die of their words."""
     found = booted(settings)
-    deadly = [token_of(found.tokenizer, KILLS_DEVICE)]
-    found = replace(booted(settings, deadly=deadly), tokenizer=cast("Tokenizer", Mortal(found.tokenizer)))
-    await serve(settings, found, owner=owner, on_ready=channel.announce_ready)
+    found.backend.close()
+    token, model = token_of(found.tokenizer, KILLS_DEVICE), found.model
+    device = FakeBackend(dim=model.dim, max_text_tokens=model.max_text_tokens, deadly=[token])
+    return replace(found, backend=device, tokenizer=cast("Tokenizer", Mortal(found.tokenizer)))
+
+
+def main() -> None:
+    settings, owner = read_settings(), sys.argv[1]
+    channel = ChildEnd(settings.grace_s)
+    with announced(settings.redis_url, Keys(queue_name(settings.name), settings.prefix), owner):
+        found = deadly(settings)
+    asyncio.run(serve(settings, found, owner=owner, on_ready=channel.announce_ready))
 
 
 if __name__ == "__main__":
-    chosen = read_settings()
-    asyncio.run(run(chosen, sys.argv[1], ChildEnd(chosen.grace_s)))
+    main()

@@ -49,6 +49,7 @@ def payloads(rng: random.Random) -> bytes:
 
 
 @pytest.mark.slow
+@pytest.mark.first_server
 @pytest.mark.timeout(600)
 @pytest.mark.usefixtures("_no_job_lines")
 async def test_no_payload_kills_a_worker(redis: Redis, server: EmbeddedServer) -> None:

@@ -408,7 +408,8 @@ def owner(redis: Redis) -> Leases:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.first_server
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize(
     ("killers", "word", "parent"),
     [
@@ -431,10 +432,10 @@ async def test_only_the_text_that_kills_fails(
         sent += [(await client.submit(one)).job for one in innocents[30:]]
         with host(server.url, parent=parent, lease_s=0.6) as died:
             for one, name in zip(innocents, sent, strict=True):
-                check(fake, one, await client.result(name, timeout_s=800))
+                check(fake, one, await client.result(name, timeout_s=1100))
             log.info("innocents answered after deaths=%d", len(died))
             assert len(died) <= 4  # two, but for what was claimed together with the job
-            check(fake, texts, await client.result(job, timeout_s=800), killers=killers)
+            check(fake, texts, await client.result(job, timeout_s=1100), killers=killers)
             num_deaths = len(died)
             log.info("deaths=%d seconds=%.1f", num_deaths, time.monotonic() - started_s)
         [letter] = await client.dead_letters()

@@ -35,9 +35,8 @@ async def life(client_url: str, worker_url: str, redis: Redis) -> None:
         deadly = (await client.submit(["deadly", "harmless"])).job
         await hset(redis, KEYS.job(tired), "tries", 3)
         await hset(redis, KEYS.job(suspect), "bisection", "")
-        await hset(
-            redis, KEYS.job(deadly), "bisection", Bisection(killers=(0,), suspects=(Range(1, 2),)).encode()
-        )
+        half_found = Bisection(killers=(0,), suspects=(Range(1, 2),))
+        await hset(redis, KEYS.job(deadly), "bisection", half_found.encode())
     async with (
         worker(worker_url, lease_s=1.5, backend={"delay_s": 0.05}),
         Client(client_url, model=MODEL) as client,
@@ -92,12 +91,10 @@ async def test_each_is_lost_once(
     async with watched:
         await life(urls["client"], urls["worker"], redis)
         await check(redis)
-    print(side, *watched.seen, sep="\n  ")
     for command in watched.seen:
         has_cut = False
         while not has_cut:  # some are sent only if an answer is late
             await redis.flushall()
-            print("cut", command, flush=True)
             async with Way(server.url, tmp_path / "way.sock", cut=command, executed=executed) as way:
                 await life(urls["client"], urls["worker"], redis)
                 await check(redis)
