@@ -29,6 +29,16 @@ GPUS = "deploy/compose.gpus.yaml"
 MONITORING = "deploy/compose.monitoring.yaml"
 DOCKERFILES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "deploy").glob("Dockerfile.*"))
 SCHEMA = json.loads((ROOT / "tests/data/compose_spec/compose-spec.json").read_text())
+# Of 2024, newer than the state that we keep: a file that need not exist.
+SCHEMA["definitions"]["service"]["properties"]["env_file"] = {
+    "type": "array",
+    "items": {
+        "type": "object",
+        "properties": {"path": {"type": "string"}, "required": {"type": "boolean"}},
+        "required": ["path"],
+        "additionalProperties": False,
+    },
+}
 RESET = object()
 
 
@@ -202,8 +212,53 @@ def test_images_are_pinned_and_run_without_root(dockerfile: str) -> None:
 @pytest.mark.parametrize("dockerfile", DOCKERFILES)
 def test_the_model_cache_is_the_mounted_volume(dockerfile: str) -> None:
     """Where the image keeps models is where Compose mounts the volume."""
-    (mounted,) = load(BASE)["services"]["worker"]["volumes"]
-    assert f"EMBEDMILL_CACHE_PATH={mounted.split(':')[1]}" in (ROOT / dockerfile).read_text()
+    named = load(BASE)["volumes"]
+    mounts = [each.split(":") for each in load(BASE)["services"]["worker"]["volumes"]]
+    (inside,) = (inside for outside, inside, *_ in mounts if outside in named)
+    assert f"EMBEDMILL_CACHE_PATH={inside}" in (ROOT / dockerfile).read_text()
+
+
+@pytest.mark.parametrize(("service", "inside"), [("producer", "/data"), ("worker", "/models")])
+def test_folders_that_compose_mounts_are_there_and_empty(service: str, inside: str) -> None:
+    """Docker would make a missing one for root; what people put there is no part of the project."""
+    mounts = [each.split(":") for each in load(BASE)["services"][service]["volumes"]]
+    (folder,) = (outside for outside, at, *_ in mounts if at == inside)
+    listed = ["git", "ls-files", "--others", "--cached", "--exclude-standard", folder]
+    found = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    assert found == [f"{folder.removeprefix('./')}/.gitignore"]
+
+
+@pytest.mark.parametrize("names", [(BASE,), (BASE, CPU), (BASE, GPUS)], ids=["gpu", "cpu", "gpus"])
+def test_a_worker_takes_every_setting_from_a_file(names: tuple[str, ...]) -> None:
+    """Which need not exist and is no part of the project; only the address of Redis is set besides."""
+    services = load(*names)["services"]
+    for worker in (one for name, one in services.items() if name.startswith("worker")):
+        assert worker["env_file"] == [{"path": "worker.env", "required": False}]
+        assert list(worker["environment"]) == ["EMBEDMILL_REDIS_URL"]
+    assert "/worker.env" in (ROOT / ".gitignore").read_text().splitlines()
+
+
+def test_logs_are_rotated() -> None:
+    """Of every service: Docker's default keeps all that was ever written."""
+    for name, service in load(BASE, GPUS, MONITORING)["services"].items():
+        assert service["logging"]["options"] == {"max-size": "10m", "max-file": "5"}, name
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES)
+def test_a_change_of_the_sources_installs_no_dependency_again(dockerfile: str) -> None:
+    """They are installed before the sources are copied, at the versions of the constraints file."""
+    steps = [f"{name} {arguments}" for name, arguments in instructions(dockerfile)]
+    copied = next(at for at, step in enumerate(steps) if step == "COPY . .")
+    installs = {at: step for at, step in enumerate(steps) if "pip install" in step}
+    assert ["--constraint constraints.txt" in installs[at] for at in installs if at < copied] == [True]
+    assert ["--no-deps" in installs[at] for at in installs if at > copied] == [True]
+
+
+@pytest.mark.parametrize("dockerfile", DOCKERFILES)
+def test_images_do_not_report(dockerfile: str) -> None:
+    """Not even what is run in them besides the worker."""
+    words = (ROOT / dockerfile).read_text().split()
+    assert {"ORT_DISABLE_TELEMETRY=1", "HF_HUB_DISABLE_TELEMETRY=1"} <= set(words)
 
 
 def test_environment_variables_exist() -> None:
@@ -240,7 +295,7 @@ def valkey(program: str, tmp_path: Path) -> Iterator[redis.Redis]:
 
 def test_valkey_keeps_jobs_and_never_drops_one(valkey: redis.Redis) -> None:
     """A real server takes the options: append-only file synced every second, no eviction, no snapshots."""
-    names = ("appendonly", "appendfsync", "maxmemory", "maxmemory-policy", "save")
+    names = ("appendonly", "appendfsync", "maxmemory", "maxmemory-policy", "save", "protected-mode")
     options: dict[str, str] = {}
     for name in names:
         reply: Any = valkey.config_get(name)
@@ -251,4 +306,5 @@ def test_valkey_keeps_jobs_and_never_drops_one(valkey: redis.Redis) -> None:
         "maxmemory": str(2 * 1024**3),
         "maxmemory-policy": "noeviction",
         "save": "",
+        "protected-mode": "no",
     }

@@ -10,6 +10,8 @@ from producer.errors import ModelError
 _HIDDEN = ("hidden_size", "d_model", "dim", "n_embd", "emb_dim")
 _VOCABULARY = ("vocab_size", "n_words")
 _LAYERS = ("num_hidden_layers", "num_layers", "n_layers", "n_layer", "encoder_layers")
+#: model_type -> the key with the length of a token vector, where that is not the hidden size
+_OUTPUT_WIDTHS = {"opt": "word_embed_proj_dim", "embedding_gemma2_text": "embedding_dim"}
 _POSITIONS = ("max_position_embeddings", "n_positions")
 
 
@@ -56,7 +58,8 @@ def _refuse_other_inputs(config: Mapping[str, Any]) -> None:
 
 def _output_width(config: Mapping[str, Any]) -> int | None:
     """The length of a token vector where the network's last step projects to another than its hidden size."""
-    return _first(config, ("word_embed_proj_dim",)) if config.get("model_type") == "opt" else None
+    key = _OUTPUT_WIDTHS.get(str(config.get("model_type")))
+    return None if key is None else _first(config, (key,))
 
 
 def stated_hidden(config: Mapping[str, Any]) -> int | None:

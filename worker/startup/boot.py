@@ -19,7 +19,7 @@ from worker.startup.loader import ModelBundle, load_profile, read_bundle
 from worker.startup.measurement import measure_profiles
 from worker.startup.speed import measured_tokens_per_s
 from worker.startup.structure import ensure_structure
-from worker.startup.survey import Probe, Survey, machine_facts, measurements_path, survey
+from worker.startup.survey import Probe, Survey, machine_facts, measurements_path, not_here_yet, survey
 from worker.startup.verification import Verified
 from worker.startup.verification_record import ensure_verified
 from worker.storage.lock import FileLock, locked
@@ -97,6 +97,8 @@ def boot(settings: Settings, *, probe: Probe = probe, waits_for_hub: bool = Fals
 def _read_bundle(manifest: Manifest, settings: Settings, *, waits_for_hub: bool) -> ModelBundle:
     """The model, tried again and again if asked for: a process that ended would be restarted for ever."""
     num_tries = 0
+    if note := not_here_yet(manifest, settings):
+        log.info("model_not_here", reason=note)
     while True:
         try:
             return read_bundle(manifest, settings)

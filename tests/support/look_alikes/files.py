@@ -131,6 +131,16 @@ def config_key(name: str, key: str, value: Any) -> Change:
     return change
 
 
+def model_key(key: str, value: Any) -> Change:
+    """With another value in the model of tokenizer.json."""
+
+    def change(directory: Path) -> None:
+        content = json.loads((directory / "tokenizer.json").read_text())
+        write(directory, "tokenizer.json", content | {"model": content["model"] | {key: value}})
+
+    return change
+
+
 def split_vocabulary(directory: Path) -> None:
     """With vocab.json and merges.txt beside tokenizer.json."""
     model = json.loads((directory / "tokenizer.json").read_text())["model"]

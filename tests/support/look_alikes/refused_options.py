@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from support.look_alikes.files import extra_tensor
+from support.look_alikes.files import extra_tensor, model_key
 from support.look_alikes.layout import Layout, Module, Refused
 from support.look_alikes.modules import LAST, MEAN, NORMALIZE, dense
 from support.look_alikes.published.bert import BERT, ROBERTA, ROBERTA_BPE, SHORT, WORDPIECE
@@ -78,6 +78,21 @@ LAYOUTS = (
         because="a key nobody knows",
         sentence="output_scale",
         modules=(MEAN, dense(48, output_scale=2.0)),
+    ),
+    refused(
+        "dense-without-activation",
+        because="an activation that nobody can read",
+        sentence="2_Dense/config.json has activation_function null",
+        modules=(MEAN, dense(48, activation_function=None)),
+    ),
+    refused(
+        "merges-left-out",
+        because="BPE dropout",
+        sentence=r"leaves out 10% of its merges at random",
+        family="RoBERTa",
+        config=ROBERTA,
+        tokenizer=ROBERTA_BPE,
+        changes=(model_key("dropout", 0.1),),
     ),
     refused(
         "unknown-transformer-key",

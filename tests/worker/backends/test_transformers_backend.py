@@ -214,6 +214,26 @@ def test_what_cannot_be_right_is_refused(tmp_path: Path) -> None:
         loaded(model)
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"intermediate_size": 96}, "the weights have other shapes than config.json describes"),
+        ({"model_type": "electra9"}, r"has no network 'electra9'; a newer version may \("),
+        ({"hidden_act": "gilu"}, r"has the network 'electra', but cannot load it from these files \("),
+    ],
+    ids=["other shapes", "a newer family", "neither"],
+)
+def test_a_newer_version_is_recommended_only_where_it_may_help(
+    tmp_path: Path, change: dict[str, Any], says: str
+) -> None:
+    """Weights of another model, or files with a fault, stay what they are."""
+    directory = directory_of(tmp_path / "electra", "electra", poolings=["mean"])
+    config = json.loads((directory / "config.json").read_text())
+    write(directory / "config.json", config | change)
+    with pytest.raises(BackendError, match=says):
+        loaded(read_model(directory))
+
+
 def test_positions_behind_a_padding_row_are_counted(tmp_path: Path) -> None:
     """130 rows, two of them never used, do not hold the 130 tokens that the files promise."""
     directory = directory_of(tmp_path / "model", "prelayernorm", poolings=["mean"])

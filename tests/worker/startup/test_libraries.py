@@ -46,6 +46,21 @@ def test_loading_a_network_opens_no_socket_and_writes_no_file(tmp_path: Path) ->
 
 
 @on_known_kernels
+@pytest.mark.peers
+def test_transformers_opens_no_socket_if_the_worker_is_offline(tmp_path: Path) -> None:
+    """Neither when it is imported nor when it loads a network; what it needs is in the directory."""
+    home, model = tmp_path / "home", tmp_path / "model"
+    home.mkdir()
+    model.mkdir()
+    write_tiny_model(model)
+    program = RUN.replace('"onnx"', '"transformers"')
+    done = run(program, home, str(model), str(ROOT / "tests"), EMBEDMILL_OFFLINE="1")
+    assert done.returncode == 0, done.stderr
+    written = [path for path in home.rglob("*") if path.is_file()]
+    assert written == []
+
+
+@on_known_kernels
 def test_the_check_above_can_fail() -> None:
     """A process that asks for an internet socket after it was forbidden is killed."""
     program = (

@@ -169,6 +169,21 @@ def test_what_the_narrow_format_would_hide_is_found_in_the_wide_one(
         boot_narrow(folder, precision)
 
 
+@pytest.mark.peers
+@pytest.mark.parametrize("spoil", [None, *SPOILS])
+def test_bf16_which_is_the_twin_on_a_gpu_finds_it_too(
+    sound: Path, tmp_path: Path, spoil: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within its wider bounds, here in the emulation on the CPU; a sound network passes them."""
+    monkeypatch.setattr(worker.startup.structure, "_TWINS", {("torch", "cpu"): ("torch", "cpu", "bf16")})
+    folder = spoiled(sound, tmp_path / "it", None if spoil is None else SPOILS[spoil])
+    if spoil is None:
+        boot_narrow(folder, "fp8")
+        return
+    with pytest.raises(ProfileError, match="which fp8's roundings could hide: in bf16 to the golden vectors"):
+        boot_narrow(folder, "fp8")
+
+
 @pytest.mark.parametrize("precision", [needs("int8"), needs("fp8")])
 def test_a_sound_network_serves_and_is_proven_once(
     sound: Path, tmp_path: Path, precision: str, caplog: pytest.LogCaptureFixture

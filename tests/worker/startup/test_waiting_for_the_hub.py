@@ -55,6 +55,7 @@ def test_a_worker_waits_until_the_hub_answers(tmp_path: Path) -> None:
     assert worker.returncode == 0, log
     assert log.count("hub_unreachable reason=") == 1
     assert "profile_verified" in log
+    assert "%|" not in log, "a progress bar"
 
 
 def test_a_command_does_not_wait(tmp_path: Path) -> None:
