@@ -103,6 +103,14 @@ def _member_option(name: str, kind: type[StrEnum], **more: Any) -> Callable[[Any
     is_flag=True,
     help="Embed the new and changed rows of inputs that changed, and keep the other vectors.",
 )
+@click.option(
+    "--retry-failed", is_flag=True, help="Embed the rows again that failed, and keep the other vectors."
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Say what there is to do and how long it takes, and do nothing; a few texts are embedded for it.",
+)
 @click.option("--rows-per-file", type=click.IntRange(1), help="Write files of so many rows into OUT.")
 @click.option(
     "--shard",

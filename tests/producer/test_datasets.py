@@ -335,3 +335,23 @@ async def test_other_columns_rewrite_without_embedding(parts: Path, tmp_path: Pa
     await embed(parts, out, embedder, only_new=True)
     assert embedder.texts == []
     assert_whole(parts, out)
+
+
+async def test_failed_rows_are_tried_again_on_request(parts: Path, tmp_path: Path) -> None:
+    """They alone, with another choice of what is cut if one likes; the other vectors stay."""
+    out = tmp_path / "out"
+    table = part_table(0, 40)
+    texts = ["too long for the model" if row % 10 == 3 else f"text {row}" for row in range(40)]
+    parquet.write_table(table.set_column(1, "text", pa.array(texts)), parts / "part-000.parquet")
+    await embed(parts, out, CountingEmbedder())
+    assert await embed(parts, out, CountingEmbedder()) is None
+    embedder = CountingEmbedder()
+    options = EmbedOptions(truncate="END")
+    result = await embed(parts, out, embedder, retry_failed=True, options=options)
+    assert embedder.texts == ["too long for the model"] * 4
+    assert result is not None
+    assert result.num_reused == 36
+    told = manifest(out)["parts"]
+    assert isinstance(told, list)
+    assert {part["name"]: part["truncate"] for part in told}["part-000.parquet"] == "END"
+    assert parquet.read_table(out).num_rows == 200
