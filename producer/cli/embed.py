@@ -14,6 +14,7 @@ from click.core import ParameterSource
 from producer.bulk import DEFAULT_BATCH_TEXTS, DEFAULT_MAX_IN_FLIGHT
 from producer.cli.embed_arguments import Arguments
 from producer.cli.embed_dataset import run_embed_dataset
+from producer.cli.embed_dry_run import run_dry
 from producer.cli.embed_queue import Connect, QueueClient
 from producer.cli.embed_run import run_embed
 from producer.cli.exit_status import ExitStatus, exit_status, print_lines
@@ -166,7 +167,9 @@ def embed_command(context: click.Context, /, run: str | None, shard: str | None,
         arguments = Arguments(run=_run(context, run), shard=share, **given)
         sources = expand(arguments.inputs)
         connect = context.obj or _client
-        if arguments.writes_dataset(sources):
+        if arguments.dry_run:
+            lines, status = run_dry(arguments, sources, connect)
+        elif arguments.writes_dataset(sources):
             lines, status = _embed_dataset(arguments, sources, connect)
         else:
             lines, status = _embed_file(arguments, sources[0], connect)

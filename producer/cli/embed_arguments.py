@@ -99,7 +99,9 @@ class Arguments:
         if self.output.endswith("/") or os.path.isdir(self.output):
             return True
         is_one = len(sources) == 1 and sources[0].address == self.inputs[0]
-        dataset_only = any((self.rows_per_file, self.only_new, self.retry_failed, self.shard, is_url(self.output)))
+        dataset_only = any(
+            (self.rows_per_file, self.only_new, self.retry_failed, self.shard, is_url(self.output))
+        )
         if is_one and not dataset_only:
             return False
         if _names_a_file(self.output):
