@@ -10,7 +10,7 @@ import numpy.typing as npt
 from producer.contract import MAX_BYTES_PER_JOB
 from producer.datasets.assembly import Span
 from producer.datasets.dataset import Dataset, OnDuplicate, Task
-from producer.datasets.digests import Digests, RowFacts, SeenIds, digests_of
+from producer.datasets.digests import Digests, RowFacts, SeenIds, content_of, digests_of
 from producer.datasets.earlier import EarlierVectors, rows_of
 from producer.datasets.open_part import OpenPart
 from producer.datasets.spans import SpanBuilder
@@ -85,7 +85,7 @@ class StepReader:
             number, part = task.first_number, self._open(task, reader, task.first_number, task.first_row)
             next_row, spans = part.next_row, SpanBuilder(self._earlier, max_texts=self._batch_texts)
             left = None if settings.rows_per_file is None else settings.rows_per_file - part.num_rows_earlier
-            for batch in self._batches(reader, skip=next_row):
+            for batch in self._batches(reader, part):
                 start, size = 0, len(batch.ids)
                 while start < size:
                     if left == 0:
@@ -112,9 +112,13 @@ class StepReader:
         self.open_parts.append(part)
         return part
 
-    def _batches(self, reader: Reader, *, skip: int) -> Iterator[RowBatch]:
+    def _batches(self, reader: Reader, part: OpenPart) -> Iterator[RowBatch]:
+        """The rows that the part does not have yet."""
+        is_stdin = part.task.source.location == STDIN
+        skip = 0 if is_stdin else part.next_row
         with _unreadable():
-            yield from reader.batches(max_texts=self._batch_texts, max_bytes=MAX_BYTES_PER_JOB, skip=skip)
+            batches = reader.batches(max_texts=self._batch_texts, max_bytes=MAX_BYTES_PER_JOB, skip=skip)
+            yield from after_same_rows(batches, part.earlier_rows()) if is_stdin else batches
 
     def _ended(self, part: OpenPart, spans: SpanBuilder, next_row: int, *, is_last: bool) -> Iterator[Step]:
         yield from (Step(part, span) for span in spans.rest())
@@ -148,6 +152,32 @@ class StepReader:
                 now = source_of(task.source.address)
                 if now.etag_or_mtime != task.source.etag_or_mtime:
                     raise FileError(f"{task.source.location}: changed while it was read; run again")
+
+
+def after_same_rows(batches: Iterator[RowBatch], earlier: RowFacts) -> Iterator[RowBatch]:
+    """The rows behind those that an earlier run has read from standard input, which must be the same.
+
+    Raises FileError if they are not.
+    """
+    seen = 0
+    for batch in batches:
+        size = min(len(batch.ids), len(earlier) - seen)
+        if size:
+            again = content_of(digests_of(batch.part(0, size)))
+            differ = (again != content_of(earlier[seen : seen + size])).any(axis=1)
+            if differ.any():
+                raise FileError(
+                    f"standard input: row {seen + int(np.argmax(differ))} is not that which the interrupted "
+                    "run has read; give the same input, or start over with --restart"
+                )
+            seen += size
+        if size < len(batch.ids):
+            yield batch.part(size, len(batch.ids))
+    if seen < len(earlier):
+        raise FileError(
+            f"standard input: ended after {seen:,} rows, of which the interrupted run has read "
+            f"{len(earlier):,}; give the same input, or start over with --restart"
+        )
 
 
 class _Unreadable(Exception):
