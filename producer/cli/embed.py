@@ -106,7 +106,8 @@ def _member_option(name: str, kind: type[StrEnum], **more: Any) -> Callable[[Any
 def embed_command(context: click.Context, /, run: str | None, **given: Any) -> None:
     """Embed the texts of IN into OUT.
 
-    IN is a JSONL, CSV, Parquet, Arrow or text file (text formats also gzipped as .gz), or - to read lines
+    IN is a file or URL of JSONL, JSON, CSV, TSV, Parquet, Arrow IPC, ORC or plain lines (text formats also
+    compressed: .gz, .zst, .bz2, .xz; see docs/reference/inputs.md), or - to read lines
     from standard input; OUT is .parquet, .jsonl or .npy and appears only when it is complete. A run that
     ends early cancels its jobs and keeps its rows in OUT.part; the same command resumes it.
 

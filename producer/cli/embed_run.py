@@ -83,6 +83,8 @@ def run_embed(arguments: Arguments, connect: Connect) -> tuple[Summary, Output]:
                 columns=Columns(text=arguments.text_column, id=arguments.id_column),
             )
         )
+        for note in () if arguments.quiet else reader.notes:
+            click.echo(note, err=True)
         _refuse_to_replace_input(arguments.source, arguments.output)
         output = Output(
             arguments.output,
