@@ -81,6 +81,8 @@ def test_text_in_every_type_of_column(tmp_path: Path) -> None:
         )
     path = write(tmp_path / "in.arrows", text=pa.array([b"\xff", b"ok"]))
     assert [text for _, text in rows_in(path)] == ["\udcff", "ok"]
+    damaged = pa.StringArray.from_buffers(2, *pa.array([b"\xff", b"ok"]).buffers()[1:])
+    assert [text for _, text in rows_in(write(path, text=damaged))] == ["\udcff", "ok"]
     path = write(tmp_path / "in.arrows", text=pa.nulls(3))
     assert [text for _, text in rows_in(path)] == [None, None, None]
 
