@@ -152,10 +152,10 @@ def _member_option(name: str, kind: type[StrEnum], **more: Any) -> Callable[[Any
 def embed_command(context: click.Context, /, run: str | None, shard: str | None, **given: Any) -> None:
     """Embed the texts of IN into OUT.
 
-    IN is one or more files, directories, patterns or addresses, or - to read lines from standard input. The
-    vectors of one file go into the file OUT, which appears only when it is complete; those of several into
-    the directory OUT, a file each. Whatever ends a run early, the same command resumes it; once all is done
-    it says so and embeds only what has changed (--only-new).
+    IN is one or more files, directories, globs or URLs of JSONL, JSON, CSV, TSV, Parquet, Arrow IPC, ORC or
+    plain lines (see docs/reference/inputs.md), or - to read lines from standard input. The vectors of one
+    file go into the file OUT, which appears only when it is complete; those of several into the directory
+    OUT, a file each. Whatever ends a run early, the same command resumes it; once all is done it says so.
 
     \b
     Exit status: 0 every text has its vector; 1 some texts failed, see OUT.errors.jsonl or OUT/_errors;

@@ -19,6 +19,8 @@ from producer.files import Reader, RowBatch, open_reader
 from producer.locations import STDIN
 from producer.locations.sources import source_of
 
+_MAX_NOTES = 10
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -47,7 +49,8 @@ class StepReader:
         self._source_name = ""
         self.num_duplicates = 0
         self.open_parts: list[OpenPart] = []
-        self.notes: list[str] = []
+        self._notes: list[str] = []
+        self._num_notes = 0
         if self._settings.on_duplicate is not OnDuplicate.ALL:
             for part in dataset.finished:
                 self._seen.add(_ids_of(rows_of(dataset.target, part)))
@@ -66,6 +69,12 @@ class StepReader:
             self._rows[self._source_name] = rows
         return self._rows
 
+    def new_notes(self) -> list[str]:
+        """What was assumed about inputs that were opened since the last call; of many inputs, the first."""
+        notes, self._notes = self._notes[: max(0, _MAX_NOTES - self._num_notes)], []
+        self._num_notes += len(notes)
+        return notes
+
     def stop(self) -> None:
         """End a read that waits for input."""
         if self._reader is not None:
@@ -81,7 +90,7 @@ class StepReader:
         with reader:
             self.rows_by_source()  # a last look at the one before
             self._reader, self._source_name = reader, task.source.name
-            self.notes += [note for note in reader.notes if note not in self.notes]
+            self._notes += reader.notes
             number, part = task.first_number, self._open(task, reader, task.first_number, task.first_row)
             next_row, spans = part.next_row, SpanBuilder(self._earlier, max_texts=self._batch_texts)
             left = None if settings.rows_per_file is None else settings.rows_per_file - part.num_rows_earlier
