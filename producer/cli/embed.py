@@ -14,6 +14,7 @@ from click.core import ParameterSource
 from producer.bulk import DEFAULT_BATCH_TEXTS, DEFAULT_MAX_IN_FLIGHT
 from producer.cli.embed_arguments import Arguments
 from producer.cli.embed_dataset import run_embed_dataset
+from producer.cli.embed_dry_run import run_dry
 from producer.cli.embed_queue import Connect, QueueClient
 from producer.cli.embed_run import run_embed
 from producer.cli.exit_status import ExitStatus, exit_status, print_lines
@@ -103,6 +104,14 @@ def _member_option(name: str, kind: type[StrEnum], **more: Any) -> Callable[[Any
     is_flag=True,
     help="Embed the new and changed rows of inputs that changed, and keep the other vectors.",
 )
+@click.option(
+    "--retry-failed", is_flag=True, help="Embed the rows again that failed, and keep the other vectors."
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Say what there is to do and how long it takes, and do nothing; a few texts are embedded for it.",
+)
 @click.option("--rows-per-file", type=click.IntRange(1), help="Write files of so many rows into OUT.")
 @click.option(
     "--shard",
@@ -143,10 +152,10 @@ def _member_option(name: str, kind: type[StrEnum], **more: Any) -> Callable[[Any
 def embed_command(context: click.Context, /, run: str | None, shard: str | None, **given: Any) -> None:
     """Embed the texts of IN into OUT.
 
-    IN is one or more files, directories, patterns or addresses, or - to read lines from standard input. The
-    vectors of one file go into the file OUT, which appears only when it is complete; those of several into
-    the directory OUT, a file each. Whatever ends a run early, the same command resumes it; once all is done
-    it says so and embeds only what has changed (--only-new).
+    IN is one or more files, directories, globs or URLs of JSONL, JSON, CSV, TSV, Parquet, Arrow IPC, ORC or
+    plain lines (see docs/reference/inputs.md), or - to read lines from standard input. The vectors of one
+    file go into the file OUT, which appears only when it is complete; those of several into the directory
+    OUT, a file each. Whatever ends a run early, the same command resumes it; once all is done it says so.
 
     \b
     Exit status: 0 every text has its vector; 1 some texts failed, see OUT.errors.jsonl or OUT/_errors;
@@ -158,7 +167,9 @@ def embed_command(context: click.Context, /, run: str | None, shard: str | None,
         arguments = Arguments(run=_run(context, run), shard=share, **given)
         sources = expand(arguments.inputs)
         connect = context.obj or _client
-        if arguments.writes_dataset(sources):
+        if arguments.dry_run:
+            lines, status = run_dry(arguments, sources, connect)
+        elif arguments.writes_dataset(sources):
             lines, status = _embed_dataset(arguments, sources, connect)
         else:
             lines, status = _embed_file(arguments, sources[0], connect)

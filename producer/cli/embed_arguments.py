@@ -40,6 +40,8 @@ class Arguments:
     restart: bool
     overwrite: bool
     only_new: bool
+    retry_failed: bool
+    dry_run: bool
     rows_per_file: int | None
     shard: Shard | None
     on_duplicate: OnDuplicate
@@ -87,6 +89,7 @@ class Arguments:
             shard=self.shard,
             on_duplicate=self.on_duplicate,
             only_new=self.only_new,
+            retry_failed=self.retry_failed,
             overwrite=self.overwrite,
             restart=self.restart,
         )
@@ -96,7 +99,9 @@ class Arguments:
         if self.output.endswith("/") or os.path.isdir(self.output):
             return True
         is_one = len(sources) == 1 and sources[0].address == self.inputs[0]
-        dataset_only = self.rows_per_file or self.only_new or self.shard or is_url(self.output)
+        dataset_only = any(
+            (self.rows_per_file, self.only_new, self.retry_failed, self.shard, is_url(self.output))
+        )
         if is_one and not dataset_only:
             return False
         if _names_a_file(self.output):

@@ -38,7 +38,7 @@ def run_embed_dataset(
             batch_texts=arguments.batch_texts,
             max_in_flight=arguments.max_in_flight,
             on_progress=display.update,
-            on_note=lambda note: click.echo(note, err=True),
+            on_note=lambda note: None if arguments.quiet else click.echo(note, err=True),
         )
         return dataset, on_queue(work, arguments, connect)
 

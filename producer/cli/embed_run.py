@@ -28,7 +28,7 @@ def run_embed(arguments: Arguments, source: Source, connect: Connect) -> tuple[S
         reader = stack.enter_context(
             open_reader(source, arguments.format, columns=arguments.columns, dialect=arguments.dialect)
         )
-        for note in reader.notes:
+        for note in () if arguments.quiet else reader.notes:
             click.echo(note, err=True)
         _refuse_to_replace_input(source.location, target)
         output = Output(

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from producer.bulk import Summary
+from producer.cli.progress import TOO_LONG
 from producer.datasets import Dataset, RunResult
 from producer.datasets.target import ERRORS
 from producer.terminal import escaped, format_bytes
@@ -33,7 +34,7 @@ def up_to_date_line(dataset: Dataset) -> str:
     parts = dataset.finished
     rows, failed = sum(part.num_rows for part in parts), sum(sum(part.failed.values()) for part in parts)
     told = f"up to date: {dataset.target.location} has all {len(parts):,} parts with {rows:,} rows"
-    return f"{told}, {failed:,} of them failed" if failed else told
+    return f"{told}, {failed:,} of them failed (--retry-failed)" if failed else told
 
 
 def _counts(summary: Summary) -> list[str]:
@@ -47,6 +48,8 @@ def _counts(summary: Summary) -> list[str]:
         f"failed     {summary.num_failed:,}",
     ]
     lines += [f"  {escaped(code)}  {count:,}" for code, count in sorted(summary.failed.items())]
+    if TOO_LONG in summary.failed:
+        lines.append("  texts longer than the model takes are cut with --truncate END (or START)")
     for source in summary.sources:
         lines.append(escaped(f"model      {source.model} ({source.revision})"))
         lines.append(escaped(f"profile    {source.profile_name} ({source.profile_id}), {source.precision}"))

@@ -45,6 +45,7 @@ class DatasetSettings:
     shard: Shard | None = None
     on_duplicate: OnDuplicate = OnDuplicate.ALL
     only_new: bool = False
+    retry_failed: bool = False
     overwrite: bool = False
     restart: bool = False
 
@@ -162,8 +163,10 @@ class _State:
         )
         if parts and (not is_same or source.location == STDIN):
             self.changed.append(source.location)
-            self.replaced += parts
-            self.tasks.append(Task(source=source, stem=_stem_of(parts[0]), first_row=0, first_number=0))
+            self._replace(source, parts)
+            return
+        if settings.retry_failed and any(part.failed for part in parts):
+            self._replace(source, parts)
             return
         next_row = 0
         for part in parts:
@@ -174,6 +177,10 @@ class _State:
         if not done or not done[-1].is_last:
             stem = _stem_of(parts[0]) if parts else self._new_stem(source)
             self.tasks.append(Task(source=source, stem=stem, first_row=next_row, first_number=len(done)))
+
+    def _replace(self, source: Source, parts: list[FinishedPart]) -> None:
+        self.replaced += parts
+        self.tasks.append(Task(source=source, stem=_stem_of(parts[0]), first_row=0, first_number=0))
 
     def _new_stem(self, source: Source) -> str:
         """The name of the input without its extensions, or with them if another part has that name."""

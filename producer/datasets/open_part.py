@@ -5,10 +5,12 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
+
 from producer.contract import Reply
 from producer.datasets.assembly import Span, slice_reply
-from producer.datasets.dataset import DatasetSettings, Task, is_numbered, part_name
-from producer.datasets.digests import with_answers
+from producer.datasets.dataset import DatasetSettings, OnDuplicate, Task, is_numbered, part_name
+from producer.datasets.digests import ROW, RowFacts, with_answers
 from producer.datasets.identity import RunIdentity
 from producer.datasets.manifest import FinishedPart
 from producer.datasets.target import ERRORS, Target, rows_file
@@ -66,6 +68,12 @@ class OpenPart:
     def num_rows_earlier(self) -> int:
         """RowFacts that an interrupted run left."""
         return self.earlier.num_texts
+
+    def earlier_rows(self) -> RowFacts:
+        """The digests of the rows that an interrupted run left."""
+        with writable(self._output.path):
+            data = self._output.unfinished_digests_path.read_bytes() if self.num_rows_earlier else b""
+        return np.frombuffer(data[: self.num_rows_earlier * ROW.itemsize], ROW)
 
     def write(self, span: Span, reply: Reply) -> None:
         """Append the rows of a span. Raises FileError, or WorkerError if replies do not match."""
@@ -156,8 +164,11 @@ class OpenPart:
 def _part_identity(
     task: Task, settings: DatasetSettings, first_row: int
 ) -> Mapping[str, str | int | None] | None:
-    """What determines the rows of a part; None if the input cannot be read twice."""
-    if task.source.location == STDIN:
+    """What determines the rows of a part; None if that cannot be known.
+
+    The rows of standard input are compared with those before, which leaving some out makes impossible.
+    """
+    if task.source.location == STDIN and settings.on_duplicate is OnDuplicate.FIRST:
         return None
     options = settings.options
     return {

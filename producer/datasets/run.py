@@ -124,6 +124,8 @@ class _Run:
                         self._client.embed(step.span.texts, self._dataset.settings.options)
                     )
                 pending.append((step, job))
+                for note in self._reader.new_notes():
+                    self.on_note(note)
                 while pending and self._is_due(pending):
                     await self._do(*pending.popleft())
             while pending:

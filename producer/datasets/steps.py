@@ -10,7 +10,7 @@ import numpy.typing as npt
 from producer.contract import MAX_BYTES_PER_JOB
 from producer.datasets.assembly import Span
 from producer.datasets.dataset import Dataset, OnDuplicate, Task
-from producer.datasets.digests import Digests, RowFacts, SeenIds, digests_of
+from producer.datasets.digests import Digests, RowFacts, SeenIds, content_of, digests_of
 from producer.datasets.earlier import EarlierVectors, rows_of
 from producer.datasets.open_part import OpenPart
 from producer.datasets.spans import SpanBuilder
@@ -18,6 +18,8 @@ from producer.errors import FileError
 from producer.files import Reader, RowBatch, open_reader
 from producer.locations import STDIN
 from producer.locations.sources import source_of
+
+_MAX_NOTES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,8 @@ class StepReader:
         self._source_name = ""
         self.num_duplicates = 0
         self.open_parts: list[OpenPart] = []
-        self.notes: list[str] = []
+        self._notes: list[str] = []
+        self._num_notes = 0
         if self._settings.on_duplicate is not OnDuplicate.ALL:
             for part in dataset.finished:
                 self._seen.add(_ids_of(rows_of(dataset.target, part)))
@@ -66,6 +69,12 @@ class StepReader:
             self._rows[self._source_name] = rows
         return self._rows
 
+    def new_notes(self) -> list[str]:
+        """What was assumed about inputs that were opened since the last call; of many inputs, the first."""
+        notes, self._notes = self._notes[: max(0, _MAX_NOTES - self._num_notes)], []
+        self._num_notes += len(notes)
+        return notes
+
     def stop(self) -> None:
         """End a read that waits for input."""
         if self._reader is not None:
@@ -81,11 +90,11 @@ class StepReader:
         with reader:
             self.rows_by_source()  # a last look at the one before
             self._reader, self._source_name = reader, task.source.name
-            self.notes += [note for note in reader.notes if note not in self.notes]
+            self._notes += reader.notes
             number, part = task.first_number, self._open(task, reader, task.first_number, task.first_row)
             next_row, spans = part.next_row, SpanBuilder(self._earlier, max_texts=self._batch_texts)
             left = None if settings.rows_per_file is None else settings.rows_per_file - part.num_rows_earlier
-            for batch in self._batches(reader, skip=next_row):
+            for batch in self._batches(reader, part):
                 start, size = 0, len(batch.ids)
                 while start < size:
                     if left == 0:
@@ -112,9 +121,13 @@ class StepReader:
         self.open_parts.append(part)
         return part
 
-    def _batches(self, reader: Reader, *, skip: int) -> Iterator[RowBatch]:
+    def _batches(self, reader: Reader, part: OpenPart) -> Iterator[RowBatch]:
+        """The rows that the part does not have yet."""
+        is_stdin = part.task.source.location == STDIN
+        skip = 0 if is_stdin else part.next_row
         with _unreadable():
-            yield from reader.batches(max_texts=self._batch_texts, max_bytes=MAX_BYTES_PER_JOB, skip=skip)
+            batches = reader.batches(max_texts=self._batch_texts, max_bytes=MAX_BYTES_PER_JOB, skip=skip)
+            yield from after_same_rows(batches, part.earlier_rows()) if is_stdin else batches
 
     def _ended(self, part: OpenPart, spans: SpanBuilder, next_row: int, *, is_last: bool) -> Iterator[Step]:
         yield from (Step(part, span) for span in spans.rest())
@@ -148,6 +161,32 @@ class StepReader:
                 now = source_of(task.source.address)
                 if now.etag_or_mtime != task.source.etag_or_mtime:
                     raise FileError(f"{task.source.location}: changed while it was read; run again")
+
+
+def after_same_rows(batches: Iterator[RowBatch], earlier: RowFacts) -> Iterator[RowBatch]:
+    """The rows behind those that an earlier run has read from standard input, which must be the same.
+
+    Raises FileError if they are not.
+    """
+    seen = 0
+    for batch in batches:
+        size = min(len(batch.ids), len(earlier) - seen)
+        if size:
+            again = content_of(digests_of(batch.part(0, size)))
+            differ = (again != content_of(earlier[seen : seen + size])).any(axis=1)
+            if differ.any():
+                raise FileError(
+                    f"standard input: row {seen + int(np.argmax(differ))} is not that which the interrupted "
+                    "run has read; give the same input, or start over with --restart"
+                )
+            seen += size
+        if size < len(batch.ids):
+            yield batch.part(size, len(batch.ids))
+    if seen < len(earlier):
+        raise FileError(
+            f"standard input: ended after {seen:,} rows, of which the interrupted run has read "
+            f"{len(earlier):,}; give the same input, or start over with --restart"
+        )
 
 
 class _Unreadable(Exception):

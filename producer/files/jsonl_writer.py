@@ -3,15 +3,15 @@
 import base64
 import gzip
 import json
-from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO
+from collections.abc import Callable, Iterable
+from typing import BinaryIO
 
 import numpy as np
 
 from producer.contract import Reply
 from producer.files.answered import failed_rows
 from producer.files.rows import RowBatch
-from producer.files.short_floats import short_floats
+from producer.files.vector_text import lines_with_vectors
 
 
 class JsonLinesWriter:
@@ -27,22 +27,17 @@ class JsonLinesWriter:
 
     def write(self, rows: RowBatch, reply: Reply) -> None:
         """Append a line for each row. Raises OSError."""
-        failed, truncated = failed_rows(reply).tolist(), set(reply.truncated.tolist())
-        vectors = reply.vectors
-        if np.issubdtype(vectors.dtype, np.floating):
-            vectors = short_floats(vectors)
-        kept = _kept_rows(rows)
-        lines = []
-        for index, (row_id, num_tokens) in enumerate(zip(rows.ids, reply.token_counts.tolist(), strict=True)):
-            line = {
-                "id": row_id,
-                "vector": None if failed[index] else vectors[index].tolist(),
-                "n_tokens": num_tokens,
-                "truncated": index in truncated,
-                **next(kept),
-            }
-            lines.append(json.dumps(line, separators=(",", ":"), default=_plain))
-        self._stream.write(self._compress("".join(f"{line}\n" for line in lines).encode()))
+        truncated = np.zeros(len(rows.ids), np.bool_)
+        truncated[reply.truncated] = True
+        before = [f'{{"id":{json.dumps(row_id)},"vector":' for row_id in rows.ids]
+        after = [
+            f',"n_tokens":{num_tokens},"truncated":{"true" if is_cut else "false"}{kept}}}\n'
+            for num_tokens, is_cut, kept in zip(
+                reply.token_counts.tolist(), truncated.tolist(), _kept_members(rows), strict=True
+            )
+        ]
+        lines = lines_with_vectors(before, reply.vectors, after, failed=failed_rows(reply))
+        self._stream.write(self._compress(lines))
 
     def resume(self, earlier: BinaryIO) -> None:
         """Do nothing: appending needs no state."""
@@ -66,11 +61,12 @@ def zstd_compressed(lines: bytes) -> bytes:
     return bytes(pa.Codec("zstd").compress(lines))
 
 
-def _kept_rows(rows: RowBatch) -> Iterator[dict[str, Any]]:
-    if rows.kept is None:
-        return iter([{}] * len(rows.ids))
-    kept: list[dict[str, Any]] = rows.kept.to_pylist()
-    return iter(kept)
+def _kept_members(rows: RowBatch) -> Iterable[str]:
+    """The kept columns of each row as members of its object, a comma before each."""
+    if rows.kept is None or not rows.kept.num_columns:
+        return [""] * len(rows.ids)
+    encode = json.JSONEncoder(separators=(",", ":"), default=_plain).encode
+    return (f",{encode(row)[1:-1]}" for row in rows.kept.to_pylist())
 
 
 def _plain(value: object) -> object:

@@ -15,7 +15,7 @@ from producer.files.answered import check_kept_names
 from producer.files.description import Description
 from producer.files.formats import OutputFormat, output_format
 from producer.files.ledger import Ledger
-from producer.files.part_file import writable
+from producer.files.part_file import part_path, writable
 from producer.files.parts import Parts
 from producer.files.rows import IdType, RowBatch
 from producer.files.totals import Totals
@@ -100,6 +100,11 @@ class Output:
     def digests_path(self) -> Path:
         """The file that has the rows' digests."""
         return self.path.with_name(self.path.name + _DIGESTS)
+
+    @property
+    def unfinished_digests_path(self) -> Path:
+        """The file that has the digests of the rows so far."""
+        return part_path(self.digests_path)
 
     @property
     def unusable(self) -> str:

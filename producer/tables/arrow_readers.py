@@ -8,6 +8,7 @@ from typing import Any
 from producer.errors import FileError
 from producer.locations.sources import Source
 from producer.tables.arrow_columns import ArrowColumns, readable
+from producer.tables.arrow_values import check_column
 from producer.tables.columns import Columns
 from producer.tables.compression import compression_of, decompressed
 from producer.tables.dialect import Dialect
@@ -75,7 +76,12 @@ def open_arrow(source: Source, columns: Columns, _dialect: Dialect) -> Table:
 
     def batches() -> Iterator[Any]:
         whole = map(opened.get_batch, range(opened.num_record_batches)) if is_file else iter(opened)
-        return _in_pieces(whole)
+        return _in_pieces(map(checked, whole))
+
+    def checked(batch: Any) -> Any:
+        for name in picked.names:
+            check_column(batch.column(name))
+        return batch
 
     return _table(picked, lambda skip: picked.chunks(batches(), skip), raw.close)
 

@@ -55,6 +55,26 @@ def plain_values(column: Any) -> list[Any]:
         return list(column.cast(pa.string()).to_pylist())
 
 
+def check_column(column: Any) -> None:
+    """Raise ArrowInvalid if the column would lead astray: Arrow IPC is not checked as it is read.
+
+    Strings that are not UTF-8 pass, because they fail alone.
+    """
+    import pyarrow as pa
+
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid:
+        binary = {
+            pa.string(): pa.binary(),
+            pa.large_string(): pa.large_binary(),
+            pa.string_view(): pa.binary_view(),
+        }
+        if column.type not in binary:
+            raise
+        column.view(binary[column.type]).validate(full=True)
+
+
 def _stored(kind: Any) -> Any:
     """The type of the values themselves, without dictionary, run ends or extension."""
     import pyarrow as pa

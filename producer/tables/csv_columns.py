@@ -34,7 +34,7 @@ class CsvColumns:
             import_pyarrow(location)
             import pyarrow as pa
 
-            self.kept_schema = pa.schema([(name, pa.string()) for name in names])
+            self.kept_schema = pa.schema([(printable(name), pa.string()) for name in names])
 
     def chunk(self, rows: Sequence[CsvRow]) -> Chunk:
         """The columns of these records."""

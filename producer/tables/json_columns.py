@@ -57,7 +57,7 @@ class JsonColumns:
             return None
         import pyarrow as pa
 
-        return pa.schema([(column.name, column.type) for column in self._kept])
+        return pa.schema([(printable(column.name), column.type) for column in self._kept])
 
     def chunk(self, rows: Sequence[JsonRow]) -> Chunk:
         """The columns of these rows."""

@@ -1,11 +1,12 @@
 """Opens files with one text a line."""
 
+import contextlib
 from collections.abc import Iterator
 from itertools import islice
 
 from producer.contract import UnreadableText
 from producer.errors import FileError
-from producer.locations.sources import Source
+from producer.locations.sources import STDIN, Source
 from producer.tables.columns import KEEP_ALL, Columns
 from producer.tables.dialect import Dialect
 from producer.tables.table import Chunk, Table
@@ -22,12 +23,16 @@ def open_lines(source: Source, columns: Columns, dialect: Dialect) -> Table:
             f"{source.location}: lines of text have no columns; omit --template, --id-column and "
             "--keep-columns, or give --format"
         )
-    stream = TextStream(source, newline="\n", encoding=dialect.encoding)
+    with contextlib.ExitStack() as on_error:
+        stream = TextStream(source, newline="\n", encoding=dialect.encoding)
+        on_error.callback(stream.close)
+        notes = () if source.location == STDIN else stream.notes("")
+        on_error.pop_all()
     return Table(
         chunks=lambda skip: _chunks(islice(stream.lines(), skip, None)),
         id_type="int64",
         fraction_read=stream.fraction_read,
-        notes=stream.notes(""),
+        notes=notes,
         stop=stream.stop,
         close=stream.close,
     )

@@ -42,6 +42,6 @@ class Table:
     notes: tuple[str, ...] = field(default=())
 
 
-def printable(row_id: object) -> str:
-    """An id as text that can be encoded: lone surrogates become escapes."""
-    return str(row_id).encode("utf-8", "backslashreplace").decode()
+def printable(value: object) -> str:
+    """An id or a name as text that can be encoded: lone surrogates become escapes."""
+    return str(value).encode("utf-8", "backslashreplace").decode()

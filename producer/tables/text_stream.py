@@ -3,6 +3,7 @@
 import contextlib
 import io
 from collections.abc import Iterator
+from functools import cached_property
 from typing import cast
 
 from producer.errors import FileError
@@ -24,20 +25,25 @@ class TextStream:
     def __init__(self, source: Source, *, newline: str, encoding: str | None = None) -> None:
         self.location = source.location
         self._size = source.size
+        self._newline, self._given = newline, encoding
         self._raw = source.open()
         with contextlib.ExitStack() as on_error, self._readable():
             on_error.callback(self._raw.close)
-            stream = cast("io.BufferedReader", decompressed(self._raw, source.name))
-            self.encoding, mark_bytes = sniff_encoding(stream.peek(), encoding)
-            stream.read(mark_bytes)
-            self._text = io.TextIOWrapper(stream, self.encoding, "surrogateescape", newline=newline)
+            self._stream = cast("io.BufferedReader", decompressed(self._raw, source.name))
             on_error.pop_all()
+
+    @cached_property
+    def _text(self) -> io.TextIOWrapper:
+        """The decoded text; made when it is first asked for, because standard input may have nothing yet."""
+        encoding, mark_bytes = sniff_encoding(self._stream.peek(), self._given)
+        self._stream.read(mark_bytes)
+        return io.TextIOWrapper(self._stream, encoding, "surrogateescape", newline=self._newline)
 
     def lines(self) -> Iterator[str]:
         """The lines, endings kept; none is over MAX_LINE_CHARACTERS."""
-        readline = self._text.readline
         number = 0
         with self._readable():
+            readline = self._text.readline
             while line := readline(MAX_LINE_CHARACTERS + 1):
                 number += 1
                 if len(line) > MAX_LINE_CHARACTERS:
@@ -54,8 +60,10 @@ class TextStream:
 
     def notes(self, sample: str) -> tuple[str, ...]:
         """What people should know of the encoding, judged by a sample of the text."""
-        if self.encoding != UTF_8:
-            return (f"{self.location}: read as {self.encoding}",)
+        with self._readable():
+            encoding = self._text.encoding
+        if encoding != UTF_8:
+            return (f"{self.location}: read as {encoding}",)
         if any("\udc80" <= character <= "\udcff" for character in sample if character > "\ud7ff"):
             return (
                 f"{self.location}: not all of it is UTF-8, and rows that are not fail; if it has another "
@@ -76,7 +84,7 @@ class TextStream:
     def close(self) -> None:
         """Close the file."""
         with contextlib.suppress(*decoder_errors()):
-            self._text.close()
+            self._stream.close()
         self._raw.close()
 
     @contextlib.contextmanager

@@ -267,8 +267,8 @@ def test_plain_progress_has_rates_and_time_left() -> None:
         display.update(progress())
         display.update(progress(estimated_texts=3000, failed={"too_long": 2}))
     assert stream.getvalue().splitlines() == [
-        "1,000 texts, 500 texts/s, 4,500 tokens/s",
-        "1,000 texts of about 3,000, 4 s left, 500 texts/s, 4,500 tokens/s, 2 failed",
+        "1,000 texts, 500 texts/s, 4,500 tokens/s, 4 cut",
+        "1,000 texts of about 3,000, 4 s left, 500 texts/s, 4,500 tokens/s, 2 failed, 4 cut",
     ]
 
 

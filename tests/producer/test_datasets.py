@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from support.datasets import (
     vector_of,
     write_parts,
 )
+from support.paths import ROOT
 
 from producer.contract import EmbedOptions
 from producer.datasets import OnDuplicate, Shard
@@ -335,3 +339,55 @@ async def test_other_columns_rewrite_without_embedding(parts: Path, tmp_path: Pa
     await embed(parts, out, embedder, only_new=True)
     assert embedder.texts == []
     assert_whole(parts, out)
+
+
+async def test_failed_rows_are_tried_again_on_request(parts: Path, tmp_path: Path) -> None:
+    """They alone, with another choice of what is cut if one likes; the other vectors stay."""
+    out = tmp_path / "out"
+    table = part_table(0, 40)
+    texts = ["too long for the model" if row % 10 == 3 else f"text {row}" for row in range(40)]
+    parquet.write_table(table.set_column(1, "text", pa.array(texts)), parts / "part-000.parquet")
+    await embed(parts, out, CountingEmbedder())
+    assert await embed(parts, out, CountingEmbedder()) is None
+    embedder = CountingEmbedder()
+    options = EmbedOptions(truncate="END")
+    result = await embed(parts, out, embedder, retry_failed=True, options=options)
+    assert embedder.texts == ["too long for the model"] * 4
+    assert result is not None
+    assert result.num_reused == 36
+    told = manifest(out)["parts"]
+    assert isinstance(told, list)
+    assert {part["name"]: part["truncate"] for part in told}["part-000.parquet"] == "END"
+    assert parquet.read_table(out).num_rows == 200
+
+
+def test_standard_input_is_gone_on_with_if_it_is_the_same(tmp_path: Path) -> None:
+    """A producer that was killed leaves its rows, and the next reads over them; other rows are refused."""
+    command = [sys.executable, "-c", STDIN_RUN, str(tmp_path / "out")]
+    lines = [f"line {row}\n" for row in range(200)]
+
+    def run(text: str, die_after: int) -> subprocess.CompletedProcess[str]:
+        env = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
+        return subprocess.run(
+            [*command, str(die_after)], input=text, capture_output=True, text=True, env=env, check=False
+        )
+
+    assert "ConnectionError" in run("".join(lines), 80).stderr
+    other = run("".join([*lines[:50], "another line\n", *lines[51:]]), 10**6)
+    assert "row 50 is not that which the interrupted run has read" in other.stdout
+    assert "ended after 10 rows" in run("".join(lines[:10]), 10**6).stdout
+    whole = run("".join(lines), 10**6)
+    assert int(whole.stdout) <= 200 - 80 + 3 * 8
+    table = parquet.read_table(tmp_path / "out")
+    assert table["vector"].to_pylist() == [vector_of(line.rstrip()).tolist() for line in lines]
+
+
+STDIN_RUN = """
+import asyncio, sys
+from pathlib import Path
+from support.datasets import CountingEmbedder, embed
+from producer.files import Columns
+embedder = CountingEmbedder(die_after=int(sys.argv[2]))
+result = asyncio.run(embed(["-"], Path(sys.argv[1]), embedder, columns=Columns()))
+print(*result.unreadable or [len(embedder.texts)])
+"""
