@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from redis.asyncio import Redis
-from support.redis_hashes import hget, hset, hgetall
+from support.redis_hashes import hget, hgetall, hset
 
 from producer.contract import (
     EmbedOptions,
