@@ -4,28 +4,17 @@ import asyncio
 
 import numpy as np
 import pytest
+from support.clockwork import Clockwork
 
 from producer.errors import BackendDead
-from worker.backends.fake import FakeBackend
 from worker.batching.batcher import Batcher
 from worker.batching.pace import Pace
 from worker.batching.packing import Budget
 from worker.batching.runner import Runner
-from worker.contract import FloatArray, Handle, Tokens
+from worker.contract import Tokens
 from worker.startup.speed import measured_tokens_per_s
 from worker.telemetry.activity import Activity
 from worker.telemetry.events import BatchEvent
-
-
-class Clockwork(FakeBackend):
-    """Takes the same time for every token."""
-
-    s_per_token = 1e-4
-
-    def collect(self, handle: Handle) -> FloatArray:
-        assert isinstance(handle, Tokens)
-        self._delay_s = self.s_per_token * len(handle.ids)
-        return super().collect(handle)
 
 
 def texts(count: int, length: int) -> Tokens:
