@@ -98,15 +98,32 @@ class Keys:
         """string: the encoded request of a dead letter."""
         return f"{self.root}dead-request:{job}"
 
-    @property
-    def notifications(self) -> str:
-        """Channel for clients: the id of each job that has ended."""
-        return self.root + "notifications"
+    def held(self, worker: str) -> str:
+        """set: id of each job that is leased to the worker."""
+        return f"{self.root}held:{worker}"
 
     @property
-    def wakeup(self) -> str:
-        """Channel for workers: `+` when there is work again, `-` and the id of a job that was cancelled."""
-        return self.root + "wakeup"
+    def idle(self) -> str:
+        """zset: name of each worker that waits for jobs by how many it holds."""
+        return self.root + "idle"
+
+    @property
+    def waiting(self) -> str:
+        """zset: each client that waits for room by the server time in ms at which it asked."""
+        return self.root + "waiting"
+
+    @property
+    def outage(self) -> str:
+        """string: there while no lease ends, because no worker was heard from for a whole lease."""
+        return self.root + "outage"
+
+    def notifications(self, client: str) -> str:
+        """Channel of one client: `=` and the ids of ended jobs, `+` when the queue has room again."""
+        return f"{self.root}notifications:{client}"
+
+    def wakeup(self, worker: str) -> str:
+        """Channel of one worker: `+` when there is work, `-` and the id of a job that was cancelled."""
+        return f"{self.root}wakeup:{worker}"
 
     def job(self, job: str) -> str:
         """hash: the job's owner token, tries, bytes and score, and the runs that want it."""

@@ -131,7 +131,7 @@ class AwaitedJobs:
                 try:
                     async with asyncio.timeout_at(deadline):
                         submission = await self._backpressure.enqueue_in_turn(
-                            prepared, priority, turn, run=self._run
+                            prepared, priority, turn, run=self._run, is_awaited=True
                         )
                 except TimeoutError:
                     self._give_up(prepared.job)  # it may be on its way

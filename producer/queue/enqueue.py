@@ -1,18 +1,22 @@
 """Enqueues requests: bounded and deduplicated in one atomic step."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from uuid import uuid4
 
 from redis.asyncio import Redis
-from redis.exceptions import OutOfMemoryError
+from redis.exceptions import ResponseError
 
 from producer.contract import Keys, Request, encode_request, job_id, job_name
 from producer.errors import InvalidOption, QueueFull, QueueUnavailable
 from producer.queue.cancel import CANCELLED
 from producer.queue.scripts import ENQUEUE
 from producer.transport.autopipeline import AutoPipeline
+from producer.transport.retry import is_out_of_memory
 
+MAX_INLINE_BYTES = 64 * 1024  # of a payload that is a script's argument: copying larger ones is slow
 STAGED_S = 60  # how long a staged payload or result waits for the script that accepts it
 FULL_RETRY_S = 1.0
 MEMORY_RETRY_S = 2.0  # memory is freed as results are read or expire
@@ -94,39 +98,56 @@ async def submit(
     limits: QueueLimits,
     keep_result_s: float,
     run: str | None = None,
+    client: str = "",
 ) -> Submission:
     """Enqueue the request, or join the job of that id if it is on the queue or its result is kept.
+
+    `client` is told on its channel when the job has ended.
 
     Raises QueueFull beyond the limits or if Redis has no memory left, InvalidOption for an unknown priority,
     and redis-py's errors.
     """
     head_start_ms = _HEAD_START_MS[_priority(priority)]
-    token = uuid4().hex
+    is_staged = len(prepared.payload) > MAX_INLINE_BYTES
+    token = uuid4().hex if is_staged else ""
     sizes = (str(prepared.num_bytes), str(prepared.num_texts))
     bounds = (str(limits.max_jobs), str(limits.max_bytes))
-    keep_ms = str(int(keep_result_s * 1000))
-    arguments = (prepared.job, token, *sizes, str(head_start_ms), *bounds, keep_ms, run or "", CANCELLED)
+    terms = (str(head_start_ms), *bounds, str(int(keep_result_s * 1000)), run or "")
+    payload = b"" if is_staged else prepared.payload
+    command = ENQUEUE.command(keys.root, prepared.job, payload, token, *sizes, *terms, CANCELLED, client)
+    staging = [("SET", keys.staged(token), prepared.payload, "EX", str(STAGED_S))] if is_staged else []
     pipeline = redis if isinstance(redis, AutoPipeline) else AutoPipeline(redis)
+    with out_of_memory(keys):
+        *_, (state, depth) = await pipeline.send(*staging, command)
+    if state == b"full":
+        raise queue_full(keys, limits, depth)
+    if state == b"lost":
+        raise QueueUnavailable("Redis dropped the payload before it was accepted; check its memory policy")
+    return Submission(prepared.job, joined=state == b"joined")
+
+
+def queue_full(keys: Keys, limits: QueueLimits, depth: int) -> QueueFull:
+    """The error of a queue that has reached its limits."""
+    return QueueFull(
+        f"the queue {keys.queue} is full ({depth} jobs pending, limits {limits.max_jobs} jobs and "
+        f"{limits.max_bytes} bytes); try again later",
+        retry_after_s=FULL_RETRY_S,
+    )
+
+
+@contextmanager
+def out_of_memory(keys: Keys) -> Iterator[None]:
+    """Raise QueueFull if Redis has no memory left."""
     try:
-        _, (state, depth) = await pipeline.send(
-            ("SET", keys.staged(token), prepared.payload, "EX", str(STAGED_S)),
-            ENQUEUE.command(keys.root, *arguments),
-        )
-    except OutOfMemoryError as error:
+        yield
+    except ResponseError as error:
+        if not is_out_of_memory(error):
+            raise
         raise QueueFull(
             f"Redis has reached its maxmemory, so the queue {keys.queue} accepts no jobs now; "
             "try again later, or raise maxmemory",
             retry_after_s=MEMORY_RETRY_S,
         ) from error
-    if state == b"full":
-        raise QueueFull(
-            f"the queue {keys.queue} is full ({depth} jobs pending, limits {limits.max_jobs} jobs and "
-            f"{limits.max_bytes} bytes); try again later",
-            retry_after_s=FULL_RETRY_S,
-        )
-    if state == b"lost":
-        raise QueueUnavailable("Redis dropped the payload before it was accepted; check its memory policy")
-    return Submission(prepared.job, joined=state == b"joined")
 
 
 def _priority(value: Priority | str) -> Priority:

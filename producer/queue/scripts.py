@@ -36,10 +36,12 @@ class Script:
         """The same as a command for an AutoPipeline."""
         # EVAL rather than EVALSHA: after a restart or failover each pipeline would come back with NOSCRIPT
         # errors and would have to be taken apart and sent again, all to save 1 to 3 KB per command.
-        return ("EVAL", self.source, "1", root, *arguments)
+        return ("EVAL", _encoded(self.name), "1", root, *arguments)
 
 
 ENQUEUE = Script("enqueue")
+ASK_FOR_ROOM = Script("ask_for_room")
+AWAIT = Script("await")
 CANCEL = Script("cancel")
 REQUEUE_DEAD_LETTER = Script("requeue_dead_letter")
 DROP_DEAD_LETTER = Script("drop_dead_letter")
@@ -56,6 +58,11 @@ HAND_BACK = Script("hand_back")
 RECONCILE = Script("reconcile")
 
 STORE_VECTORS = Script("store_vectors")
+
+
+@cache
+def _encoded(name: str) -> bytes:
+    return _source(name).encode()
 
 
 @cache

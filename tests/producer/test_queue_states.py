@@ -29,6 +29,7 @@ from producer.errors import JobFailed, QueueFull, ResultNotFound
 from producer.queue.cancel import CANCELLED, Cancellation
 from producer.queue.dead_letters import DeadLetters
 from producer.queue.enqueue import QueueLimits, prepare_job, submit
+from producer.queue.notifications import Notifications
 from producer.queue.results import Results
 from producer.queue.worker_watch import WorkerWatch
 from producer.transport.autopipeline import AutoPipeline
@@ -49,7 +50,8 @@ PAST_MS = 1
 # Every key there is, with its value and how long it lives
 EVERYTHING = """
 local found = {}
-local read = {string = {'GET'}, hash = {'HGETALL'}, zset = {'ZRANGE', 0, -1, 'WITHSCORES'}}
+local read = {string = {'GET'}, hash = {'HGETALL'}, set = {'SMEMBERS'},
+  zset = {'ZRANGE', 0, -1, 'WITHSCORES'}}
 for _, key in ipairs(redis.call('KEYS', '*')) do
   local command = read[redis.call('TYPE', key).ok]
   found[#found + 1] = {key, redis.call(command[1], key, unpack(command, 2)), redis.call('PTTL', key)}
@@ -78,7 +80,7 @@ class Queue(RuleBasedStateMachine):
         self.cancellation = Cancellation(self.redis, KEYS)
         pipeline = AutoPipeline(self.redis)
         workers = WorkerWatch(self.redis, pipeline, KEYS, model=KEYS.queue, url=url, wait_s=math.inf)
-        self.results = Results(pipeline, KEYS, url, workers)
+        self.results = Results(pipeline, KEYS, url, workers, Notifications())
         self.model = Model()
         self.claims: list[Claim] = []
         self.num_failures = 0
@@ -256,10 +258,10 @@ class Queue(RuleBasedStateMachine):
         had = [claim for claim in self.claims if _worker(claim) == worker]
         held = [claim for claim in had if self.model.owns(claim)]
         lost = [claim for claim in had if not self.model.owns(claim)]
-        assert self.do(self.workers[worker].renew(self.redis, held)) == set()
+        assert self.do(self.workers[worker].renew(self.redis, held)).lost == set()
         for claim in held:
             self.model.jobs[claim.job].due = False
-        assert self.do(self.workers[worker].renew(self.redis, lost)) == {claim.job for claim in lost}
+        assert self.do(self.workers[worker].renew(self.redis, lost)).lost == {claim.job for claim in lost}
 
     @precondition(lambda self: self.model.running())
     @rule(place=places)
@@ -340,6 +342,7 @@ class Queue(RuleBasedStateMachine):
         everything: Any = self.blocking.eval(EVERYTHING, 0)
         found = {key.decode(): (value, ttl_ms) for key, value, ttl_ms in everything}
         found.pop(KEYS.workers, None)
+        found.pop(KEYS.idle, None)
         signs = {KEYS.worker(name) for name in WORKERS}
         assert all(found.pop(key)[1] > 0 for key in signs & set(found))
         totals = _fields(found.pop(KEYS.totals, ([], -1))[0])
@@ -355,6 +358,9 @@ class Queue(RuleBasedStateMachine):
         pending = _fields(held.pop(KEYS.pending, []))
         assert list(pending) == model.pending()
         assert all(int(score) == model.jobs[name].score for name, score in pending.items())
+        for worker in WORKERS:
+            owned = [name for name, job in model.jobs.items() if job.owner and _worker(job.owner) == worker]
+            assert sorted(job.decode() for job in held.pop(KEYS.held(worker), [])) == sorted(owned)
         ends = _fields(held.pop(KEYS.leases, []))
         assert sorted(ends) == model.running()
         assert all((int(end) == PAST_MS) == model.jobs[name].due for name, end in ends.items())

@@ -13,16 +13,20 @@
 --- @include "hash_fields"
 --- @include "whole"
 --- @include "count"
+--- @include "end_lease"
+--- @include "make_room"
+--- @include "notify"
+--- @include "owner_of"
 local root = KEYS[1]
 local result = ARGV[1]
 local keep_ms = ARGV[2]
 local run = ARGV[3]
 
-local num_ended, num_left = 0, 0
+local ended, num_left = {}, 0
 for i = 4, #ARGV do
   local id = ARGV[i]
   local job = root .. 'job:' .. id
-  local fields, may_end = hash_fields(job, 'run:' .. run, 'wanted', 'bytes'), run == ''
+  local fields, may_end = hash_fields(job, 'run:' .. run, 'wanted', 'bytes', 'token', 'clients'), run == ''
   if not may_end and fields[1] then
     local wanted = (whole(fields[2]) or 1) - 1
     redis.call('HDEL', job, 'run:' .. run)
@@ -30,14 +34,18 @@ for i = 4, #ARGV do
     may_end = wanted <= 0
     if not may_end then num_left = num_left + 1 end
   end
-  if may_end and redis.call('ZREM', root .. 'pending', id) + redis.call('ZREM', root .. 'leases', id) > 0 then
+  local token = fields[4]
+  if may_end and (redis.call('ZREM', root .. 'pending', id) == 1 or end_lease(root, id, token)) then
     redis.call('SET', root .. 'result:' .. id, result, 'PX', keep_ms)
     count(root, 'bytes', 0 - (whole(fields[3]) or 0))
     count(root, 'cancelled', 1)
     redis.call('UNLINK', root .. 'request:' .. id, job)
-    redis.call('PUBLISH', root .. 'notifications', id)
-    redis.call('PUBLISH', root .. 'wakeup', '-' .. id)
-    num_ended = num_ended + 1
+    if owner_of(token) then redis.call('PUBLISH', root .. 'wakeup:' .. owner_of(token), '-' .. id) end
+    ended[#ended + 1] = {id = id, clients = fields[5] or ''}
   end
 end
-return {num_ended, num_left}
+if #ended > 0 then
+  notify(root, ended)
+  make_room(root, #ended)
+end
+return {#ended, num_left}

@@ -1,6 +1,7 @@
 --[[
   Corrects the queue's byte counter: the bytes of a job whose hash was lost were never subtracted. Only the first live
-  worker by name does it, and only if the queue is short enough to be counted within a few milliseconds.
+  worker by name does it, and only if the queue is short enough to be counted within a millisecond: a counter that is too
+  high lets fewer jobs in, so that the queue becomes short.
 
   KEYS[1] root of the queue's keys
   ARGV[1] worker

@@ -11,6 +11,7 @@
 --- @include "hash_fields"
 --- @include "whole"
 --- @include "count"
+--- @include "ring"
 local root = KEYS[1]
 local id = ARGV[1]
 
@@ -35,5 +36,5 @@ redis.call('HSET', job, 'tries', 0, 'enqueued', now, 'score', score)
 if not fields[5] then redis.call('HSET', job, 'run:', 1, 'wanted', (whole(fields[6]) or 0) + 1) end
 redis.call('ZADD', root .. 'pending', score, id)
 count(root, 'bytes', bytes)
-redis.call('PUBLISH', root .. 'wakeup', '+')
+ring(root)
 return 1

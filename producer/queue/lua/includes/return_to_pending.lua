@@ -1,3 +1,4 @@
+--- @include "end_lease"
 --- @include "hash_fields"
 --- @include "whole"
 -- Makes a leased job pending again after its worker died or its pause is over. Texts that were under test at the
@@ -14,7 +15,7 @@ local function return_to_pending(root, id, now)
     score = math.min(score + 10000, now + max_deferral_ms)
     bisection = bisection .. '+' .. under_test
   end
-  redis.call('ZREM', root .. 'leases', id)
+  end_lease(root, id, token)
   redis.call('ZADD', root .. 'pending', score, id)
   if not token then return 0 end
   redis.call('HSET', job, 'score', score, 'bisection', bisection)

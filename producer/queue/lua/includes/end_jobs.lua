@@ -1,0 +1,17 @@
+--- @include "count"
+--- @include "make_room"
+--- @include "notify"
+-- Takes jobs of a worker off the queue whose results are in place, and tells who waits for them, or for room. Their
+-- hashes and requests are left to the caller. `outcome` is the counter to increase.
+local function end_jobs(root, worker, ended, outcome)
+  local ids, bytes = {}, 0
+  for place, job in ipairs(ended) do
+    ids[place], bytes = job.id, bytes + job.bytes
+  end
+  redis.call('ZREM', root .. 'leases', unpack(ids))
+  redis.call('SREM', root .. 'held:' .. worker, unpack(ids))
+  count(root, 'bytes', 0 - bytes)
+  count(root, outcome, #ended)
+  notify(root, ended)
+  make_room(root, #ended)
+end
