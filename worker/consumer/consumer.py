@@ -112,7 +112,7 @@ class Consumer:
             self._tasks[job].cancel()
 
     def renewed(self, renewal: Renewal) -> None:
-        """Claim now if jobs are pending whose wake-up message got lost, and when the next lease or pause ends."""
+        """Claim now if jobs are pending, whose message may be lost, or when the next lease or pause ends."""
         if self._due is not None:
             self._due.cancel()
         self._due = None
@@ -146,8 +146,8 @@ class Consumer:
     async def _claim(self) -> bool:
         """Claim and start as many jobs as fit; True if more are expected.
 
-        An empty queue is not polled, neither when a job ends here nor in between: the claim that finds nothing
-        more makes us one of the idle workers, of which one is woken for each job.
+        An empty queue is not polled, neither when a job ends here nor in between: a claim that leaves none
+        makes us one of the idle workers, of which one is woken for the next job.
         """
         if not self._jobs_expected:
             return False

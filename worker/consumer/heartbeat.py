@@ -32,9 +32,9 @@ class Heartbeat:
 
     Runs in a thread with its own event loop, so that a worker whose loop is briefly blocked keeps its leases,
     and stops renewing once that loop has not responded for `max_silence_s`, so that a hung worker loses them.
-    `redis` is used only in the thread, and closed with it. `on_renewal` is called in the worker's loop with
-    what each renewal has shown, `on_lost` with each job whose lease is gone, `on_death` in the thread if it ends by anything but `close`, and `after_beat` in
-    the thread, with its client, after each renewal.
+    `redis` is used only in the thread, and closed with it. In the worker's loop `on_renewal` is called with
+    what each renewal has shown, and `on_lost` with each job whose lease is gone; in the thread `on_death` if
+    it ends by anything but `close`, and `after_beat`, with its client, after each renewal.
     """
 
     def __init__(
