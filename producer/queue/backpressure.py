@@ -45,7 +45,7 @@ class Backpressure:
         self._url = url
         self._limits = limits
         self._keep_result_s = keep_result_s
-        self._room: int | None = None  # for how many more jobs, since the queue was last full
+        self._room: int | None = 0  # for how many more jobs; None if there was much when we asked
         self._line = asyncio.Lock()
 
     async def enqueue(
@@ -74,15 +74,9 @@ class Backpressure:
                 return await submitted()
         async with self._line:
             while True:
-                self._notifications.forget_room()
-                try:
-                    if not self._may_send:
-                        await self._ask(prepared, client=self._notifications.client)
+                await self._wait_for_room(prepared)
+                with suppress(QueueFull):  # others were faster
                     return await submitted()
-                except QueueFull as full:
-                    retry_after_s = full.retry_after_s
-                await self._notifications.room(timeout_s=retry_after_s)
-                await self._workers.check()
 
     async def enqueue_in_turn(
         self,
@@ -128,13 +122,22 @@ class Backpressure:
             raise
         return submission
 
+    async def _wait_for_room(self, prepared: PreparedJob) -> None:
+        while not self._may_send:
+            self._notifications.forget_room()
+            try:
+                await self._ask(prepared, client=self._notifications.client)
+            except QueueFull as full:
+                await self._notifications.room(timeout_s=full.retry_after_s)
+                await self._workers.check()
+
     async def _ask(self, prepared: PreparedJob, *, client: str) -> None:
         """Find out for how many jobs like this there is room. Raises QueueFull if there is none.
 
         Then the client is told as soon as there is some.
         """
         numbers = (prepared.num_bytes, self._limits.max_jobs, self._limits.max_bytes)
-        command = ASK_FOR_ROOM.command(self._keys.root, client, *map(str, numbers))
+        command = ASK_FOR_ROOM.command(self._keys.root, prepared.job, client, *map(str, numbers))
         with redis_errors(self._url), out_of_memory(self._keys):
             [(room, depth)] = await self._pipeline.send(command)
         if room == 0:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from producer.contract import Keys
 from producer.queue.enqueue import MAX_INLINE_BYTES, STAGED_S
 from producer.queue.scripts import FINISH
-from producer.transport.autopipeline import MAX_BYTES, AutoPipeline
+from producer.transport.autopipeline import MAX_BYTES, AutoPipeline, Command
 
 _MAX_JOBS = 64
 
@@ -59,7 +59,8 @@ class Endings:
         task.add_done_callback(self._tasks.discard)
 
     async def _send(self, group: list[_Ending]) -> None:
-        staging, arguments = [], []
+        staging: list[Command] = []
+        arguments: list[str | bytes] = []
         for one in group:
             if len(one.result) > MAX_INLINE_BYTES:
                 staging_token = f"{one.job}:{one.token}"
