@@ -14,7 +14,7 @@ from producer.errors import InvalidOption, QueueFull, QueueUnavailable
 from producer.queue.cancel import CANCELLED
 from producer.queue.scripts import ENQUEUE
 from producer.transport.autopipeline import AutoPipeline
-from producer.transport.retry import is_out_of_memory
+from producer.transport.retry import memory_is_full
 
 MAX_INLINE_BYTES = 64 * 1024  # of a payload that is a script's argument: copying larger ones is slow
 STAGED_S = 60  # how long a staged payload or result waits for the script that accepts it
@@ -141,7 +141,7 @@ def out_of_memory(keys: Keys) -> Iterator[None]:
     try:
         yield
     except ResponseError as error:
-        if not is_out_of_memory(error):
+        if not memory_is_full(error):
             raise
         raise QueueFull(
             f"Redis has reached its maxmemory, so the queue {keys.queue} accepts no jobs now; "

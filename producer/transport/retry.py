@@ -142,7 +142,7 @@ _PASSING = re.compile(
 )
 
 
-def is_out_of_memory(error: Exception) -> bool:
+def memory_is_full(error: Exception) -> bool:
     """True if the server has reached its maxmemory; before Redis 7 it says so in a script's error."""
     return isinstance(error, OutOfMemoryError) or re.search(r"\bOOM\b", str(error)) is not None
 

@@ -7,7 +7,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from producer.backoff import Backoff
-from producer.transport.retry import TRANSIENT_ERRORS, is_out_of_memory, is_permanent
+from producer.transport.retry import TRANSIENT_ERRORS, memory_is_full, is_permanent
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -42,7 +42,7 @@ async def retry_until_written(
                 return await write()
         except (RedisError, OSError) as error:
             log.warning("not_written_yet", job=job, error=str(error))
-            needs_memory = is_out_of_memory(error)
+            needs_memory = memory_is_full(error)
             if is_permanent(error):
                 raise OutcomeRefused(str(error)) from error
             lost = isinstance(error, TRANSIENT_ERRORS) and await _passes(ping)
