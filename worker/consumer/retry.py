@@ -7,7 +7,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from producer.backoff import Backoff
-from producer.transport.retry import TRANSIENT_ERRORS, memory_is_full, is_permanent
+from producer.transport.retry import TRANSIENT_ERRORS, is_permanent, memory_is_full
 
 log = structlog.stdlib.get_logger(__name__)
 
