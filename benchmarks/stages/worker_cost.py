@@ -30,6 +30,7 @@ from producer.transport.connect import connect, subscribed
 
 MODEL = "fake/echo"
 KEYS = Keys(queue_name(MODEL))
+CLIENT = "benchmark"
 WARM_UP_S = 2.0
 _LIMITS = QueueLimits()
 
@@ -85,7 +86,7 @@ async def measure(
     done: asyncio.Queue[str] = asyncio.Queue()
     async with (
         connect(url) as client,
-        subscribed(client, KEYS.notifications, lambda job: done.put_nowait(job.decode())),
+        subscribed(client, KEYS.notifications(CLIENT), lambda ended: tell(ended, done)),
     ):
         pipeline, coming = AutoPipeline(client), cycle(jobs)
         await asyncio.gather(*(enqueue(pipeline, next(coming)) for _ in range(arguments.in_flight)))
@@ -125,7 +126,13 @@ async def keep_full(
 
 async def enqueue(pipeline: AutoPipeline, job: PreparedJob) -> None:
     """Enqueue a job."""
-    await submit(pipeline, KEYS, job, limits=_LIMITS, keep_result_s=60)
+    await submit(pipeline, KEYS, job, limits=_LIMITS, keep_result_s=60, client=CLIENT)
+
+
+def tell(message: bytes, done: asyncio.Queue[str]) -> None:
+    """Pass on the ids of jobs that have ended."""
+    for job in message.decode().lstrip("=").split():
+        done.put_nowait(job)
 
 
 def report(process: subprocess.Popen[str]) -> Any:

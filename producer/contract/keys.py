@@ -196,12 +196,37 @@ class Keys:
         """hash: the vectors before those. Ends: as `vectors` would have, or when replaced."""
         return self.root + "vectors-old"
 
-    @property
-    def notifications(self) -> str:
-        """channel: for clients: the id of each job that has ended."""
-        return self.root + "notifications"
+    def held(self, worker: str) -> str:
+        """set: id of each job that is leased to the worker.
+        Ends: when empty, or 8 days after its last claim.
+        """
+        return f"{self.root}held:{worker}"
 
     @property
-    def wakeup(self) -> str:
-        """channel: for workers: `+` when there is work again, `-` and the id of a job that was cancelled."""
-        return self.root + "wakeup"
+    def idle(self) -> str:
+        """zset: name of each worker that waits for jobs by how many it holds.
+        Ends: when empty, or 8 days after the last worker began to wait.
+        """
+        return self.root + "idle"
+
+    @property
+    def waiting(self) -> str:
+        """zset: each client that waits for room by the server time in ms at which it asked.
+        Ends: when all were told, or 60 s after the last has asked.
+        """
+        return self.root + "waiting"
+
+    @property
+    def outage(self) -> str:
+        """string: there while no lease ends, because no worker was heard from for a whole lease.
+        Ends: after two leases.
+        """
+        return self.root + "outage"
+
+    def notifications(self, client: str) -> str:
+        """channel: for one client: `=` and the ids of ended jobs, `+` when the queue has room again."""
+        return f"{self.root}notifications:{client}"
+
+    def wakeup(self, worker: str) -> str:
+        """channel: for one worker: `+` when there is work, `-` and the id of a job that was cancelled."""
+        return f"{self.root}wakeup:{worker}"

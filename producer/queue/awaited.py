@@ -129,7 +129,12 @@ class AwaitedJobs:
                 left_s = None if deadline is None else max(0.0, deadline - loop.time())
                 try:
                     return await self._results.wait(
-                        prepared.job, done, timeout_s=left_s, consume=consume, fresh=fresh
+                        prepared.job,
+                        done,
+                        timeout_s=left_s,
+                        consume=consume,
+                        fresh=fresh,
+                        begin_by_s=terms.begin_by_s,
                     )
                 except ResultTimeout:
                     if not cancel_on_timeout:

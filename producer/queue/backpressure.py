@@ -1,6 +1,7 @@
 """Enqueues with backpressure: concurrent while there is room, serialized when full."""
 
 import asyncio
+import math
 import time
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
@@ -8,11 +9,22 @@ from dataclasses import dataclass
 from producer.contract import Keys
 from producer.errors import JobFailed, QueueFull
 from producer.queue.deadlines import DEADLINE_EXCEEDED, MIN_DEADLINE_S, check_deadline
-from producer.queue.enqueue import PreparedJob, Priority, QueueLimits, Submission, submit
+from producer.queue.enqueue import (
+    PreparedJob,
+    Priority,
+    QueueLimits,
+    Submission,
+    out_of_memory,
+    queue_full,
+    submit,
+)
 from producer.queue.notifications import Notifications
+from producer.queue.scripts import ASK_FOR_ROOM
 from producer.queue.worker_watch import WorkerWatch
 from producer.transport.autopipeline import AutoPipeline
 from producer.transport.connect import redis_errors
+
+_MUCH_ROOM = 1000  # for that many jobs: then nobody asks until the queue is full again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,40 +75,83 @@ class Backpressure:
         self._url = url
         self._limits = limits
         self._keep_result_s = keep_result_s
+        self._room: int | None = 0  # for how many more jobs; None if there was much when we asked
+        self._line = asyncio.Lock()
 
     async def enqueue(self, prepared: PreparedJob, terms: Terms, *, wait_if_full: bool) -> Submission:
         """Enqueue the job or join an equal one; with `wait_if_full` once there is room.
 
+        Once the queue was found full, requests are sent only after asking for room. Of the callers of one
+        client that wait for it, one asks at a time. The client is told of the end of a job that is awaited.
         Raises QueueUnavailable, JobNameTaken; QueueFull, or NoWorker if a full queue is not served, or
         JobFailed if it is still full at the job's deadline.
         """
-        while True:
-            seen = self._notifications.count
-            try:
-                with redis_errors(self._url):
-                    return await submit(
-                        self._pipeline,
-                        self._keys,
-                        prepared,
-                        priority=terms.priority,
-                        limits=self._limits,
-                        keep_result_s=self._keep_result_s,
-                        deadline_s=terms.left_s(),
-                        run=terms.run,
-                        asker=terms.asker,
-                    )
-            except QueueFull as full:
-                if not wait_if_full:
-                    raise
-                await self._notifications.after(seen, timeout_s=full.retry_after_s)
-                await self._workers.check()
+        if not wait_if_full:
+            if not self._may_send:
+                await self._ask(prepared, client="")
+            return await self._submit(prepared, terms)
+        if not self._line.locked() and self._may_send:
+            with suppress(QueueFull):
+                return await self._submit(prepared, terms)
+        async with self._line:
+            while True:
+                await self._wait_for_room(prepared, terms)
+                with suppress(QueueFull):  # others were faster
+                    return await self._submit(prepared, terms)
 
     async def enqueue_in_turn(
         self, prepared: PreparedJob, terms: Terms, turn: asyncio.Lock | None
     ) -> Submission:
-        """Enqueue concurrently with others; of those that share `turn`, one at a time waits for room."""
-        if turn is not None and not turn.locked():
+        """Enqueue concurrently with others; those that share `turn` wait for room in their order."""
+        if turn is not None and not turn.locked() and self._may_send:
             with suppress(QueueFull):
                 return await self.enqueue(prepared, terms, wait_if_full=False)
         async with turn or nullcontext():
             return await self.enqueue(prepared, terms, wait_if_full=True)
+
+    @property
+    def _may_send(self) -> bool:
+        return self._room is None or self._room > 0
+
+    async def _submit(self, prepared: PreparedJob, terms: Terms) -> Submission:
+        if self._room is not None:
+            self._room -= 1
+        try:
+            with redis_errors(self._url):
+                return await submit(
+                    self._pipeline,
+                    self._keys,
+                    prepared,
+                    priority=terms.priority,
+                    limits=self._limits,
+                    keep_result_s=self._keep_result_s,
+                    deadline_s=terms.left_s(),
+                    run=terms.run,
+                    asker=terms.asker,
+                    client=self._notifications.client if terms.asker else "",
+                )
+        except QueueFull:
+            self._room = 0
+            raise
+
+    async def _wait_for_room(self, prepared: PreparedJob, terms: Terms) -> None:
+        while not self._may_send:
+            self._notifications.forget_room()
+            try:
+                await self._ask(prepared, client=self._notifications.client)
+            except QueueFull as full:
+                await self._notifications.room(timeout_s=min(full.retry_after_s, terms.left_s() or math.inf))
+                await self._workers.check()
+
+    async def _ask(self, prepared: PreparedJob, *, client: str) -> None:
+        """Find out for how many jobs like this there is room. Raises QueueFull if there is none.
+
+        Then the client is told as soon as there is some.
+        """
+        numbers = (prepared.num_bytes, self._limits.max_jobs, self._limits.max_bytes)
+        command = ASK_FOR_ROOM.command(self._keys.root, prepared.job, client, *map(str, numbers))
+        with redis_errors(self._url), out_of_memory(self._keys):
+            [(room, depth)] = await self._pipeline.send(command)
+        if room == 0:
+            raise queue_full(self._keys, self._limits, depth)
+        self._room = room if room < _MUCH_ROOM else None

@@ -11,7 +11,8 @@ from producer.transport.autopipeline import AutoPipeline, Command
 
 CANCELLED = encode_failure(Failure(code="cancelled", message="the job was cancelled"))
 _KEPT_MS = str(int(FAILURE_KEPT_S * 1000))
-_JOBS_PER_STEP = 256  # a few milliseconds of the server's time
+_JOBS_PER_STEP = 64  # a millisecond of the server's time
+_IDS_PER_READ = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +48,20 @@ class Cancellation:
         return (await self._step("", [job])).num_ended == 1
 
     async def cancel_run(self, run: str) -> RunCancelled:
-        """End those of the run's jobs on the queue that nobody else wants, a few hundred per atomic step."""
-        # In one transaction: a job moves between the two sets, and would be missed or seen twice.
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.zrange(self._keys.pending, 0, -1)
-            pipe.zrange(self._keys.leases, 0, -1)
-            pending, leased = await pipe.execute()
-        return await self.cancel_listed(run, [*pending, *leased])
+        """End those of the run's jobs on the queue that nobody else asks for, a few dozen per atomic step."""
+        seen: set[bytes] = set()
+        num_ended, num_left = 0, 0
+        # Running jobs first and last: one that is claimed meanwhile is found at last, one that goes
+        # back has been ended at first.
+        for jobs in (self._keys.leases, self._keys.pending, self._keys.leases):
+            cursor: int | None = None
+            while cursor != 0:
+                cursor, rows = await self._redis.zscan(jobs, cursor or 0, count=_IDS_PER_READ)
+                fresh = [job for job, _ in rows if job not in seen]
+                seen.update(fresh)
+                step = await self.cancel_listed(run, fresh)
+                num_ended, num_left = num_ended + step.num_ended, num_left + step.num_left
+        return RunCancelled(num_ended, num_left)
 
     async def cancel_listed(self, run: str, jobs: Sequence[str | bytes]) -> RunCancelled:
         """As `cancel_run`, for those of `jobs` that belong to the run."""

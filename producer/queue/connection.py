@@ -89,7 +89,7 @@ class QueueConnection:
             keep_result_s=options.keep_result_s,
         )
         self._closing = AsyncExitStack()
-        self.results = Results(self._pipeline, keys, options.redis_url, workers)
+        self.results = Results(self._pipeline, keys, options.redis_url, workers, self.notifications)
         self.awaited = AwaitedJobs(
             self.backpressure,
             self.results,
@@ -111,7 +111,10 @@ class QueueConnection:
             closing.push_async_callback(connection.redis.aclose)
             with redis_errors(options.redis_url):
                 listening = subscribed(
-                    connection.redis, connection.keys.notifications, connection.notifications.on_message
+                    connection.redis,
+                    connection.keys.notifications(connection.notifications.client),
+                    connection.notifications.on_message,
+                    on_connection=connection.notifications.on_connection,
                 )
                 await closing.enter_async_context(listening)
             connection._outage_budget.outage_s = options.outage_s

@@ -1,11 +1,13 @@
 """Enqueues requests: bounded and deduplicated in one atomic step."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from uuid import uuid4
 
 from redis.asyncio import Redis
-from redis.exceptions import OutOfMemoryError
+from redis.exceptions import ResponseError
 
 from producer.contract import Keys, Request, encode_request, job_id, job_name
 from producer.errors import InvalidOption, JobNameTaken, QueueFull, QueueUnavailable
@@ -13,7 +15,9 @@ from producer.queue.cancel import CANCELLED
 from producer.queue.deadlines import OVERDUE, check_deadline
 from producer.queue.scripts import ENQUEUE
 from producer.transport.autopipeline import AutoPipeline
+from producer.transport.retry import memory_is_full
 
+MAX_INLINE_BYTES = 64 * 1024  # of a payload that is a script's argument: copying larger ones is slow
 # How long a staged payload or result waits for the script that accepts it; longer than clocks step.
 STAGED_S = 180
 FULL_RETRY_S = 1.0
@@ -105,36 +109,31 @@ async def submit(
     deadline_s: float | None = None,
     run: str | None = None,
     asker: str = "",
+    client: str = "",
 ) -> Submission:
     """Enqueue the request, or join the job of that id if it is on the queue or its result is kept.
 
-    An `asker` names this ask, which can then be withdrawn. Raises QueueFull beyond the limits or if Redis has
+    An `asker` names this ask, which can then be withdrawn; `client` is told on its channel when the job has
+    ended. Raises QueueFull beyond the limits or if Redis has
     no memory left, JobNameTaken, InvalidOption for an unknown priority or deadline, and redis-py's errors.
     """
     head_start_ms = str(HEAD_START_MS[_priority(priority)])
-    token = uuid4().hex
+    call = uuid4().hex
+    is_staged = len(prepared.payload) > MAX_INLINE_BYTES
+    payload = b"" if is_staged else prepared.payload
     sizes = (str(prepared.num_bytes), str(prepared.num_texts))
     bounds = (str(limits.max_jobs), str(limits.max_bytes))
     times = (str(int(keep_result_s * 1000)), str(int(check_deadline(deadline_s) * 1000)))
-    arguments = (prepared.job, token, prepared.digest, *sizes, head_start_ms, *bounds, *times)
+    terms = (*sizes, head_start_ms, *bounds, *times, run or "", asker, client)
+    command = ENQUEUE.command(
+        keys.root, prepared.job, call, payload, prepared.digest, *terms, CANCELLED, OVERDUE
+    )
+    staging = [("SET", keys.staged(call), prepared.payload, "EX", str(STAGED_S))] if is_staged else []
     pipeline = redis if isinstance(redis, AutoPipeline) else AutoPipeline(redis)
-    try:
-        _, (state, depth) = await pipeline.send(
-            ("SET", keys.staged(token), prepared.payload, "EX", str(STAGED_S)),
-            ENQUEUE.command(keys.root, *arguments, run or "", asker, CANCELLED, OVERDUE),
-        )
-    except OutOfMemoryError as error:
-        raise QueueFull(
-            f"Redis has reached its maxmemory, so the queue {keys.queue} accepts no jobs now; "
-            "try again later, or raise maxmemory",
-            retry_after_s=MEMORY_RETRY_S,
-        ) from error
+    with out_of_memory(keys):
+        *_, (state, depth) = await pipeline.send(*staging, command)
     if state == b"full":
-        raise QueueFull(
-            f"the queue {keys.queue} is full ({depth} jobs pending, limits {limits.max_jobs} jobs and "
-            f"{limits.max_bytes} bytes of texts and unread answers); try again later",
-            retry_after_s=FULL_RETRY_S,
-        )
+        raise queue_full(keys, limits, depth)
     if state == b"taken":
         raise JobNameTaken(
             f"the job name {prepared.job!r} is in use for other texts, options or another model; choose "
@@ -143,6 +142,30 @@ async def submit(
     if state == b"lost":
         raise QueueUnavailable("Redis dropped the payload before it was accepted; check its memory policy")
     return Submission(prepared.job, joined=state == b"joined")
+
+
+def queue_full(keys: Keys, limits: QueueLimits, depth: int) -> QueueFull:
+    """The error of a queue that has reached its limits."""
+    return QueueFull(
+        f"the queue {keys.queue} is full ({depth} jobs pending, limits {limits.max_jobs} jobs and "
+        f"{limits.max_bytes} bytes of texts and unread answers); try again later",
+        retry_after_s=FULL_RETRY_S,
+    )
+
+
+@contextmanager
+def out_of_memory(keys: Keys) -> Iterator[None]:
+    """Raise QueueFull if Redis has no memory left."""
+    try:
+        yield
+    except ResponseError as error:
+        if not memory_is_full(error):
+            raise
+        raise QueueFull(
+            f"Redis has reached its maxmemory, so the queue {keys.queue} accepts no jobs now; "
+            "try again later, or raise maxmemory",
+            retry_after_s=MEMORY_RETRY_S,
+        ) from error
 
 
 def _priority(value: Priority | str) -> Priority:

@@ -35,7 +35,10 @@ class AclServer(StrEnum):
 Access: TypeAlias = Literal["R", "W", "RW", ""]
 
 _SCRIPTS: Mapping[AclRole, Sequence[Script]] = {
-    AclRole.PRODUCER: (scripts.ENQUEUE, scripts.CANCEL),
+    AclRole.PRODUCER: (
+        *(scripts.ENQUEUE, scripts.ASK_FOR_ROOM, scripts.AWAIT, scripts.CONSUME),
+        *(scripts.CANCEL, scripts.WITHDRAW),
+    ),
     AclRole.WORKER: (
         *(scripts.CLAIM, scripts.RENEW, scripts.MARK, scripts.RELEASE, scripts.RETURN_STRAYS),
         *(scripts.FINISH, scripts.FINISH_WITH_DEAD_LETTER, scripts.BURY),
@@ -74,9 +77,16 @@ _KEYS: Mapping[str, tuple[Access, Access, Access]] = {
     "dead_letters": ("W", "RW", "RW"),
     "dead_letter": ("W", "RW", "RW"),
     "dead_request": ("W", "W", "RW"),
+    "answers": ("RW", "RW", "RW"),
+    "askers": ("RW", "W", "W"),
+    "digests": ("RW", "W", "W"),
+    "held": ("W", "RW", "W"),
+    "idle": ("RW", "RW", "RW"),
+    "waiting": ("RW", "RW", "RW"),
+    "outage": ("", "RW", ""),
 }
 _VECTOR_CACHE = ("vectors", "vectors-old")
-_CHANNELS = ("notifications", "wakeup")
+_CHANNELS = ("notifications", "wakeup")  # one each of a client and of a worker
 _CALLED = re.compile(r"redis\.p?call\('(\w+)'")
 
 
@@ -119,7 +129,7 @@ def rights(
     return Rights(
         commands=tuple(sorted(commands)),
         keys=_key_rights(chosen, keys),
-        channels=tuple(getattr(keys, name) for name in _CHANNELS),
+        channels=tuple(getattr(keys, name)("*") for name in _CHANNELS),
     )
 
 

@@ -36,12 +36,13 @@ class Script:
         """The same as a command for an AutoPipeline."""
         # EVAL rather than EVALSHA: after a restart or failover each pipeline would come back with NOSCRIPT
         # errors and would have to be taken apart and sent again, all to save 1 to 3 KB per command.
-        return ("EVAL", self.source, "1", root, *arguments)
+        return ("EVAL", _encoded(self.name), "1", root, *arguments)
 
 
 ENQUEUE = Script("enqueue")
+ASK_FOR_ROOM = Script("ask_for_room")
+AWAIT = Script("await")
 CONSUME = Script("consume")
-EXPECT = Script("expect")
 CANCEL = Script("cancel")
 RESUME = Script("resume")
 WITHDRAW = Script("withdraw")
@@ -60,6 +61,11 @@ HAND_BACK = Script("hand_back")
 RECONCILE = Script("reconcile")
 
 STORE_VECTORS = Script("store_vectors")
+
+
+@cache
+def _encoded(name: str) -> bytes:
+    return _source(name).encode()
 
 
 @cache

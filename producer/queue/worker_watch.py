@@ -40,7 +40,7 @@ class WorkerWatch:
         self._model = model
         self._url = url
         self._wait_s = wait_s
-        self._look_every_s = min(max(wait_s / 10, _MIN_LOOK_S), _MAX_LOOK_S)
+        self.look_every_s = min(max(wait_s / 10, _MIN_LOOK_S), _MAX_LOOK_S)  #: between two looks
         self._turn = asyncio.Lock()
         self._looked_s: float | None = None
         self._absent_since_s: float | None = None
@@ -52,7 +52,7 @@ class WorkerWatch:
             return
         async with self._turn:
             now_s = asyncio.get_running_loop().time()
-            if self._looked_s is None or now_s - self._looked_s >= self._look_every_s:
+            if self._looked_s is None or now_s - self._looked_s >= self.look_every_s:
                 await self._look(now_s)
             absent_s = 0.0 if self._absent_since_s is None else now_s - self._absent_since_s
             if self._absent_since_s is None or absent_s < self._wait_s:
@@ -65,7 +65,7 @@ class WorkerWatch:
         with redis_errors(self._url):
             is_served = await _is_served(self._pipeline, self._keys)
         # Between looks that are far apart nobody waited: a worker may have come and gone.
-        has_watched = self._looked_s is not None and now_s - self._looked_s < 4 * self._look_every_s
+        has_watched = self._looked_s is not None and now_s - self._looked_s < 4 * self.look_every_s
         self._looked_s = now_s
         if is_served:
             self._absent_since_s = None

@@ -51,16 +51,28 @@ class _Client(Redis):
         await uninterrupted(super().aclose(close_connection_pool))
 
 
+def _ignore(_: bool) -> None:
+    """The default of `on_connection`."""
+
+
 @asynccontextmanager
-async def subscribed(redis: Redis, channel: str, on_message: Callable[[bytes], None]) -> AsyncIterator[None]:
+async def subscribed(
+    redis: Redis,
+    channel: str,
+    on_message: Callable[[bytes], None],
+    *,
+    on_connection: Callable[[bool], None] = _ignore,
+) -> AsyncIterator[None]:
     """Pass every message on the channel to `on_message` while the block lasts.
 
-    A lost connection is re-established, but messages published meanwhile are lost. Raises redis-py's errors
+    A lost connection is re-established, but messages published meanwhile are lost: `on_connection` is called
+    with False when it is lost, and with True when the channel is subscribed again. Raises redis-py's errors
     if the first subscription fails.
     """
-    pubsub = redis.pubsub(ignore_subscribe_messages=True)
+    pubsub = redis.pubsub()
     await pubsub.subscribe(channel)
-    task = asyncio.create_task(_listen(pubsub, on_message), name=f"listener {channel}")
+    listening = _listen(pubsub, on_message, on_connection)
+    task = asyncio.create_task(listening, name=f"listener {channel}")
     try:
         yield
     finally:
@@ -104,7 +116,9 @@ async def end_tasks(*tasks: asyncio.Task[Any]) -> None:
             task.exception()  # marks it as retrieved, so that asyncio does not log it
 
 
-async def _listen(pubsub: PubSub, on_message: Callable[[bytes], None]) -> None:
+async def _listen(
+    pubsub: PubSub, on_message: Callable[[bytes], None], on_connection: Callable[[bool], None]
+) -> None:
     while True:
         try:
             # With a timeout, since a read that never ends would be taken for a server that is gone.
@@ -112,10 +126,13 @@ async def _listen(pubsub: PubSub, on_message: Callable[[bytes], None]) -> None:
             if message is None:
                 await _drop_if_silent(pubsub)
         except (RedisError, OSError):
+            on_connection(False)
             await asyncio.sleep(_RECONNECT_S)  # the next read reconnects and subscribes again
             continue
-        if message is not None:
+        if message is not None and message["type"] == "message":
             on_message(message["data"])
+        elif message is not None and message["type"] == "subscribe":
+            on_connection(True)  # at first, and whenever redis-py has reconnected, on its own or not
 
 
 async def _drop_if_silent(pubsub: PubSub) -> None:

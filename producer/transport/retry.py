@@ -142,6 +142,11 @@ _PASSING = re.compile(
 )
 
 
+def memory_is_full(error: Exception) -> bool:
+    """True if the server has reached its maxmemory; before Redis 7 it says so in a script's error."""
+    return isinstance(error, OutOfMemoryError) or re.search(r"\bOOM\b", str(error)) is not None
+
+
 def is_permanent(error: Exception) -> bool:
     """True if the server answered that it cannot carry out the command, which waiting does not change."""
     passing = (OutOfMemoryError, ReadOnlyError, NoPermissionError)

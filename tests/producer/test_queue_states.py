@@ -29,6 +29,7 @@ from producer.errors import JobFailed, JobNameTaken, QueueFull, ResultNotFound, 
 from producer.queue.cancel import CANCELLED, Ask, Cancellation, RunCancelled
 from producer.queue.dead_letters import DeadLetters
 from producer.queue.enqueue import QueueLimits, prepare_job, submit
+from producer.queue.notifications import Notifications
 from producer.queue.results import Results
 from producer.queue.worker_watch import WorkerWatch
 from producer.transport.autopipeline import AutoPipeline
@@ -49,7 +50,8 @@ PAST_MS = 1
 # Every key there is, with its value and how long it lives
 EVERYTHING = """
 local found = {}
-local read = {string = {'GET'}, hash = {'HGETALL'}, zset = {'ZRANGE', 0, -1, 'WITHSCORES'}}
+local read = {string = {'GET'}, hash = {'HGETALL'}, set = {'SMEMBERS'},
+  zset = {'ZRANGE', 0, -1, 'WITHSCORES'}}
 for _, key in ipairs(redis.call('KEYS', '*')) do
   local command = read[redis.call('TYPE', key).ok]
   found[#found + 1] = {key, redis.call(command[1], key, unpack(command, 2)), redis.call('PTTL', key)}
@@ -79,7 +81,7 @@ class Queue(RuleBasedStateMachine):
         pipeline = AutoPipeline(self.redis)
         workers = WorkerWatch(self.redis, pipeline, KEYS, model=KEYS.queue, url=url, wait_s=math.inf)
         self.pipeline = pipeline
-        self.results = Results(pipeline, KEYS, url, workers)
+        self.results = Results(pipeline, KEYS, url, workers, Notifications())
         self.texts: dict[str, str] = {}  # of the last request by the name of its job
         self.num_asks = 0
         self.model = Model()
@@ -295,10 +297,10 @@ class Queue(RuleBasedStateMachine):
         had = [claim for claim in self.claims if _worker(claim) == worker]
         held = [claim for claim in had if self.model.owns(claim)]
         lost = [claim for claim in had if not self.model.owns(claim)]
-        assert self.do(self.workers[worker].renew(self.redis, held)) == set()
+        assert self.do(self.workers[worker].renew(self.redis, held)).lost == set()
         for claim in held:
             self.model.jobs[claim.job].due = False
-        assert self.do(self.workers[worker].renew(self.redis, lost)) == {claim.job for claim in lost}
+        assert self.do(self.workers[worker].renew(self.redis, lost)).lost == {claim.job for claim in lost}
 
     @precondition(lambda self: self.model.running())
     @rule(place=places)
@@ -432,6 +434,7 @@ class Queue(RuleBasedStateMachine):
         found = {key.decode(): value for key, value, _ in everything}
         ends_ms = {key.decode(): ttl_ms for key, _, ttl_ms in everything}
         found.pop(KEYS.workers, None)
+        found.pop(KEYS.idle, None)
         for name in WORKERS:
             found.pop(KEYS.worker(name), None)
         totals = _fields(found.pop(KEYS.totals, []))
@@ -447,6 +450,9 @@ class Queue(RuleBasedStateMachine):
         pending = _fields(held.pop(KEYS.pending, []))
         assert list(pending) == model.pending()
         assert all(int(score) == model.jobs[name].score for name, score in pending.items())
+        for worker in WORKERS:
+            owned = [name for name, job in model.jobs.items() if job.owner and _worker(job.owner) == worker]
+            assert sorted(job.decode() for job in held.pop(KEYS.held(worker), [])) == sorted(owned)
         ends = _fields(held.pop(KEYS.leases, []))
         assert sorted(ends) == model.running()
         assert all((int(end) == PAST_MS) == model.jobs[name].due for name, end in ends.items())

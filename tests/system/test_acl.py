@@ -85,7 +85,8 @@ def commands(keys: Keys) -> list[tuple[str, ...]]:
     """Every way to read or write the keys and channels of a prefix, and some that touch the whole server."""
     strings = [keys.request("x"), keys.result("x"), keys.staged("x"), keys.dead_request("x")]
     hashes = [keys.job("x"), keys.dead_letter("x"), keys.totals, keys.root + "vectors"]
-    zsets = [keys.pending, keys.leases, keys.workers, keys.starting, keys.dead_letters]
+    zsets = [keys.pending, keys.leases, keys.workers, keys.starting, keys.idle, keys.waiting, keys.answers]
+    zsets.append(keys.dead_letters)
     return [
         *((name, key) for key in strings for name in ("GET", "UNLINK", "PERSIST", "EXISTS", "PTTL")),
         *(("SET", key, "forged") for key in [*strings, keys.paused, keys.worker("x")]),
@@ -100,10 +101,10 @@ def commands(keys: Keys) -> list[tuple[str, ...]]:
         ("EVAL", "return redis.call('GET', ARGV[1])", "1", KEYS.root, keys.request("x")),
         ("EVAL", "return redis.call('SET', ARGV[1], 'forged')", "1", KEYS.root, keys.result("x")),
         ("EVAL", "return redis.call('FLUSHALL')", "1", KEYS.root),
-        ("SUBSCRIBE", keys.notifications),
+        ("SUBSCRIBE", keys.notifications("x")),
         ("PSUBSCRIBE", "*"),
-        ("PUBLISH", keys.notifications, "x"),
-        ("PUBLISH", keys.wakeup, "-x"),
+        ("PUBLISH", keys.notifications("x"), "x"),
+        ("PUBLISH", keys.wakeup("x"), "-x"),
         *(("KEYS", "*"), ("RANDOMKEY",), ("DBSIZE",), ("INFO",), ("FLUSHALL",), ("CONFIG", "GET", "*")),
         *(("ACL", "WHOAMI"), ("CLIENT", "LIST"), ("CLIENT", "KILL", "TYPE", "normal"), ("MONITOR",)),
         *(

@@ -126,9 +126,9 @@ async def test_a_foreign_message_is_ignored(url: str, redis: Redis) -> None:
     async with worker(url), Client(url, model=MODEL) as client:
         assert (await client.embed(["before"])).ok
         before = listeners()
-        for channel in (KEYS.notifications, KEYS.wakeup):
-            for message in (b"\xff", b"-\xff", b"", b"+", b"x" * 100_000):
-                await redis.publish(channel, message)
+        for channel in await redis.pubsub_channels(f"{KEYS.root}*"):
+            for message in (b"\xff", b"-\xff", b"=\xff", b"", b"+", b"=", b"x" * 100_000):
+                assert await redis.publish(channel.decode(), message) == 1
         assert (await client.embed(["behind"], timeout_s=10)).ok
         assert listeners() == before
 

@@ -53,6 +53,7 @@ class Batcher:
         self._num_batched = 0  # texts in batches that the runner has not answered
         self._drained: list[asyncio.Future[None]] = []
         self._changed = threading.Condition()
+        self._is_waking = False
         self._closed: BaseException | None = None
 
     async def embed(
@@ -83,7 +84,9 @@ class Batcher:
                 self._jobs.append(job)
                 self._begin_by_s = min(self._begin_by_s, begin_by_s)
             self._unanswered.add(job)
-            self._changed.notify()
+            if not self._is_waking:
+                self._is_waking = True
+                job.future.get_loop().call_soon(self._wake)
         try:
             return await job.future
         finally:
@@ -91,7 +94,17 @@ class Batcher:
                 self._unanswered.discard(job)
                 successors = self._coalescer.leave(job)
                 self._jobs.extend(one for one in successors if one not in self._jobs)
-                self._changed.notify()
+                if successors:
+                    self._changed.notify()
+
+    def _wake(self) -> None:
+        """Wake the runner for all jobs that came in one turn of the event loop, which then share a batch.
+
+        Once, since the runner's thread then competes for the GIL.
+        """
+        with self._changed:
+            self._is_waking = False
+            self._changed.notify()
 
     async def drained(self) -> None:
         """Wait until no batch is on the device, not even one of jobs that were cancelled.

@@ -16,10 +16,10 @@ from producer.errors import BackendDead
 from producer.transport.connect import end_tasks, subscribed, uninterrupted
 from producer.transport.retry import is_permanent
 from worker.consumer.arq_host import ArqHost
-from worker.consumer.capacity import Capacity
+from worker.consumer.capacity import URGENT_EVERY_S, Capacity
 from worker.consumer.failures import answer_refused, failure_if_exhausted, internal_error
 from worker.consumer.heartbeat import Heartbeat
-from worker.consumer.leases import Claim, JobResult, Leases
+from worker.consumer.leases import Claim, JobResult, Leases, Renewal
 from worker.consumer.retry import OutcomeRefused, retry_until_written
 from worker.telemetry.activity import Activity, Stage
 from worker.telemetry.events import JobEvent
@@ -32,7 +32,8 @@ JobFunction = Callable[[Claim, bytes | None], Awaitable[JobResult | None]]
 
 STOP_S = 5.0  # a claim takes milliseconds unless Redis is unreachable
 _RETRY_BACKOFF = Backoff(first_s=0.5, max_s=30.0, jitter=(0.5, 1.5))
-IDLE_S = 0.25  # how long a lost wake-up message or an expired lease can go unnoticed
+_RETRY_CLAIM_S = 0.25
+_LATE_S = 0.01  # after the end of a lease or a pause, so that it is over
 _WRITE_S = 60.0  # longer than a try to write an outcome takes, however Redis behaves
 
 
@@ -81,7 +82,7 @@ class Consumer:
         self._wake = asyncio.Event()
         self._may_claim = True
         self._jobs_expected = True  # the queue may hold jobs that the last claim did not see
-        self._next_claim_s = 0.0  # when to claim even if none are expected
+        self._due: asyncio.TimerHandle | None = None  # when the next lease or pause of any job ends
         self._heartbeat: Heartbeat  # given to `run`
         self._claims: dict[str, Claim] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -94,7 +95,9 @@ class Consumer:
         `heartbeat` renews the claims. Raises BackendDead if a job raised it, and any unexpected error.
         """
         self._heartbeat = heartbeat
-        async with subscribed(self._redis, self._keys.wakeup, self._on_message):
+        async with subscribed(
+            self._redis, self._leases.wakeup, self._on_message, on_connection=self._on_connection
+        ):
             main = asyncio.create_task(self._host.run(), name="embedmill-main")
             try:
                 await asyncio.wait({main})
@@ -114,12 +117,22 @@ class Consumer:
         """Claim nothing more; running jobs go on. Any thread may call it."""
         self._may_claim = False
 
+    def renewed(self, renewal: Renewal) -> None:
+        """Claim now if jobs are pending, whose message may be lost, or when the next lease or pause ends."""
+        if self._due is not None:
+            self._due.cancel()
+        self._due = None
+        if renewal.num_pending:
+            self._expect_jobs()
+        elif renewal.first_end_s is not None:
+            self._due = self._loop.call_later(renewal.first_end_s + _LATE_S, self._expect_jobs)
+
     async def _run_loop(self) -> None:
         """Wake, reap, claim; after a claim that left jobs pending, the next iteration does not wait."""
         more_expected = True
         while True:
             if not more_expected:
-                await self._wait_for_wakeup()
+                await self._wait()
             self._wake.clear()
             self._reap()
             if self._state is ConsumerState.STOPPING:
@@ -128,11 +141,10 @@ class Consumer:
                 return
             more_expected = await self._claim() if self._state is ConsumerState.RUNNING else False
 
-    async def _wait_for_wakeup(self) -> None:
-        """Wait until a job ends, jobs are enqueued, the state changes, or it is time to claim in any case."""
-        wait_s = self._next_claim_s - self._loop.time()
+    async def _wait(self) -> None:
+        """Wait until a job ends, jobs come, the state changes, or a full worker may take urgent jobs."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(wait_s if wait_s > 0 else IDLE_S):
+            async with asyncio.timeout(URGENT_EVERY_S if self._jobs_expected else None):
                 await self._wake.wait()
 
     def _reap(self) -> None:
@@ -144,12 +156,12 @@ class Consumer:
                     task.result()
 
     async def _claim(self) -> bool:
-        """Claim and start as many jobs as fit; True if any was claimed and more are expected.
+        """Claim and start as many jobs as fit; True if more are expected.
 
-        An empty queue is not polled whenever a job ends here, only after a wake-up message, and every
-        `IDLE_S` since messages get lost and leases expire.
+        An empty queue is not polled, neither when a job ends here nor in between: a claim that leaves none
+        makes us one of the idle workers, of which one is woken for the next job.
         """
-        if not self._may_claim or (not self._jobs_expected and self._loop.time() < self._next_claim_s):
+        if not self._may_claim or not self._jobs_expected:
             return False
         if (room := self._capacity.room(self._claims.values())) is None:
             return False
@@ -159,16 +171,15 @@ class Consumer:
         except (RedisError, OSError) as error:
             log.warning("claim_failed", error=str(error))
             self._jobs_expected = True
-            await asyncio.sleep(IDLE_S)
-            return False
+            await asyncio.sleep(_RETRY_CLAIM_S)
+            return True
         self._jobs_expected |= self._leases.more_pending
-        self._next_claim_s = self._loop.time() + IDLE_S
         for claim, payload in claims:
             self._claims[claim.job] = claim
             self._capacity.claimed(claim, room)
             self._heartbeat.hold(claim)
             self._tasks[claim.job] = asyncio.create_task(self._work(claim, payload), name=claim.job)
-        return bool(claims) and self._jobs_expected
+        return self._jobs_expected
 
     async def _work(self, claim: Claim, payload: bytes | None) -> None:
         try:
@@ -216,13 +227,16 @@ class Consumer:
         log.warning("job_retried", job=claim.job, tries=claim.tries, error=str(error))
         pause_s = _RETRY_BACKOFF.pause_s(claim.tries)
         await self._write(claim, lambda: self._leases.release(claim, pause_s=pause_s, burn_try=burn_try))
+        self._loop.call_later(pause_s + _LATE_S, self._expect_jobs)
 
     async def _write(self, claim: Claim, write: Callable[[], Awaitable[bool]]) -> bool:
         async def noted() -> bool:
             with self._activity.during(Stage.PUBLISH, claim.job, extra_s=_WRITE_S):
                 return await write()
 
-        return await retry_until_written(noted, claim.job, ping=self._leases.ping)
+        return await retry_until_written(
+            noted, claim.job, ping=self._leases.ping, ask_for_memory=self._leases.ask_for_memory
+        )
 
     async def _fail(self, claim: Claim, failure: Failure, *, tries: int) -> None:
         log.error("job_failed", job=claim.job, code=failure.code)
@@ -240,11 +254,18 @@ class Consumer:
     def _on_message(self, data: bytes) -> None:
         """Handle a wake-up message: jobs were enqueued or handed back, or one was cancelled."""
         if data == b"+":
-            self._jobs_expected = True
-            self._wake.set()
+            self._expect_jobs()
         elif data.startswith(b"-") and (task := self._tasks.get(data[1:].decode(errors="replace"))):
             log.info("job_cancelled", job=task.get_name())
             task.cancel()
+
+    def _on_connection(self, is_connected: bool) -> None:
+        if is_connected:  # messages may have been lost
+            self._expect_jobs()
+
+    def _expect_jobs(self) -> None:
+        self._jobs_expected = True
+        self._wake.set()
 
     def _on_signal(self, signum: Signals) -> None:
         if self._state is not ConsumerState.RUNNING:

@@ -10,7 +10,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from worker.consumer.leases import Claim, Leases
+from worker.consumer.leases import Claim, Leases, Renewal
 from worker.telemetry.report import State
 
 log = structlog.stdlib.get_logger(__name__)
@@ -19,18 +19,23 @@ _LEAVE_S = 2.0
 _CLOSE_S = 5.0
 
 
+def _ignore(_: Renewal) -> None:
+    """The default of `on_renewal`."""
+
+
 async def _nothing(_: Redis) -> None:
     """The default of `after_beat`."""
 
 
 class Heartbeat:
-    """Renews the held claims every third of a lease.
+    """Renews the held claims every third of a lease; without any it is heard from a little less often.
 
     Runs in a thread with its own event loop, so that a worker whose loop is briefly blocked keeps its leases.
     One that is `hung` still shows itself, but renews nothing. `redis` is used only in the thread, and closed
-    with it. `on_lost` is called in the worker's loop with each job whose lease is gone, `on_death` in the
-    thread if it ends by anything but `close`, and `after_beat` in the thread, with its client, after each
-    renewal. After `max_silence_s` without one it counts as disconnected.
+    with it. In the worker's loop `on_renewal` is called with what each renewal has shown, and `on_lost` with
+    each job whose lease is gone; in the thread `on_death` if it ends by anything but `close`, and
+    `after_beat`, with its client, after each renewal. After `max_silence_s` without one it counts as
+    disconnected.
     """
 
     def __init__(
@@ -40,6 +45,7 @@ class Heartbeat:
         *,
         lease_s: float,
         on_lost: Callable[[str], None],
+        on_renewal: Callable[[Renewal], None] = _ignore,
         on_death: Callable[[BaseException], None],
         max_silence_s: float = 30.0,
         hung: Callable[[], bool] = lambda: False,
@@ -47,8 +53,9 @@ class Heartbeat:
     ) -> None:
         self._leases = leases
         self._redis = redis
-        self._interval_s = lease_s / 3
+        self._interval_s, self._idle_interval_s = lease_s / 3, lease_s * 0.6
         self._on_lost = on_lost
+        self._on_renewal = on_renewal
         self._on_death = on_death
         self._max_silence_s = max_silence_s
         self._hung = hung
@@ -104,7 +111,7 @@ class Heartbeat:
     async def _beat_until_stopped(self) -> None:
         async with self._redis:
             while not self._stop.is_set():
-                due_s = time.monotonic() + self._interval_s
+                due_s = time.monotonic() + (self._interval_s if self._held else self._idle_interval_s)
                 await self._beat()
                 with suppress(TimeoutError):
                     async with asyncio.timeout(due_s - time.monotonic()):
@@ -116,15 +123,16 @@ class Heartbeat:
     async def _beat(self) -> None:
         held = [] if self._hung() else self.held
         try:
-            lost = await self._leases.renew(self._redis, held)
+            renewal = await self._leases.renew(self._redis, held)
             await self._after_beat(self._redis)
         except (RedisError, OSError) as error:
             log.warning("leases_not_renewed", error=str(error))
             return
         self._renewed_s = time.monotonic()
+        self._loop.call_soon_threadsafe(self._on_renewal, renewal)
         # The lease of a job that has just finished is gone too, and its claim is held until the worker's loop
         # has read the reply: a lease counts as lost if it is gone and its claim held at two beats in a row.
-        misses = {claim: self._misses.get(claim, 0) + 1 for claim in held if claim.job in lost}
+        misses = {claim: self._misses.get(claim, 0) + 1 for claim in held if claim.job in renewal.lost}
         for claim, num_misses in misses.items():
             if num_misses == 2:
                 self._loop.call_soon_threadsafe(self._on_lost, claim.job)

@@ -30,7 +30,6 @@ from producer.queue.enqueue import STAGED_S
 from producer.queue.scripts import (
     BURY,
     CLAIM,
-    FINISH,
     FINISH_WITH_DEAD_LETTER,
     MARK,
     RELEASE,
@@ -41,6 +40,7 @@ from producer.queue.scripts import (
 )
 from producer.transport.autopipeline import AutoPipeline
 from worker.consumer.bisection import Bisection, Range
+from worker.consumer.endings import Endings
 
 _PRESENCE_LEASES = 4  # a worker counts as alive for this many lease lengths after its last renewal
 _MAX_REQUEST_BYTES = 64 * 1024  # claims include their requests up to this total
@@ -91,6 +91,19 @@ class NewDeadLetter:
 
 
 @dataclass(frozen=True, slots=True)
+class Renewal:
+    """What a worker learns at a heartbeat.
+
+    `lost` are the ids of jobs that it does not hold any more, `first_end_s` is when the first lease or pause
+    of any job ends, in seconds from now, None if there is none.
+    """
+
+    lost: set[str]
+    num_pending: int
+    first_end_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class JobResult:
     """A job's encoded reply or failure, and the dead letter to keep with it, if any."""
 
@@ -120,13 +133,19 @@ class Leases:
     ) -> None:
         self._redis = redis
         self._pipeline = AutoPipeline(redis)
+        self._endings = Endings(self._pipeline, keys, worker=worker)
         self._keys = keys
         self._worker = worker
         self._lease_ms = int(lease_s * 1000)
         self._describe = describe
-        self._held: set[str] = set()
+        self._held: set[str] = set()  # tokens
         self._claim_failed = False
         self.more_pending = True  #: False if the last claim left no job pending
+
+    @property
+    def wakeup(self) -> str:
+        """The channel on which the worker is told of work and of cancelled jobs."""
+        return self._keys.wakeup(self._worker)
 
     async def claim(
         self, max_jobs: int, max_bytes: int, *, small_bytes: int = 0
@@ -141,7 +160,7 @@ class Leases:
         self._claim_failed = True
         bounds = (str(max_jobs), str(max_bytes))
         limits = (str(_MAX_REQUEST_BYTES), *_malformed_arguments(), OVERDUE, str(small_bytes))
-        arguments = (self._worker, *bounds, str(self._lease_ms), *limits)
+        arguments = (self._worker, str(len(self._held)), *bounds, str(self._lease_ms), *limits)
         # Sent once: what a claim leased whose reply was lost goes back before the next one.
         [claimed] = await self._pipeline.send_once(CLAIM.command(self._keys.root, *arguments))
         more_pending, rows = claimed
@@ -170,7 +189,9 @@ class Leases:
         """End the job with its result and keep its dead letter, in one step; False if the lease was lost."""
         dead_letter = result.dead_letter
         if dead_letter is None:
-            return await self._end(FINISH, claim, result.payload)
+            is_written = await self._endings.write(claim.job, claim.token, result.payload)
+            self._held.discard(claim.token)
+            return is_written
         staging_token = f"{dead_letter.job}:{claim.token}:letter"
         await self._redis.set(self._keys.staged(staging_token), dead_letter.request, ex=STAGED_S)
         sizes = (str(dead_letter.num_bytes), str(dead_letter.num_texts))
@@ -204,26 +225,33 @@ class Leases:
         self._held.discard(claim.token)
         return bool(released)
 
-    async def renew(self, redis: Redis, claims: Iterable[Claim]) -> set[str]:
-        """Extend the leases, counted from now, through another client; returns the ids of lost jobs.
+    async def renew(self, redis: Redis, claims: Iterable[Claim]) -> Renewal:
+        """Extend the leases, counted from now, through another client.
 
         This also shows that the worker is alive, with or without claims.
         """
         jobs = [part for claim in claims for part in (claim.job, claim.token)]
         lifetimes = (str(_PRESENCE_LEASES * self._lease_ms), str(self._lease_ms))
-        lost = await redis.execute_command(
+        lost, num_pending, first_end_ms = await redis.execute_command(
             *RENEW.command(self._keys.root, self._worker, *lifetimes, self._describe(), *jobs)
         )
-        return {job.decode() for job in lost}
+        first_end_s = None if first_end_ms < 0 else first_end_ms / 1000
+        return Renewal({job.decode() for job in lost}, num_pending, first_end_s)
 
     async def leave(self, redis: Redis) -> None:
-        """Remove the worker from the live workers, and its record."""
+        """Remove the worker from the live and the idle workers, and its record."""
+        await redis.zrem(self._keys.idle, self._worker)
         await redis.zrem(self._keys.workers, self._worker)
         await redis.unlink(self._keys.worker(self._worker))
 
     async def ping(self) -> None:
         """Raises redis-py's errors if Redis does not answer."""
         await self._pipeline.send(("PING",))
+
+    async def ask_for_memory(self) -> None:
+        """Raises redis-py's error if Redis has no memory left for what it is sent."""
+        probe = self._keys.staged(f"memory:{self._worker}")
+        await self._pipeline.send(("SET", probe, "", "PX", str(STAGED_S)))
 
     async def _eval(self, script: Script, *arguments: Argument) -> Any:
         [returned] = await self._pipeline.send(script.command(self._keys.root, *arguments))

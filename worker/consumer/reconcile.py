@@ -11,7 +11,7 @@ from producer.queue.scripts import RECONCILE
 log = structlog.stdlib.get_logger(__name__)
 
 INTERVAL_S = 60.0
-MAX_JOBS = 20_000  # counting more would block Redis for more than a few milliseconds
+MAX_JOBS = 1000  # counting more would hold up Redis for more than a millisecond or two
 
 
 class Reconciler:

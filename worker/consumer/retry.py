@@ -7,7 +7,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from producer.backoff import Backoff
-from producer.transport.retry import TRANSIENT_ERRORS, is_permanent
+from producer.transport.retry import TRANSIENT_ERRORS, is_permanent, memory_is_full
 
 log = structlog.stdlib.get_logger(__name__)
 
@@ -20,7 +20,11 @@ class OutcomeRefused(Exception):
 
 
 async def retry_until_written(
-    write: Callable[[], Awaitable[bool]], job: str, *, ping: Callable[[], Awaitable[object]]
+    write: Callable[[], Awaitable[bool]],
+    job: str,
+    *,
+    ping: Callable[[], Awaitable[object]],
+    ask_for_memory: Callable[[], Awaitable[object]],
 ) -> bool:
     """The result of `write` once Redis has accepted it; `write` is fenced, so a retry never writes twice.
 
@@ -28,13 +32,17 @@ async def retry_until_written(
     memory or a read-only replica does not cost a try. Only a cancellation ends the retries early, and
     OutcomeRefused: Redis said that waiting is in vain, or lost the connection at each of several tries while
     `ping` passed, which a value does that is too large for it or for the path to it.
+    If Redis has no memory left, the outcome is sent again only once `ask_for_memory` passes.
     """
     num_failures = num_refusals = 0
+    needs_memory = False
     while True:
         try:
-            return await write()
+            if not needs_memory or await _passes(ask_for_memory):
+                return await write()
         except (RedisError, OSError) as error:
             log.warning("not_written_yet", job=job, error=str(error))
+            needs_memory = memory_is_full(error)
             if is_permanent(error):
                 raise OutcomeRefused(str(error)) from error
             lost = isinstance(error, TRANSIENT_ERRORS) and await _passes(ping)

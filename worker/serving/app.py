@@ -107,6 +107,7 @@ def _heartbeat(
         connect(settings.redis_url, timeout_s=timeout_s, outage_budget=outage_budget),
         lease_s=settings.lease_s,
         on_lost=consumer.lease_lost,
+        on_renewal=consumer.renewed,
         on_death=failure.report,
         hung=lambda: watchdog.hung,
         after_beat=after_beat,

@@ -1,9 +1,12 @@
 """Configures logging: lines of text or JSON objects, on stderr. Texts are never logged."""
 
+import asyncio
+import atexit
 import json
 import logging
 import re
 import sys
+import threading
 from typing import Any, TextIO
 
 import msgspec
@@ -25,6 +28,7 @@ def configure_logs(level: str, *, jsonl: bool) -> None:
     configuration would not reach them.
     """
     stream = sys.stderr
+    writer = _LineWriter(stream)
     heading: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper("iso", utc=True),
@@ -46,27 +50,64 @@ def configure_logs(level: str, *, jsonl: bool) -> None:
         # In text the name of an event says enough; only a library's message needs its logger beside it.
         processors=[*heading, *(naming if jsonl else ()), *rendering],
         wrapper_class=structlog.make_filtering_bound_logger(minimum),
-        logger_factory=lambda name="": _StreamLogger(name, stream),
+        logger_factory=lambda name="": _StreamLogger(name, writer),
     )
 
 
-class _StreamLogger:
-    """Writes each rendered event with one call, so that threads do not mix their lines."""
+class _LineWriter:
+    """Writes whole lines, so that threads do not mix theirs; those of one turn of an event loop in one call.
 
-    __slots__ = ("_stream", "name")
+    Each call lets other threads take the GIL, and the loop logs a line for every job.
+    """
 
-    def __init__(self, name: str, stream: TextIO) -> None:
-        self.name = name
+    def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        self._lines: list[str] = []
+        self._lock = threading.Lock()
+        atexit.register(self.flush)
 
-    def msg(self, line: str) -> None:
+    def write_soon(self, line: str) -> None:
+        """Write the line before the event loop of this thread waits again; at once if there is none."""
         try:
-            self._stream.write(f"{line}\n")
-            self._stream.flush()
-        except (OSError, ValueError):  # stderr is closed or its reader has gone, which must not fail a job
-            pass
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self.write(line)
+            return
+        with self._lock:
+            self._lines.append(line)
+            is_first = len(self._lines) == 1
+        if is_first:
+            loop.call_soon(self.flush)
 
-    debug = info = warning = error = critical = msg
+    def write(self, line: str) -> None:
+        """Write the line at once, behind those that wait."""
+        with self._lock:
+            self._lines.append(line)
+        self.flush()
+
+    def flush(self) -> None:
+        """Write what waits."""
+        with self._lock:
+            if not self._lines:
+                return
+            text = "".join(f"{line}\n" for line in self._lines)
+            self._lines.clear()
+            try:
+                self._stream.write(text)
+                self._stream.flush()
+            except (OSError, ValueError):  # stderr is closed or its reader has gone: no reason to fail a job
+                pass
+
+
+class _StreamLogger:
+    """Writes rendered events; warnings and errors at once."""
+
+    __slots__ = ("critical", "debug", "error", "info", "msg", "name", "warning")
+
+    def __init__(self, name: str, writer: _LineWriter) -> None:
+        self.name = name
+        self.debug = self.info = writer.write_soon
+        self.msg = self.warning = self.error = self.critical = writer.write
 
 
 _QUOTED = re.compile(r'[\s"=\\]')

@@ -16,7 +16,9 @@
 
   Returns 1 if the token owned the job, 0 if not; then nothing is written.
 ]]
---- @include "publish_result"
+--- @include "place_result"
+--- @include "end_jobs"
+--- @include "owner_of"
 --- @include "keep_dead_letter"
 local root = KEYS[1]
 local id = ARGV[1]
@@ -30,9 +32,11 @@ local keep_ms = tonumber(ARGV[8])
 local max_letters = tonumber(ARGV[9])
 local max_bytes = tonumber(ARGV[10])
 
-if not publish_result(root, id, token, staging_token, result_keep_ms, 'failed') then return 0 end
+local placed = place_result(root, id, token, '', staging_token, result_keep_ms)
+if not placed then return 0 end
+end_jobs(root, owner_of(token), {placed}, 'failed')
 local job, request = root .. 'job:' .. id, root .. 'request:' .. id
-redis.call('HDEL', job, 'token', 'under_test')
+redis.call('HDEL', job, 'token', 'under_test', 'clients')
 if redis.call('HGET', job, 'bisection') then redis.call('HSET', job, 'bisection', '') end
 redis.call('RENAME', job, root .. 'dead:' .. id)
 if redis.call('EXISTS', request) == 1 then redis.call('RENAME', request, root .. 'dead-request:' .. id) end

@@ -13,32 +13,25 @@
 --- @include "server_time"
 --- @include "drop_asks"
 --- @include "end_job"
+--- @include "make_room"
+--- @include "notify"
 local root = KEYS[1]
 local result = ARGV[1]
 local keep_ms = tonumber(ARGV[2])
 local run = ARGV[3]
 
--- What those calls withdraw later was taken back here.
-local function forget_askers(job)
-  local fields = redis.call('HGETALL', job)
-  for place = 1, #fields, 2 do
-    if string.sub(fields[place], 1, 4) == 'ask:' and fields[place + 1] == run then
-      redis.call('HDEL', job, fields[place])
-    end
-  end
-end
-
-local now, num_ended, num_left = server_time(), 0, 0
+local now, ended, num_left = server_time(), {}, 0
 for i = 4, #ARGV do
-  local id = ARGV[i]
-  local left = 0
+  local id, left = ARGV[i], 0
   if run ~= '' then left = drop_asks(root, id, run) end
-  if left == 0 and end_job(root, id, {result = result, kept_ms = keep_ms, outcome = 'cancelled'}, now) then
-    redis.call('PUBLISH', root .. 'wakeup', '-' .. id)
-    num_ended = num_ended + 1
-  elseif left and left > 0 then
-    forget_askers(root .. 'job:' .. id)
+  if left == 0 then
+    ended[#ended + 1] = end_job(root, id, {result = result, kept_ms = keep_ms, outcome = 'cancelled'}, now)
+  elseif left then
     num_left = num_left + 1
   end
 end
-return {num_ended, num_left}
+if #ended > 0 then
+  notify(root, ended)
+  make_room(root, #ended)
+end
+return {#ended, num_left}

@@ -8,6 +8,7 @@
 ]]
 --- @include "whole"
 --- @include "count"
+--- @include "make_room"
 local root = KEYS[1]
 
 local answers, askers = root .. 'answers', root .. 'askers'
@@ -37,5 +38,6 @@ redis.call('HDEL', root .. 'digests', unpack(read))
 if #counted > 0 then
   redis.call('ZREM', answers, unpack(counted))
   count(root, 'bytes', 0 - freed)
+  make_room(root, #counted)
 end
 return #read

@@ -1,27 +1,29 @@
 --[[
-  Enqueues a staged request, or joins the job of that id, or its answer, if it is there already: bounded and
-  deduplicated in one step. A job joins with the stricter terms: the higher priority, the longer keeping, the later
-  deadline. An answer that says that the job was ended unbegun does not count: enqueueing the job again computes it.
+  Enqueues a request, or joins the job of that id, or its answer, if it is there already: bounded and deduplicated in
+  one step. A job joins with the stricter terms: the higher priority, the longer keeping, the later deadline. An answer
+  that says that the job was ended unbegun does not count: enqueueing the job again computes it.
 
   Each call is an ask: `asks` in the job's hash counts them, `run:<name>` those of a run (`run:` alone those
   without one), and `ask:<asker>` is one that can be withdrawn; `latest` tells a call that is sent again because its
-  reply was lost.
+  reply was lost. `clients` are told when the job has ended.
 
   KEYS[1] root of the queue's keys
   ARGV[1] id
-  ARGV[2] staging_token
-  ARGV[3] digest: of the request; a job of that id with another one is another job
-  ARGV[4] bytes
-  ARGV[5] texts
-  ARGV[6] head_start_ms: how much earlier the job counts as enqueued
-  ARGV[7] max_jobs
-  ARGV[8] max_bytes: of texts and of answers that are kept
-  ARGV[9] keep_ms: how long the result is kept
-  ARGV[10] life_ms: in which the job must begin
-  ARGV[11] run: '' if there is none
-  ARGV[12] asker: the name of this ask, '' if it will not be withdrawn
-  ARGV[13] cancelled: the answer to a cancelled job
-  ARGV[14] overdue: the answer to a job that has not begun by its deadline
+  ARGV[2] call: the name of this call, under which a large request is staged
+  ARGV[3] payload: the request, '' if it is staged
+  ARGV[4] digest: of the request; a job of that id with another one is another job
+  ARGV[5] bytes
+  ARGV[6] texts
+  ARGV[7] head_start_ms: how much earlier the job counts as enqueued
+  ARGV[8] max_jobs
+  ARGV[9] max_bytes: of texts and of answers that are kept
+  ARGV[10] keep_ms: how long the result is kept
+  ARGV[11] life_ms: in which the job must begin
+  ARGV[12] run: '' if there is none
+  ARGV[13] asker: the name of this ask, '' if it will not be withdrawn
+  ARGV[14] client: who is told when the job has ended, '' if nobody waits for it
+  ARGV[15] cancelled: the answer to a cancelled job
+  ARGV[16] overdue: the answer to a job that has not begun by its deadline
 
   Returns {'joined', 0}, {'taken', 0} if the id is in use for another request, {'full', pending jobs},
   {'lost', 0} if the staged request is gone, or {'queued', pending jobs}.
@@ -30,30 +32,34 @@
 --- @include "hash_fields"
 --- @include "whole"
 --- @include "count"
---- @include "pend"
 --- @include "extend_life"
 --- @include "forget_answer"
 --- @include "forget_expired_answers"
+--- @include "add_client"
+--- @include "ring"
 local root = KEYS[1]
 local id = ARGV[1]
-local staging_token = ARGV[2]
-local digest = ARGV[3]
-local bytes = tonumber(ARGV[4])
-local texts = ARGV[5]
-local head_start_ms = tonumber(ARGV[6])
-local max_jobs = tonumber(ARGV[7])
-local max_bytes = tonumber(ARGV[8])
-local keep_ms = tonumber(ARGV[9])
-local life_ms = tonumber(ARGV[10])
-local run = ARGV[11]
-local asker = ARGV[12]
-local cancelled = ARGV[13]
-local overdue = ARGV[14]
+local call = ARGV[2]
+local payload = ARGV[3]
+local digest = ARGV[4]
+local bytes = tonumber(ARGV[5])
+local texts = ARGV[6]
+local head_start_ms = tonumber(ARGV[7])
+local max_jobs = tonumber(ARGV[8])
+local max_bytes = tonumber(ARGV[9])
+local keep_ms = tonumber(ARGV[10])
+local life_ms = tonumber(ARGV[11])
+local run = ARGV[12]
+local asker = ARGV[13]
+local client = ARGV[14]
+local cancelled = ARGV[15]
+local overdue = ARGV[16]
 
-local staged, job, request = root .. 'staged:' .. staging_token, root .. 'job:' .. id, root .. 'request:' .. id
-local result = root .. 'result:' .. id
+local staged, job, request = root .. 'staged:' .. call, root .. 'job:' .. id, root .. 'request:' .. id
+local result, letter = root .. 'result:' .. id, root .. 'dead:' .. id
+local is_staged = payload == ''
 local now = server_time()
-local score, deadline, day_ms = now - head_start_ms, now + life_ms, 86400000
+local score, deadline, kept_ms = now - head_start_ms, now + life_ms, life_ms + 86400000
 
 local function refuse(state, number)
   redis.call('UNLINK', staged) -- needs no memory, as the first write must
@@ -62,15 +68,17 @@ end
 
 local function join_job(fields)
   if fields[1] and fields[1] ~= digest then return refuse('taken', 0) end
-  if fields[8] == staging_token then return refuse('queued', 0) end
+  if fields[8] == call then return refuse('queued', 0) end
   refuse('joined', 0)
-  redis.call('HSET', job, 'latest', staging_token, 'keep', math.max(keep_ms, whole(fields[3]) or 0),
-    'deadline', math.max(deadline, whole(fields[4]) or 0), 'score', math.min(score, whole(fields[5]) or score))
-  redis.call('PEXPIRE', job, math.max(life_ms + day_ms, redis.call('PTTL', job)))
-  redis.call('PEXPIRE', request, math.max(life_ms + day_ms, redis.call('PTTL', request)))
-  redis.call('ZADD', root .. 'pending', 'XX', math.min(score, whole(fields[5]) or score), id)
-  redis.call('HSET', job, 'asks', (whole(fields[6]) or 0) + 1, 'run:' .. run, (whole(fields[7]) or 0) + 1)
+  score = math.min(score, whole(fields[5]) or score)
+  redis.call('HSET', job, 'latest', call, 'keep', math.max(keep_ms, whole(fields[3]) or 0),
+    'deadline', math.max(deadline, whole(fields[4]) or 0), 'score', score,
+    'asks', (whole(fields[6]) or 0) + 1, 'run:' .. run, (whole(fields[7]) or 0) + 1)
+  redis.call('PEXPIRE', job, math.max(kept_ms, redis.call('PTTL', job)))
+  redis.call('PEXPIRE', request, math.max(kept_ms, redis.call('PTTL', request)))
+  redis.call('ZADD', root .. 'pending', 'XX', score, id)
   if asker ~= '' then redis.call('HSET', job, 'ask:' .. asker, run) end
+  add_client(root, id, client)
   return {'joined', 0}
 end
 
@@ -96,44 +104,51 @@ local function join_answer()
   return {'joined', 0}
 end
 
-local function held_bytes()
-  return whole(hash_fields(root .. 'totals', 'bytes')[1]) or 0
+local is_foreign, has_answer = false, false
+local is_known = redis.call('EXISTS', job, result, letter) > 0 -- of a new job there is nothing
+if is_known then
+  local fields = redis.pcall('HMGET', job, 'digest', 'tries', 'keep', 'deadline', 'score', 'asks',
+    'run:' .. run, 'latest')
+  is_foreign = fields.err
+  if not is_foreign and (fields[1] or fields[2]) then return join_job(fields) end
+  has_answer = redis.call('EXISTS', result) == 1
+  if has_answer and is_answered() then return join_answer() end
+  local dead = hash_fields(letter, 'digest')[1]
+  if digest ~= id and dead and dead ~= digest then return refuse('taken', 0) end -- named by its caller
 end
 
-local fields = redis.pcall('HMGET', job, 'digest', 'tries', 'keep', 'deadline', 'score', 'asks',
-  'run:' .. run, 'latest')
-local is_foreign = fields.err
-if not is_foreign and (fields[1] or fields[2]) then return join_job(fields) end
-local has_answer = redis.call('EXISTS', result) == 1
-if has_answer and is_answered() then return join_answer() end
-if digest ~= id then -- named by its caller
-  local dead = hash_fields(root .. 'dead:' .. id, 'digest')[1]
-  if dead and dead ~= digest then return refuse('taken', 0) end
+local depth = redis.call('ZCARD', root .. 'pending')
+if depth >= max_jobs then return refuse('full', depth) end
+if is_staged and redis.call('EXISTS', staged) == 0 then return {'lost', 0} end
+local held_bytes = count(root, 'bytes', bytes)
+if held_bytes > bytes and held_bytes > max_bytes then
+  held_bytes = held_bytes - forget_expired_answers(root, now)
+  if held_bytes > bytes and held_bytes > max_bytes then
+    count(root, 'bytes', 0 - bytes)
+    return refuse('full', depth)
+  end
 end
-local depth, held = redis.call('ZCARD', root .. 'pending'), held_bytes()
-if held + bytes > max_bytes then
-  forget_expired_answers(root, now)
-  held = held_bytes()
-end
-if depth >= max_jobs or (held > 0 and held + bytes > max_bytes) then return refuse('full', depth) end
-if redis.pcall('RENAME', staged, request).err then return {'lost', 0} end
 
-redis.call('PEXPIRE', request, life_ms + day_ms)
-if is_foreign then redis.call('UNLINK', job) end
+if is_known then
+  if is_foreign then redis.call('UNLINK', job) end
+  if has_answer then forget_answer(root, id) end
+  if redis.call('ZREM', root .. 'dead', id) == 1 then redis.call('UNLINK', letter, root .. 'dead-request:' .. id) end
+end
+if is_staged then
+  redis.call('RENAME', staged, request)
+  redis.call('PEXPIRE', request, kept_ms)
+else
+  redis.call('SET', request, payload, 'PX', kept_ms)
+end
 redis.call('HSET', job, 'bytes', bytes, 'texts', texts, 'score', score, 'tries', 0, 'enqueued', now, 'keep', keep_ms,
-  'deadline', deadline, 'digest', digest, 'asks', 1, 'run:' .. run, 1,
-  'latest', staging_token)
-if asker ~= '' then redis.call('HSET', job, 'ask:' .. asker, run) end
-redis.call('PEXPIRE', job, life_ms + day_ms)
-pend(root, id, score)
-if has_answer then forget_answer(root, id) end
-if redis.call('ZREM', root .. 'dead', id) == 1 then
-  redis.call('UNLINK', root .. 'dead:' .. id, root .. 'dead-request:' .. id)
-end
-count(root, 'bytes', bytes)
--- While other jobs are pending no worker is idle: each looks at the queue again when it has room.
-if depth == 0 then
+  'deadline', deadline, 'digest', digest, 'asks', 1, 'run:' .. run, 1, 'latest', call, 'clients', client,
+  unpack(asker == '' and {} or {'ask:' .. asker, run}))
+redis.call('PEXPIRE', job, kept_ms)
+redis.call('ZADD', root .. 'pending', score, id)
+if depth % 64 == 0 then
+  extend_life(root .. 'pending')
   extend_life(root .. 'totals')
-  redis.call('PUBLISH', root .. 'wakeup', '+')
 end
+-- While other jobs are pending a worker is on its way to them, and wakes the next one if it leaves any.
+if depth == 0 then ring(root) end
 return {'queued', depth + 1}

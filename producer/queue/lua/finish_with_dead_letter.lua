@@ -20,7 +20,9 @@
   Returns 1 if the token owned the job, 0 if not; then nothing is written.
 ]]
 --- @include "server_time"
---- @include "publish_result"
+--- @include "place_result"
+--- @include "end_jobs"
+--- @include "owner_of"
 --- @include "keep_dead_letter"
 local root = KEYS[1]
 local id = ARGV[1]
@@ -37,7 +39,9 @@ local letter_staging_token = ARGV[11]
 local letter_bytes = ARGV[12]
 local letter_texts = ARGV[13]
 
-if not publish_result(root, id, token, staging_token, '', 'done') then return 0 end
+local placed = place_result(root, id, token, '', staging_token, '')
+if not placed then return 0 end
+end_jobs(root, owner_of(token), {placed}, 'done')
 local job, letter_staged = root .. 'job:' .. id, root .. 'staged:' .. letter_staging_token
 local now = server_time()
 local fields = redis.call('HMGET', job, 'score', 'enqueued', 'keep')

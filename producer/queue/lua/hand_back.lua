@@ -11,14 +11,16 @@
 --- @include "return_to_pending"
 --- @include "hash_fields"
 --- @include "count"
+--- @include "ring"
 local root = KEYS[1]
 local worker = ARGV[1]
 
 local now = server_time()
 local owner, num_jobs, num_under_test = worker .. ':', 0, 0
 redis.call('ZREM', root .. 'workers', worker)
+redis.call('ZREM', root .. 'idle', worker)
 redis.call('UNLINK', root .. 'worker:' .. worker)
-for _, id in ipairs(redis.call('ZRANGE', root .. 'leases', 0, -1)) do
+for _, id in ipairs(redis.call('SMEMBERS', root .. 'held:' .. worker)) do
   local token = hash_fields(root .. 'job:' .. id, 'token')[1]
   if token and string.sub(token, 1, #owner) == owner then
     num_jobs = num_jobs + 1
@@ -27,6 +29,6 @@ for _, id in ipairs(redis.call('ZRANGE', root .. 'leases', 0, -1)) do
 end
 if num_jobs > 0 then
   count(root, 'lost_leases', num_jobs)
-  redis.call('PUBLISH', root .. 'wakeup', '+')
+  ring(root)
 end
 return {num_jobs, num_under_test}

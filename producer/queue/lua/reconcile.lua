@@ -1,7 +1,8 @@
 --[[
   Keeps the queue's own keys alive while it is served, and corrects its byte counter: the bytes of a job whose hash was
-  lost were never subtracted. Only the first live worker by name does it, and counts only if jobs and kept answers are
-  few enough to be counted within a few milliseconds.
+  lost were never subtracted, nor those of answers that have expired. Only the first live worker by name does it, and
+  counts only if jobs and kept answers are few enough to be counted within a millisecond: a counter that is too high lets
+  fewer jobs in, so that the queue becomes short.
 
   KEYS[1] root of the queue's keys
   ARGV[1] worker
@@ -9,7 +10,9 @@
 
   Returns by how many bytes the counter was too high.
 ]]
+--- @include "server_time"
 --- @include "hash_fields"
+--- @include "forget_expired_answers"
 --- @include "extend_life"
 --- @include "whole"
 local root = KEYS[1]
@@ -19,7 +22,8 @@ local max_jobs = tonumber(ARGV[2])
 for _, other in ipairs(redis.call('ZRANGE', root .. 'workers', 0, -1)) do
   if other < worker then return 0 end
 end
-for _, name in ipairs({'pending', 'leases', 'totals', 'workers', 'answers', 'askers', 'digests'}) do
+forget_expired_answers(root, server_time())
+for _, name in ipairs({'pending', 'leases', 'totals', 'workers', 'idle', 'answers', 'askers', 'digests'}) do
   extend_life(root .. name)
 end
 local pending, leases, totals = root .. 'pending', root .. 'leases', root .. 'totals'

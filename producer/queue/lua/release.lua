@@ -12,7 +12,9 @@
 --- @include "server_time"
 --- @include "hash_fields"
 --- @include "whole"
+--- @include "end_lease"
 --- @include "pend"
+--- @include "ring"
 local root = KEYS[1]
 local id = ARGV[1]
 local token = ARGV[2]
@@ -24,11 +26,11 @@ if hash_fields(job, 'token')[1] ~= token then return 0 end
 local now = server_time()
 redis.call('HDEL', job, 'token', 'under_test')
 redis.call('HSET', job, 'tries', (whole(hash_fields(job, 'tries')[1]) or 0) - refunded_tries)
+end_lease(root, id, token)
 if pause_ms > 0 then
   redis.call('ZADD', root .. 'leases', now + pause_ms, id)
 else
-  redis.call('ZREM', root .. 'leases', id)
   pend(root, id, whole(hash_fields(job, 'score')[1]) or now)
-  redis.call('PUBLISH', root .. 'wakeup', '+')
+  ring(root)
 end
 return 1

@@ -8,10 +8,11 @@
   ARGV[4] record: what the worker reports about itself
   ARGV[5...] id and token of each job that the worker holds, in turn
 
-  Returns the ids of jobs that the worker has lost.
+  Returns {ids of jobs that the worker has lost, number of pending jobs, ms until the first lease or pause ends, -1 if
+  there is none}.
 ]]
 --- @include "server_time"
---- @include "extend_leases_after_outage"
+--- @include "notice_outage"
 --- @include "hash_fields"
 --- @include "extend_life"
 local root = KEYS[1]
@@ -21,19 +22,20 @@ local lease_ms = tonumber(ARGV[3])
 local record = ARGV[4]
 
 local now = server_time()
-extend_leases_after_outage(root, now, lease_ms)
+notice_outage(root, now, lease_ms)
 redis.call('ZREMRANGEBYSCORE', root .. 'workers', '-inf', now)
-redis.call('ZADD', root .. 'workers', now + presence_ms, worker)
+if redis.call('ZADD', root .. 'workers', now + presence_ms, worker) == 1 then extend_life(root .. 'workers') end
 redis.call('HSET', root .. 'totals', 'heard', now)
-extend_life(root .. 'workers')
 redis.call('SET', root .. 'worker:' .. worker, record, 'PX', presence_ms)
-local lost = {}
+local lost, ends = {}, {}
 for i = 5, #ARGV, 2 do
   local id, token = ARGV[i], ARGV[i + 1]
   if hash_fields(root .. 'job:' .. id, 'token')[1] == token then
-    redis.call('ZADD', root .. 'leases', 'XX', now + lease_ms, id)
+    ends[#ends + 1], ends[#ends + 2] = now + lease_ms, id
   else
     lost[#lost + 1] = id
   end
 end
-return lost
+if #ends > 0 then redis.call('ZADD', root .. 'leases', 'XX', unpack(ends)) end
+local first = redis.call('ZRANGE', root .. 'leases', 0, 0, 'WITHSCORES')[2]
+return {lost, redis.call('ZCARD', root .. 'pending'), first and math.max(0, math.ceil(first - now)) or -1}

@@ -14,6 +14,7 @@
 --- @include "count"
 --- @include "pend"
 --- @include "forget_answer"
+--- @include "ring"
 local root = KEYS[1]
 local id = ARGV[1]
 local life_ms = tonumber(ARGV[2])
@@ -39,5 +40,5 @@ redis.call('HSET', job, 'tries', 0, 'enqueued', now, 'score', score, 'deadline',
   'run:', (whole(fields[5]) or 0) + 1, 'asks', (whole(fields[6]) or 0) + 1)
 pend(root, id, score)
 count(root, 'bytes', bytes)
-redis.call('PUBLISH', root .. 'wakeup', '+')
+ring(root)
 return 1

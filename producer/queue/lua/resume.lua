@@ -5,8 +5,9 @@
 
   Returns 1 if the queue was paused, 0 if not.
 ]]
+--- @include "ring"
 local root = KEYS[1]
 
 local was_paused = redis.call('UNLINK', root .. 'paused')
-if was_paused == 1 then redis.call('PUBLISH', root .. 'wakeup', '+') end
+if was_paused == 1 then ring(root) end
 return was_paused

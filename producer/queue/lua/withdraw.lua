@@ -12,22 +12,26 @@
 --- @include "hash_fields"
 --- @include "drop_asks"
 --- @include "end_job"
+--- @include "make_room"
+--- @include "notify"
 local root = KEYS[1]
 local result = ARGV[1]
 local keep_ms = tonumber(ARGV[2])
 
-local now, num_ended = server_time(), 0
+local now, ended = server_time(), {}
 for i = 3, #ARGV, 2 do
   local id, asker = ARGV[i], 'ask:' .. ARGV[i + 1]
   local job = root .. 'job:' .. id
   local run = hash_fields(job, asker)[1]
   if run then
     redis.call('HDEL', job, asker)
-    if drop_asks(root, id, run, 1) == 0
-      and end_job(root, id, {result = result, kept_ms = keep_ms, outcome = 'cancelled'}, now) then
-      redis.call('PUBLISH', root .. 'wakeup', '-' .. id)
-      num_ended = num_ended + 1
+    if drop_asks(root, id, run, 1) == 0 then
+      ended[#ended + 1] = end_job(root, id, {result = result, kept_ms = keep_ms, outcome = 'cancelled'}, now)
     end
   end
 end
-return num_ended
+if #ended > 0 then
+  notify(root, ended)
+  make_room(root, #ended)
+end
+return #ended

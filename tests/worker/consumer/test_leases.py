@@ -148,13 +148,13 @@ async def test_a_renewed_lease_is_kept(redis: Redis, keys: Keys) -> None:
     other = leases(redis, keys, "b", lease_s=0.2)
     for _ in range(4):
         await asyncio.sleep(0.1)
-        assert await owner.renew(redis, [claim]) == set()
+        assert (await owner.renew(redis, [claim])).lost == set()
     assert await other.claim(1, MANY) == []
     for _ in range(5):
         await asyncio.sleep(0.05)
         await other.renew(redis, [])
     assert len(await other.claim(1, MANY)) == 1
-    assert await owner.renew(redis, [claim]) == {claim.job}
+    assert (await owner.renew(redis, [claim])).lost == {claim.job}
 
 
 @pytest.mark.parametrize("first", ["claim", "renew"])
@@ -168,7 +168,7 @@ async def test_after_a_silence_of_all_leases_are_spared(redis: Redis, keys: Keys
     if first == "renew":
         await other.renew(redis, [])
     assert await other.claim(1, MANY) == []
-    assert await owner.renew(redis, [claim]) == set()
+    assert (await owner.renew(redis, [claim])).lost == set()
     await asyncio.sleep(0.3)
     assert await other.claim(1, MANY) == []
     for _ in range(10):

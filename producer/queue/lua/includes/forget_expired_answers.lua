@@ -1,5 +1,6 @@
 --- @include "count"
--- Stops counting answers that have expired, at most 256 a call.
+--- @include "make_room"
+-- Stops counting answers that have expired, at most 256 a call. Returns how many bytes they had.
 local function forget_expired_answers(root, now)
   local answers, freed = root .. 'answers', 0
   for _, member in ipairs(redis.call('ZRANGEBYSCORE', answers, '-inf', now, 'LIMIT', 0, 256)) do
@@ -11,5 +12,9 @@ local function forget_expired_answers(root, now)
     end
     freed = freed + (tonumber(bytes) or 0)
   end
-  if freed > 0 then count(root, 'bytes', 0 - freed) end
+  if freed > 0 then
+    count(root, 'bytes', 0 - freed)
+    make_room(root, 1)
+  end
+  return freed
 end

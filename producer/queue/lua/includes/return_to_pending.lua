@@ -1,3 +1,4 @@
+--- @include "end_lease"
 --- @include "hash_fields"
 --- @include "pend"
 --- @include "whole"
@@ -15,7 +16,7 @@ local function return_to_pending(root, id, now)
     score = math.min(score + 10000, now + max_deferral_ms)
     bisection = bisection .. '+' .. under_test
   end
-  redis.call('ZREM', root .. 'leases', id)
+  end_lease(root, id, token)
   pend(root, id, score)
   if not token then return 0 end
   redis.call('HSET', job, 'score', score, 'bisection', bisection)
