@@ -32,6 +32,7 @@
 --- @include "set_aside"
 --- @include "end_job"
 --- @include "extend_life"
+--- @include "forget_expired_answers"
 --- @include "make_room"
 --- @include "notify"
 --- @include "ring"
@@ -55,6 +56,7 @@ max_jobs = math.min(max_jobs, 256) -- about a millisecond
 
 local now, seconds, micros = server_time()
 return_expired(root, now, lease_ms)
+forget_expired_answers(root, now)
 
 local function wait_for_jobs(num_taken)
   redis.pcall('ZADD', root .. 'idle', num_held + num_taken, worker) -- may fail for want of memory
