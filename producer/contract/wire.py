@@ -6,6 +6,7 @@ Uses msgpack, not msgspec: a plain install keeps its few small dependencies, and
 
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgpack
@@ -117,18 +118,36 @@ def _request_from(payload: bytes) -> Request:
     texts = fields["texts"]
     if not isinstance(texts, list) or not isinstance(fields["model"], str):
         raise PayloadError("the request's texts are not a list, or its model is not a string")
-    options = EmbedOptions(
-        input_type=fields["input_type"],
-        prompt_name=fields.get("prompt_name"),
-        truncate=fields["truncate"],
-        dimensions=fields["dimensions"],
-        embedding_type=fields["embedding_type"],
+    options = _options(
+        fields["input_type"],
+        fields.get("prompt_name"),
+        fields["truncate"],
+        fields["dimensions"],
+        fields["embedding_type"],
     )
     request = build_request(fields["model"], texts, options)
     known = {item.index: item for item in refused}
     # A refused text travels as nil: keep the reason that the client gave.
     reasons = tuple(known.get(item.index, item) for item in request.refused)
     return Request(model=request.model, texts=request.texts, options=options, refused=reasons)
+
+
+@lru_cache(maxsize=256, typed=True)
+def _options(
+    input_type: str | None,
+    prompt_name: str | None,
+    truncate: str,
+    dimensions: int | None,
+    embedding_type: str,
+) -> EmbedOptions:
+    """The options of a request, checked once for the many jobs that have the same."""
+    return EmbedOptions(
+        input_type=input_type,
+        prompt_name=prompt_name,
+        truncate=truncate,
+        dimensions=dimensions,
+        embedding_type=embedding_type,
+    )
 
 
 def _answer_from(payload: bytes) -> Reply | Failure:

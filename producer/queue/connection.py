@@ -107,6 +107,8 @@ class QueueConnection:
         async with AsyncExitStack() as closing:
             closing.push_async_callback(connection.redis.aclose)
             with redis_errors(options.redis_url):
+                # Leads to the node of a cluster that holds the queue: its scripts see who listens there.
+                await connection.redis.exists(connection.keys.pending)
                 listening = subscribed(
                     connection.redis,
                     connection.keys.notifications(connection.notifications.client),

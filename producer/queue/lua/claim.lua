@@ -1,6 +1,6 @@
 --[[
   Leases the next pending jobs, in order of their scores, to a worker; at least one if any is pending, however
-  large. First it returns to pending what expired leases and finished pauses have freed, at most 128 a call. A worker
+  large. First it returns to pending what expired leases and finished pauses have freed, at most 64 a call. A worker
   that has room for more than there is counts as idle, and is woken for one of the next jobs; if jobs are left, another
   idle worker is woken.
 
@@ -44,7 +44,7 @@ local message = ARGV[11]
 local keep_ms = tonumber(ARGV[12])
 local max_letters = tonumber(ARGV[13])
 local max_letter_bytes = tonumber(ARGV[14])
-max_jobs = math.min(max_jobs, 256) -- about a millisecond
+max_jobs = math.min(max_jobs, 128) -- about a millisecond
 
 local now, seconds, micros = server_time()
 return_expired(root, now, presence_ms, lease_ms)
