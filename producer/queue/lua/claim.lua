@@ -88,6 +88,7 @@ if more then
   ring(root)
 else
   redis.pcall('ZADD', root .. 'idle', num_held + #taken, worker) -- may fail for want of memory
+  redis.call('PEXPIRE', root .. 'idle', presence_ms)
 end
 local requests = #request_keys > 0 and redis.call('MGET', unpack(request_keys)) or {}
 return {more and 1 or 0, claimed, requests}

@@ -25,6 +25,7 @@ notice_outage(root, now, presence_ms, lease_ms)
 redis.call('ZREMRANGEBYSCORE', root .. 'workers', '-inf', now)
 redis.call('ZADD', root .. 'workers', now + presence_ms, worker)
 redis.call('SET', root .. 'worker:' .. worker, record, 'PX', presence_ms)
+redis.call('PEXPIRE', root .. 'idle', presence_ms)
 local lost, ends = {}, {}
 for i = 5, #ARGV, 2 do
   local id, token = ARGV[i], ARGV[i + 1]
