@@ -4,6 +4,7 @@ Nothing is executable: no pickle, no ext types, no class names. Foreign bytes ra
 Uses msgpack, not msgspec: a plain install keeps its few small dependencies, and the bytes stay the same.
 """
 
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import lru_cache
@@ -27,6 +28,7 @@ from producer.errors import PayloadError, RequestError
 
 VERSION = 1
 _DTYPES = {"float32": "<f4", "float16": "<f2", "int8": "|i1", "uint8": "|u1"}
+_NAMES = {np.dtype(name): name for name in _DTYPES}  # looking a name up costs less than having it made
 _PROVENANCE = ("model", "revision", "profile_id", "profile_name", "precision")
 _RECORD: dict[str, type] = {
     **dict.fromkeys(("name", "host", "device", "model", "revision"), str),
@@ -76,7 +78,7 @@ def encode_reply(reply: Reply) -> bytes:
         {
             "v": VERSION,
             "shape": vectors.shape,
-            "dtype": vectors.dtype.name,
+            "dtype": _NAMES.get(vectors.dtype) or vectors.dtype.name,
             "scale": reply.scale,
             "data": _little_endian(vectors),
             "token_counts": _little_endian(reply.token_counts.astype(np.int32, copy=False)),
@@ -190,7 +192,8 @@ def _failures(rows: Any) -> tuple[TextFailure, ...]:
 
 
 def _little_endian(array: npt.NDArray[Any]) -> memoryview | bytes:
-    ordered = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    is_swapped = array.dtype.byteorder == ">" or (sys.byteorder == "big" and array.dtype.byteorder == "=")
+    ordered = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<") if is_swapped else None)
     return ordered.data.cast("B") if ordered.size else b""
 
 

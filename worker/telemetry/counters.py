@@ -84,7 +84,8 @@ class Counters:
         self.jobs[event.code] += 1
         self.job_tries += event.tries
         self.texts += event.num_texts - event.num_failed
-        self.texts_failed.update(event.failures)
+        if event.failures:
+            self.texts_failed.update(event.failures)
         self.texts_truncated += event.num_truncated
         self.tokens += event.num_tokens
         self.texts_repeated += event.num_repeated

@@ -114,6 +114,9 @@ def _logfmt(event: EventDict) -> str:
     """`key=value …`, as structlog's LogfmtRenderer, in a third of its time: every job logs a line."""
     pairs = []
     for key, value in event.items():
+        if type(value) is int or type(value) is float:
+            pairs.append(f"{key}={value}")
+            continue
         text = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
         if _UNSAFE.search(text):
             text = '"' + text.replace('"', '\\"').replace("\n", "\\n") + '"'
