@@ -4,8 +4,10 @@ Nothing is executable: no pickle, no ext types, no class names. Foreign bytes ra
 Uses msgpack, not msgspec: a plain install keeps its few small dependencies, and the bytes stay the same.
 """
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import msgpack
@@ -31,6 +33,7 @@ MAX_REQUEST_BYTES = MAX_BYTES_PER_JOB + 1024 * 1024
 MAX_RESULT_BYTES = 512 * 1024 * 1024  # the largest value that Redis takes by default
 MAX_RECORD_BYTES = 1024 * 1024
 _DTYPES = {"float32": "<f4", "float16": "<f2", "int8": "|i1", "uint8": "|u1"}
+_NAMES = {np.dtype(name): name for name in _DTYPES}  # looking a name up costs less than having it made
 _PROVENANCE = ("model", "revision", "profile_id", "profile_name", "precision")
 _REQUEST_KINDS = {"texts": Kind.LIST, "refused": Kind.ROWS}
 _RESULT_KINDS = {"error": Kind.MAP, "shape": Kind.LIST, "failures": Kind.ROWS}
@@ -84,7 +87,7 @@ def encode_reply(reply: Reply) -> bytes:
         {
             "v": VERSION,
             "shape": vectors.shape,
-            "dtype": vectors.dtype.name,
+            "dtype": _NAMES.get(vectors.dtype) or vectors.dtype.name,
             "scale": reply.scale,
             "data": _little_endian(vectors),
             "token_counts": _little_endian(reply.token_counts.astype(np.int32, copy=False)),
@@ -126,18 +129,36 @@ def _request_from(payload: bytes) -> Request:
     texts = fields["texts"]
     if not isinstance(texts, list) or not isinstance(fields["model"], str):
         raise PayloadError("the request's texts are not a list, or its model is not a string")
-    options = EmbedOptions(
-        input_type=fields["input_type"],
-        prompt_name=fields.get("prompt_name"),
-        truncate=fields["truncate"],
-        dimensions=fields["dimensions"],
-        embedding_type=fields["embedding_type"],
+    options = _options(
+        fields["input_type"],
+        fields.get("prompt_name"),
+        fields["truncate"],
+        fields["dimensions"],
+        fields["embedding_type"],
     )
     request = build_request(fields["model"], texts, options)
     known = {item.index: item for item in refused}
     # A refused text travels as nil: keep the reason that the client gave.
     reasons = tuple(known.get(item.index, item) for item in request.refused)
     return Request(model=request.model, texts=request.texts, options=options, refused=reasons)
+
+
+@lru_cache(maxsize=256, typed=True)
+def _options(
+    input_type: str | None,
+    prompt_name: str | None,
+    truncate: str,
+    dimensions: int | None,
+    embedding_type: str,
+) -> EmbedOptions:
+    """The options of a request, checked once for the many jobs that have the same."""
+    return EmbedOptions(
+        input_type=input_type,
+        prompt_name=prompt_name,
+        truncate=truncate,
+        dimensions=dimensions,
+        embedding_type=embedding_type,
+    )
 
 
 def _answer_from(payload: bytes) -> Reply | Failure:
@@ -180,7 +201,8 @@ def _failures(rows: Any) -> tuple[TextFailure, ...]:
 
 
 def _little_endian(array: npt.NDArray[Any]) -> memoryview | bytes:
-    ordered = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+    is_swapped = array.dtype.byteorder == ">" or (sys.byteorder == "big" and array.dtype.byteorder == "=")
+    ordered = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<") if is_swapped else None)
     return ordered.data.cast("B") if ordered.size else b""
 
 

@@ -19,7 +19,14 @@ from producer.queue.pause import QueuePause
 from producer.queue.results import Results
 from producer.queue.worker_watch import WorkerWatch
 from producer.transport.autopipeline import AutoPipeline
-from producer.transport.connect import DEFAULT_URL, OUTAGE_S, connect, redis_errors, subscribed
+from producer.transport.connect import (
+    DEFAULT_URL,
+    OUTAGE_S,
+    connect,
+    redis_errors,
+    shards_messages,
+    subscribed,
+)
 from producer.transport.retry import OutageBudget
 from producer.transport.url import parse
 
@@ -110,11 +117,16 @@ class QueueConnection:
         async with AsyncExitStack() as closing:
             closing.push_async_callback(connection.redis.aclose)
             with redis_errors(options.redis_url):
+                # Leads to the node of a cluster that holds the queue: its scripts see who listens there.
+                await connection.redis.exists(connection.keys.pending)
+                if await shards_messages(connection.redis):
+                    connection.notifications.use_shard()
                 listening = subscribed(
                     connection.redis,
                     connection.keys.notifications(connection.notifications.client),
                     connection.notifications.on_message,
                     on_connection=connection.notifications.on_connection,
+                    sharded=connection.notifications.is_sharded,
                 )
                 await closing.enter_async_context(listening)
             connection._outage_budget.outage_s = options.outage_s

@@ -18,9 +18,14 @@ class Notifications:
 
     def __init__(self) -> None:
         self.client = uuid4().hex[:16]  #: its name on the queue
+        self.is_sharded = False
         self.is_connected = False
         self._watchers: dict[str, set[asyncio.Event]] = defaultdict(set)
         self._room = asyncio.Event()
+
+    def use_shard(self) -> None:
+        """Be told by sharded messages, which stay on the node of a cluster that holds the queue."""
+        self.client, self.is_sharded = f"{self.client}:s", True
 
     def on_message(self, data: bytes) -> None:
         """Handle a message of the channel; one that nobody of us wrote is ignored."""

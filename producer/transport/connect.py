@@ -62,14 +62,15 @@ async def subscribed(
     on_message: Callable[[bytes], None],
     *,
     on_connection: Callable[[bool], None] = _ignore,
+    sharded: bool = False,
 ) -> AsyncIterator[None]:
     """Pass every message on the channel to `on_message` while the block lasts.
 
     A lost connection is re-established, but messages published meanwhile are lost: `on_connection` is called
     with False when it is lost, and with True when the channel is subscribed again. Raises redis-py's errors
-    if the first subscription fails.
+    if the first subscription fails. With `sharded` the messages are those of SPUBLISH.
     """
-    pubsub = redis.pubsub()
+    pubsub = (_ShardedPubSub if sharded else PubSub)(redis.connection_pool)
     await pubsub.subscribe(channel)
     listening = _listen(pubsub, on_message, on_connection)
     task = asyncio.create_task(listening, name=f"listener {channel}")
@@ -77,6 +78,21 @@ async def subscribed(
         yield
     finally:
         await uninterrupted(_unsubscribe(pubsub, task))
+
+
+class _ShardedPubSub(PubSub):
+    """Subscribes with SSUBSCRIBE, also after a reconnection."""
+
+    async def execute_command(self, *args: Any) -> None:
+        command = "SSUBSCRIBE" if args[0] == "SUBSCRIBE" else args[0]
+        await super().execute_command(command, *args[1:])
+
+
+async def shards_messages(redis: Redis) -> bool:
+    """True in a cluster that has sharded messages: Redis 7 or later."""
+    told = await redis.execute_command("HELLO")
+    facts = dict(zip(told[::2], told[1::2], strict=True))
+    return facts.get(b"mode") == b"cluster" and int(facts[b"version"].split(b".")[0]) >= 7
 
 
 async def _unsubscribe(pubsub: PubSub, listener: asyncio.Task[None]) -> None:
@@ -129,10 +145,15 @@ async def _listen(
             on_connection(False)
             await asyncio.sleep(_RECONNECT_S)  # the next read reconnects and subscribes again
             continue
-        if message is not None and message["type"] == "message":
+        kind = None if message is None else message["type"]
+        if message is not None and kind in ("message", "smessage"):
             on_message(message["data"])
-        elif message is not None and message["type"] == "subscribe":
+        elif kind in ("subscribe", "ssubscribe"):
             on_connection(True)  # at first, and whenever redis-py has reconnected, on its own or not
+        elif kind == "sunsubscribe":  # the queue has moved to another node of the cluster
+            on_connection(False)
+            connection: Any = pubsub.connection
+            await connection.disconnect(nowait=True)
 
 
 async def _drop_if_silent(pubsub: PubSub) -> None:

@@ -12,7 +12,7 @@ from redis import Redis
 from redis.crc import key_slot
 from redis.exceptions import ResponseError
 from support.redis_hashes import hget
-from support.redis_server import RedisServer
+from support.redis_server import RedisServer, version
 from support.serving import MODEL, producer, worker
 
 from producer import Client
@@ -90,6 +90,16 @@ async def test_any_node_leads_to_the_queue(cluster: Cluster) -> None:
 
 
 @pytest.mark.slow
+async def test_an_answer_is_told_on_the_node_of_its_queue(cluster: Cluster, program: str) -> None:
+    """Sharded messages where the server has them; no other node passes them on."""
+    if version(program) < (7,):
+        pytest.skip("this server has none")
+    async with Client(cluster.others()[0].url, model=MODEL) as client, worker(cluster.owner().url):
+        assert (await client.embed(["a text"], timeout_s=20)).ok
+        sharded = [bool(cluster.ask(node, "PUBSUB", "SHARDCHANNELS")) for node in cluster.nodes]
+        assert sharded == [node is cluster.owner() for node in cluster.nodes]
+
+
 async def test_several_nodes_may_be_named(cluster: Cluster) -> None:
     """The first of them need not be there."""
     hosts = ",".join(["127.0.0.1:1", *(f"127.0.0.1:{node.port}" for node in cluster.others())])

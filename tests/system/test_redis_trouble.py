@@ -309,6 +309,27 @@ async def test_an_answer_that_redis_does_not_take_fails_its_job_alone(program: s
             assert server.client().zcard(KEYS.leases) == 0
 
 
+async def test_an_answer_is_not_sent_in_vain(server: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+    """While Redis has no memory a few bytes ask for it, whatever the size of the answers that wait."""
+    caplog.set_level("WARNING")
+    texts = [
+        f"text {n}" for n in range(300)
+    ]  # answers of half a megabyte, and in the same command small ones
+    async with Client(server.url, model=MODEL) as client:
+        jobs = [(await client.submit([str(n), *texts])).job for n in range(3)]
+        jobs += [(await client.submit([f"small {n}"])).job for n in range(3)]
+        with server.client() as redis:
+            redis.config_set("maxmemory", 1)
+            async with worker(server.url):
+                await until(lambda: caplog.text.count("not_written_yet") >= len(jobs))
+                before = redis.info("stats")["total_net_input_bytes"]
+                await asyncio.sleep(2)
+                assert redis.info("stats")["total_net_input_bytes"] - before < 100_000
+                redis.config_set("maxmemory", 0)
+                for job in jobs:
+                    assert (await client.result(job, timeout_s=10)).ok
+
+
 async def test_full_memory_while_texts_are_under_test_burns_no_try(server: RedisServer) -> None:
     """A suspect is marked before each range of its texts, which needs memory."""
     async with Client(server.url, model=MODEL) as client:

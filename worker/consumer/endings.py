@@ -8,7 +8,7 @@ from producer.queue.enqueue import MAX_INLINE_BYTES, STAGED_S
 from producer.queue.scripts import FINISH
 from producer.transport.autopipeline import MAX_BYTES, AutoPipeline, Command
 
-_MAX_JOBS = 64
+_MAX_JOBS = 32  # about a millisecond of the server's time
 
 
 @dataclass(frozen=True, slots=True, eq=False)

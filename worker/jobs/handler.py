@@ -210,7 +210,7 @@ class JobHandler:
                 tries=claim.tries,
                 waited_s=claim.waited_s,
                 num_texts=len(reply.token_counts),
-                failures=Counter(one.code for one in reply.failures),
+                failures=Counter(one.code for one in reply.failures) if reply.failures else {},
                 num_truncated=len(reply.truncated),
                 num_tokens=int(reply.token_counts.sum()),
                 num_repeated=sum(one.num_repeated for one in results),

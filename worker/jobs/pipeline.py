@@ -204,7 +204,8 @@ class RequestPipeline:
         vectors = shorten(vectors, options.dimensions, unit=limit.unit)
         final = cast(vectors, kind, limit=limit.of(vectors.shape[1]))
         failures += [out_of_range(index, vectors[index], kind, final) for index in final.lost.tolist()]
-        token_counts[[one.index for one in failures]] = 0
+        if failures:
+            token_counts[[one.index for one in failures]] = 0
         reply = Reply(
             vectors=final.vectors,
             failures=tuple(sorted(failures, key=lambda one: one.index)),

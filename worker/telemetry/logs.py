@@ -121,6 +121,9 @@ def _logfmt(event: EventDict) -> str:
     """
     pairs = []
     for key, value in event.items():
+        if type(value) is int or type(value) is float:
+            pairs.append(f"{key}={value}")
+            continue
         text = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
         if _QUOTED.search(text) or not text.isprintable():
             text = f'"{escaped(text.translate(_BACKSLASH_OR_QUOTE))}"'

@@ -1,7 +1,7 @@
 --[[
   Leases the next pending jobs, in order of their scores, to a worker; at least one if any is pending, however
   large; none while the queue is paused. First it returns to pending what expired leases and finished pauses have freed,
-  at most 128 a call. A job whose deadline has passed is not leased: it ends. A worker that has room for more than there
+  at most 64 a call. A job whose deadline has passed is not leased: it ends. A worker that has room for more than there
   is counts as idle, and is woken for one of the next jobs; if jobs are left, another idle worker is woken.
 
   KEYS[1] root of the queue's keys
@@ -52,7 +52,7 @@ local max_letters = tonumber(ARGV[12])
 local max_letter_bytes = tonumber(ARGV[13])
 local overdue = ARGV[14]
 local small_bytes = tonumber(ARGV[15])
-max_jobs = math.min(max_jobs, 256) -- about a millisecond
+max_jobs = math.min(max_jobs, 128) -- about a millisecond
 
 local now, seconds, micros = server_time()
 return_expired(root, now, lease_ms)

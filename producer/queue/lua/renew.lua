@@ -27,6 +27,7 @@ redis.call('ZREMRANGEBYSCORE', root .. 'workers', '-inf', now)
 if redis.call('ZADD', root .. 'workers', now + presence_ms, worker) == 1 then extend_life(root .. 'workers') end
 redis.call('HSET', root .. 'totals', 'heard', now)
 redis.call('SET', root .. 'worker:' .. worker, record, 'PX', presence_ms)
+redis.call('PEXPIRE', root .. 'idle', presence_ms)
 local lost, ends = {}, {}
 for i = 5, #ARGV, 2 do
   local id, token = ARGV[i], ARGV[i + 1]

@@ -1,3 +1,4 @@
+--- @include "tell"
 -- Tells the clients that asked for jobs that these have ended, each client in one message however many they are.
 -- `ended` lists {id, clients} of each job.
 local function notify(root, ended)
@@ -7,5 +8,5 @@ local function notify(root, ended)
       messages[client] = (messages[client] or '=') .. ' ' .. job.id
     end
   end
-  for client, message in pairs(messages) do redis.call('PUBLISH', root .. 'notifications:' .. client, message) end
+  for client, message in pairs(messages) do tell(root, client, message) end
 end

@@ -2,9 +2,9 @@
 --- @include "hash_fields"
 --- @include "notice_outage"
 --- @include "return_to_pending"
--- Makes jobs pending again whose lease or pause is over, at most 128; after an outage only those that paused.
+-- Makes jobs pending again whose lease or pause is over, at most 64; after an outage only those that paused.
 local function return_expired(root, now, lease_ms)
-  local expired = redis.call('ZRANGEBYSCORE', root .. 'leases', '-inf', now, 'LIMIT', 0, 128)
+  local expired = redis.call('ZRANGEBYSCORE', root .. 'leases', '-inf', now, 'LIMIT', 0, 64)
   if #expired == 0 then return end
   notice_outage(root, now, lease_ms)
   local suspended = redis.call('EXISTS', root .. 'outage') == 1
