@@ -284,12 +284,11 @@ class Client:
         queue = self._queue
         window: deque[asyncio.Task[Reply]] = deque()
         abandoned: list[Ask] = []
-        turn = asyncio.Lock()  # when the queue is full, one at a time waits for room
 
         async def reply_to(texts: Iterable[object]) -> Reply:
             job = self._prepared(texts, options)
             terms = Terms.of(priority, deadline_s, run=self._options.run)
-            return await queue.awaited.answer(job, terms, turn=turn, consume=consume, abandoned=abandoned)
+            return await queue.awaited.answer(job, terms, consume=consume, abandoned=abandoned)
 
         try:
             async for texts in _each(batches):

@@ -48,7 +48,6 @@ class AwaitedJobs:
         prepared: PreparedJob,
         terms: Terms,
         *,
-        turn: asyncio.Lock | None = None,
         timeout_s: float | None = None,
         cancel_on_timeout: bool = False,
         consume: bool = True,
@@ -66,7 +65,6 @@ class AwaitedJobs:
             return await self._answer(
                 prepared,
                 replace(terms, asker=ask.asker),
-                turn=turn,
                 timeout_s=timeout_s,
                 cancel_on_timeout=cancel_on_timeout,
                 consume=consume,
@@ -103,7 +101,6 @@ class AwaitedJobs:
         prepared: PreparedJob,
         terms: Terms,
         *,
-        turn: asyncio.Lock | None,
         timeout_s: float | None,
         cancel_on_timeout: bool,
         consume: bool,
@@ -118,7 +115,7 @@ class AwaitedJobs:
                     raise ClientClosed("the client was closed during the call")
                 try:
                     async with asyncio.timeout_at(deadline):
-                        submission = await self._backpressure.enqueue_in_turn(prepared, terms, turn)
+                        submission = await self._backpressure.enqueue(prepared, terms, wait_if_full=True)
                 except TimeoutError:
                     self._cancellation.post_withdrawal(ask)  # it may be on its way
                     raise ResultTimeout(

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 
 from producer.contract import Keys
@@ -82,40 +82,36 @@ class Backpressure:
         """Enqueue the job or join an equal one; with `wait_if_full` once there is room.
 
         Once the queue was found full, requests are sent only after asking for room. Of the callers of one
-        client that wait for it, one asks at a time. The client is told of the end of a job that is awaited.
-        Raises QueueUnavailable, JobNameTaken; QueueFull, or NoWorker if a full queue is not served, or
-        JobFailed if it is still full at the job's deadline.
+        client that wait for it, one asks at a time, and all send in the order in which they came. The client
+        is told of the end of a job that is awaited. Raises QueueUnavailable, JobNameTaken; QueueFull, or
+        NoWorker if a full queue is not served, or JobFailed if it is still full at the job's deadline.
         """
-        if not wait_if_full:
-            if not self._may_send:
-                await self._ask(prepared, client="")
-            return await self._submit(prepared, terms)
-        if not self._line.locked() and self._may_send:
-            with suppress(QueueFull):
+        if not wait_if_full and not self._may_send:
+            await self._ask(prepared, client="")
+        if not wait_if_full or (self._may_send and not self._line.locked()):
+            self._take_room()
+            try:
                 return await self._submit(prepared, terms)
-        async with self._line:
-            while True:
+            except QueueFull:
+                if not wait_if_full:
+                    raise
+        while True:
+            async with self._line:
                 await self._wait_for_room(prepared, terms)
-                with suppress(QueueFull):  # others were faster
-                    return await self._submit(prepared, terms)
-
-    async def enqueue_in_turn(
-        self, prepared: PreparedJob, terms: Terms, turn: asyncio.Lock | None
-    ) -> Submission:
-        """Enqueue concurrently with others; those that share `turn` wait for room in their order."""
-        if turn is not None and not turn.locked() and self._may_send:
-            with suppress(QueueFull):
-                return await self.enqueue(prepared, terms, wait_if_full=False)
-        async with turn or nullcontext():
-            return await self.enqueue(prepared, terms, wait_if_full=True)
+                self._take_room()
+                submitting = asyncio.ensure_future(self._submit(prepared, terms))
+            with suppress(QueueFull):  # others were faster
+                return await submitting
 
     @property
     def _may_send(self) -> bool:
         return self._room is None or self._room > 0
 
-    async def _submit(self, prepared: PreparedJob, terms: Terms) -> Submission:
+    def _take_room(self) -> None:
         if self._room is not None:
             self._room -= 1
+
+    async def _submit(self, prepared: PreparedJob, terms: Terms) -> Submission:
         try:
             with redis_errors(self._url):
                 return await submit(
