@@ -53,7 +53,7 @@ _SCRIPTS: Mapping[AclRole, Sequence[Script]] = {
 # Commands outside scripts; PUBLISH and what else the scripts call is read from them.
 _CONNECTION = "select ping"  # AUTH is open to everybody
 _COMMANDS: Mapping[AclRole, str] = {
-    AclRole.PRODUCER: "eval subscribe time multi exec set get unlink exists pttl zrange zcount",
+    AclRole.PRODUCER: "eval subscribe time multi exec set get unlink exists pttl zrange zscan zcount",
     AclRole.WORKER: "eval subscribe time multi exec set mget unlink hget hmget hgetall pttl pexpire "
     "zadd zrem zcard zcount zrange zrangebyscore zremrangebyscore",
     AclRole.OPERATOR: "eval subscribe time multi exec scan set get mget hget hgetall hexists pttl "
@@ -83,7 +83,7 @@ _KEYS: Mapping[str, tuple[Access, Access, Access]] = {
     "held": ("W", "RW", "W"),
     "idle": ("RW", "RW", "RW"),
     "waiting": ("RW", "RW", "RW"),
-    "outage": ("", "RW", ""),
+    "outage": ("", "W", ""),
 }
 _VECTOR_CACHE = ("vectors", "vectors-old")
 _CHANNELS = ("notifications", "wakeup")  # one each of a client and of a worker

@@ -25,7 +25,7 @@ WRITES = {"insert", "update", "delete"}
 # Names of keys by what stands behind the root; ids may have anything.
 KINDS = [
     getattr(Keys("", ""), name)("").removeprefix(":{}:")
-    for name in ("job", "request", "result", "staged", "worker", "dead_letter", "dead_request")
+    for name in ("job", "request", "result", "staged", "worker", "dead_letter", "dead_request", "held")
 ]
 
 KEYLESS = {"AUTH", "SELECT", "PING", "TIME", "MULTI", "EXEC", "SCAN", "SUBSCRIBE", "PUBLISH"}

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from producer.contract import Keys
 from producer.queue.enqueue import MAX_INLINE_BYTES, STAGED_S
 from producer.queue.scripts import FINISH
-from producer.transport.autopipeline import MAX_BYTES, AutoPipeline, Command
+from producer.transport.autopipeline import AutoPipeline, Command
 
 _MAX_JOBS = 32  # about a millisecond of the server's time
+_MAX_BYTES = 1024 * 1024  # as much
+_LATE_S = 0.005  # how long a result waits at most for the reply to those before it, to be sent with others
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,6 +29,7 @@ class Endings:
         self._keys = keys
         self._worker = worker
         self._waiting: list[_Ending] = []
+        self._late: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def write(self, job: str, token: str, result: bytes) -> bool:
@@ -36,27 +39,38 @@ class Endings:
         if len(result) > MAX_INLINE_BYTES:
             self._start([ending])
         else:
-            if not self._waiting:
+            if not self._waiting and self._tasks:
+                self._late = loop.call_later(_LATE_S, self._flush)
+            elif not self._waiting:
                 loop.call_soon(self._flush)  # after all jobs that end in this turn of the loop
             self._waiting.append(ending)
         return await ending.written
 
     def _flush(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
         waiting, self._waiting = self._waiting, []
         group: list[_Ending] = []
         num_bytes = 0
         for ending in waiting:
-            if group and (len(group) == _MAX_JOBS or num_bytes + len(ending.result) > MAX_BYTES):
+            if group and (len(group) == _MAX_JOBS or num_bytes + len(ending.result) > _MAX_BYTES):
                 self._start(group)
                 group, num_bytes = [], 0
             group.append(ending)
             num_bytes += len(ending.result)
-        self._start(group)
+        if group:
+            self._start(group)
 
     def _start(self, group: list[_Ending]) -> None:
         task = asyncio.create_task(self._send(group), name="embedmill-endings")
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._on_done)
+
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if self._waiting:
+            self._flush()
 
     async def _send(self, group: list[_Ending]) -> None:
         staging: list[Command] = []

@@ -11,13 +11,15 @@
 --- @include "make_room"
 local root = KEYS[1]
 
-local answers, askers = root .. 'answers', root .. 'askers'
+local answers, askers, digests = root .. 'answers', root .. 'askers', root .. 'digests'
 local ids, sizes, members = {}, {}, {}
 for i = 1, #ARGV, 2 do
   local id, size = ARGV[i], ARGV[i + 1]
   ids[#ids + 1], sizes[#sizes + 1], members[#members + 1] = id, size, size .. ' ' .. id
 end
-local asks, ends = redis.call('HMGET', askers, unpack(ids)), redis.call('ZMSCORE', answers, unpack(members))
+local is_shared = redis.call('EXISTS', askers, digests) > 0 -- mostly there are none
+local asks = is_shared and redis.call('HMGET', askers, unpack(ids)) or {}
+local ends = redis.call('ZMSCORE', answers, unpack(members))
 local left, read, counted, results, freed = {}, {}, {}, {}, 0
 for place, id in ipairs(ids) do
   left[id] = (left[id] or whole(asks[place]) or 1) - 1
@@ -33,8 +35,10 @@ for place, id in ipairs(ids) do
 end
 if #read == 0 then return 0 end
 redis.call('UNLINK', unpack(results))
-redis.call('HDEL', askers, unpack(read))
-redis.call('HDEL', root .. 'digests', unpack(read))
+if is_shared then
+  redis.call('HDEL', askers, unpack(read))
+  redis.call('HDEL', digests, unpack(read))
+end
 if #counted > 0 then
   redis.call('ZREM', answers, unpack(counted))
   count(root, 'bytes', 0 - freed)
