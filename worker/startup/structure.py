@@ -8,16 +8,17 @@ narrow profile is to show that its roundings are the format's.
 import numpy as np
 import structlog
 
-from producer.errors import BackendError
+from producer.errors import BackendDead, BackendError, BackendOutOfMemory
 from selection import Profile
 from selection.bounds import rounding_bounds
 from worker.backends import LoadOptions, load_backend
+from worker.backends.token_batches import take
 from worker.contract import Backend
 from worker.settings import Settings
 from worker.startup.golden import Golden, golden_tokens
 from worker.startup.loader import ModelBundle
 from worker.startup.survey import Survey
-from worker.startup.verification import verify_backend
+from worker.startup.verification import Verified, compare
 from worker.startup.verification_record import golden_for, record_path, recorded, write_verified
 
 log = structlog.stdlib.get_logger(__name__)
@@ -57,10 +58,15 @@ def ensure_structure(profile: Profile, bundle: ModelBundle, seen: Survey, settin
         return
     precision = twin[2]
     try:
-        verified = verify_backend(backend, bundle.tokenizer, _short(golden, bundle, device=twin[1]))
+        verified = _compared(backend, golden, bundle, device=twin[1])
         bounds = rounding_bounds(precision, layers=bundle.model.network.layers)
         verified.check_batch(bounds)
         verified.check_golden(bounds)
+    except BackendOutOfMemory as error:
+        _warn(profile, precision, error)
+        return
+    except BackendDead:
+        raise
     except BackendError as error:
         raise BackendError(
             f"the network is wrong, which {profile.precision}'s roundings could hide: in {precision} {error}"
@@ -83,14 +89,18 @@ def _load(
     try:
         return load_backend(name, bundle.model, options)
     except BackendError as error:
-        log.warning("structure_not_verified", name=profile.name, precision=precision, reason=str(error))
+        _warn(profile, precision, error)
         return None
 
 
-def _short(golden: Golden, bundle: ModelBundle, *, device: str) -> Golden:
-    """All golden texts on a GPU, those of up to 128 tokens on a CPU."""
+def _warn(profile: Profile, precision: str, error: BackendError) -> None:
+    log.warning("structure_not_verified", name=profile.name, precision=precision, reason=str(error))
+
+
+def _compared(backend: Backend, golden: Golden, bundle: ModelBundle, *, device: str) -> Verified:
+    """The comparison of all golden texts on a GPU, of those of up to 128 tokens on a CPU."""
+    tokens = golden_tokens(golden.texts, bundle.tokenizer)
     if device != "cpu":
-        return golden
-    lengths = golden_tokens(golden.texts, bundle.tokenizer).lengths
-    kept = np.flatnonzero(lengths <= _MAX_CPU_TOKENS)
-    return Golden(tuple(golden.texts[index] for index in kept), golden.vectors[kept])
+        return compare(backend, tokens, golden.vectors)
+    kept = np.flatnonzero(tokens.lengths <= _MAX_CPU_TOKENS)
+    return compare(backend, take(tokens, kept), golden.vectors[kept])

@@ -47,7 +47,7 @@ class WorkerInfo:
             jobs_done=sum(dict(counters.jobs).values()),
             texts_done=counters.texts,
             tokens_done=counters.tokens,
-            failures=dict(counters.texts_failed),
+            failures=dict(+counters.texts_failed),  # without those that did not happen
             profiles_failed=self._profiles_failed,
             batches=counters.batches,
             batch_texts=counters.batch_texts,

@@ -94,8 +94,9 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def pool(directory: Path, mode: str) -> None:
+def pool(directory: Path, mode: str, *, include_prompt: bool = True) -> None:
     fields = {
+        "include_prompt": include_prompt,
         "word_embedding_dimension": WIDTH,
         "pooling_mode_cls_token": mode == "cls",
         "pooling_mode_mean_tokens": mode == "mean",
@@ -196,6 +197,20 @@ def test_a_sound_network_serves_and_is_proven_once(
     caplog.clear()
     boot_narrow(folder, precision)
     assert "structure_verified" not in caplog.text
+
+
+def test_long_texts_are_left_out_on_a_cpu_and_the_others_stay_what_they_are(
+    sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also where prompts are left out of pooling: then half of every other text is."""
+    caplog.set_level("INFO")
+    folder = spoiled(sound, tmp_path / "it", None)
+    pool(folder / "deep", "mean", include_prompt=False)
+    shutil.rmtree(folder / "golden")
+    write_golden(folder, folder / "deep")
+    monkeypatch.setattr(worker.startup.structure, "_MAX_CPU_TOKENS", 11)
+    boot_narrow(folder, "int8")
+    assert "structure_verified name=narrow" in caplog.text
 
 
 def test_without_golden_vectors_from_elsewhere_it_would_be_compared_with_itself(
