@@ -15,7 +15,7 @@ from producer.errors import JobFailed, QueueUnavailable
 
 NUM_PRODUCERS = 32
 NUM_READERS = 200
-RESULT_TIMEOUT_S = 240.0
+RESULT_TIMEOUT_S = 1_200.0  # a machine without time to spare boots for long after each death
 
 _T = TypeVar("_T")
 

@@ -23,7 +23,7 @@ def test_every_kind_of_fault_is_dealt_before_any_comes_again(seed: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1500)
 @pytest.mark.parametrize("program", ["valkey", "redis"], indirect=True)
 async def test_chaos(program: str, tmp_path: Path) -> None:
     """5,000 jobs on a full queue; `chaos` itself asserts that none was lost, doubled, wrong or condemned."""
