@@ -4,7 +4,7 @@ The tables say what the code uses, no more and no less; tests compare them with 
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, TypeAlias
@@ -119,7 +119,7 @@ def rights(
     return Rights(
         commands=tuple(sorted(commands)),
         keys=_key_rights(chosen, keys),
-        channels=tuple(getattr(keys, name) for name in _CHANNELS),
+        channels=tuple(_pattern(keys, name) for name in _CHANNELS),
     )
 
 
@@ -136,13 +136,15 @@ def _key_rights(roles: Sequence[AclRole], keys: Keys) -> dict[str, Access]:
     """The patterns of all keys that the roles use, each with what they do with it."""
     found: dict[str, Access] = {}
     for name, column in _KEYS.items():
-        access = {
-            letter for role, given in zip(AclRole, column, strict=True) if role in roles for letter in given
-        }
-        pattern = getattr(keys, name)
-        if access:
-            letters: Access = "RW" if len(access) == 2 else "R" if "R" in access else "W"
-            found[pattern if isinstance(pattern, str) else pattern("*")] = letters
+        given = "".join(access for role, access in zip(AclRole, column, strict=True) if role in roles)
+        if given:
+            found[_pattern(keys, name)] = "RW" if {*given} == {*"RW"} else "R" if "R" in given else "W"
     if AclRole.WORKER in roles:
         found |= {keys.root + name: "RW" for name in _VECTOR_CACHE}
     return found
+
+
+def _pattern(keys: Keys, name: str) -> str:
+    """The pattern of a key or channel, or of all of a kind."""
+    found: str | Callable[[str], str] = getattr(keys, name)
+    return found if isinstance(found, str) else found("*")

@@ -8,6 +8,7 @@ import sys
 from support.paths import ROOT
 
 from producer.contract import Keys
+from producer.queue.rights import AclRole, rights
 from worker.telemetry.prometheus import STATES
 
 REFERENCE = ROOT / "docs" / "reference"
@@ -29,6 +30,16 @@ def test_every_redis_key_is_listed() -> None:
     rows = re.findall(r"^\| (`.*?`) \| [a-z]+ \|", (REFERENCE / "redis-keys.md").read_text(), re.MULTILINE)
     listed = {re.sub(r"<.*>", "", name) for row in rows for name in re.findall(r"`(.*?)`", row)}
     assert listed - {"vectors", "vectors-old"} == {name.removeprefix(keys.root) for name in names}
+
+
+def test_every_redis_key_has_its_rights() -> None:
+    """Somebody's: `producer acl` leaves out none of the keys and channels."""
+    keys = Keys("*")
+    found = {value for name, value in inspect.getmembers(keys) if not name.startswith("_")}
+    patterns = {value("*") if callable(value) else value for value in found} - {keys.queue, keys.prefix}
+    given = rights([*AclRole])
+    vectors = {keys.root + name for name in ("vectors", "vectors-old")}
+    assert {*given.keys, *given.channels} - vectors == patterns
 
 
 def test_every_state_of_a_worker_is_explained() -> None:
