@@ -15,6 +15,7 @@ from producer.contract import Keys, queue_name
 from producer.embedded.services import EmbeddedServer
 from producer.errors import InvalidOption, NoWorker, ResultTimeout
 from producer.queue.status import QueueStatus, read_queue, read_status
+from producer.transport.connect import subscribed
 from worker.cli.rates import Rates
 from worker.cli.top_view import queues_json
 from worker.consumer.leases import Leases
@@ -39,6 +40,19 @@ async def test_nothing_is_claimed_until_it_is_resumed(redis: Redis, server: Embe
         assert (await client.result(job, timeout_s=10)).ok
         assert time.monotonic() - began_s < 5
         assert not await client.resume()
+
+
+async def test_resuming_wakes_the_workers(redis: Redis, server: EmbeddedServer) -> None:
+    """Instead of leaving it to their next look; where there was no pause it is quiet."""
+    heard: list[bytes] = []
+    async with subscribed(redis, KEYS.wakeup, heard.append), Client(server.url, model=MODEL) as client:
+        await client.resume()
+        await client.pause()
+        await client.resume()
+        await redis.publish(KEYS.wakeup, "last")
+        while not heard or heard[-1] != b"last":  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert heard == [b"+", b"last"]
 
 
 async def test_what_runs_goes_on(redis: Redis, server: EmbeddedServer) -> None:
