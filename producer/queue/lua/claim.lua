@@ -1,6 +1,6 @@
 --[[
   Leases the next pending jobs, in order of their scores, to a worker; at least one if any is pending, however
-  large; none while the queue is paused. First it returns to pending what expired leases and finished pauses have freed, at most 128 a call.
+  large. While the queue is paused no job counts as pending. First it returns to pending what expired leases and finished pauses have freed, at most 128 a call.
 
   KEYS[1] root of the queue's keys
   ARGV[1] worker
@@ -47,11 +47,11 @@ extend_leases_after_outage(root, now, presence_ms, lease_ms)
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', root .. 'leases', '-inf', now, 'LIMIT', 0, 128)) do
   if return_to_pending(root, id, now) > 0 then count(root, 'lost_leases', 1) end
 end
-if redis.call('EXISTS', root .. 'paused') == 1 then return {0, {}} end
 
 local max_deferral_ms = 3600000 -- low priority scores lie in the future
 local claimed, bytes, num_aside = {}, 0, 0
-local ids = redis.call('ZRANGEBYSCORE', root .. 'pending', '-inf', now + max_deferral_ms, 'LIMIT', 0, max_jobs)
+local ids = redis.call('EXISTS', root .. 'paused') == 1 and {}
+  or redis.call('ZRANGEBYSCORE', root .. 'pending', '-inf', now + max_deferral_ms, 'LIMIT', 0, max_jobs)
 for _, id in ipairs(ids) do
   local key, job = root .. 'job:' .. id, read_job(root, id)
   bytes = bytes + (job and job.bytes or 0)
