@@ -1,6 +1,7 @@
 --[[
   Leases the next pending jobs, in order of their scores, to a worker; at least one if any is pending, however
-  large. While the queue is paused no job counts as pending. First it returns to pending what expired leases and finished pauses have freed, at most 128 a call.
+  large. First it returns to pending what expired leases and finished pauses have freed, at most 128 a call. While
+  the queue is paused no job counts as pending.
 
   KEYS[1] root of the queue's keys
   ARGV[1] worker
