@@ -27,7 +27,7 @@ KINDS = [
     for name in ("job", "request", "result", "staged", "worker", "dead_letter", "dead_request")
 ]
 
-KEYLESS = {"AUTH", "SELECT", "PING", "TIME", "MULTI", "EXEC", "SCAN", "SUBSCRIBE", "PUBLISH"}
+KEYLESS = {"AUTH", "HELLO", "SELECT", "PING", "TIME", "MULTI", "EXEC", "SCAN", "SUBSCRIBE", "PUBLISH"}
 
 Call = tuple[str, ...]
 
