@@ -58,6 +58,7 @@ async def produce(url: str, admin: Redis, prefix: str) -> None:
     unserved = Keys(queue_name("unserved"), prefix)
     async with Client(url, model=MODEL, prefix=prefix) as client:
         assert (await client.embed(["a text", 7])).vectors.shape == (2, 384)
+        assert (await client.embed(["long " * 20_000], EmbedOptions(truncate="END"))).ok
         job = (await client.submit(["kept"])).job
         assert (await client.result(job, timeout_s=10)).ok
         assert (await client.submit(["kept"])).joined
