@@ -5,7 +5,7 @@ import sys
 import click
 
 from producer.cli.exit_status import ExitStatus, exit_status
-from producer.cli.options import each_of, queue_options, with_client
+from producer.cli.options import each_of, echo_json, json_option, queue_options, with_client
 from producer.client import Client
 from producer.contract import run_name
 
@@ -15,8 +15,9 @@ from producer.contract import run_name
 @click.option(
     "--run", help="Cancel the jobs of this run, except those that another run or caller also wants."
 )
+@json_option
 @queue_options
-def cancel_command(jobs: tuple[str, ...], run: str | None, **queue: str) -> None:
+def cancel_command(jobs: tuple[str, ...], run: str | None, as_json: bool, **queue: str) -> None:
     """Cancel pending and running jobs; all who await one get the failure `cancelled`.
 
     \b
@@ -30,16 +31,21 @@ def cancel_command(jobs: tuple[str, ...], run: str | None, **queue: str) -> None
 
     async def cancel(client: Client) -> bool:
         if run is None:
-            return await each_of(jobs, client.cancel, done="cancelled", absent="not on the queue")
-        return await _cancel_run(client, run)
+            return await each_of(
+                jobs, client.cancel, done="cancelled", absent="not on the queue", as_json=as_json
+            )
+        return await _cancel_run(client, run, as_json=as_json)
 
     if not with_client(cancel, **queue):
         sys.exit(ExitStatus.NOT_FOUND)
 
 
-async def _cancel_run(client: Client, run: str) -> bool:
+async def _cancel_run(client: Client, run: str, *, as_json: bool) -> bool:
     cancelled = await client.cancel_run(run)
     num_ended, num_left = cancelled.num_ended, cancelled.num_left
+    if as_json:
+        echo_json({"run": run, "cancelled": num_ended, "left": num_left})
+        return num_ended + num_left > 0
     if num_ended + num_left == 0:
         click.echo(f"run {run}: no jobs on the queue", err=True)
         return False

@@ -4,7 +4,7 @@ The tables say what the code uses, no more and no less; tests compare them with 
 """
 
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal, TypeAlias
@@ -53,10 +53,10 @@ _SCRIPTS: Mapping[AclRole, Sequence[Script]] = {
 # Commands outside scripts; PUBLISH and what else the scripts call is read from them.
 _CONNECTION = "select ping"  # AUTH is open to everybody
 _COMMANDS: Mapping[AclRole, str] = {
-    AclRole.PRODUCER: "eval subscribe time multi exec set get unlink exists pttl zrange zscan zcount",
+    AclRole.PRODUCER: "eval subscribe zscan time set get unlink exists pttl zrange zcount",
     AclRole.WORKER: "eval subscribe time multi exec set mget unlink hget hmget hgetall pttl pexpire "
     "zadd zrem zcard zcount zrange zrangebyscore zremrangebyscore",
-    AclRole.OPERATOR: "eval subscribe time multi exec scan set get mget hget hgetall hexists pttl "
+    AclRole.OPERATOR: "eval subscribe zscan time multi exec scan set get mget hget hgetall hexists pttl "
     "zcard zcount zrange zrevrange zrangebyscore",
 }
 
@@ -86,6 +86,7 @@ _KEYS: Mapping[str, tuple[Access, Access, Access]] = {
     "outage": ("", "W", ""),
 }
 _VECTOR_CACHE = ("vectors", "vectors-old")
+_SHARDED = ("spublish", "ssubscribe")  # instead of PUBLISH and SUBSCRIBE in a cluster that has them
 _CHANNELS = ("notifications", "wakeup")  # one each of a client and of a worker
 _CALLED = re.compile(r"redis\.p?call\('(\w+)'")
 
@@ -107,7 +108,8 @@ class Rights:
             cleared = ["on", "clearselectors", "resetkeys", "resetchannels", "-@all"]
             keys = [f"%{access}~{pattern}" for pattern, access in self.keys.items()]
         channels = [f"&{pattern}" for pattern in self.channels]
-        return [*cleared, *(f"+{name}" for name in self.commands), *keys, *channels]
+        sharded = () if server is AclServer.REDIS_6 else _SHARDED
+        return [*cleared, *(f"+{name}" for name in (*self.commands, *sharded)), *keys, *channels]
 
 
 def rights(
@@ -129,7 +131,7 @@ def rights(
     return Rights(
         commands=tuple(sorted(commands)),
         keys=_key_rights(chosen, keys),
-        channels=tuple(getattr(keys, name)("*") for name in _CHANNELS),
+        channels=tuple(_pattern(keys, name) for name in _CHANNELS),
     )
 
 
@@ -146,13 +148,15 @@ def _key_rights(roles: Sequence[AclRole], keys: Keys) -> dict[str, Access]:
     """The patterns of all keys that the roles use, each with what they do with it."""
     found: dict[str, Access] = {}
     for name, column in _KEYS.items():
-        access = {
-            letter for role, given in zip(AclRole, column, strict=True) if role in roles for letter in given
-        }
-        pattern = getattr(keys, name)
-        if access:
-            letters: Access = "RW" if len(access) == 2 else "R" if "R" in access else "W"
-            found[pattern if isinstance(pattern, str) else pattern("*")] = letters
+        given = "".join(access for role, access in zip(AclRole, column, strict=True) if role in roles)
+        if given:
+            found[_pattern(keys, name)] = "RW" if {*given} == {*"RW"} else "R" if "R" in given else "W"
     if AclRole.WORKER in roles:
         found |= {keys.root + name: "RW" for name in _VECTOR_CACHE}
     return found
+
+
+def _pattern(keys: Keys, name: str) -> str:
+    """The pattern of a key or channel, or of all of a kind."""
+    found: str | Callable[[str], str] = getattr(keys, name)
+    return found if isinstance(found, str) else found("*")

@@ -103,6 +103,17 @@ def test_purge(server: EmbeddedServer, redis: Redis, run: Run) -> None:
     assert not redis.exists(KEYS.dead_letters, KEYS.dead_letter("a"), KEYS.dead_request("b"))
 
 
+def test_cancel_as_json(server: EmbeddedServer, run: Run) -> None:
+    """By ids and by the run, with the statuses of the lines."""
+    jobs = [enqueue(server, f"text {n}", run="mine") for n in range(2)]
+    status, output, _ = run("cancel", jobs[0], "never-there", "--json")
+    assert (status, json.loads(output)) == (1, {"cancelled": jobs[:1], "absent": ["never-there"]})
+    status, output, _ = run("cancel", "--run", "mine", "--json")
+    assert (status, json.loads(output)) == (0, {"run": "mine", "cancelled": 1, "left": 0})
+    status, output, _ = run("cancel", "--run", "mine", "--json")
+    assert (status, json.loads(output)) == (1, {"run": "mine", "cancelled": 0, "left": 0})
+
+
 def test_pause_and_resume(redis: Redis, run: Run) -> None:
     """Resuming twice is fine, a time that is none is not."""
     assert run("pause") == (0, "queue some_model: paused until `producer resume`\n", "")

@@ -290,6 +290,18 @@ def test_a_summary_names_every_source(tmp_path: Path) -> None:
     assert sum("profile    " in line for line in "\n".join(lines).splitlines()) == 2
 
 
+def test_a_summary_shows_nothing_that_a_terminal_acts_on(tmp_path: Path) -> None:
+    """Whatever a worker's replies name as their source, prompt and codes."""
+    (tmp_path / "out").write_text("x")
+    hostile = "\x1b]0;title\x07\n\u202e"
+    source = Provenance(
+        model=hostile, revision=hostile, profile_id=hostile, profile_name=hostile, precision=hostile
+    )
+    told = progress(sources=(source,), prompt_name=hostile, failed={hostile: 1})
+    lines = summary_lines(told, output=tmp_path / "out", errors=tmp_path / "e")
+    assert all(line.isprintable() for line in lines), lines
+
+
 def test_the_summary_names_the_prompt_that_was_applied(tmp_path: Path) -> None:
     """Where there was one."""
     (tmp_path / "out").write_text("x")

@@ -1,10 +1,13 @@
 """The reference pages tell what the code has: generated blocks are fresh, tables by hand are complete."""
 
+import inspect
 import subprocess
 import sys
 
 from support.paths import ROOT
 
+from producer.contract import Keys
+from producer.queue.rights import AclRole, rights
 from worker.telemetry.prometheus import STATES
 
 REFERENCE = ROOT / "docs" / "reference"
@@ -15,6 +18,16 @@ def test_generated_blocks_are_fresh() -> None:
     command = [sys.executable, "docs/generate.py", "--check"]
     checked = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_every_redis_key_has_its_rights() -> None:
+    """Somebody's: `producer acl` leaves out none of the keys and channels."""
+    keys = Keys("*")
+    found = {value for name, value in inspect.getmembers(keys) if not name.startswith("_")}
+    patterns = {value("*") if callable(value) else value for value in found} - {keys.queue, keys.prefix}
+    given = rights([*AclRole])
+    vectors = {keys.root + name for name in ("vectors", "vectors-old")}
+    assert {*given.keys, *given.channels} - vectors == patterns
 
 
 def test_every_state_of_a_worker_is_explained() -> None:

@@ -58,22 +58,13 @@ local now, seconds, micros = server_time()
 return_expired(root, now, lease_ms)
 forget_expired_answers(root, now)
 
-local function wait_for_jobs(num_taken)
-  redis.pcall('ZADD', root .. 'idle', num_held + num_taken, worker) -- may fail for want of memory
-  extend_life(root .. 'idle')
-end
-if redis.call('EXISTS', root .. 'paused') == 1 then
-  wait_for_jobs(0)
-  return {0, {}}
-end
-
 local function is_urgent(job)
   local has_head_start = (job.score or now) < (job.enqueued or 0)
   return not job.bisection and (has_head_start or (job.bytes or 0) <= small_bytes)
 end
 local num_read = small_bytes > 0 and 64 or max_jobs
 local taken, jobs, ends, late, aside, bytes = {}, {}, {}, {}, {}, 0
-local ids = redis.call('ZRANGE', root .. 'pending', 0, num_read - 1)
+local ids = redis.call('EXISTS', root .. 'paused') == 1 and {} or redis.call('ZRANGE', root .. 'pending', 0, num_read - 1)
 for _, id in ipairs(ids) do
   local job = read_job(root, id)
   local is_late = job and job.deadline and job.deadline <= now
@@ -130,6 +121,7 @@ local more = #taken + #late + #aside < #ids or #ids == num_read
 if more then
   ring(root)
 else
-  wait_for_jobs(#taken)
+  redis.pcall('ZADD', root .. 'idle', num_held + #taken, worker) -- may fail for want of memory
+  extend_life(root .. 'idle')
 end
 return {more and 1 or 0, claimed}
