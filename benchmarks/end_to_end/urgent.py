@@ -4,9 +4,10 @@
         [--rounds 3] [--before CHECKOUT] [--json FILE]
 
 In each round the kinds of worker take turns: batches bounded by time, batches bounded by memory alone and,
-with `--before`, the worker of another checkout. Each computes the same bulk, three jobs at once, while a client
-sends one text after the other, half a second apart, of normal and of high priority by turns. On a machine
-that others use, texts for each second of the worker's processor time compare better than texts a second.
+with `--before`, the worker of another checkout. Each computes the same bulk, three jobs at once, while a
+client sends one text after the other, half a second apart, of normal and of high priority by turns. On a
+machine that others use, texts for each second of the worker's processor time compare better than texts a
+second.
 """
 
 import argparse
