@@ -83,6 +83,7 @@ async def serve(
             )
             on_exit.callback(heartbeat.close)
             watchdog.start(HangExit(settings, keys, name, consumer, heartbeat=heartbeat, end=end_process))
+            on_exit.callback(watchdog.spare_loop)
             log.info("worker_ready", name=name, model=settings.name, profile=booted.profile.name)
             on_ready(lambda: info.report(heartbeat.state))
             async with failure.ends_block():

@@ -24,11 +24,18 @@ class Watchdog:
         self._loop = asyncio.get_running_loop()
         self._every_s = activity.floor_s / _LOOKS
         self._turning: Work | None = None  # until the loop has come round to end it
+        self._spared = False
         self._closed = threading.Event()
 
     def start(self, on_hang: Callable[[Hang], None]) -> None:
         """Begin to watch, from a thread of its own."""
         threading.Thread(target=self._watch, args=(on_hang,), name="embedmill-watchdog", daemon=True).start()
+
+    def spare_loop(self) -> None:
+        """Let the event loop stand still from now on: it does when the worker ends, waiting for threads."""
+        self._spared = True
+        if (turning := self._turning) is not None:
+            self._pong(turning)
 
     def close(self) -> None:
         """Watch no more."""
@@ -50,12 +57,15 @@ class Watchdog:
 
     def _ping(self) -> None:
         """Ask the loop to come round; if it does not, that is work that does not end."""
-        if self._turning is None:
+        if self._turning is None and not self._spared:
             # Later than what holds the loop up, if that is noted as a stage and so known better.
             turning = self._turning = self._activity.begin(Stage.LOOP, extra_s=2 * self._every_s)
             with suppress(RuntimeError):  # the loop is closed, so the worker ends
                 self._loop.call_soon_threadsafe(self._pong, turning)
+            if self._spared:  # just now
+                self._pong(turning)
 
     def _pong(self, turning: Work) -> None:
-        self._activity.end(turning)
-        self._turning = None
+        if self._turning is turning:
+            self._activity.end(turning)
+            self._turning = None

@@ -62,10 +62,10 @@ class Activity:
         return work
 
     def end(self, work: Work) -> None:
-        """Note that the work has ended, well or not."""
+        """Note that the work has ended, well or not; once is enough."""
         now_s = time.monotonic()
         with self._lock:
-            del self._under_way[work]
+            self._under_way.pop(work, None)
             for other in self._under_way:
                 # Behind a batch on the device wait other batches, and those in none.
                 if work.stage is Stage.DEVICE and other.stage in (Stage.DEVICE, Stage.WAIT):

@@ -138,6 +138,13 @@ def test_it_fits_into_eighty_columns() -> None:
     assert "h100-hbm3-80gb-fp8-tensorrt" in shown(found, 200, QUEUE)
 
 
+def test_a_worker_that_hangs_is_said_to() -> None:
+    """Beside its numbers, which stand still."""
+    assert "hangs" not in shown(rates(WORKER), 100, QUEUE)
+    hung = replace(WORKER, state="hung")
+    assert f"{WORKER.host}:{WORKER.pid} hangs" in shown(rates(hung), 100, replace(QUEUE, workers=(hung,)))
+
+
 def test_nothing_to_show_and_trouble_are_said() -> None:
     """An empty server, a worker that is idle, and a Redis that has gone."""
     assert "no queues" in shown(Rates(), 80)

@@ -96,6 +96,21 @@ def test_time_in_which_the_process_was_stopped_does_not_count() -> None:
     assert activity.hang() is None
 
 
+async def test_a_worker_that_ends_may_wait_for_its_threads() -> None:
+    """The event loop stands still meanwhile; a thread that hangs is noticed all the same."""
+    told: list[Hang] = []
+    activity = Activity(FLOOR_S)
+    with closing(Watchdog(activity)) as watchdog:
+        watchdog.start(told.append)
+        await asyncio.sleep(FLOOR_S / 2)
+        watchdog.spare_loop()
+        time.sleep(3 * FLOOR_S)  # noqa: ASYNC251
+        assert told == []
+        activity.begin(Stage.DEVICE, "a")
+        time.sleep(3 * FLOOR_S)  # noqa: ASYNC251
+    assert [one.stage for one in told] == [Stage.DEVICE]
+
+
 async def test_closing_ends_it() -> None:
     """What stops in the worker's own end is not a hang."""
     told: list[Hang] = []
