@@ -192,8 +192,8 @@ def _embed_dataset(
         return [up_to_date_line(dataset)], ExitStatus.OK
     if result.unreadable:
         raise FileError(
-            f"{len(result.unreadable):,} of {len(dataset.tasks):,} inputs could not be read (see above); the "
-            "others are done, and the same command tries again"
+            f"{len(result.unreadable):,} of {len(dataset.tasks):,} inputs could not be read, the first: "
+            f"{result.unreadable[0]}; the others are done, and the same command tries again"
         )
     status = ExitStatus.TEXTS_FAILED if result.summary.failed else ExitStatus.OK
     return dataset_lines(dataset, result), status
