@@ -69,6 +69,11 @@ class OpenPart:
         """RowFacts that an interrupted run left."""
         return self.earlier.num_texts
 
+    @property
+    def unusable(self) -> str:
+        """Why the rows that an earlier run left are of no use; empty if they are, or if there are none."""
+        return self._output.unusable
+
     def earlier_rows(self) -> RowFacts:
         """The digests of the rows that an interrupted run left."""
         with writable(self._output.path):

@@ -149,6 +149,7 @@ class _Run:
                 dataset.target.remove(part.name)
         if self._num_parts or dataset.replaced:
             dataset.target.write_manifest(manifest, is_only=dataset.settings.shard is None)
+        dataset.target.tidy()
 
     def abandon(self) -> None:
         """Close what is not whole; its rows are kept."""

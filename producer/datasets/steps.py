@@ -117,6 +117,8 @@ class StepReader:
             number=number,
             first_row=first_row,
         )
+        if part.unusable:
+            self._notes.append(f"starting over: {part.unusable}")
         self._current = part
         self.open_parts.append(part)
         return part

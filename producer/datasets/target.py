@@ -5,6 +5,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -149,6 +150,12 @@ class Target:
             if name in files:
                 self.delete(name)
         shutil.rmtree(self.work, ignore_errors=True)
+
+    def tidy(self) -> None:
+        """Remove the directories of unfinished parts that are empty."""
+        for folder in sorted((self.work, *self.work.rglob("*")), reverse=True):
+            with suppress(OSError):  # it has files, or is one
+                folder.rmdir()
 
     def _add_record(self, manifest: RunManifest, name: str) -> None:
         where = f"{self.location}/{name}"
