@@ -136,6 +136,7 @@ class _Run:
             for job in jobs:
                 job.cancel()
             await asyncio.gather(*jobs, *self._commits, return_exceptions=True)
+            await in_thread(steps.close)
 
     def finish(self) -> None:
         """Write the manifest, and remove what earlier runs left that no part of it is."""

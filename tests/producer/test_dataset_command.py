@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 from pyarrow import parquet
 from support.datasets import CountingEmbedder, part_table, write_parts
+from support.paths import ROOT
 
 from producer.cli.main import main
 
@@ -126,3 +129,20 @@ def test_a_dry_run_writes_nothing(folder: Path) -> None:
     embed("in", "-o", "out/")
     result = embed("in", "-o", "out/", "--dry-run")
     assert "done       3 parts with 60 rows\nto embed   nothing" in result.stdout
+
+
+PRINTING = """
+from producer.cli.exit_status import exit_status, print_lines
+with exit_status():
+    print_lines(["a line"])
+"""
+
+
+@pytest.mark.parametrize(("redirected", "status"), [("> /dev/full", 2), ("| true; exit ${PIPESTATUS[0]}", 0)])
+def test_an_output_that_takes_nothing(redirected: str, status: int) -> None:
+    """A full one is a sentence; who has closed it does not want to read, which is no failed text."""
+    command = f"{sys.executable} -c '{PRINTING}' {redirected}"
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=env, check=False)
+    assert (ran.returncode, "Traceback" in ran.stderr) == (status, False)
+    assert status == 0 or "standard output cannot be written (No space left on device)" in ran.stderr

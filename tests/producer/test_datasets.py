@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -391,3 +392,15 @@ embedder = CountingEmbedder(die_after=int(sys.argv[2]))
 result = asyncio.run(embed(["-"], Path(sys.argv[1]), embedder, columns=Columns()))
 print(*result.unreadable or [len(embedder.texts)])
 """
+
+
+async def test_an_output_that_was_copied_keeps_its_vectors(parts: Path, tmp_path: Path) -> None:
+    """Another host has other times of change, but the bytes of the manifest's checksums."""
+    out, copy = tmp_path / "out", tmp_path / "copy"
+    await embed(parts, out, CountingEmbedder())
+    shutil.copytree(out, copy)
+    write_parts(parts, parts=5, size=40, changed=lambda row: row == 100)
+    embedder = CountingEmbedder()
+    await embed(parts, copy, embedder, only_new=True)
+    assert embedder.texts == ["another text of row 100"]
+    assert_whole(parts, copy)
