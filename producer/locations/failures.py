@@ -14,7 +14,7 @@ _REFUSED = (
     "403",
     "401",
 )
-_UNREACHABLE = ("NETWORK_CONNECTION", "Cannot connect", "resolve host", "Timeout", "timed out", "Connection")
+_UNREACHABLE = ("NETWORK_CONNECTION", "onnect to", "resolve host", "Timeout", "timed out", "Connection")
 _ABSENT = ("NO_SUCH_BUCKET", "NO_SUCH_KEY", "NoSuchBucket", "404", "Not Found")
 
 

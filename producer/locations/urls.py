@@ -13,7 +13,7 @@ from producer.locations.fsspec_files import FsspecFiles
 from producer.locations.local_files import LocalFiles
 
 WEB = ("http", "https")
-_CONNECT_S, _RETRY_S, _TRIES = 10, 30, 4
+_CONNECT_S, _RETRY_S, _TRIES = 10, 15, 4
 # The extra that brings what a scheme needs.
 _EXTRAS = {
     "s3": "s3",
@@ -71,7 +71,8 @@ def _opened(scheme: str, bucket: str, query: str) -> FileSystem:
                 f"{address}: no file system is known by {scheme}://; known are {', '.join(_EXTRAS)} and "
                 "those of fsspec"
             )
-        return FsspecFiles(fsspec.filesystem(scheme, **options), scheme)
+        # A cached one would go on with old listings, and with credentials that have changed.
+        return FsspecFiles(fsspec.filesystem(scheme, skip_instance_cache=True, **options), scheme)
     except ImportError as error:
         extra = (
             f"pip install 'embedmill[{_EXTRAS[scheme]}]'" if scheme in _EXTRAS else f"its package ({error})"

@@ -33,6 +33,23 @@ def s3_server() -> Iterator[str]:
 
 
 @contextmanager
+def google_server(bucket: str) -> Iterator[str]:
+    """The query of URLs that leads to a stand-in for Google Cloud Storage with one bucket."""
+    port = free_port()
+    program = "from gcp_storage_emulator.__main__ import main; main()"
+    options = ["start", "--host", "127.0.0.1", "--port", str(port), "--in-memory", "--default-bucket", bucket]
+    arguments = [sys.executable, "-c", program, *options]
+    with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            while not _answers(f"http://127.0.0.1:{port}/storage/v1/b/{bucket}"):
+                assert server.poll() is None, "the server ended"
+                time.sleep(0.1)
+            yield f"?endpoint_override=127.0.0.1:{port}&scheme=http&anonymous=true"
+        finally:
+            server.kill()
+
+
+@contextmanager
 def checked_credentials(url: str) -> Iterator[None]:
     """Meanwhile the S3 server refuses credentials that it does not know: all of them."""
     _set_free_calls(url, 0)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from pyarrow import fs, orc, parquet
-from support.object_store import KEYS, checked_credentials, s3_server, web_server
+from support.object_store import KEYS, checked_credentials, google_server, s3_server, web_server
 
 from producer.errors import FileError
 from producer.files import Columns, expand, open_filesystem, open_reader
@@ -148,6 +148,26 @@ def test_an_unreachable_store_says_so(bucket: str, monkeypatch: pytest.MonkeyPat
         expand([f"{bucket}/a.parquet"])
     with pytest.raises(FileError, match="unknown option 'nonsense'"):
         expand([f"{bucket}/a.parquet?nonsense=1"])
+
+
+def test_google_cloud_storage_holds_inputs_and_outputs(tmp_path: Path) -> None:
+    """Google's objects are listed, read, committed once and deleted; what is missing is named."""
+    with google_server("bucket") as query:
+        files = write_all(tmp_path)
+        for path in files:
+            put(f"gs://bucket/in/{path.name}{query}", path)
+        for source in expand([f"gs://bucket/in{query}"]):
+            with open_reader(source) as reader:
+                batches = reader.batches(max_texts=500, max_bytes=10**6)
+                assert [text for batch in batches for text in batch.texts] == TABLE["text"].to_pylist()
+        assert [source.name for source in expand([f"gs://bucket/**/*.orc{query}"])] == ["in/b.orc"]
+        filesystem, root = open_filesystem(f"gs://bucket/in{query}")
+        filesystem.delete(f"{root}/a.parquet")
+        assert [each.path for each in filesystem.list(root)] == [
+            f"bucket/in/{path.name}" for path in files[1:]
+        ]
+        with pytest.raises(FileError, match="no such file"):
+            expand([f"gs://bucket/none.jsonl{query}"])
 
 
 def test_the_web_holds_inputs_of_every_format(tmp_path: Path) -> None:

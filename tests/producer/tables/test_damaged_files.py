@@ -40,10 +40,10 @@ def read(path: Path) -> None:
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_damaged_file_gives_rows_or_a_sentence(tmp_path: Path, name: str) -> None:
-    """Forty accidents to each file of another program."""
+    """Fifteen accidents to each file of another program."""
     body, chance = (FOLDER / name).read_bytes(), random.Random(name)
     path = tmp_path / name
-    for _ in range(40):
+    for _ in range(15):
         path.write_bytes(damaged(body, chance))
         read(path)
 
