@@ -63,10 +63,14 @@ async def until_locked(folder: Path) -> None:
         await asyncio.sleep(0.02)
 
 
+def num_parts(out: Path) -> int:
+    return len(list(out.glob("*.parquet")))
+
+
 async def until_parts(out: Path, number: int) -> None:
     """Until so many parts are finished, or long enough."""
     for _ in range(500):
-        if len(list(out.glob("*.parquet"))) >= number:
+        if num_parts(out) >= number:
             return
         await asyncio.sleep(0.02)
 
