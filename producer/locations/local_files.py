@@ -4,6 +4,7 @@ import errno
 import os
 import shutil
 import stat
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
@@ -50,6 +51,7 @@ class LocalFiles:
         target = Path(path)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
+            _sync(local)
             try:
                 local.replace(target)
             except OSError as error:
@@ -57,6 +59,7 @@ class LocalFiles:
                     raise
                 beside = target.with_name(f".{target.name}.{os.getpid()}.tmp")
                 shutil.copyfile(local, beside)
+                _sync(beside)
                 beside.replace(target)
                 local.unlink()
         except OSError as error:
@@ -69,12 +72,18 @@ class LocalFiles:
             raise unwritable(path, error) from error
 
 
+def _sync(path: Path) -> None:
+    """Have the content on disk before the rename: after a power failure a file is whole or not there."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
 def _stat(path: str, facts: os.stat_result) -> Stat:
     is_file = stat.S_ISREG(facts.st_mode)
     return Stat(path, facts.st_size if is_file else None, f"{facts.st_size}-{facts.st_mtime_ns}")
 
 
-def _refuse(path: str):  # type: ignore[no-untyped-def]
+def _refuse(path: str) -> Callable[[OSError], None]:
     def refuse(error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):
             raise unreadable(error.filename or path, error) from error

@@ -47,7 +47,9 @@ def source_of(location: str) -> Source:
     filesystem, path = open_filesystem(location)
     facts = filesystem.stat(path)
     if facts is None:
-        raise FileError(f"{shown(location)}: cannot be read (there is no such file); check the path")
+        is_directory = not is_url(location) and os.path.isdir(location)
+        problem = "it is a directory, not a file" if is_directory else "there is no such file"
+        raise FileError(f"{shown(location)}: cannot be read ({problem}); check the path")
     return source_at(
         location, os.path.basename(unquote(shown(location)) if is_url(location) else path), facts
     )

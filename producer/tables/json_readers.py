@@ -14,7 +14,8 @@ from producer.tables.lines import ROWS_PER_CHUNK
 from producer.tables.table import Chunk, Table
 from producer.tables.text_stream import TextStream
 
-SAMPLE_ROWS = 512
+SAMPLE_ROWS = 4096
+_SAMPLE_ROWS_WITHOUT_TYPES = 512  # fewer, because standard input may be slow
 _SAMPLE_CHARACTERS = 16 << 20
 _PIECE_CHARACTERS = 1 << 18
 
@@ -26,10 +27,10 @@ def open_jsonl(source: Source, columns: Columns, dialect: Dialect) -> Table:
             contextlib.closing(TextStream(source, newline="\n", encoding=dialect.encoding))
         )
         lines = stream.lines()
-        sample = list(_sample(lines))
-        if next(filter(str.strip, sample), "").lstrip().startswith("["):
+        head = list(_until_text(lines))
+        if head and head[-1].lstrip().startswith("["):
             raise FileError(f"{source.location}: a JSON list, not an object on each line; give --format json")
-        table = _table(stream, objects_of_lines(chain(sample, lines)), "".join(sample), columns)
+        table = _table(stream, objects_of_lines(chain(head, lines)), "".join(head), columns)
         on_error.pop_all()
     return table
 
@@ -54,7 +55,11 @@ def open_json(source: Source, columns: Columns, dialect: Dialect) -> Table:
 
 
 def _table(stream: TextStream, rows: Iterator[JsonRow], text: str, columns: Columns) -> Table:
-    sample = list(islice(rows, SAMPLE_ROWS))
+    sample: list[JsonRow] = []
+    for row in islice(rows, SAMPLE_ROWS if columns.keep else _SAMPLE_ROWS_WITHOUT_TYPES):
+        sample.append(row)
+        if stream.num_characters > _SAMPLE_CHARACTERS:
+            break
     picked = JsonColumns(sample, stream.location, columns)
 
     def chunks(skip: int) -> Iterator[Chunk]:
@@ -73,12 +78,11 @@ def _table(stream: TextStream, rows: Iterator[JsonRow], text: str, columns: Colu
     )
 
 
-def _sample(lines: Iterator[str]) -> Iterator[str]:
-    num_characters = 0
-    for line in islice(lines, SAMPLE_ROWS):
+def _until_text(lines: Iterator[str]) -> Iterator[str]:
+    """The lines up to the first that is not blank."""
+    for line in lines:
         yield line
-        num_characters += len(line)
-        if num_characters > _SAMPLE_CHARACTERS:
+        if not line.isspace():
             return
 
 

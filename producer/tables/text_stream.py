@@ -24,6 +24,7 @@ class TextStream:
 
     def __init__(self, source: Source, *, newline: str, encoding: str | None = None) -> None:
         self.location = source.location
+        self.num_characters = 0  #: read so far
         self._size = source.size
         self._newline, self._given = newline, encoding
         self._raw = source.open()
@@ -46,6 +47,7 @@ class TextStream:
             readline = self._text.readline
             while line := readline(MAX_LINE_CHARACTERS + 1):
                 number += 1
+                self.num_characters += len(line)
                 if len(line) > MAX_LINE_CHARACTERS:
                     raise FileError(
                         f"{self.location} line {number}: longer than {MAX_LINE_CHARACTERS} characters; check "
@@ -56,7 +58,9 @@ class TextStream:
     def read(self, num_characters: int) -> str:
         """At most that many characters, "" only at the end."""
         with self._readable():
-            return self._text.read(num_characters)
+            piece = self._text.read(num_characters)
+        self.num_characters += len(piece)
+        return piece
 
     def notes(self, sample: str) -> tuple[str, ...]:
         """What people should know of the encoding, judged by a sample of the text."""

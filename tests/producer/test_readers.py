@@ -211,7 +211,7 @@ def test_missing_files_and_directories_are_errors(tmp_path: Path) -> None:
     for name in ("absent.jsonl", "absent.parquet", "absent.arrow"):
         with pytest.raises(FileError, match=name):
             open_reader(str(tmp_path / name))
-    with pytest.raises(FileError, match="cannot be read"):
+    with pytest.raises(FileError, match="it is a directory"):
         open_reader(str(tmp_path), InputFormat.LINES)
 
 

@@ -1,6 +1,7 @@
 """JSON has no schema: what the first rows show is used, and a row that does not fit fails alone."""
 
 import json
+import tracemalloc
 from pathlib import Path
 
 import pyarrow as pa
@@ -130,25 +131,42 @@ def test_a_kept_value_that_does_not_fit_fails_its_row(tmp_path: Path) -> None:
     first = {"text": "a", "n": 1, "doc": [{"y": 1}]}
     path = write(
         tmp_path / "a.jsonl",
-        *[first] * 600,
+        *[first] * 5000,
         {**first, "n": "one"},
         {**first, "doc": [{"y": 1, "new": 2}]},
         {**first, "later": 1},
         {**first, "n": "\udc80"},
         first,
     )
-    texts = [str(text) for _, text in rows_in(path, keep="all")][600:]
+    texts = [str(text) for _, text in rows_in(path, keep="all")][5000:]
     assert "column 'n' does not hold int64" in texts[0]
     assert "column 'doc' does not hold list<" in texts[1]
     assert "its column 'later', so it would be lost" in texts[2]
     assert "column 'n' does not hold int64" in texts[3]
     assert texts[4] == "a"
-    assert kept_of(path)["n"].to_pylist()[599:] == [1, None, 1, 1, None, 1]
+    assert kept_of(path)["n"].to_pylist()[4999:] == [1, None, 1, 1, None, 1]
     assert "no row at the beginning has the column 'later'" in notes_of(path, keep=("later",))
-    assert kept_of(path, "later")["later"].to_pylist()[602] == "1"
+    assert kept_of(path, "later")["later"].to_pylist()[5002] == "1"
 
 
-def test_memory_for_kept_columns_needs_no_pyarrow_without_them(tmp_path: Path) -> None:
+def test_numbers_that_become_fractions_are_one_type(tmp_path: Path) -> None:
+    """Thousands of rows are looked at before a column is held to have whole numbers only."""
+    path = write(tmp_path / "a.jsonl", *[{"text": "a", "price": 10}] * 2000, {"text": "b", "price": 9.5})
+    assert rows_in(path, keep="all")[2000] == (2000, "b")
+    assert kept_of(path)["price"].to_pylist()[1999:] == [10.0, 9.5]
+
+
+def test_large_rows_are_not_all_looked_at_first(tmp_path: Path) -> None:
+    """What is read before the first batch is bounded in size, not only in rows."""
+    path = write(tmp_path / "a.jsonl", *[{"text": "a" * 1_000_000}] * 60)
+    tracemalloc.start()
+    with open_reader(str(path)):
+        _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 40_000_000
+
+
+def test_without_kept_columns_there_is_no_schema(tmp_path: Path) -> None:
     """A reader without kept columns has no schema for them."""
     path = write(tmp_path / "a.jsonl", {"text": "a"})
     with open_reader(str(path)) as reader:
