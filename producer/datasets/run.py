@@ -13,7 +13,7 @@ from producer.datasets.assembly import assemble
 from producer.datasets.dataset import Dataset
 from producer.datasets.earlier import EarlierVectors
 from producer.datasets.identity import FoundIdentity, RunIdentity, check_found
-from producer.datasets.lock import HEARTBEAT_S, RunLock
+from producer.datasets.lock import RunLock
 from producer.datasets.open_part import OpenPart
 from producer.datasets.progress import RunProgress
 from producer.datasets.steps import Step, StepReader
@@ -61,26 +61,12 @@ async def run_dataset(
         reader = StepReader(dataset, earlier, batch_texts=batch_texts)
         run = _Run(client, dataset, reader, earlier, lock, max_in_flight=max_in_flight)
         run.on_progress, run.on_note = on_progress, on_note
-        beats = asyncio.create_task(_beat(lock))
-        work = asyncio.create_task(run.work())
         try:
-            await asyncio.wait({beats, work}, return_when=asyncio.FIRST_COMPLETED)
-            if beats.done() and not work.done():
-                beats.result()
-            await work
+            await run.work()
         finally:
-            for task in (beats, work):
-                task.cancel()
-            await asyncio.wait({beats, work})
             await in_thread(run.abandon)
         await in_thread(run.finish)
         return run.result()
-
-
-async def _beat(lock: RunLock) -> None:
-    while True:
-        await asyncio.sleep(HEARTBEAT_S)
-        await in_thread(lock.beat)
 
 
 class _Run:
