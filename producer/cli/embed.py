@@ -179,7 +179,10 @@ def embed_command(context: click.Context, /, run: str | None, shard: str | None,
 
 
 def _embed_file(arguments: Arguments, source: Source, connect: Connect) -> tuple[list[str], ExitStatus]:
-    summary, output = run_embed(arguments, source, connect)
+    run = run_embed(arguments, source, connect)
+    if run is None:
+        return [f"up to date: {arguments.output} has all rows"], ExitStatus.OK
+    summary, output = run
     lines = summary_lines(summary, output=output.path, errors=output.errors_path)
     return lines, ExitStatus.TEXTS_FAILED if summary.failed else ExitStatus.OK
 
@@ -192,8 +195,8 @@ def _embed_dataset(
         return [up_to_date_line(dataset)], ExitStatus.OK
     if result.unreadable:
         raise FileError(
-            f"{len(result.unreadable):,} of {len(dataset.tasks):,} inputs could not be read (see above); the "
-            "others are done, and the same command tries again"
+            f"{len(result.unreadable):,} of {len(dataset.tasks):,} inputs could not be read, the first: "
+            f"{result.unreadable[0]}; the others are done, and the same command tries again"
         )
     status = ExitStatus.TEXTS_FAILED if result.summary.failed else ExitStatus.OK
     return dataset_lines(dataset, result), status

@@ -30,6 +30,7 @@ def run_embed_dataset(
         if not dataset.tasks:
             return dataset, None
         _report_start(arguments, dataset)
+        stack.push(_report_kept)
         display = stack.enter_context(ProgressDisplay(Console(stderr=True), quiet=arguments.quiet))
         work = partial(
             run_dataset,
@@ -57,3 +58,8 @@ def _report_start(arguments: Arguments, dataset: Dataset) -> None:
         )
     if arguments.run is not None:
         click.echo(f"run {arguments.run}", err=True)
+
+
+def _report_kept(kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+    if kind is not None:
+        click.echo("finished parts and the rows of others are kept; run the same command to go on", err=True)

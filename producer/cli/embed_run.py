@@ -14,16 +14,21 @@ from producer.cli.embed_queue import Connect, on_queue
 from producer.cli.progress import ProgressDisplay
 from producer.errors import FileError
 from producer.files import Output, Source, open_reader
+from producer.files.made_from import is_made_from
 from producer.locations import STDIN
 
 
-def run_embed(arguments: Arguments, source: Source, connect: Connect) -> tuple[Summary, Output]:
+def run_embed(arguments: Arguments, source: Source, connect: Connect) -> tuple[Summary, Output] | None:
     """Embed the input into the output; report on stderr what the user should know meanwhile.
+
+    None if the output is there already, of the same input with the same options.
 
     Raises our errors, and Interrupted on a signal; what is done by then is kept, so that the same command
     resumes.
     """
-    options, target = arguments.options, Path(arguments.output)
+    options, target, identity = arguments.options, Path(arguments.output), _identity(arguments, source)
+    if not arguments.overwrite and is_made_from(target, arguments.output_format, identity):
+        return None
     with ExitStack() as stack:
         reader = stack.enter_context(
             open_reader(source, arguments.format, columns=arguments.columns, dialect=arguments.dialect)
@@ -36,7 +41,7 @@ def run_embed(arguments: Arguments, source: Source, connect: Connect) -> tuple[S
             arguments.output_format,
             id_type=reader.id_type,
             options=options,
-            identity=_identity(arguments, source),
+            identity=identity,
             restart=arguments.restart,
             overwrite=arguments.overwrite,
             kept_schema=reader.kept_schema,

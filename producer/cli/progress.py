@@ -48,7 +48,8 @@ class ProgressDisplay:
             self._has_told_too_long = True
             self._console.print(
                 "some texts are longer than the model takes, and fail; to embed what fits of them, interrupt "
-                "and start again with --truncate END (or START)"
+                "and start again with --truncate END (or START)",
+                soft_wrap=True,
             )
         if not self._bar.disable:
             rates = f"{self._rates(summary)}{self._time_left(summary)}"
@@ -58,7 +59,8 @@ class ProgressDisplay:
             self._next_line_s = time.monotonic() + self._plain_every_s
             of_total = f" of about {summary.estimated_texts:,}" if summary.estimated_texts else ""
             self._console.print(
-                f"{summary.num_texts:,} texts{of_total}{self._time_left(summary)}, {self._rates(summary)}"
+                f"{summary.num_texts:,} texts{of_total}{self._time_left(summary)}, {self._rates(summary)}",
+                soft_wrap=True,
             )
 
     def _rates(self, summary: Summary) -> str:

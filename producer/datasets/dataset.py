@@ -111,7 +111,12 @@ def plan_dataset(sources: Sequence[Source], target: Target, settings: DatasetSet
     """
     sources = [each for each in sources if not _is_below(each.location, target.location)]
     if not sources:
-        raise FileError("there are no input files; check the paths")
+        raise FileError(f"{target.location}: there are no inputs outside of it; choose another output")
+    if settings.overwrite and settings.shard is not None:
+        raise FileError(
+            f"{target.location}: --overwrite with --shard would remove the parts of the other shares; remove "
+            "the directory first, and start the shares without it"
+        )
     files = target.files()
     manifest = target.manifest(settings.identity, files)
     if settings.overwrite:

@@ -1,8 +1,9 @@
 """Vectors of earlier parts, found by the digests of their rows."""
 
+import hashlib
 import tempfile
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from types import TracebackType
@@ -15,10 +16,13 @@ from producer.datasets.digests import FAILED, ROW, DigestIndex, Digests, RowFact
 from producer.datasets.identity import FoundIdentity
 from producer.datasets.manifest import FinishedPart
 from producer.datasets.target import Target, rows_file
-from producer.datasets.vector_files import vectors_in
+from producer.datasets.vector_files import UnreadablePart, vectors_in
 from producer.errors import FileError
+from producer.files import Stat
+from producer.files.part_file import writable
 
 _MAX_SPOOLED = 8
+_READ_BYTES = 1 << 20
 
 
 class EarlierVectors:
@@ -96,17 +100,32 @@ class EarlierVectors:
     def _spool(self, part: FinishedPart, path: Path) -> npt.NDArray[Any] | None:
         """The vectors as one array in a file; None if the part's file is not the one that was recorded."""
         assert self._found is not None
-        shape = (part.num_rows, self._found.dimensions)
-        spooled = np.lib.format.open_memmap(path, "w+", np.dtype(self._found.element_type), shape)
+        width, kind = self._found.dimensions, np.dtype(self._found.element_type)
+        before = self._target.stat(part.name)
+        num_rows = 0
         try:
-            with closing(self._target.open(part.name)) as stream:
-                end = _fill(spooled, vectors_in(stream, part.read["output_format"], spooled.shape[1]))
-        except FileError:
+            if before is None or not self._is_recorded(before, part):
+                return None
+            with closing(self._target.open(part.name)) as stream, writable(path), path.open("wb") as spool:
+                for vectors in vectors_in(stream, part.read["output_format"], width):
+                    spool.write(np.ascontiguousarray(vectors, kind).tobytes())
+                    num_rows += len(vectors)
+        except UnreadablePart:
             return None
-        # Looked at after reading: if it is replaced meanwhile, this is not what was read.
-        now = self._target.stat(part.name)
-        is_it = now is not None and now.version == part.version and end == part.num_rows
-        return spooled if is_it else None
+        # Looked at again: if it was replaced meanwhile, this is not what was read.
+        if num_rows != part.num_rows or self._target.stat(part.name) != before:
+            return None
+        return np.memmap(path, kind, "r", shape=(num_rows, width))
+
+    def _is_recorded(self, found: Stat, part: FinishedPart) -> bool:
+        """True if the file is as it was committed; a copy has another time, but the same bytes."""
+        if found.version == part.version:
+            return True
+        digest = hashlib.sha256()
+        with closing(self._target.open(part.name)) as stream:
+            while piece := stream.read(_READ_BYTES):
+                digest.update(piece)
+        return digest.hexdigest() == part.sha256
 
 
 def rows_of(target: Target, part: FinishedPart) -> RowFacts:
@@ -118,15 +137,3 @@ def rows_of(target: Target, part: FinishedPart) -> RowFacts:
     if len(data) != part.num_rows * ROW.itemsize:
         return np.empty(0, ROW)
     return np.frombuffer(data, ROW)
-
-
-def _fill(array: npt.NDArray[Any], pieces: Iterator[Sequence[Any] | npt.NDArray[Any]]) -> int:
-    """Copy the pieces one behind the other; returns the number of rows, at most one piece too many."""
-    start = 0
-    for piece in pieces:
-        end = start + len(piece)
-        if end > len(array):
-            return end
-        array[start:end] = piece
-        start = end
-    return start

@@ -39,7 +39,7 @@ def sample_inputs(sources: Sequence[Source], settings: DatasetSettings) -> Sampl
         ) as reader:
             most = -(-SAMPLE_TEXTS // len(chosen))
             batch = next(reader.batches(max_texts=most, max_bytes=MAX_BYTES_PER_JOB), None)
-            texts += [] if batch is None else batch.texts
+            texts += [] if batch is None else batch.texts[: SAMPLE_TEXTS - len(texts)]
             estimated = 0 if batch is None else reader.estimated_rows()
         is_known = is_known and estimated is not None and source.size is not None
         rows, opened_bytes = rows + (estimated or 0), opened_bytes + (source.size or 0)

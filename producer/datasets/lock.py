@@ -3,8 +3,10 @@
 import os
 import secrets
 import socket
+import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,9 @@ _SETTLE_S = 0.1  # between writing a lock and reading who has it
 class RunLock:
     """A file `_locks/all` (`_locks/3-of-8` for a shard) that its owner rewrites every few seconds.
 
-    Whether an owner lives is judged by its process if that is of this host, else by whether its heartbeat
-    changes while we watch: the clocks of two hosts are never compared.
+    A thread does so from `take` to `release`. Whether an owner lives is judged by its process if that is of
+    this host, else by whether its heartbeat changes while we watch: the clocks of two hosts are never
+    compared.
     """
 
     def __init__(self, target: Target, shard: Shard | None, *, lost_after_s: float = _LOST_AFTER_S) -> None:
@@ -30,6 +33,8 @@ class RunLock:
         self._shard = shard
         self._lost_after_s = lost_after_s
         self._beats = 0
+        self._released = threading.Event()
+        self._turn = threading.Lock()  # no heartbeat comes after the release
         self._owner = {
             "owner": secrets.token_hex(8),
             "host": socket.gethostname(),
@@ -50,6 +55,7 @@ class RunLock:
         if rivals := self._rivals():
             self.release()
             self._refuse(rivals[0], self._target.read_json(rivals[0]) or {})
+        threading.Thread(target=self._keep_beating, name="run-lock", daemon=True).start()
 
     def beat(self) -> None:
         """Show that the owner lives. Raises FileError if another run has taken over."""
@@ -64,9 +70,18 @@ class RunLock:
 
     def release(self) -> None:
         """Let the next run begin, unless another has taken over."""
-        found = self._target.read_json(self._name)
-        if found is not None and found.get("owner") == self._owner["owner"]:
-            self._target.delete(self._name)
+        self._released.set()
+        with self._turn:
+            found = self._target.read_json(self._name)
+            if found is not None and found.get("owner") == self._owner["owner"]:
+                self._target.delete(self._name)
+
+    def _keep_beating(self) -> None:
+        while not self._released.wait(HEARTBEAT_S):
+            # What is wrong, `check` says before anything is committed.
+            with suppress(FileError), self._turn:
+                if not self._released.is_set():
+                    self.beat()
 
     def _write(self) -> None:
         self._beats += 1

@@ -16,6 +16,7 @@ from producer.datasets.manifest import FinishedPart
 from producer.datasets.target import ERRORS, Target, rows_file
 from producer.errors import FileError
 from producer.files import Output, Reader
+from producer.files.made_from import META_SUFFIX
 from producer.files.part_file import writable
 from producer.files.writer import IDS
 from producer.locations import STDIN
@@ -68,6 +69,11 @@ class OpenPart:
     def num_rows_earlier(self) -> int:
         """RowFacts that an interrupted run left."""
         return self.earlier.num_texts
+
+    @property
+    def unusable(self) -> str:
+        """Why the rows that an earlier run left are of no use; empty if they are, or if there are none."""
+        return self._output.unusable
 
     def earlier_rows(self) -> RowFacts:
         """The digests of the rows that an interrupted run left."""
@@ -158,7 +164,7 @@ class OpenPart:
         else:
             self._target.delete(f"{ERRORS}/{self.name}.jsonl")
         # What the manifest says for all parts.
-        output.path.with_name(f"{output.path.name}.meta.json").unlink(missing_ok=True)
+        output.path.with_name(output.path.name + META_SUFFIX).unlink(missing_ok=True)
 
 
 def _part_identity(

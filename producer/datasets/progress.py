@@ -19,7 +19,7 @@ class RunProgress:
         self._started_s = time.monotonic()
         self._sources: dict[Provenance, None] = {}
         self._prompt_name: str | None = None
-        self._seen: set[int] = set()
+        self._seen: set[str] = set()
         self._earlier = Totals()
         for part in dataset.finished:
             self._earlier = self._earlier.and_these(
@@ -38,8 +38,8 @@ class RunProgress:
 
     def add(self, part: OpenPart, reply: Reply) -> None:
         """Count the rows of a span that was written."""
-        if id(part) not in self._seen:
-            self._seen.add(id(part))
+        if part.name not in self._seen:
+            self._seen.add(part.name)
             self._earlier = self._earlier.and_these(part.earlier)
             self._totals = self._totals.and_these(part.earlier)
         self._totals = self._totals.plus(reply)

@@ -13,7 +13,7 @@ from producer.datasets.assembly import assemble
 from producer.datasets.dataset import Dataset
 from producer.datasets.earlier import EarlierVectors
 from producer.datasets.identity import FoundIdentity, RunIdentity, check_found
-from producer.datasets.lock import HEARTBEAT_S, RunLock
+from producer.datasets.lock import RunLock
 from producer.datasets.open_part import OpenPart
 from producer.datasets.progress import RunProgress
 from producer.datasets.steps import Step, StepReader
@@ -61,26 +61,12 @@ async def run_dataset(
         reader = StepReader(dataset, earlier, batch_texts=batch_texts)
         run = _Run(client, dataset, reader, earlier, lock, max_in_flight=max_in_flight)
         run.on_progress, run.on_note = on_progress, on_note
-        beats = asyncio.create_task(_beat(lock))
-        work = asyncio.create_task(run.work())
         try:
-            await asyncio.wait({beats, work}, return_when=asyncio.FIRST_COMPLETED)
-            if beats.done() and not work.done():
-                beats.result()
-            await work
+            await run.work()
         finally:
-            for task in (beats, work):
-                task.cancel()
-            await asyncio.wait({beats, work})
             await in_thread(run.abandon)
         await in_thread(run.finish)
         return run.result()
-
-
-async def _beat(lock: RunLock) -> None:
-    while True:
-        await asyncio.sleep(HEARTBEAT_S)
-        await in_thread(lock.beat)
 
 
 class _Run:
@@ -136,6 +122,7 @@ class _Run:
             for job in jobs:
                 job.cancel()
             await asyncio.gather(*jobs, *self._commits, return_exceptions=True)
+            await in_thread(steps.close)
 
     def finish(self) -> None:
         """Write the manifest, and remove what earlier runs left that no part of it is."""
@@ -149,6 +136,7 @@ class _Run:
                 dataset.target.remove(part.name)
         if self._num_parts or dataset.replaced:
             dataset.target.write_manifest(manifest, is_only=dataset.settings.shard is None)
+        dataset.target.tidy()
 
     def abandon(self) -> None:
         """Close what is not whole; its rows are kept."""

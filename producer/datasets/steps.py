@@ -1,6 +1,6 @@
 """Reads the inputs of a run: spans of rows to embed, and the ends of parts, in order."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -55,7 +55,7 @@ class StepReader:
             for part in dataset.finished:
                 self._seen.add(_ids_of(rows_of(dataset.target, part)))
 
-    def steps(self) -> Iterator[Step]:
+    def steps(self) -> Generator[Step, None, None]:
         """The steps of all tasks; an input that cannot be read ends its own only."""
         for task in self._dataset.tasks:
             try:
@@ -117,6 +117,8 @@ class StepReader:
             number=number,
             first_row=first_row,
         )
+        if part.unusable:
+            self._notes.append(f"starting over: {part.unusable}")
         self._current = part
         self.open_parts.append(part)
         return part

@@ -4,7 +4,9 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -24,6 +26,8 @@ from producer.locations.urls import is_url, shown
 
 # Names that begin with an underscore are no data to those who read the directory as one table.
 ERRORS, ROWS, RECORDS, LOCKS, WORK = "_errors", "_rows", "_parts", "_locks", "_unfinished"
+
+_REQUESTS_AT_ONCE = 16  # to an object store, each of which takes as long as a hundred local ones
 
 
 def rows_file(part: str) -> str:
@@ -105,8 +109,7 @@ class Target:
             fields = self.read_json(MANIFEST)
             manifest = manifest_from_json(fields, f"{self.location}/{MANIFEST}")
         records = [name for name in files if name.startswith(f"{RECORDS}/")]
-        for name in records:
-            self._add_record(manifest, name)
+        self._add_records(manifest, records)
         if MANIFEST not in files and not records:
             others = sorted(name for name in files if not name.startswith("_"))
             if others:
@@ -128,12 +131,12 @@ class Target:
         """Write the manifest; if no other run writes here (`is_only`), the records in it are removed."""
         while True:
             before = self.names_in(RECORDS)
-            for name in before:
-                self._add_record(manifest, name)
+            if not is_only:
+                self._add_records(manifest, before)
             self.write_json(MANIFEST, manifest.as_json())
             if is_only:
-                for name in before:
-                    self.delete(name)
+                with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
+                    list(pool.map(self.delete, before))
                 return
             if self.names_in(RECORDS) == before:  # else another run finished a part meanwhile
                 return
@@ -150,21 +153,35 @@ class Target:
                 self.delete(name)
         shutil.rmtree(self.work, ignore_errors=True)
 
-    def _add_record(self, manifest: RunManifest, name: str) -> None:
-        where = f"{self.location}/{name}"
-        fields = self.read_json(name)
-        if fields is None:
-            return
-        part = part_from_json(fields.get("part"), where)
-        identity = identity_from_json(fields["identity"])
-        if manifest.parts and identity.found is not None:
-            check_found(where, there=manifest.identity.found, answer=identity.found)
-        manifest.parts[part.name] = part
-        manifest.identity = identity
-        manifest.schema = fields["schema"] or manifest.schema
+    def tidy(self) -> None:
+        """Remove the directories of unfinished parts that are empty."""
+        for folder in sorted((self.work, *self.work.rglob("*")), reverse=True):
+            with suppress(OSError):  # it has files, or is one
+                folder.rmdir()
+
+    def _add_records(self, manifest: RunManifest, names: Sequence[str]) -> None:
+        with ThreadPoolExecutor(_REQUESTS_AT_ONCE) as pool:
+            for name, fields in zip(names, pool.map(self.read_json, names), strict=True):
+                if fields is not None:  # else its run has ended meanwhile, and the manifest has it
+                    _add_record(manifest, fields, f"{self.location}/{name}")
 
     def _at(self, name: str) -> str:
         return f"{self._root}/{name}"
+
+
+def _add_record(manifest: RunManifest, fields: Any, where: str) -> None:
+    try:
+        part, identity = part_from_json(fields["part"], where), identity_from_json(fields["identity"])
+        schema = fields["schema"]
+    except (KeyError, TypeError) as error:
+        raise FileError(
+            f"{where}: not the record of a part; remove it, and its part is made again"
+        ) from error
+    if manifest.parts and identity.found is not None:
+        check_found(where, there=manifest.identity.found, answer=identity.found)
+    manifest.parts[part.name] = part
+    manifest.identity = identity
+    manifest.schema = schema or manifest.schema
 
 
 def _is_there(part: FinishedPart, found: Stat | None) -> bool:

@@ -18,8 +18,12 @@ _LINES_AT_ONCE = 1024
 Vectors = npt.NDArray[Any]
 
 
+class UnreadablePart(FileError):
+    """A finished part that is not what a run wrote."""
+
+
 def vectors_in(stream: BinaryIO, kind: str, dimensions: int) -> Iterator[Vectors]:
-    """The vectors of a file in order, piece by piece. Raises FileError if it is damaged."""
+    """The vectors of a file in order, piece by piece. Raises UnreadablePart if it is damaged."""
     import pyarrow as pa
 
     try:
@@ -39,7 +43,7 @@ def vectors_in(stream: BinaryIO, kind: str, dimensions: int) -> Iterator[Vectors
                 lines = io.BufferedReader(pa.CompressedInputStream(stream, "zstd"), 1 << 20)
                 yield from _jsonl(lines, dimensions)
     except (OSError, ValueError, EOFError, KeyError) as error:
-        raise FileError(f"a finished part cannot be read: {error}") from error
+        raise UnreadablePart(f"a finished part cannot be read: {error}") from error
 
 
 def _parquet(stream: BinaryIO, dimensions: int) -> Iterator[Vectors]:

@@ -29,12 +29,11 @@ class ArrowWriter:
         import pyarrow as pa
 
         file: Any = None
-        options = pa.ipc.IpcWriteOptions(unify_dictionaries=True)
         for batch in self._journal.batches():
             metadata = {**(batch.schema.metadata or {}), METADATA_KEY: description}
             schema = batch.schema.with_metadata(metadata)
             if file is None:
-                file = pa.ipc.new_file(self._stream, schema, options=options)
+                file = pa.ipc.new_file(self._stream, schema)
             file.write_batch(batch.replace_schema_metadata(metadata))
         file.close()
 

@@ -63,8 +63,11 @@ class Description:
         self._kind = _Kind(*state["kind"])
         self._sources = {Provenance(**source): None for source in state["sources"]}
 
-    def as_json(self) -> str:
-        """The description as a JSON object, complete once every reply has been added."""
+    def as_json(self, *, made_from: str | None = None) -> str:
+        """The description as a JSON object, complete once every reply has been added.
+
+        `made_from` is the digest of what determines the rows.
+        """
         kind = self._kind
         options = self._options
         return json.dumps(
@@ -77,6 +80,7 @@ class Description:
                 ],
                 "dimensions": None if kind is None else kind.width,
                 "scale": None if kind is None else kind.scale,
+                "made_from": made_from,
                 "prompt_name": self.prompt_name,
                 "options": {
                     "input_type": options.input_type,

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+from producer.files.dictionaries import SharedDictionaries
+
 _LENGTH_BYTES = 8
 
 
@@ -30,7 +32,14 @@ class Journal:
         self._stream.write(frame)
 
     def batches(self) -> Iterator[Any]:
-        """All batches in order, one in memory at a time. Raises OSError; ValueError if they are damaged."""
+        """All batches in order, of one schema, one in memory at a time.
+
+        Raises OSError; ValueError if they are damaged.
+        """
+        dictionaries = SharedDictionaries(self._read())
+        return map(dictionaries.encode, self._read())
+
+    def _read(self) -> Iterator[Any]:
         import pyarrow as pa
 
         self._stream.seek(0)

@@ -15,6 +15,7 @@ from producer.files.answered import check_kept_names
 from producer.files.description import Description
 from producer.files.formats import OutputFormat, output_format
 from producer.files.ledger import Ledger
+from producer.files.made_from import META_SUFFIX, identity_digest
 from producer.files.part_file import part_path, writable
 from producer.files.parts import Parts
 from producer.files.rows import IdType, RowBatch
@@ -22,7 +23,7 @@ from producer.files.totals import Totals
 from producer.files.writer import IDS, JOURNAL, Writer, check_format, open_writer
 
 SAVE_EVERY_S = 5.0  # the most work that a killed run has to repeat
-_ERRORS, _META, _DIGESTS = ".errors.jsonl", ".meta.json", ".digests"
+_ERRORS, _DIGESTS = ".errors.jsonl", ".digests"
 
 
 class Output:
@@ -72,7 +73,7 @@ class Output:
             ledger = None if restart or identity is None else self._parts.ledger(identity)
             if ledger is None:
                 on_error.callback(self._parts.discard)
-                self._parts.restart((_ERRORS, _META, IDS, JOURNAL, _DIGESTS))
+                self._parts.restart((_ERRORS, META_SUFFIX, IDS, JOURNAL, _DIGESTS))
             self._writer = self._open_writer(id_type) if ledger is None else self._resume(ledger, id_type)
             on_error.pop_all()
 
@@ -156,9 +157,10 @@ class Output:
             raise FileError(f"{self.path}: not written: the input has no rows")
         if self._parts.has(JOURNAL):
             self._keep()  # the journal's rows are safe before the file is made of them
-        self._writer.finish(self._description.as_json())
+        description = self._description.as_json(made_from=identity_digest(self._identity))
+        self._writer.finish(description)
         if self._kind not in (OutputFormat.PARQUET, OutputFormat.ARROW):
-            self._parts.open(_META).write(self._description.as_json().encode() + b"\n")
+            self._parts.open(META_SUFFIX).write(description.encode() + b"\n")
         self._parts.sync()
         self.num_kept = 0
         if not self._parts.has(_ERRORS):

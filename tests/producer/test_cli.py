@@ -104,6 +104,19 @@ def test_all_embedded_is_0(tmp_path: Path) -> None:
     assert re.fullmatch(r"run \d{8}-\d{6}-[0-9a-f]{4}\n", result.stderr)
 
 
+@pytest.mark.parametrize("name", ["out.parquet", "out.arrow", "out.jsonl", "out.npy"])
+def test_an_output_is_made_once(tmp_path: Path, name: str) -> None:
+    """The same command says that it is there; another one is refused, and replaces it only on request."""
+    source, out = put(tmp_path / "in.jsonl", "a", "bcd"), tmp_path / name
+    assert embed(source, "-o", out).exit_code == 0
+    again = embed(source, "-o", out)
+    assert (again.exit_code, again.output) == (0, f"up to date: {out} has all rows\n")
+    put(tmp_path / "in.jsonl", "a", "bcd", "e")
+    changed = embed(source, "-o", out)
+    assert (changed.exit_code, "--overwrite" in changed.stderr) == (2, True)
+    assert "texts      3 in" in embed(source, "-o", out, "--overwrite").stdout
+
+
 def test_failed_texts_are_1(tmp_path: Path) -> None:
     """Some texts failed: status 1, the codes with their counts, and the place of the errors file."""
     result = embed(put(tmp_path / "in.jsonl", "a", None, 7), "-o", tmp_path / "out.npy")

@@ -97,7 +97,7 @@ def test_the_files_are_those_of_a_run_without_interruption(
 ) -> None:
     """However often it was interrupted: vectors, ids, failures, description and counts."""
     whole, pieces = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("pieces")
-    with opened(whole / f"out{suffix}", identity=None) as output:
+    with opened(whole / f"out{suffix}") as output:
         write(output, sizes)
     for stop in sorted(data.draw(st.sets(st.integers(1, len(sizes) - 1), min_size=1))):
         left = interrupted(pieces / f"out{suffix}", sizes[:stop])

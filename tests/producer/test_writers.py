@@ -374,3 +374,17 @@ def test_vectors_in_json_read_back_to_the_bit(dtype: type[np.number[Any]], data:
         if line != "null":
             read = np.array([float(item) for item in json.loads(line)]).astype(dtype)
             np.testing.assert_array_equal(read.view(np.uint8), vector.view(np.uint8))
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".arrow"])
+def test_each_batch_may_have_a_dictionary_of_its_own(tmp_path: Path, suffix: str) -> None:
+    """As the row groups of a Parquet file do; together they may have more values than their indices hold."""
+    out, kind = tmp_path / f"out{suffix}", pa.dictionary(pa.int8(), pa.string())
+    names = [[f"name {number}" for number in range(first, first + 100)] for first in (0, 50, 100)]
+    batches = [pa.record_batch({"name": pa.array(each, kind)}) for each in names]
+    with Output(out, id_type="int64", options=EmbedOptions(), kept_schema=batches[0].schema) as output:
+        for number, batch in enumerate(batches):
+            first = number * 100
+            output.write(RowBatch(first, list(range(first, first + 100)), [], batch), reply(100))
+    table = parquet.read_table(out) if suffix == ".parquet" else pa.ipc.open_file(out).read_all()
+    assert table["name"].cast(pa.string()).to_pylist() == [name for each in names for name in each]

@@ -17,7 +17,9 @@ from redis.asyncio import Redis
 from support.datasets import assert_columns, write_parts
 from support.paths import ROOT
 from support.redis_hashes import hget
+from support.redis_server import RedisServer
 from support.serving import MODEL, worker
+from support.worker_process import process
 
 from producer import Client
 from producer.contract import Keys, queue_name
@@ -57,6 +59,18 @@ async def until_locked(folder: Path) -> None:
     """Until a run has begun to write, or long enough."""
     for _ in range(500):
         if (folder / "out" / "_locks" / "all").exists():
+            return
+        await asyncio.sleep(0.02)
+
+
+def num_parts(out: Path) -> int:
+    return len(list(out.glob("*.parquet")))
+
+
+async def until_parts(out: Path, number: int) -> None:
+    """Until so many parts are finished, or long enough."""
+    for _ in range(500):
+        if num_parts(out) >= number:
             return
         await asyncio.sleep(0.02)
 
@@ -159,3 +173,30 @@ async def test_a_full_disk(redis: Redis, server: EmbeddedServer, tmp_path: Path)
         assert await jobs_done(redis) <= 20 + 16
     finally:
         assert system("umount", out) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+async def test_everything_else_is_killed_too(program: str, tmp_path: Path) -> None:
+    """The worker twice, the server twice with all that it held, the producer twice: every row once."""
+    write_parts(tmp_path / "in", parts=8, size=4000)
+    with RedisServer(program, tmp_path / "server") as redis_server:
+        url = redis_server.url
+        for number in range(6):
+            with process(tmp_path / "worker.log", url) as serving, start(url, tmp_path) as run:
+                await until_parts(tmp_path / "out", number + 1)
+                if number % 3 == 0:
+                    run.send_signal(signal.SIGKILL)
+                elif number % 3 == 1:
+                    os.killpg(serving.pid, signal.SIGKILL)
+                    run.send_signal(signal.SIGKILL)
+                else:
+                    await asyncio.to_thread(redis_server.kill)
+                    await asyncio.to_thread(redis_server.start)
+                    await until_parts(tmp_path / "out", number + 2)
+                    run.send_signal(signal.SIGKILL)
+        with process(tmp_path / "worker.log", url):
+            status, _, errors = await finished(url, tmp_path)
+        assert status == 0, errors
+    assert_columns(tmp_path / "in", tmp_path / "out")
+    check_sums(tmp_path / "out")
