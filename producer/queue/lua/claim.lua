@@ -31,7 +31,6 @@
 --- @include "count"
 --- @include "end_job"
 --- @include "extend_life"
---- @include "forget_expired_answers"
 local root = KEYS[1]
 local worker = ARGV[1]
 local max_jobs = tonumber(ARGV[2])
@@ -52,8 +51,6 @@ extend_leases_after_outage(root, now, lease_ms)
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', root .. 'leases', '-inf', now, 'LIMIT', 0, 128)) do
   if return_to_pending(root, id, now) > 0 then count(root, 'lost_leases', 1) end
 end
-
-forget_expired_answers(root, now)
 
 local claimed, bytes, num_aside = {}, 0, 0
 local range_end = 2 * max_request_bytes -- a request that is larger than it says is not copied either

@@ -120,10 +120,10 @@ if redis.pcall('RENAME', staged, request).err then return {'lost', 0} end
 
 redis.call('PEXPIRE', request, life_ms + day_ms)
 if is_foreign then redis.call('UNLINK', job) end
-redis.call('HSET', job, 'bytes', bytes, 'texts', texts, 'score', score, 'tries', 0, 'enqueued', now, 'keep', keep_ms,
-  'deadline', deadline, 'digest', digest, 'asks', 1, 'run:' .. run, 1,
-  'latest', staging_token)
-if asker ~= '' then redis.call('HSET', job, 'ask:' .. asker, run) end
+local known = {'bytes', bytes, 'texts', texts, 'score', score, 'tries', 0, 'enqueued', now, 'keep', keep_ms,
+  'deadline', deadline, 'digest', digest, 'asks', 1, 'run:' .. run, 1, 'latest', staging_token}
+if asker ~= '' then known[#known + 1], known[#known + 2] = 'ask:' .. asker, run end
+redis.call('HSET', job, unpack(known))
 redis.call('PEXPIRE', job, life_ms + day_ms)
 pend(root, id, score)
 if has_answer then forget_answer(root, id) end
