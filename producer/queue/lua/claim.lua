@@ -54,7 +54,7 @@ end
 
 local claimed, bytes, num_aside = {}, 0, 0
 local range_end = 2 * max_request_bytes -- a request that is larger than it says is not copied either
-local ids = max_jobs > 0 and redis.call('ZRANGE', root .. 'pending', 0, max_jobs - 1) or {}
+local ids = redis.call('ZRANGEBYSCORE', root .. 'pending', '-inf', '+inf', 'LIMIT', 0, max_jobs)
 for _, id in ipairs(ids) do
   local key, job = root .. 'job:' .. id, read_job(root, id)
   local is_overdue = job and job.deadline and job.deadline <= now
