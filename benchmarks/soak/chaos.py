@@ -150,12 +150,13 @@ async def _check(redis: Redis, observed: Observed) -> dict[str, int]:
     totals = {name.decode(): int(count) for name, count in (await reply).items()}
     done = observed.outcomes["embedded"] + observed.outcomes["invalid_option"]
     assert observed.outcomes.total() == observed.num_jobs, observed.outcomes
-    assert totals["bytes"] == 0, totals
+    kept = sum(int(answer.split()[0]) for answer in await redis.zrange(KEYS.answers, 0, -1))
+    assert totals["bytes"] == kept, totals
     assert totals["done"] == done, (totals, observed.outcomes)
     assert totals.get("cancelled", 0) == observed.outcomes["cancelled"], (totals, observed.outcomes)
     assert totals.get("failed", 0) == 0, totals
     assert totals["lost_leases"] > 0, "no lease was lost: no fault had an effect"
-    permanent = {KEYS.totals, KEYS.workers}
+    permanent = {KEYS.totals, KEYS.workers, KEYS.answers, KEYS.askers}
     for key in await redis.keys():
         ttl_s = await redis.ttl(key)  # -2: it expired in between
         assert key.decode() in permanent or ttl_s == -2 or 0 <= ttl_s <= KEEP_RESULT_S, (key, ttl_s)

@@ -19,6 +19,7 @@ from support.killing_worker import KILLS_DEVICE, KILLS_TOKENIZER, Mortal, token_
 from support.paths import ROOT
 from support.redis_hashes import hget, hgetall, hset
 from support.serving import MODEL, booted, worker
+from support.text_bytes import text_bytes
 
 from producer import Client
 from producer.contract import (
@@ -146,7 +147,7 @@ async def test_a_dead_device_is_a_death_too(redis: Redis, server: EmbeddedServer
         assert len(deaths) == 6  # beside others, all four, two, one, and that one twice more
         [failure] = replies[1].failures
         assert f"dead letter {jobs[1]}-killers" in failure.message
-        assert await hget(redis, KEYS.totals, "bytes") == b"0"
+        assert await text_bytes(redis, KEYS) == 0
         [letter] = await client.dead_letters()
         assert (letter.job, letter.num_texts, letter.num_bytes) == (f"{jobs[1]}-killers", 1, len(texts[2]))
         assert (letter.code, letter.tries) == ("killed_worker", 5)
@@ -171,7 +172,7 @@ async def test_a_requeued_killer_meets_no_innocent(
         async with worker(server.url):  # the device can take it now
             await redis.flushall()
             assert (await client.embed([KILLS_DEVICE], timeout_s=10)).ok
-    assert await hget(redis, KEYS.totals, "bytes") == b"0"
+    assert await text_bytes(redis, KEYS) == 0
 
 
 async def test_a_job_that_costs_too_many_workers_is_given_up(
@@ -449,5 +450,5 @@ async def test_only_the_text_that_kills_fails(
         assert request.texts == tuple(texts[at] for at in sorted(killers))
     assert num_deaths <= 1 + len(killers) * 15
     totals = await hgetall(redis, KEYS.totals)
-    assert (totals[b"done"], totals[b"bytes"]) == (b"61", b"0")
+    assert (totals[b"done"], await text_bytes(redis, KEYS)) == (b"61", 0)
     assert b"failed" not in totals

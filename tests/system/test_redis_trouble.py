@@ -15,6 +15,7 @@ from redis.exceptions import RedisError
 from support.network import Proxy
 from support.redis_server import RedisServer
 from support.serving import MODEL, producer, worker
+from support.text_bytes import text_bytes_now
 from support.worker_process import process
 
 from producer import Client
@@ -52,6 +53,8 @@ async def until(happened: Callable[[], bool], *, timeout_s: float = 20.0) -> Non
 def counts(server: RedisServer) -> dict[str, str]:
     with server.client() as redis:
         totals: Any = redis.hgetall(KEYS.totals)
+        totals["bytes"] = str(text_bytes_now(redis, KEYS))
+    totals.pop("heard", None)
     return dict(totals)
 
 

@@ -12,6 +12,7 @@ import pytest
 from redis.asyncio import Redis
 from support.redis_hashes import hget, hgetall, hset
 from support.serving import MODEL
+from support.text_bytes import text_bytes
 from support.worker_process import process
 
 from producer import Client
@@ -73,7 +74,7 @@ async def test_a_killed_worker_s_jobs_run_elsewhere(
                 replies = [await client.result(one.job, timeout_s=30) for one in sent]
         assert all(reply.ok for reply in replies)
         totals = await hgetall(redis, KEYS.totals)
-        assert (totals[b"done"], totals[b"bytes"]) == (b"60", b"0")
+        assert (totals[b"done"], await text_bytes(redis, KEYS)) == (b"60", 0)
 
 
 async def test_what_kills_every_worker_is_given_up(

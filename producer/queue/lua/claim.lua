@@ -32,7 +32,6 @@
 --- @include "set_aside"
 --- @include "end_job"
 --- @include "extend_life"
---- @include "forget_expired_answers"
 --- @include "make_room"
 --- @include "notify"
 --- @include "ring"
@@ -56,7 +55,6 @@ max_jobs = math.min(max_jobs, 128) -- about a millisecond
 
 local now, seconds, micros = server_time()
 return_expired(root, now, lease_ms)
-forget_expired_answers(root, now)
 
 local function is_urgent(job)
   local has_head_start = (job.score or now) < (job.enqueued or 0)
@@ -64,7 +62,8 @@ local function is_urgent(job)
 end
 local num_read = small_bytes > 0 and 64 or max_jobs
 local taken, jobs, ends, late, aside, bytes = {}, {}, {}, {}, {}, 0
-local ids = redis.call('EXISTS', root .. 'paused') == 1 and {} or redis.call('ZRANGE', root .. 'pending', 0, num_read - 1)
+local ids = redis.call('EXISTS', root .. 'paused') == 1 and {}
+  or redis.call('ZRANGEBYSCORE', root .. 'pending', '-inf', '+inf', 'LIMIT', 0, num_read)
 for _, id in ipairs(ids) do
   local job = read_job(root, id)
   local is_late = job and job.deadline and job.deadline <= now

@@ -1,5 +1,6 @@
 --[[
-  A worker's heartbeat: registers it, stores its record and extends the leases that it still owns.
+  A worker's heartbeat: registers it, stores its record and extends the leases that it still owns. It also
+  stops counting answers that have expired.
 
   KEYS[1] root of the queue's keys
   ARGV[1] worker
@@ -15,6 +16,7 @@
 --- @include "notice_outage"
 --- @include "hash_fields"
 --- @include "extend_life"
+--- @include "forget_expired_answers"
 local root = KEYS[1]
 local worker = ARGV[1]
 local presence_ms = tonumber(ARGV[2])
@@ -26,6 +28,7 @@ notice_outage(root, now, lease_ms)
 redis.call('ZREMRANGEBYSCORE', root .. 'workers', '-inf', now)
 if redis.call('ZADD', root .. 'workers', now + presence_ms, worker) == 1 then extend_life(root .. 'workers') end
 redis.call('HSET', root .. 'totals', 'heard', now)
+forget_expired_answers(root, now)
 redis.call('SET', root .. 'worker:' .. worker, record, 'PX', presence_ms)
 redis.call('PEXPIRE', root .. 'idle', presence_ms)
 local lost, ends = {}, {}
