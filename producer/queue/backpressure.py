@@ -7,6 +7,7 @@ from functools import partial
 from producer.contract import Keys
 from producer.errors import QueueFull
 from producer.queue.enqueue import (
+    MAX_INLINE_BYTES,
     PreparedJob,
     Priority,
     QueueLimits,
@@ -45,7 +46,8 @@ class Backpressure:
         self._url = url
         self._limits = limits
         self._keep_result_s = keep_result_s
-        self._room: int | None = 0  # for how many more jobs; None if there was much when we asked
+        self._room: int | None = None  # for how many more jobs; None if there is much, as far as we know
+        self._has_asked = False
         self._line = asyncio.Lock()
 
     async def enqueue(
@@ -59,17 +61,18 @@ class Backpressure:
     ) -> Submission:
         """Enqueue the job or join an equal one; with `wait_if_full` once there is room.
 
-        Once the queue was found full, requests are sent only after asking for room. Of the callers of one
-        client that wait for it, one asks at a time. The client is told of the end of a job that `is_awaited`.
+        Large requests, and all once the queue was found full, are sent only after asking for room. Of the
+        callers of one client that wait for it, one asks at a time. The client is told of the end of a job
+        that `is_awaited`.
         Raises QueueUnavailable; QueueFull, or NoWorker if a full queue is not served.
         """
         client = self._notifications.client if is_awaited else ""
         submitted = partial(self._submit, prepared, priority, run=run, client=client)
         if not wait_if_full:
-            if not self._may_send:
+            if not self._may_send(prepared):
                 await self._ask(prepared, client="")
             return await submitted()
-        if not self._line.locked() and self._may_send:
+        if not self._line.locked() and self._may_send(prepared):
             with suppress(QueueFull):
                 return await submitted()
         async with self._line:
@@ -88,7 +91,7 @@ class Backpressure:
         is_awaited: bool = False,
     ) -> Submission:
         """Enqueue concurrently with others; those that share `turn` wait for room in their order."""
-        if turn is not None and not turn.locked() and self._may_send:
+        if turn is not None and not turn.locked() and self._may_send(prepared):
             with suppress(QueueFull):
                 return await self.enqueue(
                     prepared, priority, wait_if_full=False, run=run, is_awaited=is_awaited
@@ -96,9 +99,11 @@ class Backpressure:
         async with turn or nullcontext():
             return await self.enqueue(prepared, priority, wait_if_full=True, run=run, is_awaited=is_awaited)
 
-    @property
-    def _may_send(self) -> bool:
-        return self._room is None or self._room > 0
+    def _may_send(self, prepared: PreparedJob) -> bool:
+        """Whether there should be room; before the first large request we ask in any case."""
+        if self._room is None:
+            return self._has_asked or len(prepared.payload) <= MAX_INLINE_BYTES
+        return self._room > 0
 
     async def _submit(
         self, prepared: PreparedJob, priority: Priority | str, *, run: str | None, client: str
@@ -123,7 +128,7 @@ class Backpressure:
         return submission
 
     async def _wait_for_room(self, prepared: PreparedJob) -> None:
-        while not self._may_send:
+        while not self._may_send(prepared):
             self._notifications.forget_room()
             try:
                 await self._ask(prepared, client=self._notifications.client)
@@ -142,4 +147,4 @@ class Backpressure:
             [(room, depth)] = await self._pipeline.send(command)
         if room == 0:
             raise queue_full(self._keys, self._limits, depth)
-        self._room = room if room < _MUCH_ROOM else None
+        self._room, self._has_asked = (room if room < _MUCH_ROOM else None), True
