@@ -10,6 +10,7 @@ from producer.contract import Keys
 from producer.errors import JobFailed, QueueFull
 from producer.queue.deadlines import DEADLINE_EXCEEDED, MIN_DEADLINE_S, check_deadline
 from producer.queue.enqueue import (
+    MAX_INLINE_BYTES,
     PreparedJob,
     Priority,
     QueueLimits,
@@ -75,20 +76,22 @@ class Backpressure:
         self._url = url
         self._limits = limits
         self._keep_result_s = keep_result_s
-        self._room: int | None = 0  # for how many more jobs; None if there was much when we asked
+        self._room: int | None = None  # for how many more jobs; None if there is much, as far as we know
+        self._has_asked = False
         self._line = asyncio.Lock()
 
     async def enqueue(self, prepared: PreparedJob, terms: Terms, *, wait_if_full: bool) -> Submission:
         """Enqueue the job or join an equal one; with `wait_if_full` once there is room.
 
-        Once the queue was found full, requests are sent only after asking for room. Of the callers of one
-        client that wait for it, one asks at a time, and all send in the order in which they came. The client
-        is told of the end of a job that is awaited. Raises QueueUnavailable, JobNameTaken; QueueFull, or
-        NoWorker if a full queue is not served, or JobFailed if it is still full at the job's deadline.
+        Large requests, and all once the queue was found full, are sent only after asking for room. Of the
+        callers of one client that wait for it, one asks at a time, and all send in the order in which they
+        came. The client is told of the end of a job that is awaited. Raises QueueUnavailable, JobNameTaken;
+        QueueFull, or NoWorker if a full queue is not served, or JobFailed if it is still full at the job's
+        deadline.
         """
-        if not wait_if_full and not self._may_send:
+        if not wait_if_full and not self._may_send(prepared):
             await self._ask(prepared, client="")
-        if not wait_if_full or (self._may_send and not self._line.locked()):
+        if not wait_if_full or (self._may_send(prepared) and not self._line.locked()):
             self._take_room()
             try:
                 return await self._submit(prepared, terms)
@@ -103,9 +106,11 @@ class Backpressure:
             with suppress(QueueFull):  # others were faster
                 return await submitting
 
-    @property
-    def _may_send(self) -> bool:
-        return self._room is None or self._room > 0
+    def _may_send(self, prepared: PreparedJob) -> bool:
+        """Whether there should be room; before the first large request we ask in any case."""
+        if self._room is None:
+            return self._has_asked or len(prepared.payload) <= MAX_INLINE_BYTES
+        return self._room > 0
 
     def _take_room(self) -> None:
         if self._room is not None:
@@ -131,7 +136,7 @@ class Backpressure:
             raise
 
     async def _wait_for_room(self, prepared: PreparedJob, terms: Terms) -> None:
-        while not self._may_send:
+        while not self._may_send(prepared):
             self._notifications.forget_room()
             try:
                 await self._ask(prepared, client=self._notifications.client)
@@ -150,4 +155,4 @@ class Backpressure:
             [(room, depth)] = await self._pipeline.send(command)
         if room == 0:
             raise queue_full(self._keys, self._limits, depth)
-        self._room = room if room < _MUCH_ROOM else None
+        self._room, self._has_asked = (room if room < _MUCH_ROOM else None), True
