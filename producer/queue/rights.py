@@ -54,9 +54,9 @@ _SCRIPTS: Mapping[AclRole, Sequence[Script]] = {
 _CONNECTION = "select ping"  # AUTH is open to everybody
 _COMMANDS: Mapping[AclRole, str] = {
     AclRole.PRODUCER: "eval subscribe zscan time set get unlink exists pttl zrange zcount",
-    AclRole.WORKER: "eval subscribe time multi exec set mget unlink hget hmget hgetall pttl pexpire "
+    AclRole.WORKER: "eval subscribe time multi exec set mget getrange unlink hget hmget hgetall pttl pexpire "
     "zadd zrem zcard zcount zrange zrangebyscore zremrangebyscore",
-    AclRole.OPERATOR: "eval subscribe zscan time multi exec scan set get mget hget hgetall hexists pttl "
+    AclRole.OPERATOR: "eval subscribe zscan time multi exec scan set getrange mget hget hgetall hexists pttl "
     "zcard zcount zrange zrevrange zrangebyscore",
 }
 
@@ -75,7 +75,7 @@ _KEYS: Mapping[str, tuple[Access, Access, Access]] = {
     "starting": ("R", "W", ""),
     "paused": ("R", "R", "RW"),
     "dead_letters": ("W", "RW", "RW"),
-    "dead_letter": ("W", "RW", "RW"),
+    "dead_letter": ("RW", "RW", "RW"),
     "dead_request": ("W", "W", "RW"),
     "answers": ("RW", "RW", "RW"),
     "askers": ("RW", "W", "W"),

@@ -230,11 +230,11 @@ def test_folders_that_compose_mounts_are_there_and_empty(service: str, inside: s
 
 @pytest.mark.parametrize("names", [(BASE,), (BASE, CPU), (BASE, GPUS)], ids=["gpu", "cpu", "gpus"])
 def test_a_worker_takes_every_setting_from_a_file(names: tuple[str, ...]) -> None:
-    """Which need not exist and is no part of the project; only the address of Redis is set besides."""
+    """Which need not exist and is no part of the project; only two addresses are set besides: of Redis, and its own."""
     services = load(*names)["services"]
     for worker in (one for name, one in services.items() if name.startswith("worker")):
         assert worker["env_file"] == [{"path": "worker.env", "required": False}]
-        assert list(worker["environment"]) == ["EMBEDMILL_REDIS_URL"]
+        assert list(worker["environment"]) == ["EMBEDMILL_REDIS_URL", "EMBEDMILL_METRICS_HOST"]
     assert "/worker.env" in (ROOT / ".gitignore").read_text().splitlines()
 
 

@@ -78,7 +78,8 @@ async def test_a_job_wakes_one_idle_worker(server: EmbeddedServer, redis: Redis)
         before = await num_scripts(redis)
         for n in range(num_jobs):
             await client.embed([f"text {n}"])
-        assert await num_scripts(redis) - before == num_jobs * 3  # enqueued, claimed, ended
+        # Enqueued, claimed, ended, and soon after consumed.
+        assert num_jobs * 3 <= await num_scripts(redis) - before <= num_jobs * 4
 
 
 async def test_a_worker_that_went_away_is_not_waited_for(server: EmbeddedServer, redis: Redis) -> None:

@@ -74,8 +74,9 @@ local function join_job(fields)
   redis.call('HSET', job, 'latest', call, 'keep', math.max(keep_ms, whole(fields[3]) or 0),
     'deadline', math.max(deadline, whole(fields[4]) or 0), 'score', score,
     'asks', (whole(fields[6]) or 0) + 1, 'run:' .. run, (whole(fields[7]) or 0) + 1)
-  redis.call('PEXPIRE', job, math.max(kept_ms, redis.call('PTTL', job)))
-  redis.call('PEXPIRE', request, math.max(kept_ms, redis.call('PTTL', request)))
+  kept_ms = math.max(kept_ms, redis.call('PTTL', job))
+  redis.call('PEXPIRE', job, kept_ms)
+  redis.call('PEXPIRE', request, kept_ms)
   redis.call('ZADD', root .. 'pending', 'XX', score, id)
   if asker ~= '' then redis.call('HSET', job, 'ask:' .. asker, run) end
   add_client(root, id, client)
