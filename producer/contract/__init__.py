@@ -1,6 +1,6 @@
 """The contract between producers and workers: messages, their encoding, Redis keys, limits, version."""
 
-from producer.contract.codes import FAILURE_CODES, OTHER_CODE, known_code
+from producer.contract.codes import FAILURE_CODES, JOB_FAILURES, OTHER_CODE, TEXT_FAILURES, known_code
 from producer.contract.inputs import options_of, texts_of
 from producer.contract.keys import (
     DEAD_KEPT_S,
@@ -45,11 +45,13 @@ __all__ = [
     "DEFAULT_PREFIX",
     "FAILURE_CODES",
     "FAILURE_KEPT_S",
+    "JOB_FAILURES",
     "MAX_BYTES_PER_JOB",
     "MAX_BYTES_PER_TEXT",
     "MAX_REQUEST_BYTES",
     "MAX_TEXTS_PER_JOB",
     "OTHER_CODE",
+    "TEXT_FAILURES",
     "VERSION",
     "EmbedOptions",
     "EmbeddingType",

@@ -2,16 +2,19 @@
 
 OTHER_CODE = "other"
 
-#: Codes of failed texts and failed jobs; docs/reference/errors.md explains each.
-FAILURE_CODES = frozenset(
-    {
-        *("not_a_string", "invalid_unicode", "text_too_large", "text_too_long", "text_without_tokens"),
-        *("token_without_vector", "backend_error", "out_of_memory", "not_finite", "out_of_range"),
-        "killed_worker",
-        *("invalid_request", "invalid_option", "empty_request", "request_too_large", "bad_payload"),
-        *("cancelled", "tries_exhausted", "answer_refused", "malformed_job", "internal_error"),
-    }
+#: Codes of single texts; docs/reference/errors.md explains each.
+TEXT_FAILURES = (
+    *("not_a_string", "invalid_unicode", "unreadable", "text_too_large", "text_too_long"),
+    *("text_without_tokens", "token_without_vector", "backend_error", "out_of_memory", "not_finite"),
+    *("out_of_range", "killed_worker"),
 )
+#: Codes of whole jobs.
+JOB_FAILURES = (
+    *("invalid_request", "invalid_option", "empty_request", "request_too_large", "bad_payload"),
+    *("deadline_exceeded", "cancelled", "tries_exhausted", "answer_refused", "malformed_job"),
+    "internal_error",
+)
+FAILURE_CODES = frozenset((*TEXT_FAILURES, *JOB_FAILURES))
 
 
 def known_code(code: str) -> str:

@@ -77,8 +77,7 @@ async def jobs(redis: Redis) -> list[str]:
 
 async def is_wanted_twice(redis: Redis, job: str) -> bool:
     for _ in range(100):
-        wanted = await redis.execute_command("HGET", KEYS.job(job), "wanted")
-        if wanted == b"2":
+        if await redis.execute_command("HGET", KEYS.job(job), "asks") == b"2":
             return True
         await asyncio.sleep(0.002)
     return False

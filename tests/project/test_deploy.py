@@ -230,7 +230,7 @@ def test_folders_that_compose_mounts_are_there_and_empty(service: str, inside: s
 
 @pytest.mark.parametrize("names", [(BASE,), (BASE, CPU), (BASE, GPUS)], ids=["gpu", "cpu", "gpus"])
 def test_a_worker_takes_every_setting_from_a_file(names: tuple[str, ...]) -> None:
-    """Which need not exist and is no part of the project; only two addresses are set besides: of Redis, and its own."""
+    """Which need not exist and is no part of the project; two addresses are set beside it."""
     services = load(*names)["services"]
     for worker in (one for name, one in services.items() if name.startswith("worker")):
         assert worker["env_file"] == [{"path": "worker.env", "required": False}]

@@ -26,8 +26,7 @@ def test_every_redis_key_has_its_rights() -> None:
     found = {value for name, value in inspect.getmembers(keys) if not name.startswith("_")}
     patterns = {value("*") if callable(value) else value for value in found} - {keys.queue, keys.prefix}
     given = rights([*AclRole])
-    vectors = {keys.root + name for name in ("vectors", "vectors-old")}
-    assert {*given.keys, *given.channels} - vectors == patterns
+    assert {*given.keys, *given.channels} == patterns
 
 
 def test_every_state_of_a_worker_is_explained() -> None:

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from support.redis_hashes import hset
 from support.serving import MODEL, worker
 
-from producer import Client
+from producer import Client, QueueLimits
 from producer.contract import (
     EmbedOptions,
     Failure,
@@ -123,6 +123,14 @@ async def give_up_in_every_way(url: str, redis: Redis) -> None:
         assert await client.requeue(buried.job)
         given_up = (await client.submit(["too many tries"])).job
         await hset(redis, KEYS.job(given_up), "tries", 9)
+        await hset(redis, KEYS.totals, "heard", 1)
+        await owner.renew(redis, [])  # finds that no worker was heard from for long
+        await client.pause(for_s=0.1)
+    async with Client(url, model=MODEL, limits=QueueLimits(max_jobs=1)) as client:
+        waiting = asyncio.create_task(client.embed(["no room"]))
+        while not await redis.exists(KEYS.waiting):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        await end_tasks(waiting)
     await redis.set(KEYS.staged("left"), b"by a client that died", ex=STAGED_S)
 
 

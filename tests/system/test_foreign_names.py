@@ -148,8 +148,8 @@ def test_every_label_of_a_code_is_one_of_ours() -> None:
             JobEvent.failed("j", code=f"code{n}", num_texts=2, tries=1, waited_s=0.0),
         )
     counters.count_job(JobEvent.failed("j", code="cancelled", num_texts=3, tries=1, waited_s=0.0))
-    assert dict(counters.jobs) == {OTHER_CODE: 1000, "cancelled": 1}
-    assert dict(counters.texts_failed) == {OTHER_CODE: 2000, "cancelled": 3}
+    assert +counters.jobs == {OTHER_CODE: 1000, "cancelled": 1}
+    assert +counters.texts_failed == {OTHER_CODE: 2000, "cancelled": 3}
 
 
 def test_the_codes_are_those_that_are_explained() -> None:

@@ -5,41 +5,14 @@ from collections import Counter
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from producer.contract import known_code
+from producer.contract import JOB_FAILURES, TEXT_FAILURES, known_code
 from worker.telemetry.events import BatchEvent, JobEvent
 
 # Bounds in seconds: from one batch on a GPU to a wait on a queue that was filled overnight.
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600)
 SHARES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
-#: The codes that may end a job and a text (docs/reference/errors.md). Their counters exist from the start: a
-#: rate over the first increment needs the zero before it.
-JOB_CODES = (
-    "ok",
-    "invalid_request",
-    "invalid_option",
-    "empty_request",
-    "request_too_large",
-    "bad_payload",
-    "cancelled",
-    "tries_exhausted",
-    "answer_refused",
-    "malformed_job",
-    "internal_error",
-)
-TEXT_CODES = (
-    "not_a_string",
-    "invalid_unicode",
-    "text_too_large",
-    "text_too_long",
-    "text_without_tokens",
-    "token_without_vector",
-    "backend_error",
-    "out_of_memory",
-    "not_finite",
-    "out_of_range",
-    "killed_worker",
-)
+JOB_CODES = ("ok", *JOB_FAILURES)
 
 
 class Histogram:
@@ -78,12 +51,13 @@ class Counters:
     any thread may read.
     """
 
+    # Counters by code exist from the start: a rate over the first increment needs the zero before it.
     jobs: Counter[str] = field(default_factory=lambda: _counted(JOB_CODES))
     job_tries: int = 0
     job_s: Histogram = field(default_factory=_seconds)
     job_stage_s: dict[str, Histogram] = field(default_factory=_stages)
     texts: int = 0
-    texts_failed: Counter[str] = field(default_factory=lambda: _counted(TEXT_CODES))
+    texts_failed: Counter[str] = field(default_factory=lambda: _counted(TEXT_FAILURES))
     texts_truncated: int = 0
     tokens: int = 0
     texts_repeated: int = 0

@@ -13,6 +13,7 @@
 --- @include "hash_fields"
 --- @include "whole"
 --- @include "end_lease"
+--- @include "extend_life"
 --- @include "pend"
 --- @include "ring"
 local root = KEYS[1]
@@ -29,6 +30,7 @@ redis.call('HSET', job, 'tries', (whole(hash_fields(job, 'tries')[1]) or 0) - re
 end_lease(root, id, token)
 if pause_ms > 0 then
   redis.call('ZADD', root .. 'leases', now + pause_ms, id)
+  extend_life(root .. 'leases')
 else
   pend(root, id, whole(hash_fields(job, 'score')[1]) or now)
   ring(root)

@@ -29,7 +29,7 @@ from support.serving import MODEL, worker
 from support.worker_process import process
 
 from producer import Client, EmbedOptions
-from producer.contract import Keys, build_request, queue_name
+from producer.contract import JOB_FAILURES, TEXT_FAILURES, Keys, build_request, queue_name
 from producer.embedded.services import EmbeddedServer
 from producer.errors import JobFailed, SettingsError
 from producer.queue.enqueue import QueueLimits, prepare_job, submit
@@ -47,7 +47,7 @@ from worker.contract import Tokens
 from worker.supervisor.collector import SupervisorCollector
 from worker.supervisor.http_server import serve_http
 from worker.telemetry.activity import Activity
-from worker.telemetry.counters import JOB_CODES, SECONDS, TEXT_CODES, Counters, Histogram
+from worker.telemetry.counters import SECONDS, Counters, Histogram
 from worker.telemetry.events import BatchEvent
 from worker.telemetry.prometheus import (
     PREFIX,
@@ -116,7 +116,7 @@ def port_of(log: Path) -> int:
 
 @pytest.mark.parametrize(
     ("section", "known"),
-    [("Failures of single texts", TEXT_CODES), ("Failures of whole jobs", JOB_CODES[1:])],
+    [("Failures of single texts", TEXT_FAILURES), ("Failures of whole jobs", JOB_FAILURES)],
 )
 def test_every_documented_code_is_counted_from_the_start(section: str, known: tuple[str, ...]) -> None:
     """At zero, so that a rate sees the first one; and nothing else is."""
