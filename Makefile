@@ -28,7 +28,7 @@ demo: $(VENV)/demo.stamp  ## embed 4,000 definitions on the CPU, then ask: make 
 	@$(BIN)/python examples/dictionary.py $(if $(value QUERY),"$$QUERY")
 
 test: lint  ## lint, types, import rules and the fast tests; no torch, no GPU, no Redis needed
-	$(BIN)/python -m pytest -n auto --maxprocesses 4
+	$(BIN)/python -m pytest -n 3
 
 test-all: test $(VENV)/peers.stamp $(VENV)/tensorrt.stamp $(VENV)/object-stores.stamp  ## make test, then the slow tests, those with torch, TensorRT or object stores, and the queue's on other servers
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "peers or tensorrt or object_stores" -n auto --maxprocesses 4

@@ -201,6 +201,7 @@ def test_golden_vectors_are_made_of_a_rotary_network_too(
     assert 0.99 < booted.verified.golden_cosine < 0.9999999
 
 
+@pytest.mark.slow
 def test_golden_vectors_are_not_computed_against_ones_will(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -244,6 +245,7 @@ def test_every_profile_and_boot_of_a_model_has_one_limit_for_int8(tmp_path: Path
     assert not found[0].unit
 
 
+@pytest.mark.slow
 def test_a_verification_is_remembered_until_something_changes(tmp_path: Path) -> None:
     """The comparison is skipped only under the same conditions, and never against one's will."""
     directory = copied(tmp_path / "model")
@@ -265,6 +267,7 @@ def test_a_verification_is_remembered_until_something_changes(tmp_path: Path) ->
     assert not is_cached()
 
 
+@pytest.mark.slow
 def test_a_remembered_verification_never_skips_the_full_batch(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -135,17 +135,19 @@ async def test_a_killed_worker_s_jobs_do_not_wait_for_their_lease(
     """With leases of 100 s everything is answered within seconds, by a new process of the same supervisor."""
     async with Client(server.url, model=MODEL) as client:
         with process(tmp_path / "log", server.url, lease_s=100) as supervisor:
-            sent = [await client.submit([f"text {n} " * 80] * 64) for n in range(60)]
+            sent = [await client.submit([f"text {n} " * 80] * 64) for n in range(200)]
             await client.result(sent[0].job, timeout_s=20)
             [worker] = psutil.Process(supervisor.pid).children()
+            worker.suspend()
+            assert await redis.zcard(KEYS.leases) > 0
             worker.kill()
             replies = [await client.result(one.job, timeout_s=30) for one in sent]
             assert all(reply.ok for reply in replies)
-            assert [one.pid for one in psutil.Process(supervisor.pid).children()] != [worker.pid]
+            assert worker.pid not in [one.pid for one in psutil.Process(supervisor.pid).children()]
             supervisor.send_signal(signal.SIGTERM)
             assert await asyncio.to_thread(supervisor.wait, 20) == 0
     totals = await hgetall(redis, KEYS.totals)
-    assert (totals[b"done"], await text_bytes(redis, KEYS)) == (b"60", 0)
+    assert (totals[b"done"], await text_bytes(redis, KEYS)) == (b"200", 0)
 
 
 def test_a_worker_does_not_outlive_its_parent(server: EmbeddedServer, tmp_path: Path) -> None:
