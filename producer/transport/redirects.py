@@ -10,10 +10,10 @@ from redis.asyncio.connection import (
     UnixDomainSocketConnection,
 )
 from redis.asyncio.sentinel import SentinelManagedConnection, SentinelManagedSSLConnection
-from redis.exceptions import ConnectionError, ReadOnlyError, ResponseError
+from redis.exceptions import ConnectionError, ResponseError
 
 from producer.transport.redis_internals import split_code
-from producer.transport.retry import TRANSIENT_ERRORS, is_refusal
+from producer.transport.retry import TRANSIENT_ERRORS, is_refusal, is_replica
 from producer.transport.url import Address
 
 # Error codes of a server that cannot serve us now, while another one, or the same one later, may.
@@ -43,7 +43,7 @@ class Route:
 
     def redirect(self, error: ResponseError, address: Address) -> None:
         """Raise ConnectionError, which is retried, if the server at `address` redirects or is a replica."""
-        if isinstance(error, ReadOnlyError):
+        if is_replica(error):
             raise ConnectionError(f"it is a replica and takes no writes (READONLY): {error}") from error
         code, words = split_code(error)
         if code not in _ELSEWHERE:

@@ -147,6 +147,11 @@ def memory_is_full(error: Exception) -> bool:
     return isinstance(error, OutOfMemoryError) or re.search(r"\bOOM\b", str(error)) is not None
 
 
+def is_replica(error: Exception) -> bool:
+    """True if the server takes no writes; before Redis 7 it says so in a script's error."""
+    return isinstance(error, ReadOnlyError) or re.search(r"\bREADONLY\b", str(error)) is not None
+
+
 def is_permanent(error: Exception) -> bool:
     """True if the server answered that it cannot carry out the command, which waiting does not change."""
     passing = (OutOfMemoryError, ReadOnlyError, NoPermissionError)

@@ -8,6 +8,7 @@ import pytest
 from support.network import Proxy
 from support.redis_server import RedisServer
 from support.serving import MODEL, worker
+from support.text_bytes import text_bytes_now
 
 from producer import Client
 from producer.contract import Keys, queue_name
@@ -55,7 +56,7 @@ async def test_an_answer_that_the_path_swallows_ends_its_job_alone(server: Redis
         assert await all_answered(client, "after")
     with server.client() as redis:
         assert redis.zcard(KEYS.leases) == 0
-        assert redis.hget(KEYS.totals, "bytes") == "0"
+        assert text_bytes_now(redis, KEYS) == 0
 
 
 async def test_a_request_that_the_path_swallows_fails_its_sender_alone(

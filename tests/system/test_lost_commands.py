@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from support.cut_connections import Way
 from support.redis_hashes import hgetall, hset
 from support.serving import MODEL, booted, worker
+from support.text_bytes import text_bytes
 
 from producer import Client
 from producer.contract import Keys, Truncate, queue_name
@@ -68,7 +69,7 @@ def expected() -> np.ndarray:
 async def check(redis: Redis) -> None:
     """Every job was done once; nothing is left that does not expire."""
     totals = await hgetall(redis, KEYS.totals)
-    assert totals[b"bytes"] == b"0", totals
+    assert await text_bytes(redis, KEYS) == 0, totals
     assert totals[b"done"] == b"%d" % NUM_DONE, totals
     assert totals[b"cancelled"] == b"1", totals
     assert totals[b"failed"] == b"1", totals

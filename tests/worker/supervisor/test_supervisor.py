@@ -135,7 +135,9 @@ async def test_a_killed_worker_s_jobs_do_not_wait_for_their_lease(
     """With leases of 100 s everything is answered within seconds, by a new process of the same supervisor."""
     async with Client(server.url, model=MODEL) as client:
         with process(tmp_path / "log", server.url, lease_s=100) as supervisor:
+            await client.pause()
             sent = [await client.submit([f"text {n} " * 80] * 64) for n in range(200)]
+            await client.resume()
             await client.result(sent[0].job, timeout_s=20)
             [worker] = psutil.Process(supervisor.pid).children()
             worker.suspend()
