@@ -103,6 +103,8 @@ class Backpressure:
                 await self._wait_for_room(prepared, terms)
                 self._take_room()
                 submitting = asyncio.ensure_future(self._submit(prepared, terms))
+                if self._room is not None:  # little, of which other clients take too: one at a time
+                    await asyncio.gather(submitting, return_exceptions=True)
             with suppress(QueueFull):  # others were faster
                 return await submitting
 

@@ -36,6 +36,7 @@ def oldest() -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.first_server
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("which", ["oldest", "newest"])
 def test_another_one(server: EmbeddedServer, which: str, tmp_path: Path) -> None:

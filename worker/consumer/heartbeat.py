@@ -53,7 +53,7 @@ class Heartbeat:
     ) -> None:
         self._leases = leases
         self._redis = redis
-        self._interval_s, self._idle_interval_s = lease_s / 3, lease_s * 0.6
+        self._interval_s, self._idle_interval_s = lease_s / 3, lease_s * 0.7
         self._on_lost = on_lost
         self._on_renewal = on_renewal
         self._on_death = on_death

@@ -42,6 +42,6 @@ end
 if #counted > 0 then
   redis.call('ZREM', answers, unpack(counted))
   count(root, 'bytes', 0 - freed)
-  make_room(root, #counted)
+  make_room(root, 1) -- who finds more of it wakes the next
 end
 return #read
