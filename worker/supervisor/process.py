@@ -1,5 +1,7 @@
 """Starts, watches and restarts the worker process of one device."""
 
+import os
+import select
 import signal
 import socket
 import subprocess
@@ -164,8 +166,7 @@ class WorkerProcess:
         every_s = self._silent_s / _ASKS
         num_unanswered = 0
         while num_unanswered < _ASKS:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(every_s)
+            if _has_ended(process, within_s=every_s):
                 return False
             report = channel.ask(timeout_s=min(every_s, _ANSWER_S))
             moves = report is not None and report.state != "hung"
@@ -178,7 +179,22 @@ class WorkerProcess:
 def _wait_until_ready(channel: ParentEnd, process: subprocess.Popen[bytes]) -> float:
     """Wait until the process serves or has ended; returns the time."""
     while not channel.is_ready():
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_POLL_S)
+        if _has_ended(process, within_s=_POLL_S):
             break
     return time.monotonic()
+
+
+def _has_ended(process: subprocess.Popen[bytes], *, within_s: float) -> bool:
+    """True as soon as the process has ended; Popen.wait with a timeout would notice up to 50 ms late."""
+    if process.poll() is not None:
+        return True
+    with suppress(AttributeError, OSError):  # not on this system
+        descriptor = os.pidfd_open(process.pid)
+        try:
+            select.select([descriptor], [], [], within_s)
+        finally:
+            os.close(descriptor)
+        return process.poll() is not None
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(within_s)
+    return process.poll() is not None

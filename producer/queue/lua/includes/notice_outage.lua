@@ -7,7 +7,7 @@
 local function notice_outage(root, now, lease_ms)
   local heard = whole(hash_fields(root .. 'totals', 'heard')[1])
   if heard and heard > now + 1000 then move_times_back(root, heard - now, now) end
-  if not heard or now - heard <= lease_ms then return end
+  if not heard or now - heard <= lease_ms or redis.call('EXISTS', root .. 'leases') == 0 then return end
   redis.call('UNLINK', root .. 'outage') -- needs no memory, unlike SET
   redis.call('SET', root .. 'outage', 1, 'PX', 2 * lease_ms)
 end
