@@ -156,7 +156,7 @@ async def _check(redis: Redis, observed: Observed) -> dict[str, int]:
     assert totals.get("cancelled", 0) == observed.outcomes["cancelled"], (totals, observed.outcomes)
     assert totals.get("failed", 0) == 0, totals
     assert totals["lost_leases"] > 0, "no lease was lost: no fault had an effect"
-    own = {KEYS.totals, KEYS.workers, KEYS.answers, KEYS.askers, KEYS.digests}
+    own = {KEYS.totals, KEYS.workers, KEYS.idle, KEYS.answers, KEYS.askers, KEYS.digests}
     for key in await redis.keys():
         ttl_s = await redis.ttl(key)  # -2: it expired in between
         assert key.decode() in own or ttl_s == -2 or 0 <= ttl_s <= KEEP_RESULT_S, (key, ttl_s)
