@@ -124,8 +124,8 @@ async def test_a_hung_worker_ends(
             innocent = (await client.submit(["innocent"])).job if told == "device" else None
             started_s = time.monotonic()
             assert await state_told(redis) == "hung"
-            assert await redis.zcard(KEYS.leases) == 0
             _, log = await asyncio.to_thread(process.communicate, timeout=10)
+            assert await redis.zcard(KEYS.leases) == 0
             assert time.monotonic() - started_s < HANG_S + 5
             assert process.returncode == HUNG_STATUS
     line = next(line for line in log.decode().splitlines() if "worker_hung" in line)
