@@ -16,6 +16,7 @@ from producer.cli.options import (
     each_of,
     echo_json,
     json_option,
+    max_option,
     print_each,
     queue_options,
     with_client,
@@ -37,14 +38,7 @@ def dead_group() -> None:
 
 
 @dead_group.command("list")
-@click.option(
-    "--max",
-    "max_dead_letters",
-    type=click.IntRange(1),
-    default=100,
-    show_default=True,
-    help="How many dead letters to show.",
-)
+@max_option("max_dead_letters", "How many dead letters to show.")
 @json_option
 @queue_options
 def list_command(max_dead_letters: int, as_json: bool, **queue: str) -> None:

@@ -10,7 +10,14 @@ from rich.table import Table
 from rich.text import Text
 
 from producer.cli.exit_status import ExitStatus
-from producer.cli.options import duration_option, echo_json, json_option, queue_options, with_client
+from producer.cli.options import (
+    duration_option,
+    echo_json,
+    json_option,
+    max_option,
+    queue_options,
+    with_client,
+)
 from producer.contract import worker_label
 from producer.queue.enqueue import Priority
 from producer.queue.listing import JobState, QueuedJob
@@ -27,14 +34,7 @@ _STATES, _PRIORITIES = ([one.value for one in kind] for kind in (JobState, Prior
 @duration_option(
     "--older-than", "min_age_s", default="0", help="Only jobs that were enqueued so long ago, such as 10m."
 )
-@click.option(
-    "--max",
-    "max_jobs",
-    type=click.IntRange(1),
-    default=100,
-    show_default=True,
-    help="How many jobs to show.",
-)
+@max_option("max_jobs", "How many jobs to show.")
 @click.option("--wait", is_flag=True, help="Wait until no job of the --run is pending or running.")
 @duration_option("--timeout", "timeout_s", help="How long to --wait.  [default: for ever]")
 @json_option

@@ -52,6 +52,11 @@ def _duration(_context: click.Context, _parameter: click.Parameter, value: str |
     return float(found[1]) * _SECONDS[found[2]]
 
 
+def max_option(name: str, help: str) -> Callable[[Any], Any]:
+    """`--max`: how many rows a list shows, 100 unless told otherwise."""
+    return click.option("--max", name, type=click.IntRange(1), default=100, show_default=True, help=help)
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 
 

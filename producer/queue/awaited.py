@@ -130,8 +130,7 @@ class AwaitedJobs:
                         done,
                         timeout_s=left_s,
                         consume=consume,
-                        fresh=fresh,
-                        begin_by_s=terms.begin_by_s,
+                        look_at_s=terms.overdue_s if fresh else 0.0,
                     )
                 except ResultTimeout:
                     if not cancel_on_timeout:

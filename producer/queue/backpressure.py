@@ -20,6 +20,7 @@ from producer.queue.enqueue import (
     submit,
 )
 from producer.queue.notifications import Notifications
+from producer.queue.results import LATE_S
 from producer.queue.scripts import ASK_FOR_ROOM
 from producer.queue.worker_watch import WorkerWatch
 from producer.transport.autopipeline import AutoPipeline
@@ -44,6 +45,11 @@ class Terms:
         """The terms of a call that begins now. Raises InvalidOption."""
         begin_by_s = None if deadline_s is None else time.monotonic() + check_deadline(deadline_s)
         return cls(priority=priority, begin_by_s=begin_by_s, run=run, asker=asker)
+
+    @property
+    def overdue_s(self) -> float:
+        """When it is too late to begin, by the same clock; for ever if there is no deadline."""
+        return math.inf if self.begin_by_s is None else self.begin_by_s + LATE_S
 
     def left_s(self) -> float | None:
         """How much of the deadline is left, if there is one. Raises JobFailed after it."""

@@ -17,7 +17,7 @@ from producer.transport.connect import redis_errors
 _MAX_WHY_CHARS = 2000
 RECHECK_S = 1.0  # how often to check the result key while no notifications arrive
 _RARELY_S = 30.0  # and while they do: a job that Redis has lost ends without one
-_LATE_S = 0.05  # after a deadline, so that it is over
+LATE_S = 0.05  # after a job's deadline, so that it is over
 _CONSUMED_AT_ONCE = 128
 
 
@@ -46,26 +46,18 @@ class Results:
         *,
         timeout_s: float | None,
         consume: bool,
-        fresh: bool = False,
-        begin_by_s: float | None = None,
+        look_at_s: float = 0.0,
     ) -> Reply:
-        """The reply of a job; its result key is checked whenever `done` is set.
+        """The reply of a job; its result key is checked at `look_at_s`, and whenever `done` is set.
 
-        Without a subscription it is checked every second, too. A `fresh` job has only just been enqueued, so
-        the first check waits for `done`, or for its deadline `begin_by_s`. Raises JobFailed, ResultTimeout,
-        NoWorker, and ResultNotFound if there is neither a job nor a result.
+        Without a subscription it is checked every second, too. Raises JobFailed, ResultTimeout, NoWorker, and
+        ResultNotFound if there is neither a job nor a result.
         """
         # The limit is longer, to allow for a check while Redis is unreachable.
         limit_s = None if timeout_s is None else timeout_s + RECHECK_S
         with suppress(TimeoutError):
             async with asyncio.timeout(limit_s):
-                return await self._wait(
-                    job,
-                    done,
-                    timeout_s=timeout_s,
-                    consume=consume,
-                    due_s=begin_by_s if fresh else 0.0,
-                )
+                return await self._wait(job, done, timeout_s=timeout_s, consume=consume, look_at_s=look_at_s)
         raise ResultTimeout(f"no result of job {job} within {timeout_s} s; fetch it later by id")
 
     async def _wait(
@@ -75,14 +67,13 @@ class Results:
         *,
         timeout_s: float | None,
         consume: bool,
-        due_s: float | None,
+        look_at_s: float,
     ) -> Reply:
         loop = asyncio.get_running_loop()
         checked_s, pause_s = loop.time(), RECHECK_S
-        due_s = math.inf if due_s is None else due_s + _LATE_S
         deadline = math.inf if timeout_s is None else checked_s + timeout_s
         while True:
-            if done.is_set() or loop.time() >= min(due_s, checked_s + self._recheck_s()):
+            if done.is_set() or loop.time() >= min(look_at_s, checked_s + self._recheck_s()):
                 done.clear()  # before the check: a notification during it counts for the next
                 result = await self._check(job, consume)
                 if isinstance(result, Failure):
@@ -91,11 +82,11 @@ class Results:
                 if isinstance(result, Reply):
                     return result
                 checked_s = loop.time()
-                due_s = checked_s + result + _LATE_S
+                look_at_s = checked_s + result + LATE_S
             if loop.time() >= deadline:
                 raise TimeoutError
             with suppress(TimeoutError):
-                async with asyncio.timeout(min(pause_s, deadline - loop.time(), due_s - loop.time())):
+                async with asyncio.timeout(min(pause_s, deadline - loop.time(), look_at_s - loop.time())):
                     await done.wait()
                     continue
             await self._workers.check()

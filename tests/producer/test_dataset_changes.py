@@ -12,6 +12,7 @@ from support.datasets import (
     CountingEmbedder,
     assert_whole,
     embed,
+    manifest,
     part_table,
     vector_of,
     write_parts,
@@ -27,11 +28,6 @@ def parts(tmp_path: Path) -> Path:
     """Five parts of forty rows."""
     write_parts(tmp_path / "in", parts=5, size=40)
     return tmp_path / "in"
-
-
-def manifest(out: Path) -> dict[str, object]:
-    found: dict[str, object] = json.loads((out / "_manifest.json").read_text())
-    return found
 
 
 @pytest.mark.parametrize("kind", list(OutputFormat))

@@ -1,7 +1,6 @@
 """A directory of parts is embedded into a directory of parts, once, whatever happens on the way."""
 
 import hashlib
-import json
 import os
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from support.datasets import (
     CountingEmbedder,
     assert_whole,
     embed,
+    manifest,
     part_table,
     vector_of,
     write_parts,
@@ -32,11 +32,6 @@ def parts(tmp_path: Path) -> Path:
     """Five parts of forty rows."""
     write_parts(tmp_path / "in", parts=5, size=40)
     return tmp_path / "in"
-
-
-def manifest(out: Path) -> dict[str, object]:
-    found: dict[str, object] = json.loads((out / "_manifest.json").read_text())
-    return found
 
 
 async def test_each_input_part_makes_an_output_part(parts: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -124,3 +125,9 @@ def assert_whole(folder: Path, out: Path) -> None:
     found = assert_columns(folder, out)
     expected = [vector_of(text).tolist() for text in found["text"].to_pylist()]
     assert found["vector"].to_pylist() == expected
+
+
+def manifest(out: Path) -> dict[str, object]:
+    """The manifest of an output."""
+    found: dict[str, object] = json.loads((out / "_manifest.json").read_text())
+    return found

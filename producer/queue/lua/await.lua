@@ -15,8 +15,7 @@
 --- @include "whole"
 --- @include "add_client"
 --- @include "end_job"
---- @include "make_room"
---- @include "notify"
+--- @include "tell_ends"
 local root = KEYS[1]
 local id = ARGV[1]
 local client = ARGV[2]
@@ -31,7 +30,6 @@ if redis.call('EXISTS', root .. 'job:' .. id) == 1 then
     return math.max(left_ms, 1000)
   end
   local ended = end_job(root, id, {result = overdue, kept_ms = keep_ms, outcome = 'failed'}, now)
-  notify(root, {ended})
-  make_room(root, 1)
+  tell_ends(root, {ended})
 end
 return redis.call('EXISTS', root .. 'result:' .. id) - 1

@@ -13,8 +13,7 @@
 --- @include "server_time"
 --- @include "drop_asks"
 --- @include "end_job"
---- @include "make_room"
---- @include "notify"
+--- @include "tell_ends"
 local root = KEYS[1]
 local result = ARGV[1]
 local keep_ms = tonumber(ARGV[2])
@@ -30,8 +29,5 @@ for i = 4, #ARGV do
     num_left = num_left + 1
   end
 end
-if #ended > 0 then
-  notify(root, ended)
-  make_room(root, #ended)
-end
+tell_ends(root, ended)
 return {#ended, num_left}

@@ -32,8 +32,7 @@
 --- @include "set_aside"
 --- @include "end_job"
 --- @include "extend_life"
---- @include "make_room"
---- @include "notify"
+--- @include "tell_ends"
 --- @include "ring"
 local root = KEYS[1]
 local worker = ARGV[1]
@@ -112,10 +111,7 @@ for _, id in ipairs(aside) do
   set_aside(root, id, {result = malformed_result, keep_ms = result_keep_ms, code = code, message = message},
     {keep_ms = keep_ms, max_letters = max_letters, max_bytes = max_letter_bytes})
 end
-if #ended > 0 then
-  notify(root, ended)
-  make_room(root, #ended)
-end
+tell_ends(root, ended)
 local more = #taken + #late + #aside < #ids or #ids == num_read
 if more then
   ring(root)

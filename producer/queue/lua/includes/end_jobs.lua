@@ -1,8 +1,7 @@
 --- @include "count"
 --- @include "keep_answers"
---- @include "make_room"
---- @include "notify"
 --- @include "server_time"
+--- @include "tell_ends"
 -- Takes jobs of a worker off the queue whose results are in place, and tells who waits for them, or for room. Their
 -- hashes and requests are left to the caller. `outcome` is the counter to increase.
 local function end_jobs(root, worker, ended, outcome)
@@ -14,6 +13,5 @@ local function end_jobs(root, worker, ended, outcome)
   redis.call('SREM', root .. 'held:' .. worker, unpack(ids))
   count(root, 'bytes', keep_answers(root, ended, server_time()) - text_bytes)
   count(root, outcome, #ended)
-  notify(root, ended)
-  make_room(root, #ended)
+  tell_ends(root, ended)
 end
